@@ -1,0 +1,46 @@
+# A machine with Python 3.11 and make needs two commands: `make run` and `make test`.
+# Both create the virtual environment and install what constraints.txt pins, once.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(firstword $(foreach name,python3.11 python3 python,$(shell \
+	$(name) -c 'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+
+.PHONY: run test check bench install clean
+
+# The main job: UGR on the synthetic data, offline.
+run: $(VENV)/installed
+	$(BIN)/genrec-bench run ugr
+
+# Everything that CI asks for.
+test: check
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed
+	$(BIN)/genrec-bench bench
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(create-venv)
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt
+	$(create-venv)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $(VENV)/installed $@
+
+define create-venv
+@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH." >&2; exit 1; }
+$(PYTHON) -m venv $(VENV)
+endef
+
+# Results (runs/) are kept.
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,8 @@
+"""``python -m genrec_bench`` is ``genrec-bench``."""
+
+import sys
+
+from genrec_bench.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The contract of an algorithm, on one screen.
+
+An algorithm is a class in a file of its own. It says how candidates are found (``rollout``), what
+they are worth (``reward``), how that becomes credit (``advantage``), and what is minimised
+(``loss``). It overrides what differs from these defaults. Everything that must be equal for a
+comparison to be fair belongs to the harness, which never asks for an algorithm's name.
+
+Shapes: B prompts, G candidates each, L levels, N nodes a tree, D the hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genrec_bench.decode import beam_search
+from genrec_bench.hyperparameters import Hyperparameters
+from genrec_bench.policy import Policy
+from genrec_bench.prompts import Prompts
+from genrec_bench.scoring import Scores
+from genrec_bench.tree import CandidateTree
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the loss is given: one rollout, or the part of it that one forward pass holds.
+
+    Attributes:
+        tree: the candidates, with their log-probabilities under the behavior policy.
+        targets: [B] leaf states of the targets.
+        rewards: [B, G] as ``reward`` returned them.
+        advantages: as ``advantage`` returned them; the first axis is B.
+        reference_log_probs: [B, G, L] under the reference policy, if the algorithm uses one.
+    """
+
+    tree: CandidateTree
+    targets: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    reference_log_probs: Tensor | None
+
+    def select(self, rows: Tensor) -> Batch:
+        """Return the part that belongs to some prompts.
+
+        Args:
+            rows: [R] indices of prompts.
+        """
+        reference = self.reference_log_probs
+        return Batch(
+            self.tree.select(rows),
+            self.targets[rows],
+            self.rewards[rows],
+            self.advantages[rows],
+            None if reference is None else reference[rows],
+        )
+
+
+class Algorithm:
+    """The base of all algorithms: rollouts by beam search, and no opinion on anything else.
+
+    Attributes:
+        hyperparameters_class: a frozen dataclass derived from ``Hyperparameters``.
+        on_policy: False for an algorithm that learns from the targets alone, by the harness's
+            supervised loss, and never rolls out.
+        updates_per_rollout: how often the policy is updated from one rollout.
+        minibatches: into how many parts each of these passes over the rollout is cut; every part
+            takes an optimizer step.
+    """
+
+    hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
+    on_policy: ClassVar[bool] = True
+    updates_per_rollout: int = 1
+    minibatches: int = 1
+
+    def __init__(self, hyperparameters: Hyperparameters) -> None:
+        """Keep the hyperparameters, which are of ``hyperparameters_class``."""
+        self.hyperparameters = hyperparameters
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Names of tokens to add to the vocabulary."""
+        return ()
+
+    def heads(self, hidden_size: int) -> Mapping[str, nn.Module]:
+        """Return modules to train beside the backbone.
+
+        Args:
+            hidden_size: D.
+        """
+        return {}
+
+    @property
+    def scores_leaves(self) -> bool:
+        """Whether the loss reads hidden states at finished candidates."""
+        return False
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether the loss reads ``reference_log_probs``."""
+        return False
+
+    def reference_mix(self, step: int) -> float:
+        """Return the share of the policy's weights to mix into the reference after a step.
+
+        Args:
+            step: how many rollouts were learned from; 1 after the first. 0 keeps it frozen.
+        """
+        return 0.0
+
+    def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
+        """Find G candidates for each prompt. Runs without gradients."""
+        return beam_search(policy, prompts, group_size)
+
+    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+        """Return what each candidate is worth.
+
+        Args:
+            tree: the candidates.
+            targets: [B] leaf states of the targets.
+
+        Returns:
+            [B, G]; 0 for candidates that are not real.
+        """
+        raise NotImplementedError
+
+    def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+        """Return the credit that the loss gives, [B, G] or [B, G, L]; 0 where nothing is real.
+
+        Args:
+            tree: the candidates.
+            targets: [B] leaf states of the targets.
+            rewards: [B, G].
+        """
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is to be minimised.
+
+        The harness averages over the prompts of an update, however many forward passes they take.
+
+        Returns:
+            One loss for each prompt [B], and figures to log, each [B].
+        """
+        raise NotImplementedError
+
+    @property
+    def reranks(self) -> bool:
+        """Whether ``rerank`` is to be asked; reading the leaves costs a forward pass."""
+        return False
+
+    def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
+        """Return [B, G] scores to rank the evaluation's candidates by; -inf where not real.
+
+        Args:
+            tree: candidates found by the harness's beam.
+            scores: the policy's view of them, leaves included.
+        """
+        raise NotImplementedError
+
+
+def no_gradient_figures(**figures: Tensor) -> dict[str, Tensor]:
+    """Detach figures that are only logged."""
+    return {name: figure.detach().to(torch.float32) for name, figure in figures.items()}

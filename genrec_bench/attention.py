@@ -1,0 +1,202 @@
+"""Attention of many small trees at once, inside any Hugging Face causal LM.
+
+Almost all of a small policy's work is matrix products over tokens, which do not care which prompt a
+token belongs to. So the tokens of all prompts run through the model as one flat row without a
+single padded position; only attention, a few percent of the work, sees them as a padded grid. A
+``Layout`` says where each flat token sits in the grid and which keys it may attend to: causally
+within a prompt, and for a node of the candidate tree the whole prompt, its ancestors and itself.
+
+Transformers lets attention be replaced by name; ``NAME`` is ours. The layout in force is kept in a
+context variable, so that it reaches the attention of every architecture whatever arguments its
+layers pass on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+NAME = "genrec_tree"
+
+# Arguments by which an architecture asks for attention that is more than softmax(QK)V.
+UNSUPPORTED = ("softcap", "s_aux", "position_bias", "sinks")
+
+
+class KeyValueStore:
+    """The keys and values of a prompt and of the nodes expanded so far, for inference.
+
+    Storage for the whole tree is taken once; nothing is reordered or copied when it grows.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Take room for ``capacity`` positions of each prompt."""
+        self.capacity = capacity
+        self.used = 0
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write new positions after those used and return all.
+
+        Args:
+            layer: index of the attention layer.
+            keys: [B, H, S, D] keys of S new positions.
+            values: [B, H, S, D].
+
+        Returns:
+            Keys and values [B, H, used + S, D].
+        """
+        if layer not in self._layers:
+            shape = (keys.shape[0], keys.shape[1], self.capacity)
+            self._layers[layer] = (
+                keys.new_zeros(*shape, keys.shape[3]),
+                values.new_zeros(*shape, values.shape[3]),
+            )
+        end = self.used + keys.shape[2]
+        stored_keys, stored_values = self._layers[layer]
+        stored_keys[:, :, self.used : end] = keys
+        stored_values[:, :, self.used : end] = values
+        return stored_keys[:, :, :end], stored_values[:, :, :end]
+
+
+class _Reindex(torch.autograd.Function):
+    """Gather rows by an index that has an inverse, so that the backward pass is a gather too."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (inverse,) = ctx.saved_tensors
+        (grad,) = grads
+        real = inverse >= 0
+        gathered = grad.index_select(0, inverse.clamp(min=0))
+        return gathered.mul_(real.view(-1, *[1] * (grad.dim() - 1))), None, None
+
+
+class Layout:
+    """Where R flat tokens sit in a grid of B prompts by S positions, and what each may see.
+
+    Attributes:
+        num_tokens: R.
+        pairs: how many (token, key) pairs the grid's real positions form: each real query with each
+            real key of its prompt, the number that a FLOP count needs.
+    """
+
+    def __init__(
+        self,
+        slots: Tensor,
+        grid: tuple[int, int],
+        mask: Tensor,
+        pairs: int,
+        store: KeyValueStore | None = None,
+    ) -> None:
+        """Describe a grid.
+
+        Args:
+            slots: [R] distinct positions in the flattened [B * S] grid.
+            grid: (B, S).
+            mask: [B, S, K] which keys each position of the grid may attend to; every row must allow
+                at least one, those of padding too.
+            pairs: see the class.
+            store: keys and values of earlier positions; K then counts them, and they come first.
+        """
+        self.num_tokens = len(slots)
+        self.pairs = pairs
+        self.store = store
+        self._grid = grid
+        self._mask = mask.unsqueeze(1)
+        self._slots = slots
+        self._dense = self.num_tokens == grid[0] * grid[1]
+        if not self._dense:
+            token_of_slot = slots.new_full((grid[0] * grid[1],), -1)
+            token_of_slot[slots] = torch.arange(self.num_tokens, device=slots.device)
+            self._token_of_slot = token_of_slot
+            self._source = token_of_slot.clamp(min=0)
+
+    def to_grid(self, states: Tensor) -> Tensor:
+        """Spread [1, H, R, D] over the grid: [B, H, S, D]. Padding repeats the first token."""
+        rows = states[0].transpose(0, 1)
+        if not self._dense:
+            rows = _Reindex.apply(rows, self._source, self._slots)  # type: ignore[no-untyped-call]
+        return rows.reshape(*self._grid, *rows.shape[1:]).transpose(1, 2)
+
+    def to_flat(self, states: Tensor) -> Tensor:
+        """Read the tokens back from the grid: [B, H, S, D] to [1, R, H, D]."""
+        rows = states.transpose(1, 2).flatten(0, 1)
+        if not self._dense:
+            rows = _Reindex.apply(rows, self._slots, self._token_of_slot)  # type: ignore[no-untyped-call]
+        return rows.unsqueeze(0)
+
+    @property
+    def mask(self) -> Tensor:
+        """[B, 1, S, K] which keys each position of the grid may attend to."""
+        return self._mask
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let the attention of every model that runs inside this context follow the layout."""
+        token = _LAYOUT.set(self)
+        try:
+            yield
+        finally:
+            _LAYOUT.reset(token)
+
+
+_LAYOUT: ContextVar[Layout] = ContextVar("layout")
+
+
+def tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend by the layout in force; the signature is that of transformers' attention functions.
+
+    Args:
+        module: the attention layer, with its ``layer_idx``.
+        query: [1, H, R, D].
+        key: [1, H_kv, R, D]; each key head serves H / H_kv query heads.
+        value: [1, H_kv, R, D].
+        attention_mask: ignored, the layout has its own.
+        scaling: factor on the products; 1 / sqrt(D) if not given.
+        dropout: probability of dropping an attention weight.
+        **kwargs: what else the architecture passes.
+
+    Returns:
+        [1, R, H, D], and no weights.
+
+    Raises:
+        ValueError: if the architecture asks for attention that this function does not compute.
+    """
+    for name in UNSUPPORTED:
+        if kwargs.get(name) is not None:
+            raise ValueError(f"attention with {name!r} is not supported")
+    layout = _LAYOUT.get()
+    query, key, value = layout.to_grid(query), layout.to_grid(key), layout.to_grid(value)
+    if layout.store is not None:
+        key, value = layout.store.extend(int(module.layer_idx), key, value)  # type: ignore[arg-type]
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key = key.repeat_interleave(repeats, dim=1)
+        value = value.repeat_interleave(repeats, dim=1)
+    attended = scaled_dot_product_attention(
+        query, key, value, attn_mask=layout.mask, dropout_p=dropout, scale=scaling
+    )
+    return layout.to_flat(attended), None
+
+
+AttentionInterface.register(NAME, tree_attention)

@@ -1,0 +1,82 @@
+"""How much an algorithm may spend: ``90s``, ``3e13flop`` or ``20Mtok``."""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
+from typing import Literal
+
+from genrec_bench.errors import UserError
+
+BudgetKind = Literal["seconds", "flops", "tokens"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+# Powers of ten, and SI's own letter case: "m" is a minute here and a thousandth in SI.
+_PREFIXES = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
+_KINDS: dict[str, BudgetKind] = {"flop": "flops", "tok": "tokens"}
+# At most three digits of exponent: all that a float can hold, and no number too long to expand.
+_NUMBER = r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)"
+_TIME = re.compile(rf"{_NUMBER}(?P<unit>[smh])", re.ASCII)
+_COUNT = re.compile(rf"{_NUMBER}(?P<prefix>[kMGTP]?)(?P<unit>flop|tok)", re.ASCII)
+
+_RIGHT = (
+    "write a number more than zero with its unit: seconds, minutes or hours (90s, 5m, 1.5h), "
+    "FLOPs (3e13flop, 2Tflop) or tokens (20Mtok); prefixes are k, M, G, T, P"
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on what the training phases of one run may spend.
+
+    Attributes:
+        kind: what is limited.
+        amount: the limit in seconds, FLOPs or tokens; finite and more than zero.
+        text: the canonical spelling, the same for all spellings of one budget; part of a track.
+            It is itself a budget that `parse_budget` reads.
+    """
+
+    kind: BudgetKind
+    amount: float
+    text: str
+
+
+def parse_budget(text: str) -> Budget:
+    """Read a budget as a user writes it.
+
+    Args:
+        text: a number and its unit, such as ``90s``, ``1.5h``, ``2Tflop`` or ``800ktok``.
+
+    Raises:
+        UserError: `text` is not a budget, or its amount is not finite and more than zero.
+    """
+    kind: BudgetKind
+    # Decimal, since 1.1 * 3600 in binary is not the same budget as 66 minutes.
+    if match := _TIME.fullmatch(text.strip()):
+        kind = "seconds"
+        exact = Decimal(match["number"]) * _SECONDS[match["unit"]]
+    elif match := _COUNT.fullmatch(text.strip()):
+        kind = _KINDS[match["unit"]]
+        exact = Decimal(match["number"]).scaleb(_PREFIXES[match["prefix"]])
+    else:
+        raise UserError(f"budget {text!r} is not understood: {_RIGHT}")
+    amount = float(exact)
+    if amount == 0 or not isfinite(amount):
+        raise UserError(f"budget {text!r} comes to {amount:g} {kind}: {_RIGHT}")
+    return Budget(kind=kind, amount=amount, text=_canonical(kind, amount))
+
+
+def _canonical(kind: BudgetKind, amount: float) -> str:
+    number = Decimal(repr(amount))
+    if kind == "seconds":
+        return f"{_digits(number)}s"
+    prefix, power = "", 0
+    for letter, candidate in _PREFIXES.items():
+        if number >= Decimal(1).scaleb(candidate):
+            prefix, power = letter, candidate
+    return f"{_digits(number.scaleb(-power))}{prefix}{'flop' if kind == 'flops' else 'tok'}"
+
+
+def _digits(number: Decimal) -> str:
+    number = number.normalize()
+    return f"{number:f}" if -7 < number.adjusted() < 16 else f"{number:e}"

@@ -1,0 +1,270 @@
+"""Dataset cards: what a dataset is, where it comes from, and what it should count."""
+
+import dataclasses
+import math
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from genrec_bench.errors import UserError, nearest
+
+PROTOCOLS = {
+    "minionerec": "chronological",
+    "lcrec": "leave-one-out",
+    "synthetic": "chronological",
+}
+"""How the examples of each layout are split."""
+SHARED_SID_RULES = ("popularity", "index")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The counts a whole dataset has, and where they are taken from."""
+
+    items: int
+    distinct_sids: int
+    train_rows: int
+    valid_rows: int
+    test_rows: int
+    source: str
+    users: int | None = None
+
+
+@dataclass(frozen=True)
+class SyntheticParameters:
+    """How the synthetic dataset is drawn; `genrec_bench/synthetic.py` tells the story.
+
+    Attributes:
+        seed: of the one generator that draws everything.
+        users: number of users.
+        shortest: fewest interactions of a user.
+        longest: most interactions of a user.
+        days: length of the period in which users start.
+        mean_gap_days: mean time between two interactions of a user.
+        items_per_subcategory: items in each subcategory.
+        shared_sid_share: share of items that take over the SID of a neighbour.
+        zipf_exponent: popularity of the item of rank r is proportional to r ** -zipf_exponent.
+        recency_decay: weight of a history item falls by this factor for each step back.
+        link_weights: probabilities of the successors of an item, summing to 1.
+        follow_weights: probabilities of the follow-up subcategories, summing to 1.
+        repeat: probability that the next item repeats one of the history.
+        link: probability of a successor of the last item.
+        follow: probability of an item of a follow-up subcategory.
+        same_category: probability of an item of the last item's category.
+        noise: probability of any item; the five probabilities sum to 1.
+        categories: subcategory nouns by category, as many for each.
+        qualities: first words of titles.
+        materials: second words of titles.
+    """
+
+    seed: int
+    users: int
+    shortest: int
+    longest: int
+    days: int
+    mean_gap_days: float
+    items_per_subcategory: int
+    shared_sid_share: float
+    zipf_exponent: float
+    recency_decay: float
+    link_weights: tuple[float, ...]
+    follow_weights: tuple[float, ...]
+    repeat: float
+    link: float
+    follow: float
+    same_category: float
+    noise: float
+    categories: Mapping[str, tuple[str, ...]]
+    qualities: tuple[str, ...]
+    materials: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One dataset card.
+
+    Attributes:
+        name: the name on the command line and of the file.
+        version: rises when anything that changes the prepared data changes.
+        title: one line for tables.
+        description: what the data are, filters included.
+        source: who publishes them, and where they are described.
+        layout: layout of the source files, a key of `PROTOCOLS`.
+        protocol: how examples are split, the layout's own.
+        history_length: most items in a history; the last ones are kept.
+        codes_per_level: codes available on each SID level.
+        shared_sids: order of items that share a SID, one of `SHARED_SID_RULES`.
+        expected: counts of the whole dataset.
+        category: how the source's file names start; "" where nothing is imported.
+        sha256: checksums of the source files known to be whole, by path in the source folder.
+        synthetic: parameters of the generator, on a card of that layout only.
+    """
+
+    name: str
+    version: int
+    title: str
+    description: str
+    source: str
+    layout: str
+    protocol: str
+    history_length: int
+    codes_per_level: tuple[int, ...]
+    shared_sids: str
+    expected: Expected
+    category: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    synthetic: SyntheticParameters | None = None
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of codes in a SID."""
+        return len(self.codes_per_level)
+
+
+def card_names(directory: Traversable | None = None) -> list[str]:
+    """Return the names of all cards, sorted."""
+    folder = directory or files("genrec_bench") / "datasets"
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_card(name: str, directory: Traversable | None = None) -> Card:
+    """Read and check the card `name`.
+
+    Args:
+        name: the card's name.
+        directory: folder of cards; None for the package's own.
+
+    Raises:
+        UserError: no such card (names the nearest one), or a card that is not as it should be
+            (names file and key).
+    """
+    folder = directory or files("genrec_bench") / "datasets"
+    names = card_names(folder)
+    if name not in names:
+        raise UserError(
+            f"unknown dataset {name!r}{nearest(name, names)}; the datasets are {', '.join(names)}"
+        )
+    where = f"datasets/{name}.yaml"
+    try:
+        content = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    card: Card = _read(Card, content, where, "")
+    _check(card, where)
+    return card
+
+
+def _read(cls: type[Any], content: object, where: str, prefix: str) -> Any:
+    """Build the dataclass `cls` from a mapping with exactly its keys."""
+    if not isinstance(content, Mapping):
+        place = f"key {prefix.rstrip('.')!r}" if prefix else "the file"
+        raise UserError(f"{where}: {place} must be a mapping")
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    for key in content:
+        if key not in fields:
+            hint = nearest(str(key), fields)
+            raise UserError(f"{where}: unknown key {prefix + str(key)!r}{hint}")
+    hints = get_type_hints(cls)
+    values = {}
+    for key, item in fields.items():
+        if key in content:
+            values[key] = _convert(hints[key], content[key], where, prefix + key)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: missing key {prefix + key!r}")
+    return cls(**values)
+
+
+def _convert(kind: Any, value: object, where: str, key: str) -> Any:
+    """Check `value` against the annotation `kind`; lists become tuples."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (types.UnionType, Union):
+        if value is None:
+            return None
+        (kind,) = (argument for argument in arguments if argument is not type(None))
+        return _convert(kind, value, where, key)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, where, key) for item in value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {str(k): _convert(arguments[1], v, where, f"{key}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return _read(kind, value, where, f"{key}.")  # type: ignore[arg-type]
+    if kind is float and type(value) in (int, float):
+        return float(value)  # type: ignore[arg-type]
+    if kind in (int, str) and type(value) is kind:
+        return value.strip() if isinstance(value, str) else value
+    expected = {int: "an integer", float: "a number", str: "text", tuple: "a list"}
+    wanted = expected.get(origin or kind, "a mapping")
+    raise UserError(f"{where}: key {key!r} must be {wanted}, not {value!r}")
+
+
+def _check(card: Card, where: str) -> None:
+    """Raise UserError where a value is outside its range."""
+
+    def require(condition: bool, key: str, what: str) -> None:
+        if not condition:
+            raise UserError(f"{where}: key {key!r} must be {what}")
+
+    def one_of(key: str, value: str, choices: Iterable[str]) -> None:
+        require(value in choices, key, f"one of {', '.join(choices)}, not {value!r}")
+
+    require(f"datasets/{card.name}.yaml" == where, "name", "the name of the file")
+    one_of("layout", card.layout, PROTOCOLS)
+    one_of("protocol", card.protocol, [PROTOCOLS[card.layout]])
+    one_of("shared_sids", card.shared_sids, SHARED_SID_RULES)
+    require(card.version >= 1, "version", "at least 1")
+    require(card.history_length >= 1, "history_length", "at least 1")
+    codes = card.codes_per_level
+    # Levels are named by one letter each in the source files.
+    require(1 <= len(codes) <= 26 and min(codes) >= 1, "codes_per_level", "1 to 26 positive counts")
+    require(min(card.expected.items, card.expected.train_rows) >= 1, "expected", "positive counts")
+    synthetic = card.layout == "synthetic"
+    require((card.synthetic is not None) == synthetic, "synthetic", "there if layout is synthetic")
+    require(bool(card.category) != synthetic, "category", "there unless layout is synthetic")
+    if card.synthetic is not None:
+        _check_synthetic(card.synthetic, codes, require)
+
+
+def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], require: Any) -> None:
+    parts = (p.repeat, p.link, p.follow, p.same_category, p.noise)
+    require(
+        min(parts) >= 0 and math.isclose(sum(parts), 1),
+        "synthetic.repeat, link, follow, same_category, noise",
+        "probabilities that sum to 1",
+    )
+    for key, weights in (("link_weights", p.link_weights), ("follow_weights", p.follow_weights)):
+        good = bool(weights) and min(weights) > 0 and math.isclose(sum(weights), 1)
+        require(good, f"synthetic.{key}", "positive and sum to 1")
+    sizes = {len(nouns) for nouns in p.categories.values()}
+    require(len(sizes) == 1, "synthetic.categories", "lists of one length")
+    shape = (len(p.categories), min(sizes, default=0), p.items_per_subcategory)
+    fits = len(codes) == 3 and all(1 <= n <= k for n, k in zip(shape, codes, strict=True))
+    require(fits, "codes_per_level", f"at least {shape}: categories, subcategories, items")
+    require(2 <= p.shortest <= p.longest, "synthetic.shortest", "from 2 to longest")
+    require(min(p.users, p.days) >= 1, "synthetic.users, days", "at least 1")
+    require(p.mean_gap_days > 0, "synthetic.mean_gap_days", "positive")
+    items = shape[0] * shape[1] * shape[2]
+    pairs = shape[0] * shape[1] * (shape[2] // 2)
+    require(
+        0 <= round(p.shared_sid_share * items) <= pairs, "synthetic.shared_sid_share", "0 to 0.5"
+    )
+    require(0 < p.recency_decay <= 1, "synthetic.recency_decay", "above 0, at most 1")
+    titles = len(p.qualities) * len(p.materials)
+    require(
+        titles >= p.items_per_subcategory,
+        "synthetic.qualities, materials",
+        "enough for a title of its own for each item of a subcategory",
+    )
+    require(
+        len(p.link_weights) < items and len(p.follow_weights) < shape[0] * shape[1],
+        "synthetic.link_weights, follow_weights",
+        "fewer than the items and the subcategories",
+    )

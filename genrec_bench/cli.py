@@ -1,0 +1,64 @@
+"""The command line: which command there is, and what its exit code says.
+
+0: done. 1: a mistake of ours, with a traceback. 2: a mistake of the user's, in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from genrec_bench import __version__
+from genrec_bench.algorithm_commands import add_algorithms_parser
+from genrec_bench.data_commands import add_data_parser
+from genrec_bench.errors import UserError
+from genrec_bench.leaderboard import add_leaderboard_parser
+from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        argv: the words after the program's name; those of the process by default.
+    """
+    args = _parser().parse_args(argv)
+    # A scheduler's polite end is an interruption: what is open gets closed.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = args.handler(args)
+        sys.stdout.flush()
+        return int(code)
+    except UserError as error:
+        print(f"genrec-bench: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("genrec-bench: interrupted; the same command resumes the run", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough (``| head``). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="genrec-bench",
+        description="Which RL algorithm makes a generative recommender better, for the same money?",
+    )
+    parser.add_argument("--version", action="version", version=f"genrec-bench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_run_parser(commands)
+    add_data_parser(commands)
+    add_algorithms_parser(commands)
+    add_leaderboard_parser(commands, defaults)
+    add_bench_parser(commands)
+    return parser
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt

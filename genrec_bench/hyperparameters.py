@@ -1,0 +1,171 @@
+"""Hyperparameters: written once, as fields of a frozen dataclass with their range and meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from genrec_bench.errors import UserError, nearest
+
+T = TypeVar("T")
+Value = bool | int | float | str | None
+
+
+def hyperparameter(
+    default: Value,
+    *,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    log: bool = False,
+    search: bool = True,
+) -> Any:
+    """Declare a field of a hyperparameter dataclass.
+
+    Args:
+        default: the paper's value.
+        help: what it does, with the paper's symbol.
+        low: the least allowed value.
+        high: the greatest allowed value.
+        choices: the allowed words.
+        log: whether a search moves on a logarithmic scale.
+        search: whether a sweep may change it.
+    """
+    metadata = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "log": log,
+        "search": search,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What every algorithm has."""
+
+    learning_rate: float | None = hyperparameter(
+        None,
+        low=1e-8,
+        high=1.0,
+        log=True,
+        help="peak learning rate; by default the backbone's: scratch policies need larger ones",
+    )
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: naming the value, and what would be right.
+        """
+        for field in dataclasses.fields(self):
+            check_value(field, getattr(self, field.name))
+
+
+def field_types(cls: type) -> dict[str, tuple[type, ...]]:
+    """Return the types that each field of a dataclass accepts, ``NoneType`` among them."""
+    hints = typing.get_type_hints(cls)
+    result = {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        members = (
+            typing.get_args(hint)
+            if typing.get_origin(hint) in (types.UnionType, typing.Union)
+            else (hint,)
+        )
+        result[field.name] = tuple(
+            str if typing.get_origin(member) is typing.Literal else member for member in members
+        )
+    return result
+
+
+def check_value(field: dataclasses.Field[Any], value: object) -> None:
+    """Check one value against the range that its field declares.
+
+    Raises:
+        UserError: if the value is out of range or not one of the choices.
+    """
+    choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
+    if value is None:
+        return
+    if choices is not None and value not in choices:
+        hint = nearest(str(value), choices)
+        raise UserError(f"{field.name}={value}: must be one of {', '.join(choices)}{hint}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    # Written so that nan fails too.
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise UserError(f"{field.name}={value}: must be {bounds}")
+
+
+def parse_value(name: str, text: str, accepted: tuple[type, ...]) -> Value:
+    """Read a value as it is written on the command line.
+
+    Args:
+        name: of the field, for the message.
+        text: what was written.
+        accepted: the types that the field accepts.
+
+    Raises:
+        UserError: if the text is not of any of these types.
+    """
+    word = text.strip()
+    if types.NoneType in accepted and word.lower() in ("none", "null"):
+        return None
+    if bool in accepted:
+        if word.lower() in ("true", "yes", "on", "1"):
+            return True
+        if word.lower() in ("false", "no", "off", "0"):
+            return False
+        raise UserError(f"{name}={text}: must be true or false")
+    for kind in (int, float):
+        if kind in accepted:
+            try:
+                return kind(word)
+            except ValueError:
+                continue
+    if str in accepted:
+        return word
+    wanted = " or ".join(kind.__name__ for kind in accepted if kind is not types.NoneType)
+    raise UserError(f"{name}={text}: must be {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}")
+
+
+def build(cls: type[T], texts: Mapping[str, str]) -> T:
+    """Make a dataclass from texts, with defaults for what is not named.
+
+    Args:
+        cls: a dataclass whose fields were declared with ``hyperparameter``.
+        texts: values by field, as written on the command line; every key is a field.
+    """
+    accepted = field_types(cls)
+    return cls(**{name: parse_value(name, text, accepted[name]) for name, text in texts.items()})
+
+
+def describe(cls: type) -> list[dict[str, Any]]:
+    """Return name, type, default, range and meaning of each field, for listings."""
+    rows = []
+    for field in dataclasses.fields(cls):
+        low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+        if choices is not None:
+            allowed = ", ".join(choices)
+        elif low is not None or high is not None:
+            allowed = f"{'' if low is None else f'{low:g}'} .. {'' if high is None else f'{high:g}'}"
+        else:
+            allowed = "true, false" if isinstance(field.default, bool) else ""
+        rows.append(
+            {
+                "name": field.name,
+                "default": field.default,
+                "allowed": allowed.strip(),
+                "meaning": field.metadata.get("help", ""),
+            }
+        )
+    return rows

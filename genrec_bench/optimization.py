@@ -1,0 +1,113 @@
+"""AdamW whose learning rate follows the share of the work that is done, not a count of steps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from genrec_bench.errors import UserError
+from genrec_bench.workers import Workers
+
+
+class NotFiniteError(UserError):
+    """A loss or a gradient that is not a number."""
+
+
+class Optimization:
+    """Steps of AdamW on the trainable parameters of a policy."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        workers: Workers,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        warmup: float,
+        max_grad_norm: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            module: what is trained.
+            workers: gradients are added up over them.
+            learning_rate: the peak, reached after warming up; a cosine then takes it to 0.
+            weight_decay: of parameters with two axes or more.
+            warmup: share of the work to warm up in.
+            max_grad_norm: gradients longer than this are shortened to it.
+        """
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self._workers = workers
+        self._peak = learning_rate
+        self._warmup = warmup
+        self._max_grad_norm = max_grad_norm
+        matrices = [p for p in self.parameters if p.dim() >= 2]
+        others = [p for p in self.parameters if p.dim() < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+
+    def learning_rate(self, share: float) -> float:
+        """Return the learning rate after a share of the work.
+
+        Args:
+            share: 0 at the start, 1 at the end.
+        """
+        if share < self._warmup:
+            return self._peak * max(share / self._warmup, 0.05)
+        progress = min((share - self._warmup) / (1.0 - self._warmup), 1.0)
+        return self._peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def step(self, share: float, loss: float, where: str) -> float:
+        """Take one step with the gradients that have been accumulated, and clear them.
+
+        Args:
+            share: of the work that is done.
+            loss: of this step over all processes.
+            where: names the step in an error.
+
+        Returns:
+            The norm of the gradients before they were clipped.
+
+        Raises:
+            NotFiniteError: if the loss or the gradients are not finite; the weights are unchanged.
+        """
+        self._workers.sum_gradients(self.parameters)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self._max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NotFiniteError(
+                f"{where}: the loss is {loss} and the gradients' norm is {norm}; try a smaller "
+                "learning_rate"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(share)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimizer's state as named tensors."""
+        return {
+            f"{index}.{name}": value
+            for index, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take up a state that ``state`` returned."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        whole = self.optimizer.state_dict()
+        whole["state"] = state
+        self.optimizer.load_state_dict(whole)

@@ -1,0 +1,317 @@
+"""A run: the SFT start, the algorithm's training within a budget, evaluation, and the record."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from genrec_bench.adapters import add_adapters, merge_adapters
+from genrec_bench.algorithm import Algorithm
+from genrec_bench.backbones import Backbone, find_backbone, make_policy, prompt_name
+from genrec_bench.budget import Budget
+from genrec_bench.checkpoints import check_policy_fits, read_json, save_policy
+from genrec_bench.dataset import Dataset
+from genrec_bench.environment import commit, hardware, versions
+from genrec_bench.evaluate import Evaluation, evaluate
+from genrec_bench.ledger import Ledger
+from genrec_bench.optimization import Optimization
+from genrec_bench.policy import Policy
+from genrec_bench.progress import Progress
+from genrec_bench.record_schema import Record
+from genrec_bench.records import (
+    RECORD_FILE,
+    build_record,
+    join_outcomes,
+    new_run_id,
+    write_atomically,
+    write_record,
+)
+from genrec_bench.registry import Entry, source_hash
+from genrec_bench.settings import Settings
+from genrec_bench.sft_start import SFTStart, evaluate_start, sft_start
+from genrec_bench.steps import RolloutStepper, Stepper, SupervisedStepper
+from genrec_bench.tracking import NullTracker
+from genrec_bench.training import Limit, total_spent, train
+from genrec_bench.workers import Workers
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for.
+
+    Attributes:
+        entry: the algorithm as it was found.
+        algorithm: with its hyperparameters.
+        dataset: loaded.
+        backbone: name, path or hub name.
+        settings: of the harness.
+        budget: of the training, or None for a number of steps.
+        seed: of the training; the SFT start has its own.
+        data_dir: holds the cache of SFT starts.
+        output: folder of all results.
+    """
+
+    entry: Entry
+    algorithm: Algorithm
+    dataset: Dataset
+    backbone: str
+    settings: Settings
+    budget: Budget | None
+    seed: int
+    data_dir: Path
+    output: Path
+
+
+def run(request: Request, workers: Workers, progress: Progress, tracker: NullTracker) -> Path:
+    """Carry a request out, or the rest of it if an earlier run of it was cut short.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        UserError: on bad input, a budget below one step, or a loss that is not finite.
+    """
+    dataset, settings = request.dataset, request.settings
+    backbone = find_backbone(request.backbone)
+    prompt = prompt_name(backbone, settings)
+    check_policy_fits(Path(request.backbone), dataset.catalog.codes_per_level, prompt)
+    partial = " (partial)" if dataset.partial else ""
+    progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
+
+    start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
+    track = _track(request, start, prompt, workers)
+    with _run_folder(request, track, workers) as (folder, run_id, started):
+        ledger = Ledger(workers.device)
+        for phase, cost in start.cost.items():
+            if workers.is_main and phase == "sft":
+                ledger.add(phase, cost)
+        before = evaluate_start(start, backbone, dataset, settings, workers, progress)
+        progress.say(f"SFT start    {_summary(before)}")
+        configuration = _configuration(request)
+        tags = {
+            "algorithm": request.entry.name,
+            "dataset": dataset.name,
+            "partial": str(dataset.partial).lower(),
+            "seed": str(request.seed),
+        }
+        with tracker:
+            tracker.start(run_id, {**configuration, "track": track}, tags)
+            policy, curves, after = _train_and_evaluate(
+                request, backbone, start, ledger, folder, workers, progress, tracker
+            )
+            progress.say(f"{request.entry.name:<12} {_summary(after)}")
+            for split, result in after.items():
+                figures = {f"{split}/{name}": value for name, value in result.metrics.items()}
+                tracker.log(figures, len(curves))
+            record = build_record(
+                run_id=run_id,
+                algorithm=request.entry.name,
+                dataset=dataset.name,
+                seed=request.seed,
+                complete=True,
+                partial=dataset.partial,
+                track=track,
+                **configuration,
+                fingerprints={
+                    "dataset": dataset.fingerprint,
+                    "sids": dataset.sid_fingerprint,
+                    "sft": start.fingerprint,
+                    "algorithm": source_hash(request.entry),
+                },
+                versions=versions(),
+                commit=commit(),
+                hardware={**hardware(str(workers.device)), "processes": workers.count},
+                budget_limit=request.budget.text if request.budget else None,
+                spent=total_spent(ledger, workers),
+                sft={split: result.metrics for split, result in before.items()},
+                metrics={split: result.metrics for split, result in after.items()},
+                ceiling=dataset.ceiling,
+                started=started,
+                finished=datetime.now(UTC),
+            )
+            path = folder / RECORD_FILE
+            if workers.is_main:
+                save_policy(policy, folder / "policy")
+                outcomes = join_outcomes({s: result.outcomes for s, result in after.items()})
+                write_record(folder, record, outcomes, curves)
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            workers.wait()
+            tracker.finish(path, "FINISHED")
+    return path
+
+
+def _train_and_evaluate(
+    request: Request,
+    backbone: Backbone,
+    start: SFTStart,
+    ledger: Ledger,
+    folder: Path,
+    workers: Workers,
+    progress: Progress,
+    tracker: NullTracker,
+) -> tuple[Policy, pd.DataFrame, dict[str, Evaluation]]:
+    dataset, settings, algorithm = request.dataset, request.settings, request.algorithm
+    torch.manual_seed(request.seed)
+    policy = make_policy(
+        backbone,
+        dataset,
+        settings,
+        workers.device,
+        weights=start.folder / "policy",
+        algorithm=algorithm,
+    )
+    policy.meter = ledger
+    add_adapters(policy, settings.lora_rank)
+    optimization = Optimization(
+        policy,
+        workers,
+        learning_rate=algorithm.hyperparameters.learning_rate or backbone.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        max_grad_norm=settings.max_grad_norm,
+    )
+    stepper: Stepper
+    if algorithm.on_policy:
+        stepper = RolloutStepper(
+            policy,
+            algorithm,
+            dataset.train,
+            optimization,
+            ledger,
+            workers,
+            group_size=settings.group_size,
+            prompts_per_step=settings.prompts_per_step,
+            seed=request.seed,
+        )
+    else:
+        stepper = SupervisedStepper(
+            policy,
+            dataset.train,
+            optimization,
+            ledger,
+            workers,
+            batch=settings.sft_batch,
+            seed=request.seed,
+            phase="update",
+        )
+    limit = Limit(request.budget, settings.steps)
+    curves = train(
+        stepper, optimization, ledger, limit, workers, folder / "checkpoints", progress, tracker
+    )
+    merge_adapters(policy)
+    with ledger.phase("evaluation"):
+        results = {
+            split: evaluate(
+                policy,
+                dataset.splits[split],
+                dataset.catalog,
+                workers,
+                settings.beam_width,
+                progress,
+                title=split,
+                algorithm=algorithm,
+            )
+            for split in ("valid", "test")
+        }
+    return policy, curves, results
+
+
+def _configuration(request: Request) -> dict[str, Any]:
+    return {
+        "hyperparameters": dataclasses.asdict(request.algorithm.hyperparameters),
+        "settings": request.settings.resolved(),
+    }
+
+
+def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:
+    """Return all that a comparison holds fixed."""
+    settings, dataset = request.settings, request.dataset
+    track: dict[str, Any] = {
+        "backbone": request.backbone,
+        "beam_width": settings.beam_width,
+        "budget": f"{settings.steps} steps of {settings.prompts_per_step} prompts",
+        "dataset": dataset.fingerprint,
+        "dtype": settings.dtype,
+        "group_size": settings.group_size,
+        "logprob_space": settings.logprob_space,
+        "lora_rank": settings.lora_rank,
+        "prompt": prompt,
+        "sft": start.fingerprint,
+        "sids": dataset.sid_fingerprint,
+    }
+    if request.budget is not None:
+        track["budget"] = request.budget.text
+        if request.budget.kind == "seconds":
+            # A second is worth what the machine makes of it.
+            track["hardware"] = hardware(str(workers.device))
+            track["processes"] = workers.count
+    return track
+
+
+@contextlib.contextmanager
+def _run_folder(
+    request: Request, track: dict[str, Any], workers: Workers
+) -> Iterator[tuple[Path, str, datetime]]:
+    """Open the run's folder: that of an equal run which was cut short, or a new one.
+
+    The folder is locked while the run lasts, so that two equal runs at once get one each.
+    """
+    what = {
+        **_configuration(request),
+        "algorithm": source_hash(request.entry),
+        "seed": request.seed,
+        "track": track,
+    }
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    parent = request.output / request.dataset.name
+    with contextlib.ExitStack() as stack:
+        found: tuple[str, str] | None = None
+        if workers.is_main:
+            for file in sorted(parent.glob(f"*/{RUN_FILE}")):
+                content = read_json(file)
+                unfinished = not (file.parent / RECORD_FILE).exists()
+                if unfinished and content.get("request") == digest and _lock(file, stack):
+                    found = (file.parent.name, content["started"])
+                    break
+            if found is None:
+                started = datetime.now(UTC)
+                run_id = new_run_id(request.entry.name, request.seed, started)
+                file = parent / run_id / RUN_FILE
+                content = {"request": digest, "started": started.isoformat()}
+                write_atomically(file, json.dumps(content).encode())
+                _lock(file, stack)
+                found = (run_id, started.isoformat())
+        chosen = workers.agree(found)
+        assert chosen is not None
+        yield parent / chosen[0], chosen[0], datetime.fromisoformat(chosen[1])
+
+
+def _lock(file: Path, stack: contextlib.ExitStack) -> bool:
+    """Try to lock a file until the stack is closed; the system frees it if the process dies."""
+    handle = stack.enter_context(file.open("rb"))
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _summary(results: dict[str, Evaluation]) -> str:
+    """Write the figures that people look for first."""
+    metrics = results["test"].metrics
+    names = [name for name in ("HR@1", "HR@10", "NDCG@10", "sid/HR@10") if name in metrics]
+    return "test " + "  ".join(f"{name} {metrics[name]:.4f}" for name in names)

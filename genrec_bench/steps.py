@@ -1,0 +1,272 @@
+"""One step of training: on targets alone, or on a rollout. What an algorithm changes is in here."""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec_bench.algorithm import Algorithm, Batch
+from genrec_bench.dataset import Examples
+from genrec_bench.decode import chunks
+from genrec_bench.ledger import Ledger
+from genrec_bench.optimization import Optimization
+from genrec_bench.policy import Policy
+from genrec_bench.prompts import Prompts
+from genrec_bench.scoring import score, supervised_loss
+from genrec_bench.tree import CandidateTree
+from genrec_bench.workers import Workers
+
+
+class Stepper(Protocol):
+    """Something that takes a step."""
+
+    def step(self, index: int, share: float) -> dict[str, float]:
+        """Take step ``index``, after ``share`` of the work is done; return figures to log."""
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return what a checkpoint must hold, by name."""
+
+
+class Sampler:
+    """Visits every row once an epoch, in an order that depends on seed and epoch alone."""
+
+    def __init__(self, count: int, batch: int, seed: int) -> None:
+        """Sample ``batch`` of ``count`` rows a step; a small set repeats within a batch's run."""
+        self._count = count
+        self._batch = batch
+        self._seed = seed
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+
+    def rows(self, index: int) -> NDArray[np.int64]:
+        """Return the rows of step ``index``; asking in any order gives the same."""
+        places = np.arange(index * self._batch, (index + 1) * self._batch)
+        epochs = places // self._count
+        rows = np.empty(self._batch, dtype=np.int64)
+        for epoch in np.unique(epochs).tolist():
+            if self._order[0] != epoch:
+                generator = np.random.default_rng([self._seed, epoch])
+                self._order = (epoch, generator.permutation(self._count))
+            here = epochs == epoch
+            rows[here] = self._order[1][places[here] % self._count]
+        return rows
+
+
+class SupervisedStepper:
+    """Raises the likelihood of targets."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        examples: Examples,
+        optimization: Optimization,
+        ledger: Ledger,
+        workers: Workers,
+        *,
+        batch: int,
+        seed: int,
+        phase: str,
+    ) -> None:
+        """Prepare; ``phase`` is the ledger's name for this work."""
+        self._policy = policy
+        self._examples = examples
+        self._chains = policy.prompt_format.chains(examples)
+        self._optimization = optimization
+        self._ledger = ledger
+        self._workers = workers
+        self._sampler = Sampler(len(self._chains), batch, seed)
+        self._phase = phase
+
+    def __len__(self) -> int:
+        """Return the number of training sequences."""
+        return len(self._chains)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return the policy."""
+        return {"policy": self._policy}
+
+    def step(self, index: int, share: float) -> dict[str, float]:
+        """Take one step on a batch of training sequences."""
+        rows = self._sampler.rows(index)
+        mine = self._workers.mine(rows)
+        last = self._chains.last[mine]
+        # A target counts once, whatever sequence and process it is in.
+        count = int(self._chains.num_targets[rows].sum())
+        sizes = torch.from_numpy(self._examples.history_lengths[last] + 1)
+        items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
+        total = 0.0
+        self._policy.train()
+        with self._ledger.phase(self._phase):
+            for part in chunks(sizes, items):
+                loss, _ = supervised_loss(
+                    self._policy, self._examples, self._chains, mine[part.numpy()]
+                )
+                (loss / count).backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach()) / count
+            (total,) = self._workers.sum([total])
+            where = f"{self._phase} step {index + 1}"
+            norm = self._optimization.step(share, total, where)
+        return {"loss": total, "gradient_norm": norm}
+
+
+class RolloutStepper:
+    """Rolls out, rewards, and updates: what on-policy algorithms do in a step."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        examples: Examples,
+        optimization: Optimization,
+        ledger: Ledger,
+        workers: Workers,
+        *,
+        group_size: int,
+        prompts_per_step: int,
+        seed: int,
+    ) -> None:
+        """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
+        self._policy = policy
+        self._algorithm = algorithm
+        self._examples = examples
+        self._optimization = optimization
+        self._ledger = ledger
+        self._workers = workers
+        self._group_size = group_size
+        self._sampler = Sampler(len(examples), prompts_per_step, seed)
+        self._seed = seed
+        self._reference: Policy | None = None
+        if algorithm.uses_reference:
+            self._reference = copy.deepcopy(policy).requires_grad_(False).eval()
+            self._reference.meter = ledger
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return the policy, and the reference policy if there is one."""
+        modules: dict[str, torch.nn.Module] = {"policy": self._policy}
+        if self._reference is not None:
+            modules["reference"] = self._reference
+        return modules
+
+    def step(self, index: int, share: float) -> dict[str, float]:
+        """Learn from one rollout."""
+        policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
+        rows = self._sampler.rows(index)
+        mine = self._workers.mine(rows)
+        # No dropout: what is learned from is what was rolled out.
+        policy.eval()
+        with torch.no_grad(), ledger.phase("rollout"):
+            prompts = policy.prompt_format.encode(self._examples, mine).to(policy.device)
+            items = torch.from_numpy(self._examples.targets[mine].astype(np.int64))
+            targets = policy.item_leaves[items.to(policy.device)]
+            tree = algorithm.rollout(policy, prompts, self._group_size)
+            rewards = algorithm.reward(tree, targets)
+            advantages = algorithm.advantage(tree, targets, rewards)
+        reference = self._reference_log_probs(prompts, tree)
+        batch = Batch(tree, targets, rewards, advantages, reference)
+        figures = self._rollout_figures(batch)
+        sums: dict[str, float] = {}
+        norm = loss = 0.0
+        updates = algorithm.updates_per_rollout * algorithm.minibatches
+        for update in range(algorithm.updates_per_rollout):
+            for part in self._minibatches(index, update, len(rows)):
+                own_loss = self._accumulate(prompts, batch, part, sums)
+                with ledger.phase("update"):
+                    (own_loss,) = self._workers.sum([own_loss])
+                    norm += self._optimization.step(share, own_loss, f"step {index + 1}")
+                loss += own_loss
+        totals = self._workers.sum(sums.values())
+        figures |= {name: value / updates for name, value in zip(sums, totals, strict=True)}
+        figures |= {"loss": loss / updates, "gradient_norm": norm / updates}
+        mix = algorithm.reference_mix(index + 1)
+        if mix and self._reference is not None:
+            with torch.no_grad(), ledger.phase("reference"):
+                pairs = zip(self._reference.parameters(), policy.parameters(), strict=True)
+                for kept, current in pairs:
+                    kept.lerp_(current, mix)
+        return figures
+
+    def _reference_log_probs(self, prompts: Prompts, tree: CandidateTree) -> Tensor | None:
+        if self._reference is None:
+            return None
+        found = torch.zeros(*tree.paths.shape, device=tree.log_probs.device)
+        with torch.no_grad(), self._ledger.phase("reference"):
+            for rows in chunks(_sizes(prompts, tree), self._reference.tokens_per_forward):
+                scores = score(self._reference, prompts.select(rows), tree.select(rows))
+                found[rows] = scores.log_probs
+        return found
+
+    def _minibatches(self, index: int, update: int, size: int) -> list[NDArray[np.int64]]:
+        """Cut a batch of all processes into parts; return this process's places in each."""
+        count = self._algorithm.minibatches
+        if count == 1:
+            order = np.arange(size)
+        else:
+            order = np.random.default_rng([self._seed, index, update]).permutation(size)
+        return [np.sort(part) for part in np.array_split(order, count)]
+
+    def _accumulate(
+        self, prompts: Prompts, batch: Batch, part: NDArray[np.int64], sums: dict[str, float]
+    ) -> float:
+        """Accumulate gradients over this process's share of some places of the whole batch.
+
+        Args:
+            prompts: of this process.
+            batch: of this process.
+            part: places in the batch of all processes; losses are divided by their number.
+            sums: the algorithm's figures are added here.
+
+        Returns:
+            This process's part of the loss.
+        """
+        # Prompt i of this process is place index + i * count of the whole batch.
+        count, index = self._workers.count, self._workers.index
+        here = torch.from_numpy(part[part % count == index] // count).to(self._policy.device)
+        total = 0.0
+        with self._ledger.phase("update"):
+            leaves = self._algorithm.scores_leaves
+            for rows in chunks(
+                _sizes(prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
+            ):
+                chunk = batch.select(here[rows])
+                chosen = prompts.select(here[rows])
+                scores = score(self._policy, chosen, chunk.tree, leaves=leaves)
+                losses, figures = self._algorithm.loss(chunk, scores)
+                (losses.sum() / len(part)).backward()  # type: ignore[no-untyped-call]
+                total += float(losses.detach().sum()) / len(part)
+                for name, values in figures.items():
+                    sums[name] = sums.get(name, 0.0) + float(values.sum()) / len(part)
+        return total
+
+    def _rollout_figures(self, batch: Batch) -> dict[str, float]:
+        """Return the curves of UGR's Figures 3 and 5, and what tells of wasted groups."""
+        tree = batch.tree
+        hits = tree.hits(batch.targets)
+        ranks = tree.ranks()
+        distinct = _distinct(tree)
+        spread = (batch.rewards - batch.rewards[:, :1]).masked_fill(~tree.valid, 0.0).abs()
+        values = {
+            "prompts": float(len(hits)),
+            "reward": float((batch.rewards.sum(dim=1) / tree.valid.sum(dim=1)).sum()),
+            "HR@1": float((hits & (ranks == 0)).any(dim=1).sum()),
+            f"HR@{self._group_size}": float(hits.any(dim=1).sum()),
+            "unique_candidates": float(distinct.sum()),
+            "zero_advantage": float((spread.amax(dim=1) < 1e-9).sum()),
+        }
+        totals = dict(zip(values, self._workers.sum(values.values()), strict=True))
+        count = totals.pop("prompts")
+        return {name: total / count for name, total in totals.items()}
+
+
+def _sizes(prompts: Prompts, tree: CandidateTree, leaves: bool = False) -> Tensor:
+    """Return [B] how many tokens a packed tree takes."""
+    read = tree.is_node if leaves else tree.is_node & (tree.levels < tree.trie.num_levels)
+    return prompts.lengths + read.sum(dim=1)
+
+
+def _distinct(tree: CandidateTree) -> Tensor:
+    """Return [B] how many distinct real candidates a group has: its leaves."""
+    return (tree.is_node & (tree.levels == tree.trie.num_levels)).sum(dim=1)

@@ -1,0 +1,174 @@
+"""The loop of a run: steps until the budget is spent, with curves, checkpoints and a way back.
+
+The share of the budget that is spent drives the learning rate. Without a budget the share is that
+of the steps. A step that would begin after the budget is spent is not taken.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from genrec_bench.budget import Budget
+from genrec_bench.checkpoints import (
+    load_training,
+    save_training,
+    torch_random_state,
+    training_checkpoints,
+)
+from genrec_bench.errors import UserError
+from genrec_bench.ledger import TRAINING_PHASES, Cost, Ledger
+from genrec_bench.optimization import NotFiniteError, Optimization
+from genrec_bench.progress import Progress
+from genrec_bench.steps import Stepper
+from genrec_bench.tracking import NullTracker
+from genrec_bench.workers import Workers
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """When training ends.
+
+    Attributes:
+        budget: what may be spent, or None.
+        steps: how many steps to take if there is no budget.
+    """
+
+    budget: Budget | None
+    steps: int
+
+
+def train(
+    stepper: Stepper,
+    optimization: Optimization,
+    ledger: Ledger,
+    limit: Limit,
+    workers: Workers,
+    folder: Path,
+    progress: Progress,
+    tracker: NullTracker,
+) -> pd.DataFrame:
+    """Train until the limit, from the last checkpoint if there is one.
+
+    Args:
+        stepper: takes the steps.
+        optimization: its optimizer, for checkpoints.
+        ledger: what the steps charge.
+        limit: when to stop.
+        workers: agree on when to stop.
+        folder: for checkpoints; those of a finished training are removed by the caller.
+        progress: shows loss, reward, hit rate and the share of the budget spent.
+        tracker: is sent every step's figures.
+
+    Returns:
+        The curves: one row for each step.
+
+    Raises:
+        UserError: if the budget does not pay for one step, or a loss is not finite.
+    """
+    curves: list[dict[str, float]] = []
+    step = _resume(stepper, optimization, ledger, folder, curves, workers)
+    if step:
+        progress.say(f"resumed after step {step}")
+    saved = time.monotonic()
+    total = 1.0 if limit.budget else float(limit.steps)
+    with progress.bar("training", total) as bar:
+        share = _share(ledger, limit, step, workers)
+        while share < 1.0:
+            try:
+                figures = stepper.step(step, share)
+            except NotFiniteError as error:
+                kept = _save(stepper, optimization, ledger, folder, step, curves, workers)
+                raise NotFiniteError(f"{error}; the last good checkpoint is {kept}") from None
+            step += 1
+            share = _share(ledger, limit, step, workers)
+            if step == 1 and share > 1.0 and limit.budget is not None:
+                raise UserError(
+                    f"--budget {limit.budget.text}: too small for one step, which took "
+                    f"{share:.3g} times as much; give more, or set a smaller prompts_per_step"
+                )
+            figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
+            curves.append(figures)
+            tracker.log({name: value for name, value in figures.items() if name != "step"}, step)
+            bar.update(min(share, 1.0) * total, **_shown(figures))
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                _save(stepper, optimization, ledger, folder, step, curves, workers)
+                saved = time.monotonic()
+    _save(stepper, optimization, ledger, folder, step, curves, workers)
+    return pd.DataFrame(curves)
+
+
+def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
+    """Return the share of the limit that all processes have used together."""
+    if limit.budget is None:
+        return step / limit.steps
+    (share,) = workers.sum([ledger.share(limit.budget)])
+    return share
+
+
+def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
+    kinds = ("seconds", "flops", "tokens")
+    totals = workers.sum([ledger.total(kind) for kind in kinds])
+    return dict(zip(kinds, totals, strict=True))
+
+
+def _shown(figures: dict[str, float]) -> dict[str, float]:
+    """Pick what fits beside a bar."""
+    wanted = ("loss", "reward", "HR@1")
+    shown = {name: figures[name] for name in wanted if name in figures}
+    return shown | {"spent": round(figures["share"], 3)}
+
+
+def _save(
+    stepper: Stepper,
+    optimization: Optimization,
+    ledger: Ledger,
+    folder: Path,
+    step: int,
+    curves: list[dict[str, float]],
+    workers: Workers,
+) -> Path:
+    """Write a checkpoint; every process's ledger is in it, added up."""
+    spent = total_spent(ledger, workers)
+    if workers.is_main:
+        state = {"curves": curves, "spent": spent, "random": torch_random_state()}
+        save_training(folder, step, stepper.modules(), optimization.state(), state)
+    workers.wait()
+    return folder / f"step-{step:08d}"
+
+
+def total_spent(ledger: Ledger, workers: Workers) -> dict[str, dict[str, float]]:
+    """Return the ledger of all processes together: costs add up, and so does memory."""
+    spent = ledger.as_dict()
+    for cost in spent.values():
+        summed = workers.sum(cost.values())
+        cost |= {name: type(cost[name])(value) for name, value in zip(cost, summed, strict=True)}
+    return spent
+
+
+def _resume(
+    stepper: Stepper,
+    optimization: Optimization,
+    ledger: Ledger,
+    folder: Path,
+    curves: list[dict[str, float]],
+    workers: Workers,
+) -> int:
+    checkpoints = training_checkpoints(folder)
+    if not checkpoints:
+        return 0
+    tensors, state = load_training(checkpoints[-1], stepper.modules())
+    optimization.load(tensors)
+    curves.extend(state["curves"])
+    torch.set_rng_state(torch.tensor(state["random"], dtype=torch.uint8))
+    # The checkpoint holds what all processes have spent: one of them takes it over.
+    for phase, cost in state["spent"].items():
+        if phase in TRAINING_PHASES and workers.is_main:
+            ledger.add(phase, Cost(**cost))
+    return int(state["step"])

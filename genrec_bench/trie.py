@@ -1,0 +1,176 @@
+"""The catalog's SIDs as a prefix tree that a decoder can read with a handful of tensor reads.
+
+States are numbered level by level and, within a level, in lexicographic order of their prefix. The
+children of a state are then neighbours: child ``j`` of a state is ``first_child[state] + j``, and
+four integers describe a state, whatever the number of codes. There is no table of states by codes
+to fill, no hash, and no data-dependent shape: a lookup reads as many children as the level's
+largest fan-out and masks what is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Trie:
+    """A prefix tree over SIDs. State 0 is the root; ``dead`` is a state without children.
+
+    Attributes:
+        first_child: [num_states + 1] the first child of each state.
+        num_children: [num_states + 1] how many children each state has; 0 for leaves and ``dead``.
+        code: [num_states + 1] the code that leads into the state; 0 for the root and ``dead``.
+        parent: [num_states + 1] the state one code earlier; the root and ``dead`` are their own.
+        level: [num_states + 1] the length of the state's prefix; 0 for the root and ``dead``.
+        first_of_level: the first state of each level, L + 1 numbers; level L holds the leaves.
+        fan_out: the largest number of children of any state of level l, L numbers.
+        codes_per_level: K_l, L numbers.
+    """
+
+    first_child: Tensor
+    num_children: Tensor
+    code: Tensor
+    parent: Tensor
+    level: Tensor
+    first_of_level: tuple[int, ...]
+    fan_out: tuple[int, ...]
+    codes_per_level: tuple[int, ...]
+
+    @classmethod
+    def build(cls, unique_sids: NDArray[np.int32], codes_per_level: tuple[int, ...]) -> Trie:
+        """Build the trie of a catalog.
+
+        Args:
+            unique_sids: [num_sids, L] distinct SIDs in lexicographic order. Row ``i`` becomes leaf
+                ``i``.
+            codes_per_level: K_l for each of the L levels.
+
+        Raises:
+            ValueError: if the rows are not distinct and sorted, or a code is outside its level.
+        """
+        num_sids, num_levels = unique_sids.shape
+        if num_sids == 0:
+            raise ValueError("a trie needs at least one SID")
+        if (unique_sids < 0).any() or (unique_sids >= np.asarray(codes_per_level)).any():
+            raise ValueError("a code lies outside its level")
+        changed = np.ones((num_sids, num_levels), dtype=bool)
+        steps = np.diff(unique_sids, axis=0)
+        changed[1:] = np.logical_or.accumulate(steps != 0, axis=1)
+        first_difference = np.argmax(steps != 0, axis=1)
+        if not changed[1:, -1].all() or (steps[np.arange(num_sids - 1), first_difference] < 0).any():
+            raise ValueError("SIDs must be distinct and in lexicographic order")
+
+        sizes = changed.sum(axis=0)
+        first_of_level = np.concatenate([[0], 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])])
+        num_states = int(1 + sizes.sum())
+        dead = num_states
+        first_child = np.zeros(num_states + 1, dtype=np.int64)
+        num_children = np.zeros(num_states + 1, dtype=np.int64)
+        code = np.zeros(num_states + 1, dtype=np.int64)
+        parent = np.zeros(num_states + 1, dtype=np.int64)
+        level = np.zeros(num_states + 1, dtype=np.int64)
+        parent[dead] = dead
+        state_above = np.zeros(num_sids, dtype=np.int64)
+        for depth in range(num_levels):
+            starts = np.flatnonzero(changed[:, depth])
+            states = first_of_level[depth + 1] + np.arange(len(starts))
+            code[states] = unique_sids[starts, depth]
+            parent[states] = state_above[starts]
+            level[states] = depth + 1
+            np.add.at(num_children, parent[states], 1)
+            parents, first_positions = np.unique(parent[states], return_index=True)
+            first_child[parents] = states[first_positions]
+            state_above = first_of_level[depth + 1] + np.cumsum(changed[:, depth]) - 1
+
+        bounds = [*(int(first) for first in first_of_level), num_states]
+        fan_out = tuple(
+            int(num_children[bounds[depth] : bounds[depth + 1]].max()) for depth in range(num_levels)
+        )
+        return cls(
+            *(torch.from_numpy(array) for array in (first_child, num_children, code, parent, level)),
+            first_of_level=tuple(bounds[:-1]),
+            fan_out=fan_out,
+            codes_per_level=tuple(codes_per_level),
+        )
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of codes of a SID."""
+        return len(self.codes_per_level)
+
+    @property
+    def num_states(self) -> int:
+        """How many prefixes there are, the empty one included and ``dead`` not."""
+        return len(self.level) - 1
+
+    @property
+    def dead(self) -> int:
+        """The state of a candidate that does not exist: it has no children and no code."""
+        return self.num_states
+
+    @property
+    def num_leaves(self) -> int:
+        """How many distinct SIDs there are."""
+        return self.num_states - self.first_of_level[-1]
+
+    def to(self, device: torch.device) -> Trie:
+        """Return the same trie with its tensors on a device."""
+        return Trie(
+            *(
+                tensor.to(device)
+                for tensor in (
+                    self.first_child,
+                    self.num_children,
+                    self.code,
+                    self.parent,
+                    self.level,
+                )
+            ),
+            first_of_level=self.first_of_level,
+            fan_out=self.fan_out,
+            codes_per_level=self.codes_per_level,
+        )
+
+    def children(self, states: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Look up the children of many states at once.
+
+        Args:
+            states: [...] states.
+            width: F, how many children to read for each; by default the trie's largest fan-out. The
+                fan-out of the states' level is enough when all are of one level.
+
+        Returns:
+            Children [..., F], ``dead`` where there is none, and a mask [..., F] of the real ones.
+        """
+        width = max(self.fan_out) if width is None else width
+        offsets = torch.arange(width, device=states.device)
+        real = offsets < self.num_children[states].unsqueeze(-1)
+        children = self.first_child[states].unsqueeze(-1) + offsets
+        return torch.where(real, children, self.dead), real
+
+    def sid_index(self, leaves: Tensor) -> Tensor:
+        """Return the rows of ``unique_sids`` that leaf states stand for, -1 for ``dead``."""
+        return torch.where(leaves == self.dead, -1, leaves - self.first_of_level[-1])
+
+    def leaf(self, sid_index: Tensor) -> Tensor:
+        """Return the leaf states of rows of ``unique_sids``; the inverse of ``sid_index``."""
+        return torch.where(sid_index < 0, self.dead, sid_index + self.first_of_level[-1])
+
+    def prefixes(self, leaves: Tensor) -> Tensor:
+        """Return the states on the way to each leaf.
+
+        Args:
+            leaves: [...] leaf states, or ``dead``.
+
+        Returns:
+            [..., L] the states of level 1 to L; ``dead`` throughout for ``dead``.
+        """
+        states = [leaves]
+        for _ in range(self.num_levels - 1):
+            states.append(self.parent[states[-1]])
+        return torch.stack(states[::-1], dim=-1)

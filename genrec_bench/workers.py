@@ -1,0 +1,93 @@
+"""The processes of a run. Accelerate starts them and gives each its device.
+
+A batch is the same whatever the number of processes: each takes every n-th prompt of it, losses are
+divided by the size of the whole, and gradients are added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class Workers:
+    """This process among all of them."""
+
+    def __init__(self, accelerator: Accelerator | None = None) -> None:
+        """Join the processes that ``accelerate launch`` started; without it, be alone."""
+        self._accelerator = accelerator or Accelerator()
+        self.device: torch.device = self._accelerator.device
+        self.count: int = self._accelerator.num_processes
+        self.index: int = self._accelerator.process_index
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.index == 0
+
+    def mine(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this process's part of a batch."""
+        return rows[self.index :: self.count]
+
+    def sum(self, values: Iterable[float]) -> list[float]:
+        """Add up numbers over all processes."""
+        values = list(values)
+        if self.count == 1:
+            return values
+        # Not every accelerator knows 64 bits; token counts need them.
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        reduced: Tensor = self._accelerator.reduce(total, reduction="sum")
+        return [float(value) for value in reduced.tolist()]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up gradients over all processes, in place."""
+        if self.count == 1:
+            return
+        # A parameter that only some process's prompts reached has no gradient elsewhere; all
+        # processes must still take part.
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.flatten() for parameter in trained])  # type: ignore[union-attr]
+        flat = self._accelerator.reduce(flat, reduction="sum")
+        start = 0
+        for parameter in trained:
+            end = start + parameter.numel()
+            parameter.grad = flat[start:end].view_as(parameter).clone()
+            start = end
+
+    def interleave(self, part: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Put the parts that ``mine`` gave back in order, in every process.
+
+        Args:
+            part: [n_i, ...] this process's rows.
+
+        Returns:
+            [n, ...] all rows.
+        """
+        if self.count == 1:
+            return part
+        parts: list[NDArray[np.int32]] = gather_object([part])
+        total = sum(len(rows) for rows in parts)
+        whole = np.empty((total, *part.shape[1:]), dtype=part.dtype)
+        for index, rows in enumerate(parts):
+            whole[index :: self.count] = rows
+        return whole
+
+    def agree(self, value: T) -> T:
+        """Return what the main process has."""
+        return broadcast_object_list([value])[0] if self.count > 1 else value  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self._accelerator.wait_for_everyone()

@@ -1,0 +1,52 @@
+"""What all tests share: a quiet, offline process, the real data, a throw-away data directory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Set before torch, Hugging Face and MLflow are imported; subprocesses inherit them. The tests'
+# tensors are small: more threads than two only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    DO_NOT_TRACK="true",
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--algorithm",
+        type=Path,
+        metavar="PATH",
+        help="run the contract tests on this algorithm's file instead of on all that are found",
+    )
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data, in the layouts of the projects that publish it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data (../shared/data, beside the repository) are not here")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The session's data directory, which no test can take for the user's cache."""
+    folder = tmp_path_factory.mktemp("genrec-bench-data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENREC_BENCH_DATA", str(folder))
+        yield folder
