@@ -69,17 +69,15 @@ class _Reindex(torch.autograd.Function):
     """Gather rows by an index that has an inverse, so that the backward pass is a gather too."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
+    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor, gaps: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse, gaps)
         return rows.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (inverse,) = ctx.saved_tensors
-        (grad,) = grads
-        real = inverse >= 0
-        gathered = grad.index_select(0, inverse.clamp(min=0))
-        return gathered.mul_(real.view(-1, *[1] * (grad.dim() - 1))), None, None
+        inverse, gaps = ctx.saved_tensors
+        # Rows that nobody read have no gradient.
+        return grads[0].index_select(0, inverse).index_fill_(0, gaps, 0.0), None, None, None
 
 
 class Layout:
@@ -113,32 +111,38 @@ class Layout:
         self.pairs = pairs
         self.store = store
         self._grid = grid
-        self._mask = mask.unsqueeze(1)
+        self._seen = mask.unsqueeze(1)
+        self._mask: Tensor | None = None
         self._slots = slots
         self._dense = self.num_tokens == grid[0] * grid[1]
         if not self._dense:
             token_of_slot = slots.new_full((grid[0] * grid[1],), -1)
             token_of_slot[slots] = torch.arange(self.num_tokens, device=slots.device)
-            self._token_of_slot = token_of_slot
+            self._gaps = (token_of_slot < 0).nonzero()[:, 0]
             self._source = token_of_slot.clamp(min=0)
 
     def to_grid(self, states: Tensor) -> Tensor:
         """Spread [1, H, R, D] over the grid: [B, H, S, D]. Padding repeats the first token."""
         rows = states[0].transpose(0, 1)
         if not self._dense:
-            rows = _Reindex.apply(rows, self._source, self._slots)  # type: ignore[no-untyped-call]
+            rows = _Reindex.apply(rows, self._source, self._slots, self._gaps[:0])  # type: ignore[no-untyped-call]
         return rows.reshape(*self._grid, *rows.shape[1:]).transpose(1, 2)
 
     def to_flat(self, states: Tensor) -> Tensor:
         """Read the tokens back from the grid: [B, H, S, D] to [1, R, H, D]."""
         rows = states.transpose(1, 2).flatten(0, 1)
         if not self._dense:
-            rows = _Reindex.apply(rows, self._slots, self._token_of_slot)  # type: ignore[no-untyped-call]
+            rows = _Reindex.apply(rows, self._slots, self._source, self._gaps)  # type: ignore[no-untyped-call]
         return rows.unsqueeze(0)
 
-    @property
-    def mask(self) -> Tensor:
-        """[B, 1, S, K] which keys each position of the grid may attend to."""
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """Return [B, 1, S, K] what to add to each product of query and key: 0 or -inf.
+
+        Attention would turn a boolean mask into this one at every layer.
+        """
+        if self._mask is None or self._mask.dtype != dtype:
+            zeros = torch.zeros(self._seen.shape, dtype=dtype, device=self._seen.device)
+            self._mask = zeros.masked_fill_(~self._seen, -torch.inf)
         return self._mask
 
     @contextmanager
@@ -194,7 +198,7 @@ def tree_attention(
         key = key.repeat_interleave(repeats, dim=1)
         value = value.repeat_interleave(repeats, dim=1)
     attended = scaled_dot_product_attention(
-        query, key, value, attn_mask=layout.mask, dropout_p=dropout, scale=scaling
+        query, key, value, attn_mask=layout.mask(query.dtype), dropout_p=dropout, scale=scaling
     )
     return layout.to_flat(attended), None
 
