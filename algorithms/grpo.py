@@ -6,14 +6,14 @@ For a prompt, beam search finds G candidates y_1 .. y_G of L codes. With rewards
     rho  = pi(y_it | x, y_i<t) / pi_old(y_it | x, y_i<t)
     loss = 1/G sum_i 1/L sum_t [ -min(rho A_i, clip(rho, 1 - c, 1 + c) A_i) + beta k3_it ]
 
-where k3 = exp(d) - d - 1, d = log pi_ref - log pi, estimates the divergence from a reference policy.
+where k3 = exp(d) - d - 1, d = log pi_ref - log pi, estimates the divergence from a reference.
 
 Choices that papers and released code make differently are hyperparameters:
 
-1. ``reward``: the hit alone (UGR Eq. 2), rank penalties (UGR Eq. 3), or MiniOneRec's sum of the hit
-   and normalised rank penalties. A random reward is the control.
-2. ``beta``: UGR and this default have no reference policy; MiniOneRec has 0.001, and mixes the policy
-   into the reference (``sync_every``, ``sync_mix``), as TR-DPO does.
+1. ``reward``: the hit alone (UGR Eq. 2), rank penalties (UGR Eq. 3), or MiniOneRec's sum of the
+   hit and normalised rank penalties. A random reward is the control.
+2. ``beta``: UGR and this default have no reference policy; MiniOneRec has 0.001, and mixes the
+   policy into the reference (``sync_every``, ``sync_mix``), as TR-DPO does.
 3. With one update per rollout rho is 1 and clipping idle, as in the released code of UGR and
    MiniOneRec; ``updates_per_rollout`` and ``minibatches`` make it live.
 """

@@ -7,11 +7,11 @@ Differences from GRPO:
    GRPO's rewards in its place.
 2. Difficulty (Eq. 7 and 9). A prompt's loss is weighted by
    alpha_min + (1 - alpha_min) rank(y*) / (G - 1). ``difficulty`` switches it off.
-3. Confidence (Eq. 10 to 12). After a finished candidate the policy is asked for two tokens, high and
-   low; c(y) is the share of high. With P the wrong candidates that share a prefix with the target
-   and W those that do not, the loss gains
+3. Confidence (Eq. 10 to 12). After a finished candidate the policy is asked for two tokens, high
+   and low; c(y) is the share of high. With P the wrong candidates that share a prefix with the
+   target, W those that do not, and m(y) = log(1 + exp(c(y) - c(y*))), the loss gains
 
-       gamma_1 / |P| sum_P log(1 + exp(c(y) - c(y*))) + gamma_2 / |W| sum_W log(1 + exp(c(y) - c(y*)))
+       gamma_1 / |P| sum_P m(y) + gamma_2 / |W| sum_W m(y)
 
    for prompts whose target is among the candidates. The question is asked at the leaves of the same
    packed forward. ``confidence`` switches it off.

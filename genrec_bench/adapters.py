@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
 
 from genrec_bench.policy import Policy
 
@@ -20,7 +23,7 @@ def add_adapters(policy: Policy, rank: int) -> None:
     if rank == 0:
         return
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    policy.backbone = get_peft_model(policy.backbone, config)  # type: ignore[assignment]
+    policy.backbone = cast(PreTrainedModel, get_peft_model(policy.backbone, config))
     for embeddings in (
         policy.backbone.get_input_embeddings(),
         policy.backbone.get_output_embeddings(),
@@ -32,7 +35,8 @@ def add_adapters(policy: Policy, rank: int) -> None:
 
 def merge_adapters(policy: Policy) -> None:
     """Add trained adapters to the weights and take them off."""
-    if hasattr(policy.backbone, "peft_config"):
-        policy.backbone = policy.backbone.merge_and_unload()
+    adapted: Any = policy.backbone
+    if hasattr(adapted, "peft_config"):
+        policy.backbone = adapted.merge_and_unload()
         policy.backbone.requires_grad_(True)
         policy.count_flops()

@@ -13,7 +13,7 @@ layers pass on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -80,6 +80,9 @@ class _Reindex(torch.autograd.Function):
         return grads[0].index_select(0, inverse).index_fill_(0, gaps, 0.0), None, None, None
 
 
+_reindex: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = _Reindex.apply
+
+
 class Layout:
     """Where R flat tokens sit in a grid of B prompts by S positions, and what each may see.
 
@@ -125,14 +128,14 @@ class Layout:
         """Spread [1, H, R, D] over the grid: [B, H, S, D]. Padding repeats the first token."""
         rows = states[0].transpose(0, 1)
         if not self._dense:
-            rows = _Reindex.apply(rows, self._source, self._slots, self._gaps[:0])  # type: ignore[no-untyped-call]
+            rows = _reindex(rows, self._source, self._slots, self._gaps[:0])
         return rows.reshape(*self._grid, *rows.shape[1:]).transpose(1, 2)
 
     def to_flat(self, states: Tensor) -> Tensor:
         """Read the tokens back from the grid: [B, H, S, D] to [1, R, H, D]."""
         rows = states.transpose(1, 2).flatten(0, 1)
         if not self._dense:
-            rows = _Reindex.apply(rows, self._slots, self._source, self._gaps)  # type: ignore[no-untyped-call]
+            rows = _reindex(rows, self._slots, self._source, self._gaps)
         return rows.unsqueeze(0)
 
     def mask(self, dtype: torch.dtype) -> Tensor:

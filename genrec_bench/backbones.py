@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -25,7 +26,7 @@ from genrec_bench.selfcheck import largest_difference
 from genrec_bench.settings import Settings
 from genrec_bench.store import file_sha256
 
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 512,
     "num_hidden_layers": 4,
@@ -158,7 +159,9 @@ def _load(
         config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **TINY)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.sft_seed)
-            return Qwen3ForCausalLM(config).to(dtype)
+            model: PreTrainedModel = Qwen3ForCausalLM(config)
+            model.to(dtype)
+            return model
     source = weights or backbone.name
     try:
         config = AutoConfig.from_pretrained(source)
@@ -177,7 +180,7 @@ def _load(
     if window and "sliding_attention" in layers and window < config.max_position_embeddings:
         # Trees are packed under full attention; within the window both are the same.
         model.config.max_position_embeddings = window
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _first_line(error: Exception) -> str:

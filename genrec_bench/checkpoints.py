@@ -1,4 +1,4 @@
-"""Checkpoints: weights as safetensors, everything else as JSON, each written whole or not at all."""
+"""Checkpoints: weights as safetensors, the rest as JSON, each written whole or not at all."""
 
 from __future__ import annotations
 
@@ -91,8 +91,10 @@ def save_training(
     def write(new: Path) -> None:
         for name, module in modules.items():
             save_model(module, str(new / f"{name}.safetensors"))
-        save_file({key: value.contiguous() for key, value in tensors.items()},
-                  str(new / "optimizer.safetensors"))
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()},
+            str(new / "optimizer.safetensors"),
+        )
         (new / STATE).write_text(json.dumps({"step": step, **state}))
 
     _replace(folder / f"step-{step:08d}", write)
@@ -150,7 +152,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def torch_random_state() -> list[int]:
     """Return the state of torch's generator on the CPU, in JSON types."""
-    return torch.get_rng_state().tolist()  # type: ignore[no-any-return]
+    return torch.get_rng_state().tolist()
 
 
 def _replace(folder: Path, write: Any) -> None:

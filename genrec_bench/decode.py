@@ -1,7 +1,7 @@
 """How a candidate tree grows under a prompt: one prefill, then only new nodes.
 
-``TreeDecoder.expand`` is the one operation that every way of decoding calls: it runs the policy over
-some nodes, each seeing its prompt and its ancestors in the key-value store, and returns the
+``TreeDecoder.expand`` is the one operation that every way of decoding calls: it runs the policy
+over some nodes, each seeing its prompt and its ancestors in the key-value store, and returns the
 log-probabilities of their children. Beam search is the first user of it.
 """
 
@@ -154,7 +154,9 @@ def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
     """
     trees = []
     order = []
-    for rows in chunks(prompts.lengths + width * (policy.trie.num_levels - 1), policy.tokens_per_forward):
+    for rows in chunks(
+        prompts.lengths + width * (policy.trie.num_levels - 1), policy.tokens_per_forward
+    ):
         trees.append(_search(policy, prompts.select(rows), width))
         order.append(rows)
     return CandidateTree.join(trees, torch.cat(order))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -90,7 +91,7 @@ def check_value(field: dataclasses.Field[Any], value: object) -> None:
     """Check one value against the range that its field declares.
 
     Raises:
-        UserError: if the value is out of range or not one of the choices.
+        UserError: if the value is out of range, not finite, or not one of the choices.
     """
     choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
     if value is None:
@@ -102,8 +103,14 @@ def check_value(field: dataclasses.Field[Any], value: object) -> None:
         return
     # Written so that nan fails too.
     if (low is not None and not value >= low) or (high is not None and not value <= high):
-        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        if low is None:
+            bounds = f"at most {high}"
+        else:
+            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
         raise UserError(f"{field.name}={value}: must be {bounds}")
+    # What a record cannot hold is refused before the run, not after it.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{field.name}={value}: must be a finite number")
 
 
 def parse_value(name: str, text: str, accepted: tuple[type, ...]) -> Value:
@@ -157,7 +164,9 @@ def describe(cls: type) -> list[dict[str, Any]]:
         if choices is not None:
             allowed = ", ".join(choices)
         elif low is not None or high is not None:
-            allowed = f"{'' if low is None else f'{low:g}'} .. {'' if high is None else f'{high:g}'}"
+            allowed = (
+                f"{'' if low is None else f'{low:g}'} .. {'' if high is None else f'{high:g}'}"
+            )
         else:
             allowed = "true, false" if isinstance(field.default, bool) else ""
         rows.append(

@@ -8,7 +8,7 @@ of this is told in ``decode.py`` and ``scoring.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +39,9 @@ class Policy(nn.Module):
         backbone: any causal LM of transformers, perhaps wrapped by peft.
         prompt_format: how histories are written.
         trie: the catalog's SIDs.
-        logprob_space: over what a code's probability is normalised: the whole vocabulary (``full``),
-            the codes of its level (``level``), or the codes that may follow its prefix (``trie``).
+        logprob_space: over what a code's probability is normalised: the whole vocabulary
+            (``full``), the codes of its level (``level``), or the codes that may follow its prefix
+            (``trie``).
         heads: modules that an algorithm trains beside the backbone, by name.
         item_leaves: [num_items] the leaf of each item's SID.
         extra_tokens: ids of the tokens that an algorithm added, by name.
@@ -48,6 +49,7 @@ class Policy(nn.Module):
         meter: hears of every token and FLOP.
     """
 
+    backbone: PreTrainedModel
     code_tokens: Tensor
     level_mask: Tensor
     item_leaves: Tensor
@@ -78,9 +80,7 @@ class Policy(nn.Module):
         self.heads = nn.ModuleDict(heads or {})
         self.meter: Meter | None = None
         needed = prompt_format.vocabulary_size + len(names)
-        if backbone.get_input_embeddings().num_embeddings < needed:
-            # Their mean: new tokens start as likely as the average one. (Sampling them from the
-            # embeddings' distribution, transformers' other way, would draw from the global generator.)
+        if _embeddings(backbone)[0].shape[0] < needed:
             _grow_embeddings(backbone, needed)
         self.backbone.set_attn_implementation(TREE_ATTENTION)
         self.count_flops()
@@ -99,7 +99,7 @@ class Policy(nn.Module):
     @property
     def vocabulary_size(self) -> int:
         """How many tokens the output head knows."""
-        return int(self.backbone.get_output_embeddings().weight.shape[0])
+        return _embeddings(self.backbone)[1].shape[0]
 
     @property
     def device(self) -> torch.device:
@@ -138,7 +138,7 @@ class Policy(nn.Module):
 
     @property
     def _decoder(self) -> nn.Module:
-        model = self.backbone
+        model: Any = self.backbone
         if hasattr(model, "peft_config"):
             model = model.get_base_model()
         return cast(nn.Module, model.base_model)
@@ -152,7 +152,7 @@ class Policy(nn.Module):
         Returns:
             [..., V] in float32.
         """
-        head = self.backbone.get_output_embeddings()
+        head = cast(nn.Module, self.backbone.get_output_embeddings())
         logits = cast(Tensor, head(hidden)).float()
         config = self.backbone.config
         multiplier = getattr(config, "logit_scale", None)
@@ -195,16 +195,18 @@ class Policy(nn.Module):
         return self.code_tokens[level, self.trie.code[states]]
 
 
+def _embeddings(backbone: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return the weights of the input embeddings and of the output head; they may be one."""
+    modules = (backbone.get_input_embeddings(), backbone.get_output_embeddings())
+    first, last = (cast(nn.Parameter, cast(nn.Module, module).weight) for module in modules)
+    return first, last
+
+
+@torch.no_grad()
 def _grow_embeddings(backbone: PreTrainedModel, size: int) -> None:
-    old = backbone.get_input_embeddings().num_embeddings
+    """Add tokens that start as the mean of those there are: as likely as the average one."""
+    old = _embeddings(backbone)[0].shape[0]
+    # Transformers would draw the new ones from the global generator if it were left to it.
     backbone.resize_token_embeddings(size, mean_resizing=False)
-    embeddings = {
-        id(weight): weight
-        for weight in (
-            backbone.get_input_embeddings().weight,
-            backbone.get_output_embeddings().weight,
-        )
-    }
-    with torch.no_grad():
-        for weight in embeddings.values():
-            weight[old:] = weight[:old].mean(dim=0)
+    for weight in {id(weight): weight for weight in _embeddings(backbone)}.values():
+        weight[old:] = weight[:old].mean(dim=0)

@@ -76,7 +76,7 @@ class Chains:
 
     Attributes:
         last: [C] the last example of each chain; the chain's items are its history and target.
-        num_targets: [C] how many items at the end of the chain are targets of examples.
+        num_targets: [C] how many items at the end of the chain are learned.
     """
 
     last: NDArray[np.int64]
@@ -94,7 +94,12 @@ class Chains:
 
     @classmethod
     def nested(cls, examples: Examples) -> Chains:
-        """Join examples of a user that continue each other."""
+        """Join examples of a user that continue each other.
+
+        The chain that a user's earliest example begins is learned from its first item on, although
+        that item is no example's target: it was bought within the training period, and what people
+        begin with is worth knowing to a policy that starts from nothing.
+        """
         order = np.argsort(examples.users, kind="stable")
         last: list[int] = []
         num_targets: list[int] = []
@@ -108,7 +113,7 @@ class Chains:
                 num_targets[-1] += 1
             else:
                 last.append(row)
-                num_targets.append(1)
+                num_targets.append(1 if user == previous_user else 1 + len(history))
             previous = np.append(history, examples.targets[row])
             previous_user = user
         return cls(np.array(last, dtype=np.int64), np.array(num_targets, dtype=np.int64))
@@ -189,8 +194,10 @@ class TextPrompt:
             table[level, : len(tokens)] = tokenizer.convert_tokens_to_ids(tokens)
         self.code_tokens = torch.from_numpy(table)
         self.vocabulary_size = len(tokenizer)
-        self._item_text = ["".join(spelled[level][code] for level, code in enumerate(sid))
-                           for sid in catalog.sids.tolist()]
+        self._item_text = [
+            "".join(spelled[level][code] for level, code in enumerate(sid))
+            for sid in catalog.sids.tolist()
+        ]
 
     def text(self, history: NDArray[np.int32]) -> str:
         """Write the instruction for one history."""

@@ -29,7 +29,6 @@ from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.record_schema import Record
 from genrec_bench.records import (
     RECORD_FILE,
     build_record,

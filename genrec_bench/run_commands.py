@@ -65,15 +65,14 @@ def add_bench_parser(subparsers: Subparsers) -> None:
 
 
 def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**31:
+    if not text.isdecimal() or int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"{text}: must be between 0 and {2**31 - 1}")
-    return value
+    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
     # Cheap checks first: a typo should not wait for torch.
-    budget = parse_budget(args.budget) if args.budget else None
+    budget = None if args.budget is None else parse_budget(args.budget)
     data_dir = data_directory(args.data_dir)
     # Standard output is for the record; libraries may say what they like elsewhere.
     with contextlib.redirect_stdout(sys.stderr):
@@ -148,8 +147,11 @@ def _check(request: Request, processes: int) -> None:
             f"prompts_per_step={settings.prompts_per_step}: must be at least "
             f"{max(processes, minibatches)}, one for each process and minibatch"
         )
-    if request.output.exists() and not request.output.is_dir():
-        raise UserError(f"--output {request.output}: is not a folder")
+    try:
+        request.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--output {request.output}: cannot be a folder: {reason}") from None
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -110,9 +110,7 @@ def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool
     node_row = (start.unsqueeze(1) + column).clamp(max=len(hidden) - 1)
     has_children = inner[:, :most_read]
     predicting = torch.cat([root_row, node_row[has_children]])
-    prefix = torch.cat(
-        [torch.zeros_like(root_row), tree.states[:, :most_read][has_children]]
-    )
+    prefix = torch.cat([torch.zeros_like(root_row), tree.states[:, :most_read][has_children]])
     logits = policy.logits(hidden[predicting])
     normalizer = policy.log_normalizer(logits, prefix)
 

@@ -1,4 +1,4 @@
-"""Is a packed tree really the same as repeated prompts? Asked of every backbone when it is loaded."""
+"""Is a packed tree really the same as repeated prompts? Asked of every backbone at loading."""
 
 from __future__ import annotations
 

@@ -32,20 +32,22 @@ class Settings:
     warmup: float = hyperparameter(0.03, low=0, high=0.9, help="share of the budget to warm up in")
     weight_decay: float = hyperparameter(0.01, low=0, high=1, help="of matrices, by AdamW")
     max_grad_norm: float = hyperparameter(1.0, low=1e-6, help="gradients are clipped to this norm")
-    sft_epochs: float = hyperparameter(10.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
+    sft_epochs: float = hyperparameter(12.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
     sft_batch: int = hyperparameter(128, low=1, help="training sequences of an SFT step")
     sft_learning_rate: float | None = hyperparameter(
         None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"
     )
     sft_weight_decay: float = hyperparameter(0.1, low=0, high=1, help="of matrices, in SFT")
-    sft_evaluations: float = hyperparameter(2.0, low=0.01, help="validations of SFT in an epoch")
+    sft_evaluations: float = hyperparameter(1.0, low=0.01, help="validations of SFT in an epoch")
     sft_patience: int = hyperparameter(
         3, low=1, help="validations without a better NDCG@10 after which SFT stops"
     )
     sft_valid_examples: int = hyperparameter(
         1024, low=1, help="validation examples that SFT is validated on"
     )
-    sft_seed: int = hyperparameter(0, low=0, help="of the SFT start, shared by all runs")
+    sft_seed: int = hyperparameter(
+        0, low=0, high=2**31 - 1, help="of the SFT start, shared by all runs"
+    )
     lora_rank: int = hyperparameter(0, low=0, help="rank of LoRA adapters; 0 trains all weights")
     dtype: str = hyperparameter("float32", choices=("float32", "bfloat16"), help="of the weights")
     tokens_per_forward: int = hyperparameter(

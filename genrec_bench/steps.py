@@ -105,7 +105,7 @@ class SupervisedStepper:
                 loss, _ = supervised_loss(
                     self._policy, self._examples, self._chains, mine[part.numpy()]
                 )
-                (loss / count).backward()  # type: ignore[no-untyped-call]
+                (loss / count).backward()
                 total += float(loss.detach()) / count
             (total,) = self._workers.sum([total])
             where = f"{self._phase} step {index + 1}"
@@ -235,7 +235,7 @@ class RolloutStepper:
                 chosen = prompts.select(here[rows])
                 scores = score(self._policy, chosen, chunk.tree, leaves=leaves)
                 losses, figures = self._algorithm.loss(chunk, scores)
-                (losses.sum() / len(part)).backward()  # type: ignore[no-untyped-call]
+                (losses.sum() / len(part)).backward()
                 total += float(losses.detach().sum()) / len(part)
                 for name, values in figures.items():
                     sums[name] = sums.get(name, 0.0) + float(values.sum()) / len(part)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import torch
 
-from genrec_bench.budget import Budget
+from genrec_bench.budget import Budget, BudgetKind
 from genrec_bench.checkpoints import (
     load_training,
     save_training,
@@ -113,7 +114,7 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
 
 
 def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
-    kinds = ("seconds", "flops", "tokens")
+    kinds = get_args(BudgetKind)
     totals = workers.sum([ledger.total(kind) for kind in kinds])
     return dict(zip(kinds, totals, strict=True))
 

@@ -25,8 +25,8 @@ class CandidateTree:
     Attributes:
         trie: the catalog's SIDs; the states below are its states.
         states: [B, N] trie state of each node, ``trie.dead`` for padding.
-        parents: [B, N] the node of the prefix one code shorter; -1 under the prompt and for padding.
-        paths: [B, G, L] the nodes of each candidate, level 1 to L; 0 where the candidate is not real.
+        parents: [B, N] the node of the prefix one code shorter; -1 under the prompt and at padding.
+        paths: [B, G, L] the nodes of each candidate, level 1 to L; 0 where it is not real.
         valid: [B, G] which candidates are real: a catalog can have fewer than G.
         log_probs: [B, N] log-probability of each node's code under the behavior policy, given its
             prefix; 0 for padding.
@@ -59,7 +59,8 @@ class CandidateTree:
         is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
         is_new &= ordered != trie.dead
         node_of_ordered = is_new.cumsum(dim=1) - 1
-        num_nodes = int(is_new.sum(dim=1).max()) if leaves.numel() else 0
+        # A node at least, so that paths of places without a candidate have something to point at.
+        num_nodes = max(1, int(is_new.sum(dim=1).max()))
         slot = torch.where(is_new, node_of_ordered, num_nodes)
 
         def scatter(values: Tensor, fill: float) -> Tensor:
@@ -72,7 +73,9 @@ class CandidateTree:
         valid = leaves != trie.dead
         paths = nodes.view(num_prompts, group_size, num_levels).masked_fill(~valid.unsqueeze(-1), 0)
 
-        above = torch.cat([paths.new_full((num_prompts, group_size, 1), -1), paths[..., :-1]], dim=-1)
+        above = torch.cat(
+            [paths.new_full((num_prompts, group_size, 1), -1), paths[..., :-1]], dim=-1
+        )
         parents = scatter(above.reshape(flat_shape).gather(1, order), -1)
         return cls(trie, states, parents, paths, valid, node_log_probs)
 
@@ -134,15 +137,15 @@ class CandidateTree:
         return flat.view(self.paths.shape)
 
     def sequence_log_probs(self) -> Tensor:
-        """Return [B, G] log-probability of each candidate under the behavior policy, -inf if not real.
+        """Return [B, G] log-probability of each candidate under the behavior policy.
 
-        The cumulative logit intensity s(y) of UGR, §3.2.
+        -inf where a candidate is not real. The cumulative logit intensity s(y) of UGR, §3.2.
         """
         total = self.on_paths(self.log_probs).sum(dim=-1)
         return total.masked_fill(~self.valid, -torch.inf)
 
     def ranks(self) -> Tensor:
-        """Return [B, G] zero-based rank of each candidate by probability; not real ones come last."""
+        """Return [B, G] zero-based rank of each candidate by probability, real ones first."""
         order = self.sequence_log_probs().argsort(dim=1, descending=True, stable=True)
         return order.argsort(dim=1)
 
@@ -174,7 +177,7 @@ class CandidateTree:
             rows: [R] indices of prompts.
         """
         states = self.states[rows]
-        num_nodes = int((states != self.trie.dead).sum(dim=1).max())
+        num_nodes = max(1, int((states != self.trie.dead).sum(dim=1).max()))
         return CandidateTree(
             self.trie,
             states[:, :num_nodes],

@@ -9,7 +9,7 @@ largest fan-out and masks what is not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,7 +62,10 @@ class Trie:
         steps = np.diff(unique_sids, axis=0)
         changed[1:] = np.logical_or.accumulate(steps != 0, axis=1)
         first_difference = np.argmax(steps != 0, axis=1)
-        if not changed[1:, -1].all() or (steps[np.arange(num_sids - 1), first_difference] < 0).any():
+        if (
+            not changed[1:, -1].all()
+            or (steps[np.arange(num_sids - 1), first_difference] < 0).any()
+        ):
             raise ValueError("SIDs must be distinct and in lexicographic order")
 
         sizes = changed.sum(axis=0)
@@ -89,10 +92,15 @@ class Trie:
 
         bounds = [*(int(first) for first in first_of_level), num_states]
         fan_out = tuple(
-            int(num_children[bounds[depth] : bounds[depth + 1]].max()) for depth in range(num_levels)
+            int(num_children[bounds[depth] : bounds[depth + 1]].max())
+            for depth in range(num_levels)
         )
         return cls(
-            *(torch.from_numpy(array) for array in (first_child, num_children, code, parent, level)),
+            first_child=torch.from_numpy(first_child),
+            num_children=torch.from_numpy(num_children),
+            code=torch.from_numpy(code),
+            parent=torch.from_numpy(parent),
+            level=torch.from_numpy(level),
             first_of_level=tuple(bounds[:-1]),
             fan_out=fan_out,
             codes_per_level=tuple(codes_per_level),
@@ -120,20 +128,13 @@ class Trie:
 
     def to(self, device: torch.device) -> Trie:
         """Return the same trie with its tensors on a device."""
-        return Trie(
-            *(
-                tensor.to(device)
-                for tensor in (
-                    self.first_child,
-                    self.num_children,
-                    self.code,
-                    self.parent,
-                    self.level,
-                )
-            ),
-            first_of_level=self.first_of_level,
-            fan_out=self.fan_out,
-            codes_per_level=self.codes_per_level,
+        return replace(
+            self,
+            first_child=self.first_child.to(device),
+            num_children=self.num_children.to(device),
+            code=self.code.to(device),
+            parent=self.parent.to(device),
+            level=self.level.to(device),
         )
 
     def children(self, states: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:

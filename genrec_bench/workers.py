@@ -58,7 +58,7 @@ class Workers:
         for parameter in trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([parameter.grad.flatten() for parameter in trained])  # type: ignore[union-attr]
+        flat = torch.cat([p.grad.flatten() for p in trained if p.grad is not None])
         flat = self._accelerator.reduce(flat, reduction="sum")
         start = 0
         for parameter in trained:
@@ -86,7 +86,10 @@ class Workers:
 
     def agree(self, value: T) -> T:
         """Return what the main process has."""
-        return broadcast_object_list([value])[0] if self.count > 1 else value  # type: ignore[no-any-return]
+        if self.count == 1:
+            return value
+        agreed: list[T] = broadcast_object_list([value])
+        return agreed[0]
 
     def wait(self) -> None:
         """Wait until every process is here."""

@@ -56,7 +56,7 @@ def gpt2(**overrides: Any) -> PretrainedConfig:
 def build(config: PretrainedConfig) -> PreTrainedModel:
     # Eager, since torch's counter does not see fused attention on a CPU.
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     assert isinstance(model, PreTrainedModel)
     return model
 

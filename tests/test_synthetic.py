@@ -14,7 +14,7 @@ from genrec_bench.dataset import Dataset, Examples
 from genrec_bench.store import load_dataset
 from genrec_bench.synthetic import World, build_world, ceiling, generate, padded_histories
 
-FINGERPRINT = "f1e1140279d580a3130d22940206b4c4db58500ed5c1b06f8994951ba229c3be"
+FINGERPRINT = "8c9219d99df8c8c49864f8ce82431c0b9fecbd5e15d49ba1e6c05d4b4a45fdaa"
 
 
 def tiny_card(history_length: int = 3, **changes: Any) -> Card:

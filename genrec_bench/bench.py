@@ -1,0 +1,335 @@
+"""``genrec-bench bench``: how fast rollout and update are, and how fast they could be.
+
+Two questions. *Speedup*: how much faster than transformers' usual way (``rivals.py``) on the same
+model, prompts and machine, both finding the same candidates and the same gradient, which the same
+run checks. *Share of peak*: how much of the machine's measured matrix-product rate the useful
+operations reach, those on real tokens, as the ledger counts them. A policy as small as ``tiny`` is
+the honest model for the first, as it is what ``run`` trains on a CPU; the second is asked of a larger
+one, whose products are large enough to reach the peak at all.
+
+What is compared takes turns, so that whatever else the machine does meets all of it alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from genrec_bench.backbones import TINY
+from genrec_bench.dataset import Catalog, Examples
+from genrec_bench.decode import beam_search, chunks
+from genrec_bench.environment import hardware, versions
+from genrec_bench.flops import measure_peak
+from genrec_bench.policy import Policy
+from genrec_bench.progress import Progress
+from genrec_bench.prompts import CompactPrompt, Prompts
+from genrec_bench.rivals import Rival
+from genrec_bench.scoring import score
+from genrec_bench.tiny_world import tiny_catalog
+from genrec_bench.tree import CandidateTree
+
+LARGE = {
+    **TINY,
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 6,
+    "head_dim": 64,
+}
+"""Shape of the policy whose share of the peak is asked for: 6.3 M parameters beside the embeddings."""
+
+# How a rival may cut its work; it is measured with the part that was fastest in a trial.
+PARTS = (16, 8, 4, 1)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is measured.
+
+    Attributes:
+        num_prompts: B.
+        history_length: items of each prompt.
+        group_size: G.
+        num_sids: of the catalog, drawn at random.
+        codes_per_level: K_l.
+        small: shape of the policy that is compared with its rival.
+        large: shape of the policy whose share of the peak counts.
+        rounds: how often everything takes its turn.
+        peak_seconds: how long each round measures the peak.
+    """
+
+    num_prompts: int = 64
+    history_length: int = 10
+    group_size: int = 16
+    num_sids: int = 3700
+    codes_per_level: tuple[int, ...] = (256, 256, 256)
+    small: Mapping[str, Any] = field(default_factory=lambda: TINY)
+    large: Mapping[str, Any] = field(default_factory=lambda: LARGE)
+    rounds: int = 5
+    peak_seconds: float = 0.6
+
+
+DEFAULT = Workload()
+
+
+class _Flops:
+    """A meter that adds up."""
+
+    total = 0.0
+
+    def charge(self, *, tokens: int, flops: float) -> None:
+        self.total += flops
+
+
+class _Ours:
+    """Rollout and update of one policy, as a run does them."""
+
+    def __init__(
+        self, shape: Mapping[str, Any], catalog: Catalog, examples: Examples, workload: Workload
+    ) -> None:
+        prompt_format = CompactPrompt(catalog)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            backbone = Qwen3ForCausalLM(
+                Qwen3Config(vocab_size=prompt_format.vocabulary_size, **shape)
+            )
+        self.policy = Policy(backbone, prompt_format, catalog).eval()
+        self.prompts = prompt_format.encode(examples, np.arange(len(examples)))
+        self._group_size = workload.group_size
+
+    def to_device(self, device: torch.device) -> None:
+        if device.type != "cpu":
+            self.policy.tokens_per_forward = 131072
+        self.policy.to_device(device)
+        self.prompts = self.prompts.to(device)
+        self.tree = self.rollout()
+        generator = torch.Generator().manual_seed(0)
+        self.advantages = torch.randn(self.tree.valid.shape, generator=generator).to(device)
+
+    def rollout(self) -> CandidateTree:
+        return beam_search(self.policy, self.prompts, self._group_size)
+
+    def update(self) -> None:
+        """Leave the gradients of the policy-gradient loss in the policy."""
+        tree = self.tree
+        read = tree.is_node & (tree.levels < tree.trie.num_levels)
+        sizes = self.prompts.lengths + read.sum(dim=1)
+        self.policy.zero_grad()
+        for rows in chunks(sizes, self.policy.tokens_per_forward):
+            scores = score(self.policy, self.prompts.select(rows), tree.select(rows))
+            log_probs = scores.log_probs.sum(dim=-1)
+            loss = -(self.advantages[rows] * log_probs).sum() / len(self.prompts)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def candidates(self) -> Tensor:
+        """Return [B, G, L] tokens."""
+        return self.policy.tokens_of(self.policy.trie.prefixes(self.tree.leaves))
+
+    def flops(self, work: Callable[[], object]) -> float:
+        meter = _Flops()
+        self.policy.meter = meter
+        work()
+        self.policy.meter = None
+        return meter.total
+
+
+def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, Any]:
+    """Measure rollout and update.
+
+    Args:
+        workload: what is measured.
+        device: where; by default a CUDA device if there is one.
+
+    Returns:
+        Under ``rollout`` and ``update``: ``speedup`` over the rival, ``peak_share`` of the large
+        policy, ``prompts_per_s`` of the small one, and what they are made of, in seconds and FLOPs;
+        under ``agreement`` whether ours and the rival did the same. The rest describes the
+        machine and the workload.
+    """
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    progress = Progress()
+    progress.say("bench: warming up, and finding what suits the rival")
+    catalog = tiny_catalog(workload.num_sids, workload.codes_per_level)
+    examples = _examples(catalog, workload)
+    small = _Ours(workload.small, catalog, examples, workload)
+    large = _Ours(workload.large, catalog, examples, workload)
+    small.to_device(where)
+    large.to_device(where)
+    rival = Rival(small.policy, small.prompts, workload.group_size)
+    codes = small.candidates()
+
+    def rival_rollout(prompts: int) -> Tensor:
+        return rival.rollout(prompts)
+
+    def rival_update(sequences: int) -> None:
+        rival.update(codes, small.advantages, sequences)
+
+    num_prompts = workload.num_prompts
+    prompts_per_call = _fastest(rival_rollout, num_prompts, where)
+    sequences = _fastest(rival_update, num_prompts * workload.group_size, where)
+    work: dict[str, Callable[[], object]] = {
+        "small rollout": small.rollout,
+        "small update": small.update,
+        "large rollout": large.rollout,
+        "large update": large.update,
+        "rival rollout": lambda: rival_rollout(prompts_per_call),
+        "rival update": lambda: rival_update(sequences),
+    }
+    flops = {
+        name: (small if name.startswith("small") else large).flops(work[name])
+        for name in work
+        if not name.startswith("rival")
+    }
+    agreement = {
+        "candidates": _shared(codes, rival_rollout(prompts_per_call)),
+        "gradient_cosine": _cosine(small.policy.backbone, rival.model),
+    }
+    seconds, peak = _take_turns(work, workload, where, progress)
+    result: dict[str, Any] = {}
+    for kind in ("rollout", "update"):
+        ours = {}
+        for size in ("small", "large"):
+            name = f"{size} {kind}"
+            ours[size] = _figures(seconds[name], num_prompts) | {"flops": flops[name]}
+            ours[size]["peak_share"] = flops[name] / ours[size]["seconds"] / peak
+        rival_figures = _figures(seconds[f"rival {kind}"], num_prompts)
+        result[kind] = {
+            "speedup": rival_figures["seconds"] / ours["small"]["seconds"],
+            "peak_share": ours["large"]["peak_share"],
+            "prompts_per_s": ours["small"]["prompts_per_s"],
+            **ours,
+            "rival": rival_figures,
+        }
+    result["rollout"]["rival"]["prompts_per_call"] = prompts_per_call
+    result["update"]["rival"]["sequences_per_forward"] = sequences
+    return result | {
+        "agreement": agreement,
+        "peak": peak,
+        "hardware": hardware(str(where)) | {"threads": torch.get_num_threads()},
+        "versions": versions(),
+        "workload": asdict(workload)
+        | {
+            f"{name}_parameters": sum(p.numel() for p in ours.policy.parameters())
+            for name, ours in (("small", small), ("large", large))
+        },
+    }
+
+
+def _examples(catalog: Catalog, workload: Workload) -> Examples:
+    generator = np.random.default_rng(0)
+    shape = (workload.num_prompts, workload.history_length)
+    histories = generator.integers(catalog.num_items, size=shape)
+    users = range(workload.num_prompts)
+    return Examples.from_lists(users, histories.tolist(), [0] * workload.num_prompts)
+
+
+def _clock(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
+    return time.perf_counter()
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    start = _clock(device)
+    work()
+    return _clock(device) - start
+
+
+def _fastest(work: Callable[[int], object], whole: int, device: torch.device) -> int:
+    """Return with how much at a time the work is done fastest."""
+    sizes = sorted({max(1, whole // parts) for parts in PARTS})
+    work(sizes[0])  # untimed: whatever happens at first use
+    return min(sizes, key=lambda size: _seconds(lambda: work(size), device))
+
+
+def _take_turns(
+    work: Mapping[str, Callable[[], object]],
+    workload: Workload,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[dict[str, list[float]], float]:
+    """Return the seconds of each piece of work, and the peak in FLOP/s.
+
+    What is short is measured before and after what it is compared with.
+    """
+    turns = [
+        "small rollout",
+        "rival rollout",
+        "small rollout",
+        "large rollout",
+        "small update",
+        "rival update",
+        "small update",
+        "large update",
+    ]
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    peak = 0.0
+    for number in range(workload.rounds):
+        progress.say(f"bench: round {number + 1} of {workload.rounds}")
+        peak = max(peak, measure_peak(workload.peak_seconds, torch.float32, device))
+        for name in turns:
+            seconds[name].append(_seconds(work[name], device))
+    return seconds, peak
+
+
+def _figures(seconds: list[float], num_prompts: int) -> dict[str, Any]:
+    median = statistics.median(seconds)
+    return {
+        "seconds": median,
+        "fastest": min(seconds),
+        "slowest": max(seconds),
+        "prompts_per_s": num_prompts / median,
+    }
+
+
+def _shared(ours: Tensor, theirs: Tensor) -> float:
+    """Return the share of our candidates that the rival found for the same prompt."""
+    same = (ours.unsqueeze(2) == theirs.unsqueeze(1)).all(dim=-1)
+    return float(same.any(dim=2).float().mean())
+
+
+def _cosine(ours: torch.nn.Module, theirs: torch.nn.Module) -> float:
+    gradients = [
+        torch.cat([p.grad.flatten().double() for p in module.parameters() if p.grad is not None])
+        for module in (ours, theirs)
+    ]
+    return float(cosine_similarity(*gradients, dim=0))
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """Write the result of ``bench`` as text for a person."""
+    machine, workload, agreement = result["hardware"], result["workload"], result["agreement"]
+    lines = [
+        f"{machine['cpu']}, {machine['threads']} threads, device {machine['device']}, "
+        f"peak {result['peak'] / 1e9:,.0f} GFLOP/s",
+        f"{workload['num_prompts']} prompts of {workload['history_length']} items, "
+        f"{workload['group_size']} candidates each, {workload['num_sids']} SIDs; policies of "
+        f"{workload['small_parameters'] / 1e6:.2f} M (small) and "
+        f"{workload['large_parameters'] / 1e6:.2f} M (large) parameters",
+        "",
+        f"{'':10}{'transformers':>14}{'ours':>10}{'speedup':>10}{'prompts/s':>11}"
+        f"{'of peak: small':>16}{'large':>8}",
+    ]
+    for kind in ("rollout", "update"):
+        row = result[kind]
+        lines.append(
+            f"{kind:10}{row['rival']['seconds']:12.2f} s{row['small']['seconds']:8.3f} s"
+            f"{row['speedup']:9.1f}x{row['prompts_per_s']:11,.0f}"
+            f"{row['small']['peak_share']:16.0%}{row['peak_share']:8.0%}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"candidates in common {agreement['candidates']:.2%}, "
+            f"cosine of the gradients {agreement['gradient_cosine']:.7f}",
+        ]
+    )

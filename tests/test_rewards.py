@@ -1,0 +1,113 @@
+"""Numbers worked out by hand from the formulas in the papers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from genrec_bench.rewards import (
+    random_reward,
+    rank_reward,
+    rule_and_rank_reward,
+    rule_reward,
+    uncertainty_reward,
+)
+from genrec_bench.tree import CandidateTree
+from genrec_bench.trie import Trie
+
+# Twenty SIDs of one code: a candidate's log-probability is its only node's.
+TRIE = Trie.build(np.arange(20, dtype=np.int32)[:, None], (20,))
+
+
+def group(probabilities: list[float], hit: int | None) -> tuple[CandidateTree, torch.Tensor]:
+    """One group whose candidate i is SID i; ``hit`` is the target, or none of them."""
+    sids = torch.tensor([[i if p > 0 else -1 for i, p in enumerate(probabilities)]])
+    log_probs = torch.tensor(probabilities).clamp(min=1e-9).log().view(1, -1, 1)
+    tree = CandidateTree.build(TRIE, TRIE.leaf(sids), log_probs)
+    return tree, TRIE.leaf(torch.tensor([19 if hit is None else hit]))
+
+
+def test_rule_reward_is_the_hit() -> None:
+    assert rule_reward(*group([0.4, 0.3, 0.2], hit=1)).tolist() == [[0, 1, 0]]
+    assert rule_reward(*group([0.4, 0.3, 0.2], hit=None)).tolist() == [[0, 0, 0]]
+
+
+def test_rank_reward_divides_by_the_logarithm_of_rank_plus_one() -> None:
+    # Ranks 1, 2, 3: 1 / log2(2), 1 / log2(3), 1 / log2(4).
+    found = rank_reward(*group([0.4, 0.3, 0.2], hit=None))
+    assert found[0].tolist() == pytest.approx([-1.0, -0.6309298, -0.5])
+
+
+def test_rank_is_by_probability_and_not_by_place() -> None:
+    found = rank_reward(*group([0.2, 0.4, 0.3], hit=1))
+    assert found[0].tolist() == pytest.approx([-0.5, 1.0, -0.6309298])
+
+
+def test_rule_and_rank_reward_of_sixteen() -> None:
+    # The sum over 16 places of 1 / log2(i + 2) is 6.1058.
+    probabilities = [0.5 / (i + 2) for i in range(16)]
+    found = rule_and_rank_reward(*group(probabilities, hit=7))[0]
+    assert found[[0, 1, 2, 15]].tolist() == pytest.approx(
+        [-0.1638, -0.1033, -0.0819, -0.0401], abs=5e-5
+    )
+    assert found[7] == 1
+
+
+def test_rule_and_rank_reward_without_a_hit_is_nothing() -> None:
+    assert rule_and_rank_reward(*group([0.4, 0.3, 0.2], hit=None)).tolist() == [[0, 0, 0]]
+
+
+def test_uncertainty_reward_shares_a_punishment_of_one() -> None:
+    # Wrong: 0.4, 0.2, 0.1, together 0.7.
+    found = uncertainty_reward(*group([0.4, 0.3, 0.2, 0.1], hit=1))[0]
+    assert found.tolist() == pytest.approx([-4 / 7, 1.0, -2 / 7, -1 / 7])
+
+
+def test_uncertainty_reward_without_a_hit() -> None:
+    tree, targets = group([0.4, 0.3, 0.2, 0.1], hit=None)
+    assert uncertainty_reward(tree, targets)[0].tolist() == pytest.approx([-0.4, -0.3, -0.2, -0.1])
+    assert uncertainty_reward(tree, targets, without_hit=False).tolist() == [[0, 0, 0, 0]]
+
+
+def test_uncertainty_reward_with_the_released_codes_length_penalty() -> None:
+    # One code and one end token: s is halved, so that weights are square roots.
+    found = uncertainty_reward(*group([0.36, 0.3, 0.16], hit=1), length_penalty=1.0)[0]
+    assert found.tolist() == pytest.approx([-0.6, 1.0, -0.4])
+
+
+def test_uncertainty_reward_of_the_hit_alone() -> None:
+    assert uncertainty_reward(*group([0.4, 0.0, 0.0], hit=0)).tolist() == [[1, 0, 0]]
+
+
+def test_uncertainty_reward_of_what_is_all_but_impossible() -> None:
+    tree, targets = group([1e-9, 1e-9, 0.5], hit=2)
+    tree.log_probs.mul_(100)
+    assert uncertainty_reward(tree, targets)[0].tolist() == pytest.approx([-0.5, -0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    "reward", [rule_reward, rank_reward, rule_and_rank_reward, uncertainty_reward]
+)
+def test_places_without_a_candidate_earn_nothing_and_change_nothing(reward: object) -> None:
+    assert callable(reward)
+    padded = reward(*group([0.4, 0.3, 0.2, 0.0, 0.0], hit=1))
+    plain = reward(*group([0.4, 0.3, 0.2], hit=1))
+    assert padded[0, :3].tolist() == pytest.approx(plain[0].tolist())
+    assert padded[0, 3:].tolist() == [0, 0]
+
+
+def test_random_reward_is_spread_over_the_unit_interval_and_repeats_itself() -> None:
+    draws = []
+    for seed in range(300):
+        probabilities = np.random.default_rng(seed).dirichlet(np.ones(10)).tolist()
+        tree, _ = group(probabilities, hit=None)
+        assert torch.equal(random_reward(tree), random_reward(tree))
+        draws += random_reward(tree)[0].tolist()
+    assert 0 <= min(draws)
+    assert max(draws) < 1
+    # 3,000 uniform draws: the mean's standard error is 0.0053, a tenth's share's 0.0055.
+    assert np.mean(draws) == pytest.approx(0.5, abs=0.02)
+    shares = np.histogram(draws, bins=10, range=(0, 1))[0] / len(draws)
+    assert shares == pytest.approx(np.full(10, 0.1), abs=0.022)
+    assert math.isclose(np.std(draws), 1 / math.sqrt(12), rel_tol=0.05)

@@ -1,0 +1,136 @@
+"""A dataset on which a run takes a second, and the command line called in this process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genrec_bench import backbones
+from genrec_bench.cards import load_card
+from genrec_bench.cli import main
+from genrec_bench.dataset import Dataset, Examples, build_dataset
+from genrec_bench.records import read_record
+from genrec_bench.store import save_dataset
+
+NUM_ITEMS = 48
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+SETTINGS = (
+    "steps=2",
+    "prompts_per_step=8",
+    "group_size=4",
+    "beam_width=10",
+    "sft_epochs=4",
+    "sft_learning_rate=0.01",
+    "sft_batch=32",
+    "sft_valid_examples=16",
+)
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def tiny_dataset(seed: int = 0) -> Dataset:
+    """Under the card of `industrial`: after item i mostly comes item i + 1; two share a SID."""
+    generator = np.random.default_rng(seed)
+
+    def examples(count: int) -> Examples:
+        histories, targets = [], []
+        for _ in range(count):
+            first, length = generator.integers(NUM_ITEMS), generator.integers(1, 7)
+            history = (first + np.arange(length + 1)) % NUM_ITEMS
+            histories.append(history[:-1].tolist())
+            noisy = generator.random() < 0.2
+            targets.append(int(generator.integers(NUM_ITEMS) if noisy else history[-1]))
+        return Examples.from_lists(range(count), histories, targets)
+
+    items = np.arange(NUM_ITEMS)
+    sids = np.stack([items // 12, items // 3 % 4, items % 3], axis=1).astype(np.int32)
+    sids[7] = sids[8]
+    return build_dataset(
+        load_card("industrial"),
+        sids,
+        [f"item {item}" for item in items],
+        [""] * NUM_ITEMS,
+        {"train": examples(320), "valid": examples(24), "test": examples(30)},
+        {split: {"HR@10": 0.85, "NDCG@10": 0.81} for split in ("valid", "test")},
+    )
+
+
+def save_tiny(folder: Path, seed: int = 0) -> Path:
+    """Prepare the dataset in a data directory, and return it."""
+    save_dataset(tiny_dataset(seed), folder, {})
+    return folder
+
+
+def shrink_backbone(patch: pytest.MonkeyPatch) -> None:
+    """Make `tiny` tinier."""
+    for name, value in SMALL.items():
+        patch.setitem(backbones.TINY, name, value)
+
+
+def run_words(algorithm: str, data_dir: Path, output: Path, *more: str) -> list[str]:
+    """The words of a quick run; what follows `--set` in `more` comes after the quick settings."""
+    assignments = [word for word in more if "=" in word]
+    replaced = {word.partition("=")[0] for word in assignments}
+    kept = [word for word in SETTINGS if word.partition("=")[0] not in replaced]
+    words = ["run", algorithm, "--dataset", "industrial", "--no-mlflow"]
+    words += ["--data-dir", str(data_dir), "--output", str(output)]
+    words += [word for word in more if "=" not in word]
+    return [*words, "--set", *kept, *assignments]
+
+
+def call(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> Called:
+    """Call the command line; argparse leaves by SystemExit."""
+    capsys.readouterr()
+    try:
+        code = main(list(words))
+    except SystemExit as left:
+        code = int(left.code or 0)
+    said = capsys.readouterr()
+    return Called(code, said.out, said.err)
+
+
+def only_error(called: Called) -> str:
+    """The one line of a mistake of the user's."""
+    assert called.code == 2, called.err
+    assert called.out == ""
+    (line,) = called.err.splitlines()
+    assert line.startswith("genrec-bench: error: ")
+    return line.removeprefix("genrec-bench: error: ")
+
+
+def run_folders(output: Path) -> list[Path]:
+    """The folders of runs, finished or not."""
+    return sorted(file.parent for file in output.glob("*/*/run.json"))
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a saved policy."""
+    found: dict[str, Tensor] = {}
+    for file in sorted((folder / "policy").glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def record_and_curves(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A run's record, checked, and its curves."""
+    return read_record(folder), pd.read_parquet(folder / "curves.parquet")
