@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, cast
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -20,9 +22,9 @@ from transformers import (
 from genrec_bench.algorithm import Algorithm
 from genrec_bench.dataset import Catalog, Dataset
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.policy import Policy
+from genrec_bench.policy import LogProbSpace, Policy
 from genrec_bench.prompts import CompactPrompt, PromptFormat, TextPrompt, check_lengths
-from genrec_bench.selfcheck import largest_difference
+from genrec_bench.selfcheck import compare
 from genrec_bench.settings import Settings
 from genrec_bench.store import file_sha256
 
@@ -40,6 +42,8 @@ TINY: dict[str, Any] = {
 
 EQUAL_WITHIN = 1e-3
 """Largest difference of log-probabilities, in float32, between a tree and repeated prompts."""
+
+UNFIT = "candidate trees cannot be packed for its attention or output head"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def find_backbone(name: str) -> Backbone:
     """
     if name == "tiny":
         shape = hashlib.sha256(repr(sorted(TINY.items())).encode()).hexdigest()
-        return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=3e-4)
+        return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=3e-5)
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -120,21 +124,53 @@ def make_policy(
     """
     prompt_format = _prompt_format(backbone, dataset.catalog, settings, weights)
     model = _load(backbone, prompt_format, settings, weights)
-    tokens_per_forward = settings.tokens_per_forward or (4096 if device.type == "cpu" else 131072)
-    policy = Policy(
-        model,
-        prompt_format,
-        dataset.catalog,
-        logprob_space=settings.logprob_space,  # type: ignore[arg-type]
-        tokens_per_forward=tokens_per_forward,
-        extra_tokens=algorithm.tokens if algorithm else (),
-        heads=algorithm.heads(model.config.hidden_size) if algorithm else {},
-    ).to_device(device)
-    longest = model.config.max_position_embeddings - dataset.catalog.num_levels
-    for split, examples in dataset.splits.items():
-        check_lengths(prompt_format, examples, split, longest)
-    _check_attention(policy, backbone.name)
+    longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
+    longest = max(
+        check_lengths(prompt_format, examples, split, longest_allowed)
+        for split, examples in dataset.splits.items()
+    )
+    heads = algorithm.heads(model.config.hidden_size) if algorithm else {}
+    try:
+        policy = Policy(
+            model,
+            prompt_format,
+            dataset.catalog,
+            logprob_space=cast(LogProbSpace, settings.logprob_space),
+            tokens_per_forward=settings.tokens_per_forward
+            or (4096 if device.type == "cpu" else 131072),
+            extra_tokens=algorithm.tokens if algorithm else (),
+            heads=heads,
+        ).to_device(device)
+        found = compare(policy, longest)
+    except Exception as error:
+        # An architecture that nobody has tried here may fail in any way; our own one may not.
+        if backbone.from_scratch:
+            raise
+        raise UserError(f"--backbone {backbone.name}: {UNFIT}: {_one_line(error)}") from error
+    if found.num_attending != model.config.num_hidden_layers:
+        raise UserError(
+            f"--backbone {backbone.name}: {UNFIT}: {found.num_attending} of its "
+            f"{model.config.num_hidden_layers} layers let their attention be replaced"
+        )
+    # Whatever an architecture does with positions, masks or its output head, it shows here.
+    tolerance = EQUAL_WITHIN if policy.backbone.dtype == torch.float32 else 0.25
+    if not found.difference <= tolerance:
+        raise UserError(
+            f"--backbone {backbone.name}: {UNFIT}: log-probabilities of a tree and of repeated "
+            f"prompts differ by {found.difference:.2g}"
+        )
     return policy
+
+
+def _most_positions(config: PretrainedConfig) -> int:
+    """Return how long a sequence may be to have positions, and to be seen whole by every layer."""
+    limits = [getattr(config, "max_position_embeddings", None)]
+    layers = getattr(config, "layer_types", None)
+    # Trees are packed under full attention; within the window both are the same.
+    if layers is None or "sliding_attention" in layers:
+        limits.append(getattr(config, "sliding_window", None))
+    # Some architectures have no limit, and say so by leaving it out or by a negative number.
+    return min((limit for limit in limits if limit and limit > 0), default=sys.maxsize)
 
 
 def _prompt_format(
@@ -145,9 +181,15 @@ def _prompt_format(
     if backbone.from_scratch:
         raise UserError("prompt=text: tiny has no tokenizer; use prompt=compact or a --backbone")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(weights or backbone.name)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--backbone {backbone.name}: no tokenizer: {_first_line(error)}") from None
+        tokenizer = AutoTokenizer.from_pretrained(weights or backbone.name, trust_remote_code=False)
+    except Exception as error:  # the folder is not ours: anything may be wrong with it
+        raise UserError(f"--backbone {backbone.name}: no tokenizer: {_one_line(error)}") from error
+    words = tokenizer("The user has interacted with items", add_special_tokens=False)["input_ids"]
+    if not set(words) - {tokenizer.unk_token_id}:
+        # Transformers makes an empty tokenizer where a folder has none.
+        raise UserError(
+            f"--backbone {backbone.name}: no tokenizer: the words of a prompt are unknown"
+        )
     return TextPrompt(catalog, tokenizer)
 
 
@@ -159,45 +201,38 @@ def _load(
         config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **TINY)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.sft_seed)
-            model: PreTrainedModel = Qwen3ForCausalLM(config)
-            model.to(dtype)
-            return model
+            tiny: PreTrainedModel = Qwen3ForCausalLM(config)
+            tiny.to(dtype)
+            return tiny
     source = weights or backbone.name
     try:
-        config = AutoConfig.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, attn_implementation="eager"
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--backbone {source}: cannot be loaded: {_first_line(error)}") from None
-    if prompt_format.name == "compact" and config.vocab_size < prompt_format.vocabulary_size:
+    except Exception as error:  # the folder is not ours: anything may be wrong with it
+        raise UserError(f"--backbone {source}: cannot be loaded: {_one_line(error)}") from error
+    model: Any = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:
+        # Transformers would draw them at random.
         raise UserError(
-            f"--backbone {source}: its vocabulary of {config.vocab_size} does not fit a compact "
+            f"--backbone {source}: its files lack {len(missing)} of the weights that its "
+            f"config.json describes: {', '.join(missing[:3])}"
+        )
+    rows = len(model.get_input_embeddings().weight)
+    if prompt_format.name == "compact" and rows < prompt_format.vocabulary_size:
+        raise UserError(
+            f"--backbone {source}: its vocabulary of {rows} does not fit a compact "
             f"prompt over this catalog, which needs {prompt_format.vocabulary_size}"
         )
-    window = getattr(config, "sliding_window", None)
-    layers = getattr(config, "layer_types", None) or []
-    if window and "sliding_attention" in layers and window < config.max_position_embeddings:
-        # Trees are packed under full attention; within the window both are the same.
-        model.config.max_position_embeddings = window
-    return model
+    return cast(PreTrainedModel, model)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@torch.no_grad()
-def _check_attention(policy: Policy, name: str) -> None:
-    """Refuse a backbone that reads a packed tree differently from repeated prompts.
-
-    Two prompts with two branches each, as one tree and as four sequences under the backbone's own
-    attention: whatever an architecture does with positions, masks or its output head, it shows.
-    """
-    difference = largest_difference(policy)
-    tolerance = EQUAL_WITHIN if policy.backbone.dtype == torch.float32 else 0.25
-    if not difference <= tolerance:
-        raise UserError(
-            f"--backbone {name}: its attention or output head is not one that candidate trees can "
-            f"be packed for (log-probabilities differ by {difference:.2g})"
-        )
+def _one_line(error: Exception) -> str:
+    """Return the beginning of what transformers says, which may be a page."""
+    return shorten(str(error) or type(error).__name__, 300, placeholder=" ...")

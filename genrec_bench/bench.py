@@ -1,11 +1,11 @@
 """``genrec-bench bench``: how fast rollout and update are, and how fast they could be.
 
-Two questions. *Speedup*: how much faster than transformers' usual way (``rivals.py``) on the same
-model, prompts and machine, both finding the same candidates and the same gradient, which the same
-run checks. *Share of peak*: how much of the machine's measured matrix-product rate the useful
-operations reach, those on real tokens, as the ledger counts them. A policy as small as ``tiny`` is
-the honest model for the first, as it is what ``run`` trains on a CPU; the second is asked of a larger
-one, whose products are large enough to reach the peak at all.
+Two questions. *Speedup*: how much faster than the usual way (``contenders.py``) on the same model,
+prompts and machine, both finding the same candidates and the same gradient, which the same run
+checks. *Share of peak*: how much of the machine's measured matrix-product rate the useful
+operations reach, those on real tokens, as the ledger counts them. The first is asked of ``tiny``,
+which is what ``run`` trains on a CPU; the second of a larger policy, whose products are large
+enough to reach the peak at all.
 
 What is compared takes turns, so that whatever else the machine does meets all of it alike.
 """
@@ -22,20 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from genrec_bench.backbones import TINY
+from genrec_bench.contenders import Ours, Rival
 from genrec_bench.dataset import Catalog, Examples
-from genrec_bench.decode import beam_search, chunks
 from genrec_bench.environment import hardware, versions
 from genrec_bench.flops import measure_peak
-from genrec_bench.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.prompts import CompactPrompt, Prompts
-from genrec_bench.rivals import Rival
-from genrec_bench.scoring import score
 from genrec_bench.tiny_world import tiny_catalog
-from genrec_bench.tree import CandidateTree
 
 LARGE = {
     **TINY,
@@ -44,10 +38,10 @@ LARGE = {
     "num_hidden_layers": 6,
     "head_dim": 64,
 }
-"""Shape of the policy whose share of the peak is asked for: 6.3 M parameters beside the embeddings."""
+"""Shape of the policy whose share of the peak counts: 6.3 M parameters beside the embeddings."""
 
-# How a rival may cut its work; it is measured with the part that was fastest in a trial.
-PARTS = (16, 8, 4, 1)
+PARTS = (8, 4, 1)
+"""Into how many parts the rival may cut its work; it is measured with the fastest in a trial."""
 
 
 @dataclass(frozen=True)
@@ -80,67 +74,6 @@ class Workload:
 DEFAULT = Workload()
 
 
-class _Flops:
-    """A meter that adds up."""
-
-    total = 0.0
-
-    def charge(self, *, tokens: int, flops: float) -> None:
-        self.total += flops
-
-
-class _Ours:
-    """Rollout and update of one policy, as a run does them."""
-
-    def __init__(
-        self, shape: Mapping[str, Any], catalog: Catalog, examples: Examples, workload: Workload
-    ) -> None:
-        prompt_format = CompactPrompt(catalog)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            backbone = Qwen3ForCausalLM(
-                Qwen3Config(vocab_size=prompt_format.vocabulary_size, **shape)
-            )
-        self.policy = Policy(backbone, prompt_format, catalog).eval()
-        self.prompts = prompt_format.encode(examples, np.arange(len(examples)))
-        self._group_size = workload.group_size
-
-    def to_device(self, device: torch.device) -> None:
-        if device.type != "cpu":
-            self.policy.tokens_per_forward = 131072
-        self.policy.to_device(device)
-        self.prompts = self.prompts.to(device)
-        self.tree = self.rollout()
-        generator = torch.Generator().manual_seed(0)
-        self.advantages = torch.randn(self.tree.valid.shape, generator=generator).to(device)
-
-    def rollout(self) -> CandidateTree:
-        return beam_search(self.policy, self.prompts, self._group_size)
-
-    def update(self) -> None:
-        """Leave the gradients of the policy-gradient loss in the policy."""
-        tree = self.tree
-        read = tree.is_node & (tree.levels < tree.trie.num_levels)
-        sizes = self.prompts.lengths + read.sum(dim=1)
-        self.policy.zero_grad()
-        for rows in chunks(sizes, self.policy.tokens_per_forward):
-            scores = score(self.policy, self.prompts.select(rows), tree.select(rows))
-            log_probs = scores.log_probs.sum(dim=-1)
-            loss = -(self.advantages[rows] * log_probs).sum() / len(self.prompts)
-            loss.backward()  # type: ignore[no-untyped-call]
-
-    def candidates(self) -> Tensor:
-        """Return [B, G, L] tokens."""
-        return self.policy.tokens_of(self.policy.trie.prefixes(self.tree.leaves))
-
-    def flops(self, work: Callable[[], object]) -> float:
-        meter = _Flops()
-        self.policy.meter = meter
-        work()
-        self.policy.meter = None
-        return meter.total
-
-
 def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, Any]:
     """Measure rollout and update.
 
@@ -159,12 +92,12 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
     progress.say("bench: warming up, and finding what suits the rival")
     catalog = tiny_catalog(workload.num_sids, workload.codes_per_level)
     examples = _examples(catalog, workload)
-    small = _Ours(workload.small, catalog, examples, workload)
-    large = _Ours(workload.large, catalog, examples, workload)
-    small.to_device(where)
-    large.to_device(where)
+    small, large = (
+        Ours(shape, catalog, examples, workload.group_size, where)
+        for shape in (workload.small, workload.large)
+    )
     rival = Rival(small.policy, small.prompts, workload.group_size)
-    codes = small.candidates()
+    codes = small.codes()
 
     def rival_rollout(prompts: int) -> Tensor:
         return rival.rollout(prompts)
@@ -297,11 +230,11 @@ def _shared(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _cosine(ours: torch.nn.Module, theirs: torch.nn.Module) -> float:
-    gradients = [
+    left, right = (
         torch.cat([p.grad.flatten().double() for p in module.parameters() if p.grad is not None])
         for module in (ours, theirs)
-    ]
-    return float(cosine_similarity(*gradients, dim=0))
+    )
+    return float(cosine_similarity(left, right, dim=0))
 
 
 def render(result: Mapping[str, Any]) -> str:

@@ -168,7 +168,7 @@ def _replace(folder: Path, write: Any) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(new, folder)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {folder}: {error}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)

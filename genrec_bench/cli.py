@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from genrec_bench import __version__
 from genrec_bench.algorithm_commands import add_algorithms_parser
@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"genrec-bench: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("genrec-bench: interrupted; the same command resumes the run", file=sys.stderr)
+        print(
+            "genrec-bench: interrupted; the command given again resumes a run",
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:
         # The reader has seen enough (``| head``). Python would complain once more at exit.
@@ -45,8 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as for every other mistake; ``--help`` shows the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"genrec-bench: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="genrec-bench",
         description="Which RL algorithm makes a generative recommender better, for the same money?",
     )

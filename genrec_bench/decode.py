@@ -48,7 +48,6 @@ class TreeDecoder:
         mask = prompts.mask
         num_prompts, width = mask.shape
         self._lengths = prompts.lengths
-        self._prompt_width = width
         device = mask.device
         self._store = KeyValueStore(width + capacity)
         index = torch.arange(width, device=device)

@@ -164,9 +164,7 @@ def describe(cls: type) -> list[dict[str, Any]]:
         if choices is not None:
             allowed = ", ".join(choices)
         elif low is not None or high is not None:
-            allowed = (
-                f"{'' if low is None else f'{low:g}'} .. {'' if high is None else f'{high:g}'}"
-            )
+            allowed = f"{_bound(low)} .. {_bound(high)}"
         else:
             allowed = "true, false" if isinstance(field.default, bool) else ""
         rows.append(
@@ -178,3 +176,9 @@ def describe(cls: type) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _bound(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -86,7 +86,7 @@ class Optimization:
             self.optimizer.zero_grad(set_to_none=True)
             raise NotFiniteError(
                 f"{where}: the loss is {loss} and the gradients' norm is {norm}; try a smaller "
-                "learning_rate"
+                "learning rate"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(share)

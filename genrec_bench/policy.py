@@ -153,7 +153,27 @@ class Policy(nn.Module):
             [..., V] in float32.
         """
         head = cast(nn.Module, self.backbone.get_output_embeddings())
-        logits = cast(Tensor, head(hidden)).float()
+        return self._scaled(cast(Tensor, head(hidden)).float())
+
+    def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
+        """Apply the rows of the output head that belong to some tokens, and tell the meter.
+
+        Args:
+            hidden: [..., D].
+            tokens: ids of k tokens.
+
+        Returns:
+            [..., k] in float32.
+        """
+        head = cast(nn.Linear, self.backbone.get_output_embeddings())
+        if self.meter is not None:
+            products = 2.0 * hidden.numel() * len(tokens)
+            # Backward: as much again for the hidden states, and for the weights.
+            self.meter.charge(tokens=0, flops=products * (3 if torch.is_grad_enabled() else 1))
+        bias = None if head.bias is None else head.bias[tokens]
+        return self._scaled(nn.functional.linear(hidden, head.weight[tokens], bias).float())
+
+    def _scaled(self, logits: Tensor) -> Tensor:
         config = self.backbone.config
         multiplier = getattr(config, "logit_scale", None)
         if multiplier is not None:

@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -58,7 +59,7 @@ class Progress:
 
         Args:
             title: what is done.
-            total: how much of it there is.
+            total: how much of it there is; 1 for what is done in shares.
         """
         if not self._bars:
             yield Bar(None, TaskID(0))
@@ -66,7 +67,8 @@ class Progress:
         columns = (
             TextColumn("{task.description:>14}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            # A share of a budget has no number to count to.
+            TaskProgressColumn() if total <= 1 else MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),

@@ -193,7 +193,8 @@ class TextPrompt:
         for level, tokens in enumerate(spelled):
             table[level, : len(tokens)] = tokenizer.convert_tokens_to_ids(tokens)
         self.code_tokens = torch.from_numpy(table)
-        self.vocabulary_size = len(tokenizer)
+        # Not the number of tokens: some tokenizers leave ids out.
+        self.vocabulary_size = 1 + max(tokenizer.get_vocab().values())
         self._item_text = [
             "".join(spelled[level][code] for level, code in enumerate(sid))
             for sid in catalog.sids.tolist()
@@ -215,9 +216,12 @@ class TextPrompt:
             rows: [B] which examples.
         """
         texts = [self.text(examples.history(int(row))) for row in rows]
-        return Prompts.from_rows(
-            [np.asarray(tokens, dtype=np.int64) for tokens in self.tokenizer(texts)["input_ids"]]
-        )
+        found = [
+            np.asarray(tokens, dtype=np.int64) for tokens in self.tokenizer(texts)["input_ids"]
+        ]
+        # Some tokenizers end every text; ours goes on with the response.
+        end = self.tokenizer.eos_token_id
+        return Prompts.from_rows([row[:-1] if row[-1] == end else row for row in found])
 
     def chains(self, examples: Examples) -> Chains:
         """Keep every example to itself: the instruction closes after its history."""
@@ -226,7 +230,7 @@ class TextPrompt:
 
 def check_lengths(
     prompt_format: PromptFormat, examples: Examples, split: str, longest: int, batch: int = 4096
-) -> None:
+) -> int:
     """Refuse histories that the model cannot hold.
 
     Args:
@@ -236,16 +240,22 @@ def check_lengths(
         longest: the most tokens that a prompt may have.
         batch: how many examples to tokenize at a time.
 
+    Returns:
+        The number of tokens of the longest prompt.
+
     Raises:
         UserError: naming the first example that is too long.
     """
+    found = 0
     for start in range(0, len(examples), batch):
         rows = np.arange(start, min(start + batch, len(examples)))
         lengths = prompt_format.encode(examples, rows).lengths
         if int(lengths.max()) > longest:
-            row = int(lengths.argmax())
+            row = int((lengths > longest).int().argmax())
             raise UserError(
                 f"{split} example {start + row}: its history takes {int(lengths[row])} tokens as a "
                 f"{prompt_format.name} prompt and the backbone allows {longest}; use a backbone "
                 "with more positions or a card with a smaller history_length"
             )
+        found = max(found, int(lengths.max()))
+    return found

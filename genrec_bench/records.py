@@ -157,7 +157,7 @@ def write_record(
         raise UserError(f"{path} exists; a record is never overwritten, choose another folder")
     if tuple(outcomes.columns) != OUTCOME_COLUMNS:
         raise ValueError(f"outcomes have the columns {list(outcomes.columns)}")
-    files = {"outcomes": _parquet(outcomes), "curves": _parquet(curves)}
+    files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():
         digest = hashlib.sha256(content).hexdigest()
         record[key] = {"file": f"{key}.parquet", "sha256": digest}
@@ -256,7 +256,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def _parquet(table: pd.DataFrame) -> bytes:
+def parquet_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as the content of a Parquet file."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()

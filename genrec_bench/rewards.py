@@ -77,11 +77,18 @@ def uncertainty_reward(
 def random_reward(tree: CandidateTree) -> Tensor:
     """Reward by a coin that knows nothing: the control that shows what optimisation alone does.
 
-    The draws are a hash of the candidate's log-probability bits, so that they depend on no global
-    generator and one seed gives one run; they are uniform in [0, 1).
+    The draws, uniform in [0, 1), are a hash of the candidate and of who else is in its group. No
+    generator is asked, so that one seed gives one run however it is cut, and a candidate's reward
+    under one prompt tells nothing of its reward under another.
     """
-    bits = tree.sequence_log_probs().float().view(torch.int32).long() + tree.leaves
-    mixed = (bits * 2654435761) & 0xFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 15)) * 2246822519) & 0xFFFFFFFF
-    mixed = mixed ^ (mixed >> 13)
-    return (mixed.float() / 2.0**32).masked_fill(~tree.valid, 0.0)
+    group = _mix(tree.leaves).sum(dim=1, keepdim=True)
+    draws = _mix(tree.leaves + _mix(group)).double() / 2.0**32
+    return draws.float().clamp(max=1 - 1e-7).masked_fill(~tree.valid, 0.0)
+
+
+def _mix(values: Tensor) -> Tensor:
+    """Scatter integers over 32 bits (the finalizer of MurmurHash3)."""
+    mixed = values & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return mixed ^ (mixed >> 16)

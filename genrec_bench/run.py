@@ -99,7 +99,6 @@ def run(request: Request, workers: Workers, progress: Progress, tracker: NullTra
             if workers.is_main and phase == "sft":
                 ledger.add(phase, cost)
         before = evaluate_start(start, backbone, dataset, settings, workers, progress)
-        progress.say(f"SFT start    {_summary(before)}")
         configuration = _configuration(request)
         tags = {
             "algorithm": request.entry.name,
@@ -112,10 +111,14 @@ def run(request: Request, workers: Workers, progress: Progress, tracker: NullTra
             policy, curves, after = _train_and_evaluate(
                 request, backbone, start, ledger, folder, workers, progress, tracker
             )
-            progress.say(f"{request.entry.name:<12} {_summary(after)}")
+            progress.say(f"{'SFT start':<12} {_summary(before)}{partial}")
+            progress.say(f"{request.entry.name:<12} {_summary(after)}{partial}")
             for split, result in after.items():
                 figures = {f"{split}/{name}": value for name, value in result.metrics.items()}
                 tracker.log(figures, len(curves))
+            spent = total_spent(ledger, workers)
+            for phase, cost in spent.items():
+                tracker.log({f"ledger/{phase}/{k}": v for k, v in cost.items()}, len(curves))
             record = build_record(
                 run_id=run_id,
                 algorithm=request.entry.name,
@@ -135,7 +138,7 @@ def run(request: Request, workers: Workers, progress: Progress, tracker: NullTra
                 commit=commit(),
                 hardware={**hardware(str(workers.device)), "processes": workers.count},
                 budget_limit=request.budget.text if request.budget else None,
-                spent=total_spent(ledger, workers),
+                spent=spent,
                 sft={split: result.metrics for split, result in before.items()},
                 metrics={split: result.metrics for split, result in after.items()},
                 ceiling=dataset.ceiling,
@@ -238,9 +241,10 @@ def _configuration(request: Request) -> dict[str, Any]:
 
 def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:
     """Return all that a comparison holds fixed."""
-    settings, dataset = request.settings, request.dataset
+    settings, dataset, folder = request.settings, request.dataset, Path(request.backbone)
     track: dict[str, Any] = {
-        "backbone": request.backbone,
+        # A folder's place is nobody's business; its weights are in the SFT start's fingerprint.
+        "backbone": folder.resolve().name if folder.is_dir() else request.backbone,
         "beam_width": settings.beam_width,
         "budget": f"{settings.steps} steps of {settings.prompts_per_step} prompts",
         "dataset": dataset.fingerprint,
@@ -256,8 +260,10 @@ def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> 
         track["budget"] = request.budget.text
         if request.budget.kind == "seconds":
             # A second is worth what the machine makes of it.
-            track["hardware"] = hardware(str(workers.device))
+            machine = hardware(str(workers.device))
+            track["hardware"] = {k: v for k, v in machine.items() if k != "memory_bytes"}
             track["processes"] = workers.count
+            track["threads"] = torch.get_num_threads()
     return track
 
 
@@ -282,8 +288,9 @@ def _run_folder(
         if workers.is_main:
             for file in sorted(parent.glob(f"*/{RUN_FILE}")):
                 content = read_json(file)
-                unfinished = not (file.parent / RECORD_FILE).exists()
-                if unfinished and content.get("request") == digest and _lock(file, stack):
+                # Locked first: a run that ends while it is looked at must not be taken up.
+                equal = content.get("request") == digest
+                if equal and _lock(file, stack) and not (file.parent / RECORD_FILE).exists():
                     found = (file.parent.name, content["started"])
                     break
             if found is None:
@@ -291,8 +298,11 @@ def _run_folder(
                 run_id = new_run_id(request.entry.name, request.seed, started)
                 file = parent / run_id / RUN_FILE
                 content = {"request": digest, "started": started.isoformat()}
-                write_atomically(file, json.dumps(content).encode())
-                _lock(file, stack)
+                # Locked before it has the name by which an equal run would find it.
+                unseen = file.with_name(f".{RUN_FILE}")
+                write_atomically(unseen, json.dumps(content).encode())
+                _lock(unseen, stack)
+                unseen.replace(file)
                 found = (run_id, started.isoformat())
         chosen = workers.agree(found)
         assert chosen is not None

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ def _run(args: argparse.Namespace) -> int:
     budget = None if args.budget is None else parse_budget(args.budget)
     data_dir = data_directory(args.data_dir)
     # Standard output is for the record; libraries may say what they like elsewhere.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         dataset = load_dataset(args.dataset, data_dir)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from transformers.utils import logging as transformers_logging
@@ -89,6 +90,8 @@ def _run(args: argparse.Namespace) -> int:
 
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
+        # What libraries tell each other's authors is not for the person who waits for a run.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
         entry = find(args.algorithm, SETTING_NAMES)
         algorithm, settings = _configure(entry, args.set)
         request = Request(
@@ -147,6 +150,9 @@ def _check(request: Request, processes: int) -> None:
             f"prompts_per_step={settings.prompts_per_step}: must be at least "
             f"{max(processes, minibatches)}, one for each process and minibatch"
         )
+    for split, examples in request.dataset.splits.items():
+        if not len(examples):
+            raise UserError(f"dataset {request.dataset.name}: its {split} split has no examples")
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -58,7 +58,7 @@ class Scores:
         if self.node_hidden.shape[1] < self.tree.states.shape[1]:
             raise ValueError("the tree was scored without its leaves")
         rows = leaves.unsqueeze(-1).expand(-1, -1, self.node_hidden.shape[-1])
-        return self.policy.logits(self.node_hidden.gather(1, rows))[..., tokens]
+        return self.policy.token_logits(self.node_hidden.gather(1, rows), tokens)
 
 
 def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool = False) -> Scores:

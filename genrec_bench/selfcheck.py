@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
+from transformers import AttentionInterface
 
 from genrec_bench.attention import NAME as TREE_ATTENTION
+from genrec_bench.attention import tree_attention
 from genrec_bench.policy import Policy
 from genrec_bench.prompts import Prompts
 from genrec_bench.scoring import score
 from genrec_bench.tree import CandidateTree
+
+WATCHED = TREE_ATTENTION + "_watched"
 
 
 def repeated_log_probs(policy: Policy, prompts: Prompts, leaves: Tensor) -> Tensor:
@@ -44,19 +52,53 @@ def repeated_log_probs(policy: Policy, prompts: Prompts, leaves: Tensor) -> Tens
     return torch.stack(rows)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What came out of asking.
+
+    Attributes:
+        difference: the largest one between log-probabilities.
+        num_attending: how many layers did their attention over the tree, and not in a way of
+            their own.
+    """
+
+    difference: float
+    num_attending: int
+
+
 @torch.no_grad()
-def largest_difference(policy: Policy) -> float:
-    """Compare both ways on two made-up prompts of unequal length; return the largest difference."""
+def compare(policy: Policy, longest: int) -> Comparison:
+    """Compare a packed tree with repeated prompts, on two made-up prompts of unequal length.
+
+    Args:
+        policy: left in eval mode.
+        longest: how many tokens the longer prompt gets. What depends on length (a window, scaled
+            positions) must show at the lengths that will be used.
+    """
     trie = policy.trie
     device = policy.device
     policy.eval()
-    some_codes = policy.code_tokens.flatten()[:8].tolist()
-    rows = [some_codes[:3] * 2, some_codes]
-    prompts = Prompts.from_rows([torch.tensor(row).numpy() for row in rows]).to(device)
+    some_codes = policy.code_tokens.flatten()[:8].cpu().numpy()
+    rows = [np.resize(some_codes, longest), np.resize(some_codes[:3], max(1, min(6, longest - 1)))]
+    prompts = Prompts.from_rows(rows).to(device)
     last = trie.num_leaves - 1
     sids = torch.tensor([[0, last // 2, last], [last, 0, last // 2]], device=device)
     leaves = trie.leaf(sids)
     blank = torch.zeros(*leaves.shape, trie.num_levels, device=device)
     tree = CandidateTree.build(trie, leaves, blank)
-    packed = score(policy, prompts, tree).log_probs
-    return float((packed - repeated_log_probs(policy, prompts, leaves)).abs().max())
+
+    attending = 0
+
+    def watched(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        nonlocal attending
+        attending += 1
+        return tree_attention(*args, **kwargs)
+
+    AttentionInterface.register(WATCHED, watched)
+    policy.backbone.set_attn_implementation(WATCHED)
+    try:
+        packed = score(policy, prompts, tree).log_probs
+    finally:
+        policy.backbone.set_attn_implementation(TREE_ATTENTION)
+    repeated = repeated_log_probs(policy, prompts, leaves)
+    return Comparison(float((packed - repeated).abs().max()), attending)

@@ -14,13 +14,17 @@ from genrec_bench.policy import LOGPROB_SPACES
 class Settings:
     """Settable with ``--set`` like hyperparameters; an algorithm cannot have one of these names.
 
-    What a comparison holds fixed is the part that ``track`` returns.
+    ``run.py`` says which of them a comparison holds fixed.
     """
 
-    group_size: int = hyperparameter(16, low=1, help="G, candidates of a prompt in a rollout")
-    prompts_per_step: int = hyperparameter(64, low=1, help="prompts of a rollout, all processes")
+    group_size: int = hyperparameter(
+        16, low=1, high=4096, help="G, candidates of a prompt in a rollout"
+    )
+    prompts_per_step: int = hyperparameter(
+        64, low=1, high=65536, help="prompts of a rollout, all processes"
+    )
     steps: int = hyperparameter(160, low=1, help="rollouts of a run without --budget")
-    beam_width: int = hyperparameter(20, low=1, help="of the evaluation")
+    beam_width: int = hyperparameter(20, low=1, high=4096, help="of the evaluation")
     logprob_space: str = hyperparameter(
         "full", choices=LOGPROB_SPACES, help="over what a code's probability is normalised"
     )
@@ -33,7 +37,9 @@ class Settings:
     weight_decay: float = hyperparameter(0.01, low=0, high=1, help="of matrices, by AdamW")
     max_grad_norm: float = hyperparameter(1.0, low=1e-6, help="gradients are clipped to this norm")
     sft_epochs: float = hyperparameter(12.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
-    sft_batch: int = hyperparameter(128, low=1, help="training sequences of an SFT step")
+    sft_batch: int = hyperparameter(
+        128, low=1, high=65536, help="training sequences of an SFT step"
+    )
     sft_learning_rate: float | None = hyperparameter(
         None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"
     )

@@ -7,13 +7,13 @@ bits, and records of both must not meet on one board.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,16 @@ from genrec_bench.evaluate import Evaluation, evaluate
 from genrec_bench.ledger import Cost, Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.progress import Progress
-from genrec_bench.records import benchmark_version, join_outcomes, write_atomically
+from genrec_bench.records import (
+    benchmark_version,
+    join_outcomes,
+    parquet_bytes,
+    write_atomically,
+)
 from genrec_bench.settings import Settings
 from genrec_bench.steps import SupervisedStepper
 from genrec_bench.store import file_sha256
+from genrec_bench.training import total_spent
 from genrec_bench.workers import Workers
 
 VALIDATION_BEAM = 10
@@ -84,12 +90,17 @@ def sft_start(
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     folder = data_dir / "sft" / f"{dataset.name}-{digest[:16]}"
     done = folder / "sft.json"
-    if not done.is_file():
-        _train(backbone, dataset, settings, folder, key, workers, progress)
+    with _locked(folder, workers):
+        if not workers.agree(done.is_file()):
+            progress.say("training the SFT start, once for all runs that share it")
+            _train(backbone, dataset, settings, folder, key, workers, progress)
     content = read_json(done)
     if content.get("weights") != _weights_hash(folder / "policy"):
         raise UserError(f"{folder}: the SFT start was changed; delete the folder to train it again")
-    cost = {phase: Cost(**value) for phase, value in content["spent"].items()}
+    try:
+        cost = {phase: Cost(**value) for phase, value in content["spent"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{done}: is damaged; delete its folder to train it again") from None
     return SFTStart(folder, content["weights"], cost)
 
 
@@ -105,7 +116,7 @@ def evaluate_start(
     beam_width = settings.beam_width
     file = start.folder / f"evaluation-beam-{beam_width}.json"
     outcomes = file.with_suffix(".parquet")
-    if not (file.is_file() and outcomes.is_file()):
+    if not workers.agree(file.is_file() and outcomes.is_file()):
         weights = start.folder / "policy"
         policy = make_policy(backbone, dataset, settings, workers.device, weights=weights)
         found = {
@@ -122,18 +133,19 @@ def evaluate_start(
         }
         if workers.is_main:
             table = join_outcomes({split: result.outcomes for split, result in found.items()})
-            new = outcomes.with_name(f".{outcomes.name}.{os.getpid()}")
-            table.to_parquet(new, index=False)
-            os.replace(new, outcomes)
+            write_atomically(outcomes, parquet_bytes(table))
             metrics = {split: result.metrics for split, result in found.items()}
             write_atomically(file, json.dumps(metrics, indent=2, sort_keys=True).encode())
         workers.wait()
     metrics = read_json(file)
-    table = pd.read_parquet(outcomes)
-    return {
-        split: Evaluation(metrics[split], table[table["split"] == split].drop(columns="split"))
-        for split in ("valid", "test")
-    }
+    try:
+        table = pd.read_parquet(outcomes)
+        return {
+            split: Evaluation(metrics[split], table[table["split"] == split].drop(columns="split"))
+            for split in ("valid", "test")
+        }
+    except (KeyError, OSError, ValueError):
+        raise UserError(f"{file} or {outcomes.name}: is damaged; delete both") from None
 
 
 def _train(
@@ -210,7 +222,7 @@ def _train(
     if best_weights:
         policy.load_state_dict(best_weights)
     merge_adapters(policy)
-    spent = {phase: dataclasses.asdict(cost) for phase, cost in ledger.spent.items()}
+    spent = total_spent(ledger, workers)
     if workers.is_main:
         shutil.rmtree(folder, ignore_errors=True)
         save_policy(policy, folder / "policy")
@@ -223,6 +235,20 @@ def _train(
         text = json.dumps(content, indent=2, sort_keys=True)
         write_atomically(folder / "sft.json", text.encode())
     workers.wait()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, workers: Workers) -> Iterator[None]:
+    """Keep other runs from training the same start at once; they wait and then find it done."""
+    with contextlib.ExitStack() as stack:
+        if workers.is_main:
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(folder.with_name(f"{folder.name}.lock").open("w"))
+            except OSError as error:
+                raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _weights_hash(folder: Path) -> str:

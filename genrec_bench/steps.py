@@ -13,6 +13,7 @@ from torch import Tensor
 from genrec_bench.algorithm import Algorithm, Batch
 from genrec_bench.dataset import Examples
 from genrec_bench.decode import chunks
+from genrec_bench.errors import UserError
 from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.policy import Policy
@@ -75,6 +76,7 @@ class SupervisedStepper:
         self._policy = policy
         self._examples = examples
         self._chains = policy.prompt_format.chains(examples)
+        self._lengths = examples.history_lengths
         self._optimization = optimization
         self._ledger = ledger
         self._workers = workers
@@ -96,7 +98,7 @@ class SupervisedStepper:
         last = self._chains.last[mine]
         # A target counts once, whatever sequence and process it is in.
         count = int(self._chains.num_targets[rows].sum())
-        sizes = torch.from_numpy(self._examples.history_lengths[last] + 1)
+        sizes = torch.from_numpy(self._lengths[last] + 1)
         items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
         total = 0.0
         self._policy.train()
@@ -141,8 +143,8 @@ class RolloutStepper:
         self._seed = seed
         self._reference: Policy | None = None
         if algorithm.uses_reference:
-            self._reference = copy.deepcopy(policy).requires_grad_(False).eval()
-            self._reference.meter = ledger
+            self._reference = copy.deepcopy(policy, {id(ledger): ledger})
+            self._reference.requires_grad_(False).eval()
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return the policy, and the reference policy if there is one."""
@@ -183,6 +185,9 @@ class RolloutStepper:
         figures |= {"loss": loss / updates, "gradient_norm": norm / updates}
         mix = algorithm.reference_mix(index + 1)
         if mix and self._reference is not None:
+            if hasattr(policy.backbone, "peft_config"):
+                # Mixing the factors of two adapters is not mixing the weights that they stand for.
+                raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
             with torch.no_grad(), ledger.phase("reference"):
                 pairs = zip(self._reference.parameters(), policy.parameters(), strict=True)
                 for kept, current in pairs:
@@ -247,14 +252,13 @@ class RolloutStepper:
         hits = tree.hits(batch.targets)
         ranks = tree.ranks()
         distinct = _distinct(tree)
-        spread = (batch.rewards - batch.rewards[:, :1]).masked_fill(~tree.valid, 0.0).abs()
         values = {
             "prompts": float(len(hits)),
             "reward": float((batch.rewards.sum(dim=1) / tree.valid.sum(dim=1)).sum()),
             "HR@1": float((hits & (ranks == 0)).any(dim=1).sum()),
             f"HR@{self._group_size}": float(hits.any(dim=1).sum()),
             "unique_candidates": float(distinct.sum()),
-            "zero_advantage": float((spread.amax(dim=1) < 1e-9).sum()),
+            "zero_advantage": float((batch.advantages.flatten(1) == 0).all(dim=1).sum()),
         }
         totals = dict(zip(values, self._workers.sum(values.values()), strict=True))
         count = totals.pop("prompts")

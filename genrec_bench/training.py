@@ -1,11 +1,12 @@
 """The loop of a run: steps until the budget is spent, with curves, checkpoints and a way back.
 
 The share of the budget that is spent drives the learning rate. Without a budget the share is that
-of the steps. A step that would begin after the budget is spent is not taken.
+of the steps. Steps end where the budget does, to within half a step on either side.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from genrec_bench.checkpoints import (
     training_checkpoints,
 )
 from genrec_bench.errors import UserError
-from genrec_bench.ledger import TRAINING_PHASES, Cost, Ledger
+from genrec_bench.ledger import PHASES, TRAINING_PHASES, Cost, Ledger
 from genrec_bench.optimization import NotFiniteError, Optimization
 from genrec_bench.progress import Progress
 from genrec_bench.steps import Stepper
@@ -77,22 +78,25 @@ def train(
     step = _resume(stepper, optimization, ledger, folder, curves, workers)
     if step:
         progress.say(f"resumed after step {step}")
+    else:
+        _save(stepper, optimization, ledger, folder, step, curves, workers)
     saved = time.monotonic()
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar("training", total) as bar:
         share = _share(ledger, limit, step, workers)
-        while share < 1.0:
+        while _pays_for_another(share, step):
             try:
                 figures = stepper.step(step, share)
             except NotFiniteError as error:
-                kept = _save(stepper, optimization, ledger, folder, step, curves, workers)
+                # What the weights are now led here; what was saved before may not.
+                kept = training_checkpoints(folder)[-1]
                 raise NotFiniteError(f"{error}; the last good checkpoint is {kept}") from None
             step += 1
             share = _share(ledger, limit, step, workers)
             if step == 1 and share > 1.0 and limit.budget is not None:
                 raise UserError(
                     f"--budget {limit.budget.text}: too small for one step, which took "
-                    f"{share:.3g} times as much; give more, or set a smaller prompts_per_step"
+                    f"{share:.3g} times as much; give more, or set a smaller batch"
                 )
             figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
             curves.append(figures)
@@ -111,6 +115,16 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
         return step / limit.steps
     (share,) = workers.sum([ledger.share(limit.budget)])
     return share
+
+
+def _pays_for_another(share: float, step: int) -> bool:
+    """Return whether another step would end nearer to the budget than stopping does.
+
+    Args:
+        share: of the budget that ``step`` steps have spent.
+        step: how many steps were taken.
+    """
+    return step == 0 or 1.0 - share > 0.5 * share / step
 
 
 def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
@@ -146,10 +160,14 @@ def _save(
 
 def total_spent(ledger: Ledger, workers: Workers) -> dict[str, dict[str, float]]:
     """Return the ledger of all processes together: costs add up, and so does memory."""
-    spent = ledger.as_dict()
-    for cost in spent.values():
-        summed = workers.sum(cost.values())
-        cost |= {name: type(cost[name])(value) for name, value in zip(cost, summed, strict=True)}
+    # Every process adds up the same phases, also those that it has not entered itself.
+    spent = {}
+    for phase in PHASES:
+        cost = dataclasses.asdict(ledger.spent.get(phase, Cost()))
+        summed = zip(cost, workers.sum(cost.values()), strict=True)
+        total = {name: type(cost[name])(value) for name, value in summed}
+        if any(total.values()):
+            spent[phase] = total
     return spent
 
 

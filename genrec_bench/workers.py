@@ -43,7 +43,7 @@ class Workers:
         values = list(values)
         if self.count == 1:
             return values
-        # Not every accelerator knows 64 bits; token counts need them.
+        # 64 bits, so that token counts stay exact.
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         reduced: Tensor = self._accelerator.reduce(total, reduction="sum")
         return [float(value) for value in reduced.tolist()]
@@ -52,9 +52,16 @@ class Workers:
         """Add up gradients over all processes, in place."""
         if self.count == 1:
             return
-        # A parameter that only some process's prompts reached has no gradient elsewhere; all
-        # processes must still take part.
         trained = [parameter for parameter in parameters if parameter.requires_grad]
+        reached = torch.tensor([float(p.grad is not None) for p in trained], device=self.device)
+        reached = self._accelerator.reduce(reached, reduction="sum") > 0
+        # One that no prompt reached keeps no gradient, as in a single process: an optimizer would
+        # let it decay. One that only some processes' prompts reached gets its zeros elsewhere.
+        trained = [
+            p for p, any_gradient in zip(trained, reached.tolist(), strict=True) if any_gradient
+        ]
+        if not trained:
+            return
         for parameter in trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -100,8 +100,9 @@ def test_places_without_a_candidate_earn_nothing_and_change_nothing(reward: obje
 def test_random_reward_is_spread_over_the_unit_interval_and_repeats_itself() -> None:
     draws = []
     for seed in range(300):
-        probabilities = np.random.default_rng(seed).dirichlet(np.ones(10)).tolist()
-        tree, _ = group(probabilities, hit=None)
+        chosen = np.random.default_rng(seed).permutation(20)[:10]
+        leaves = TRIE.leaf(torch.from_numpy(chosen)).unsqueeze(0)
+        tree = CandidateTree.build(TRIE, leaves, torch.zeros(1, 10, 1))
         assert torch.equal(random_reward(tree), random_reward(tree))
         draws += random_reward(tree)[0].tolist()
     assert 0 <= min(draws)

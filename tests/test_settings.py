@@ -95,6 +95,9 @@ def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
 def test_every_setting_is_explained() -> None:
     for row in describe(Settings):
         assert row["meaning"], row["name"]
+    allowed = {row["name"]: row["allowed"] for row in describe(Settings)}
+    assert allowed["sft_seed"] == "0 .. 2147483647", "every digit"
+    assert allowed["sft_learning_rate"] == "1e-08 .. 1"
 
 
 def test_no_algorithm_takes_a_settings_name() -> None:

@@ -1,5 +1,6 @@
 """A dataset on which a run takes a second, and the command line called in this process."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from genrec_bench.dataset import Dataset, Examples, build_dataset
 from genrec_bench.records import read_record
 from genrec_bench.store import save_dataset
 
-NUM_ITEMS = 48
+NUM_ITEMS = 24
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -32,11 +34,38 @@ SETTINGS = (
     "prompts_per_step=8",
     "group_size=4",
     "beam_width=10",
-    "sft_epochs=4",
-    "sft_learning_rate=0.01",
-    "sft_batch=32",
+    "sft_epochs=2",
+    "sft_learning_rate=0.02",
+    "sft_batch=16",
     "sft_valid_examples=16",
 )
+
+MINE = '''
+"""An algorithm of one's own.
+
+It rewards all alike.
+"""
+
+from dataclasses import dataclass
+
+from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
+from genrec_bench.hyperparameters import hyperparameter
+
+print("loaded")
+
+
+@dataclass(frozen=True)
+class Choices(GRPOHyperparameters):
+    """One more."""
+
+    strength: float = hyperparameter(0.5, low=0, high=2, help="how much")
+
+
+class Mine(GRPO):
+    """GRPO, told again."""
+
+    hyperparameters_class = Choices
+'''
 
 
 @dataclass(frozen=True)
@@ -63,7 +92,7 @@ def tiny_dataset(seed: int = 0) -> Dataset:
         return Examples.from_lists(range(count), histories, targets)
 
     items = np.arange(NUM_ITEMS)
-    sids = np.stack([items // 12, items // 3 % 4, items % 3], axis=1).astype(np.int32)
+    sids = np.stack([items // 6, items // 2 % 3, items % 2], axis=1).astype(np.int32)
     sids[7] = sids[8]
     return build_dataset(
         load_card("industrial"),
@@ -101,10 +130,13 @@ def run_words(algorithm: str, data_dir: Path, output: Path, *more: str) -> list[
 def call(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> Called:
     """Call the command line; argparse leaves by SystemExit."""
     capsys.readouterr()
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         code = main(list(words))
     except SystemExit as left:
         code = int(left.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     said = capsys.readouterr()
     return Called(code, said.out, said.err)
 
@@ -114,6 +146,15 @@ def only_error(called: Called) -> str:
     assert called.code == 2, called.err
     assert called.out == ""
     (line,) = called.err.splitlines()
+    assert line.startswith("genrec-bench: error: ")
+    return line.removeprefix("genrec-bench: error: ")
+
+
+def last_error(called: Called) -> str:
+    """The one line of a mistake that showed when the run was under way."""
+    assert called.code == 2 and called.out == "" and "Traceback" not in called.err
+    *before, line = called.err.splitlines()
+    assert not [said for said in before if "error" in said]
     assert line.startswith("genrec-bench: error: ")
     return line.removeprefix("genrec-bench: error: ")
 
@@ -134,3 +175,28 @@ def weights(folder: Path) -> dict[str, Tensor]:
 def record_and_curves(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """A run's record, checked, and its curves."""
     return read_record(folder), pd.read_parquet(folder / "curves.parquet")
+
+
+def equal_weights(one: Path, other: Path) -> bool:
+    """Whether two runs ended at the same policy, bit by bit."""
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+class Bench:
+    """Runs commands that share a data directory and an output folder."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], data: Path, output: Path) -> None:
+        self.capsys, self.data, self.output = capsys, data, output
+
+    def call(self, algorithm: str, *more: str) -> Called:
+        return call(self.capsys, run_words(algorithm, self.data, self.output, *more))
+
+    def run(self, algorithm: str, *more: str) -> Path:
+        """Run to the end and return the folder of the run."""
+        called = self.call(algorithm, *more)
+        assert called.code == 0, called.err
+        return Path(called.out.strip().removeprefix("record: ")).parent
+
+    def record(self, algorithm: str, *more: str) -> dict[str, Any]:
+        return record_and_curves(self.run(algorithm, *more))[0]

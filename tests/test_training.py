@@ -1,0 +1,292 @@
+"""The loop: where budgets end it, how the learning rate follows, how it is taken up again."""
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from genrec_bench import training
+from genrec_bench.budget import parse_budget
+from genrec_bench.checkpoints import load_training, save_training, training_checkpoints
+from genrec_bench.errors import UserError
+from genrec_bench.ledger import Ledger
+from genrec_bench.optimization import NotFiniteError, Optimization
+from genrec_bench.progress import Progress
+from genrec_bench.tracking import NullTracker
+from genrec_bench.training import Limit, train
+from genrec_bench.workers import Workers
+
+PEAK = 0.5
+
+
+class Clock:
+    """Stands still until it is told to move."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Fake:
+    """Takes steps of known cost on a model of two weights; can fail in the middle of one."""
+
+    def __init__(self, *, seconds: float = 1.0, tokens: int = 10, flops: float = 100.0) -> None:
+        torch.manual_seed(0)
+        self.clock = Clock()
+        self.ledger = Ledger(torch.device("cpu"), self.clock)
+        self.model = nn.Linear(2, 1, bias=False)
+        self.optimization = Optimization(
+            self.model,
+            Workers(),
+            learning_rate=PEAK,
+            weight_decay=0.0,
+            warmup=0.1,
+            max_grad_norm=1.0,
+        )
+        self.cost = (seconds, tokens, flops)
+        self.fail_at: int | None = None
+        self.nan_at: int | None = None
+        self.asked: list[tuple[int, float]] = []
+        self.rates: list[float] = []
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"policy": self.model}
+
+    def step(self, index: int, share: float) -> dict[str, float]:
+        self.asked.append((index, share))
+        seconds, tokens, flops = self.cost
+        with self.ledger.phase("rollout"):
+            # Drawn from the generator that a resumption has to restore.
+            inputs = torch.randn(4, 2)
+            self.ledger.charge(tokens=tokens, flops=flops)
+            self.clock.now += seconds
+        if index == self.fail_at:
+            raise KeyboardInterrupt
+        with self.ledger.phase("update"):
+            loss = self.model(inputs).square().mean()
+            if index == self.nan_at:
+                loss = loss * torch.nan
+            loss.backward()
+            self.optimization.step(share, float(loss.detach()), f"step {index + 1}")
+        self.rates.append(self.optimization.optimizer.param_groups[0]["lr"])
+        return {"loss": float(loss.detach())}
+
+
+class Heard(NullTracker):
+    """Remembers what was logged."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self.heard.append((step, dict(metrics)))
+
+
+def go(
+    fake: Fake,
+    folder: Path,
+    budget: str | None = None,
+    steps: int = 5,
+    tracker: NullTracker | None = None,
+) -> pd.DataFrame:
+    limit = Limit(parse_budget(budget) if budget else None, steps)
+    return train(
+        fake,
+        fake.optimization,
+        fake.ledger,
+        limit,
+        Workers(),
+        folder,
+        Progress(quiet=True),
+        tracker or NullTracker(),
+    )
+
+
+@contextlib.contextmanager
+def checkpoint_every_step() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+        yield
+
+
+def test_without_a_budget_the_steps_are_counted(tmp_path: Path) -> None:
+    fake, tracker = Fake(), Heard()
+    curves = go(fake, tmp_path, steps=4, tracker=tracker)
+    assert fake.asked == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]
+    assert curves["step"].tolist() == [1, 2, 3, 4]
+    assert curves["share"].tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert curves["seconds"].tolist() == [1, 2, 3, 4]
+    assert curves["tokens"].tolist() == [10, 20, 30, 40]
+    assert curves["flops"].tolist() == [100, 200, 300, 400]
+    assert [step for step, _ in tracker.heard] == [1, 2, 3, 4]
+    assert tracker.heard[0][1].keys() == {"loss", "share", "seconds", "tokens", "flops"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        ("4s", 4),
+        ("3.5s", 4),
+        ("4.1s", 5),
+        ("1s", 1),
+        ("40tok", 4),
+        ("31tok", 4),
+        ("400flop", 4),
+        ("301flop", 4),
+        ("0.1kflop", 1),
+    ],
+)
+def test_no_step_begins_when_the_budget_is_spent(tmp_path: Path, budget: str, steps: int) -> None:
+    fake = Fake()
+    curves = go(fake, tmp_path, budget, steps=1000)
+    assert len(curves) == len(fake.asked) == steps
+    assert all(share < 1.0 for _, share in fake.asked)
+    assert curves["share"].iloc[-1] == 1.0
+
+
+@given(st.integers(1, 100), st.integers(1, 50))
+@settings(max_examples=25, deadline=None)
+def test_a_run_stops_within_the_cost_of_one_step(budget: int, cost: int) -> None:
+    fake = Fake(tokens=cost)
+    with tempfile.TemporaryDirectory() as folder:
+        if cost > budget:
+            with pytest.raises(UserError, match="too small for one step"):
+                go(fake, Path(folder), f"{budget}tok")
+        else:
+            spent = go(fake, Path(folder), f"{budget}tok")["tokens"].iloc[-1]
+            assert budget <= spent < budget + cost
+
+
+def test_a_budget_below_one_step_says_what_a_step_takes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--budget 4tok: too small for one step.*2\.5 times"):
+        go(Fake(), tmp_path, "4tok")
+
+
+@pytest.mark.parametrize("budget", [None, "20s", "200tok", "2000flop"])
+def test_the_learning_rate_follows_the_share_that_is_spent(
+    tmp_path: Path, budget: str | None
+) -> None:
+    fake = Fake()
+    go(fake, tmp_path, budget, steps=20)
+    # Two of twenty steps warm up; a cosine takes the rest to zero.
+    assert len(fake.rates) == 20
+    assert fake.rates[0] == pytest.approx(PEAK * 0.05)
+    assert fake.rates[1] == pytest.approx(PEAK * 0.5)
+    assert fake.rates[2] == pytest.approx(PEAK)
+    assert fake.rates[11] == pytest.approx(PEAK * 0.5), "half of the way down"
+    assert fake.rates[19] == pytest.approx(PEAK * 0.5 * (1 + math.cos(math.pi * 17 / 18)))
+    assert fake.rates[2:] == sorted(fake.rates[2:], reverse=True)
+
+
+def test_a_slow_step_takes_more_of_the_schedule(tmp_path: Path) -> None:
+    fast, slow = Fake(seconds=1.0), Fake(seconds=5.0)
+    go(fast, tmp_path / "fast", "20s")
+    go(slow, tmp_path / "slow", "20s")
+    assert [share for _, share in slow.asked] == [0.0, 0.25, 0.5, 0.75]
+    assert slow.rates[2] == pytest.approx(fast.rates[10])
+
+
+@pytest.mark.parametrize("budget", [None, "8s", "80tok", "800flop"])
+@pytest.mark.parametrize("cut", [1, 3, 7])
+def test_a_training_cut_short_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, budget: str | None, cut: int
+) -> None:
+    whole = Fake()
+    expected = go(whole, tmp_path / "whole", budget, steps=8)
+
+    first = Fake()
+    first.fail_at = cut
+    with checkpoint_every_step(), pytest.raises(KeyboardInterrupt):
+        go(first, tmp_path / "cut", budget, steps=8)
+    second = Fake()
+    torch.manual_seed(99)  # the process is another one
+    curves = go(second, tmp_path / "cut", budget, steps=8)
+
+    assert second.asked == whole.asked[cut:]
+    pd.testing.assert_frame_equal(curves, expected)
+    assert torch.equal(second.model.weight, whole.model.weight)
+    assert second.ledger.as_dict()["rollout"]["tokens"] == 80, "nothing is charged twice"
+    assert second.ledger.total("seconds") == 8.0
+
+
+def test_what_sft_and_evaluation_cost_is_not_taken_over(tmp_path: Path) -> None:
+    """The caller charges them anew."""
+    first = Fake()
+    with first.ledger.phase("sft"):
+        first.ledger.charge(tokens=1000, flops=1.0)
+    go(first, tmp_path, steps=2)
+    second = Fake()
+    with second.ledger.phase("sft"):
+        second.ledger.charge(tokens=1000, flops=1.0)
+    go(second, tmp_path, steps=2)
+    assert second.asked == []
+    assert second.ledger.as_dict()["sft"]["tokens"] == 1000
+    assert second.ledger.total("tokens") == 20
+
+
+def test_checkpoints_are_written_now_and_then_and_older_ones_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+
+    def save(folder: Path, step: int, *rest: Any) -> None:
+        saved.append(step)
+        save_training(folder, step, *rest)
+
+    monkeypatch.setattr(training, "save_training", save)
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 25.0
+        return now
+
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock))
+    go(Fake(), tmp_path, steps=7)
+    # Every look at the clock is 25 seconds after the last: the third step is beyond the minute.
+    assert saved == [3, 6, 7]
+    assert [path.name for path in training_checkpoints(tmp_path)] == ["step-00000007"]
+
+
+def test_a_loss_without_a_value_keeps_the_last_good_state(tmp_path: Path) -> None:
+    fake = Fake()
+    fake.nan_at = 2
+    with pytest.raises(NotFiniteError) as raised:
+        go(fake, tmp_path, steps=6)
+    (kept,) = training_checkpoints(tmp_path)
+    assert kept.name == "step-00000002"
+    said = str(raised.value)
+    assert said.startswith("step 3: the loss is nan") and str(kept) in said and "\n" not in said
+    again = Fake()
+    _, state = load_training(kept, again.modules())
+    assert state["step"] == 2 and len(state["curves"]) == 2
+    assert torch.isfinite(again.model.weight).all()
+    assert torch.equal(again.model.weight, fake.model.weight)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    go(Fake(), tmp_path, steps=2)
+    (kept,) = training_checkpoints(tmp_path)
+    (kept / "policy.safetensors").write_bytes(b"half a file")
+    with pytest.raises(UserError, match="step-00000002: cannot be resumed from"):
+        go(Fake(), tmp_path, steps=2)
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    go(Fake(), tmp_path, steps=2)
+    (tmp_path / "step-00000009").mkdir()
+    (tmp_path / ".step-00000010.abc").mkdir()
+    again = Fake()
+    go(again, tmp_path, steps=3)
+    assert [index for index, _ in again.asked] == [2]

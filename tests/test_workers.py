@@ -1,0 +1,280 @@
+"""Two processes do what one does. This file is also the program that each of the two runs."""
+
+import faulthandler
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_runs import run_folders, run_words, save_tiny, shrink_backbone, weights
+from torch import nn
+
+from genrec_bench.algorithm import Algorithm
+from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
+from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
+from genrec_bench.cli import main
+from genrec_bench.evaluate import evaluate
+from genrec_bench.ledger import Ledger
+from genrec_bench.optimization import Optimization
+from genrec_bench.progress import Progress
+from genrec_bench.records import read_record
+from genrec_bench.steps import RolloutStepper, Stepper, SupervisedStepper
+from genrec_bench.tiny_world import tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.training import total_spent
+from genrec_bench.workers import Workers
+
+CATALOG = tiny_catalog()
+EXAMPLES = tiny_examples(CATALOG, 7)
+CPU = torch.device("cpu")
+PATIENCE = 120.0
+"""Seconds after which two processes are taken to wait for each other in vain."""
+RATES = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.0, "max_grad_norm": 1.0}
+
+# Three prompts are not to be divided among two processes, and a minibatch of one prompt leaves one
+# process without any.
+ALGORITHMS: dict[str, Algorithm | None] = {
+    "sft": None,
+    "grpo": GRPO(GRPOHyperparameters(reward="rank", minibatches=3, updates_per_rollout=2)),
+    "reference": GRPO(GRPOHyperparameters(reward="rank", beta=0.1, sync_every=1)),
+    "ugr": UGR(UGRHyperparameters(minibatches=2)),
+}
+
+
+def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict[str, Any]:
+    """Train in a tiny world; save the weights, and return what was logged and spent."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        heads = {"unused": nn.Linear(4, 4)}
+    names = algorithm.tokens if algorithm else ()
+    policy = tiny_policy(CATALOG, extra_tokens=names, heads=heads)
+    ledger = policy.meter = Ledger(CPU)
+    optimization = Optimization(policy, workers, **RATES)
+    stepper: Stepper
+    if algorithm is None:
+        stepper = SupervisedStepper(
+            policy, EXAMPLES, optimization, ledger, workers, batch=3, seed=1, phase="update"
+        )
+    else:
+        sizes = {"group_size": 4, "prompts_per_step": 3, "seed": 1}
+        stepper = RolloutStepper(
+            policy, algorithm, EXAMPLES, optimization, ledger, workers, **sizes
+        )
+    figures = [stepper.step(index, 0.5 * index) for index in range(2)]
+    tensors = {
+        f"{name}.{key}": value.contiguous()
+        for name, module in stepper.modules().items()
+        for key, value in module.state_dict().items()
+    }
+    save_file(tensors, file)
+    spent = {
+        phase: {kind: cost[kind] for kind in ("tokens", "flops")}
+        for phase, cost in total_spent(ledger, workers).items()
+    }
+    return {"figures": figures, "spent": spent}
+
+
+def collectives(workers: Workers) -> dict[str, Any]:
+    """Call what processes do together, on parts of unequal size."""
+    rows = np.arange(5)
+    mine = workers.mine(rows)
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    frozen = nn.Parameter(torch.zeros(2), requires_grad=False)
+    parameters[0].grad = torch.full((2,), 6.0 / workers.count)
+    if workers.index == workers.count - 1:
+        parameters[1].grad = torch.tensor([1.0, 2.0])
+    workers.sum_gradients([*parameters, frozen])
+    first = np.full((len(workers.mine(rows[:1])), 2), 7, dtype=np.int32)
+    return {
+        "sum": workers.sum([len(mine), 2.0**40 + 1 if workers.is_main else 0]),
+        "interleave": workers.interleave(np.stack([mine, 10 * mine], 1).astype(np.int32)).tolist(),
+        "one row": workers.interleave(first).tolist(),
+        "agree": workers.agree(("main", None) if workers.is_main else None),
+        "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
+    }
+
+
+def work(folder: Path) -> dict[str, Any]:
+    """Do all that is compared; every process of a group does, each with a folder of its own."""
+    workers = Workers()
+    result: dict[str, Any] = {"place": [workers.index, workers.count]}
+    result["collectives"] = collectives(workers)
+    for name, algorithm in ALGORITHMS.items():
+        result[name] = two_steps(algorithm, workers, folder / f"{name}.safetensors")
+    found = evaluate(
+        tiny_policy(CATALOG), EXAMPLES, CATALOG, workers, 5, Progress(quiet=True), title="test"
+    )
+    result["evaluation"] = found.metrics
+    result["outcomes"] = found.outcomes.to_dict("list")
+    few = EXAMPLES.subset([0])
+    alone = evaluate(
+        tiny_policy(CATALOG), few, CATALOG, workers, 5, Progress(quiet=True), title="test"
+    )
+    result["evaluation of one"] = alone.metrics
+    return result
+
+
+RUNS: dict[str, Callable[[Path], list[str]]] = {
+    "steps": lambda shared: run_words(
+        "ugr", shared, shared / "steps", "prompts_per_step=3", "minibatches=2", "sft_epochs=0.5"
+    ),
+    "budget": lambda shared: run_words(
+        "grpo", shared, shared / "budget", "--budget", "1500tok", "sft_epochs=0.5"
+    ),
+}
+
+
+def do_everything(shared: Path) -> None:
+    """What each process does: the tiny world, then whole runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        own = shared / f"process {os.environ.get('RANK', '0')}"
+        own.mkdir()
+        (own / "result.json").write_text(json.dumps(work(own)))
+        for words in RUNS.values():
+            assert main(words(shared)) == 0
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shared = save_tiny(tmp_path_factory.mktemp("one"))
+    do_everything(shared)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shared = save_tiny(tmp_path_factory.mktemp("two"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # What a launcher (torchrun, accelerate) says to the processes that it starts.
+    environment = {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "true",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    logs = [shared / f"log {rank}" for rank in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(shared)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        for rank, log in enumerate(logs)
+    ]
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and None in (codes := [one.poll() for one in processes]):
+        if any(codes):
+            break  # the other one would wait for ever
+        time.sleep(0.1)
+    for process in processes:
+        process.kill()
+        process.wait()
+    assert codes == [0, 0], "\n".join(log.read_text()[-3000:] for log in logs)
+    return shared
+
+
+def result(shared: Path, index: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((shared / f"process {index}" / "result.json").read_text())
+    return found
+
+
+def test_processes_know_their_places(one: Path, two: Path) -> None:
+    assert result(one)["place"] == [0, 1]
+    assert [result(two, index)["place"] for index in range(2)] == [[0, 2], [1, 2]]
+
+
+def test_parts_make_the_whole_in_every_process(one: Path, two: Path) -> None:
+    expected = {
+        "sum": [5, 2**40 + 1],
+        "interleave": [[row, 10 * row] for row in range(5)],
+        "one row": [[7, 7]],
+        "agree": ["main", None],
+        # Everyone's, the last process's, nobody's.
+        "gradients": [[6.0, 6.0], [1.0, 2.0], None],
+    }
+    for found in (result(one), result(two, 0), result(two, 1)):
+        assert found["collectives"] == expected
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Path) -> None:
+    single, first, second = result(one)[name], result(two, 0)[name], result(two, 1)[name]
+    assert first == second
+    for expected, found in zip(single["figures"], first["figures"], strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert first["spent"].keys() == single["spent"].keys()
+    for phase, cost in single["spent"].items():
+        assert first["spent"][phase]["tokens"] == cost["tokens"] > 0
+        assert first["spent"][phase]["flops"] == pytest.approx(cost["flops"], rel=1e-12)
+
+    alone = load_file(one / "process 0" / f"{name}.safetensors")
+    start = tiny_policy(CATALOG, extra_tokens=algorithm_tokens(name)).state_dict()
+    moved = 0.0
+    both = [load_file(two / f"process {index}" / f"{name}.safetensors") for index in range(2)]
+    for key, expected in alone.items():
+        assert torch.equal(both[0][key], both[1][key]), key
+        assert torch.allclose(both[0][key], expected, atol=1e-5), key
+        before = start.get(key.removeprefix("policy."))
+        if before is not None:
+            moved = max(moved, float((expected - before).abs().max()))
+    assert moved > 0.005
+
+
+def algorithm_tokens(name: str) -> tuple[str, ...]:
+    algorithm = ALGORITHMS[name]
+    return algorithm.tokens if algorithm else ()
+
+
+def test_evaluation_is_the_same_to_the_last_digit(one: Path, two: Path) -> None:
+    for key in ("evaluation", "outcomes", "evaluation of one"):
+        assert result(two, 0)[key] == result(two, 1)[key] == result(one)[key]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_two_processes_leaves_one_record_like_that_of_one(
+    name: str, one: Path, two: Path
+) -> None:
+    (alone,), (together,) = run_folders(one / name), run_folders(two / name)
+    expected, found = read_record(alone), read_record(together)
+    assert found["hardware"]["processes"] == 2
+    for part in ("valid", "test"):
+        assert found["metrics"][part] == pytest.approx(expected["metrics"][part], abs=1e-5)
+        assert found["sft"][part] == pytest.approx(expected["sft"][part], abs=1e-5)
+    spent, its_spent = expected["budget"]["spent"], found["budget"]["spent"]
+    assert its_spent.keys() == spent.keys() >= {"sft", "rollout", "update", "evaluation"}
+    for phase, cost in spent.items():
+        assert its_spent[phase]["tokens"] == cost["tokens"], phase
+        assert its_spent[phase]["flops"] == pytest.approx(cost["flops"], rel=1e-9), phase
+    ours = weights(together)
+    for key, value in weights(alone).items():
+        assert torch.allclose(ours[key], value, atol=1e-4), key
+
+
+def test_workers_can_be_made_again_and_again() -> None:
+    for _ in range(3):
+        workers = Workers()
+        assert (workers.index, workers.count, workers.device.type) == (0, 1, "cpu")
+        workers.wait()
+        assert workers.agree("x") == "x"
+        assert workers.sum([1, 2]) == [1, 2]
+
+
+if __name__ == "__main__":
+    # A process that hangs tells where, just before its patience ends.
+    faulthandler.dump_traceback_later(PATIENCE - 5)
+    do_everything(Path(sys.argv[1]))
