@@ -55,8 +55,8 @@ class KeyValueStore:
         if layer not in self._layers:
             shape = (keys.shape[0], keys.shape[1], self.capacity)
             self._layers[layer] = (
-                keys.new_zeros(*shape, keys.shape[3]),
-                values.new_zeros(*shape, values.shape[3]),
+                keys.new_empty(*shape, keys.shape[3]),
+                values.new_empty(*shape, values.shape[3]),
             )
         end = self.used + keys.shape[2]
         stored_keys, stored_values = self._layers[layer]

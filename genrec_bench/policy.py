@@ -18,6 +18,7 @@ from genrec_bench.attention import NAME as TREE_ATTENTION
 from genrec_bench.attention import Layout
 from genrec_bench.dataset import Catalog
 from genrec_bench.flops import FlopModel
+from genrec_bench.fused import fuse
 from genrec_bench.prompts import PromptFormat
 from genrec_bench.trie import Trie
 
@@ -83,6 +84,7 @@ class Policy(nn.Module):
         if _embeddings(backbone)[0].shape[0] < needed:
             _grow_embeddings(backbone, needed)
         self.backbone.set_attn_implementation(TREE_ATTENTION)
+        fuse(backbone)
         self.count_flops()
         level_mask = torch.zeros(trie.num_levels, self.vocabulary_size, dtype=torch.bool)
         for level, count in enumerate(trie.codes_per_level):
