@@ -27,7 +27,8 @@ class _RmsNorm(torch.autograd.Function):
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, scale)
-        return (x * scale).mul_(weight)
+        normed: Tensor = (x * scale).mul_(weight)
+        return normed
 
     @staticmethod
     @once_differentiable
@@ -37,7 +38,7 @@ class _RmsNorm(torch.autograd.Function):
         # The gradient of the weights before they are summed; times the weights, of the projection.
         product = grads[0] * unit
         grad_weight = product.flatten(0, -2).sum(dim=0) if ctx.needs_input_grad[1] else None
-        along = product.matmul(weight).div_(x.shape[-1]).unsqueeze(-1)
+        along = product.mul_(weight).mean(dim=-1, keepdim=True)
         grad_x = (grads[0] * weight).addcmul_(unit, along, value=-1).mul_(scale)
         return grad_x, grad_weight, None
 
@@ -65,6 +66,6 @@ def fuse(model: nn.Module) -> None:
         model: changed in place; copies of it are as well.
     """
     for module in model.modules():
-        kind = type(module)
+        kind: Any = type(module)
         if kind.__module__.startswith("transformers.models.") and kind.__name__ in _NORMS:
-            module.__class__ = _fused(kind)
+            object.__setattr__(module, "__class__", _fused(kind))

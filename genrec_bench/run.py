@@ -117,8 +117,8 @@ def run(request: Request, workers: Workers, progress: Progress, tracker: NullTra
                 figures = {f"{split}/{name}": value for name, value in result.metrics.items()}
                 tracker.log(figures, len(curves))
             spent = total_spent(ledger, workers)
-            for phase, cost in spent.items():
-                tracker.log({f"ledger/{phase}/{k}": v for k, v in cost.items()}, len(curves))
+            for phase, amounts in spent.items():
+                tracker.log({f"ledger/{phase}/{k}": v for k, v in amounts.items()}, len(curves))
             record = build_record(
                 run_id=run_id,
                 algorithm=request.entry.name,

@@ -105,6 +105,7 @@ def train(
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _save(stepper, optimization, ledger, folder, step, curves, workers)
                 saved = time.monotonic()
+        bar.update(total, **_shown(curves[-1]))
     _save(stepper, optimization, ledger, folder, step, curves, workers)
     return pd.DataFrame(curves)
 

@@ -57,7 +57,9 @@ def test_a_fused_model_computes_the_same(kind: str) -> None:
 
 
 def test_other_number_formats_keep_the_original() -> None:
-    plain = model("llama").to(torch.bfloat16)
+    plain = model("llama")
+    for parameter in plain.parameters():
+        parameter.data = parameter.data.bfloat16()
     fused = copy.deepcopy(plain)
     fuse(fused)
     tokens = torch.arange(5).unsqueeze(0)
