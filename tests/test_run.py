@@ -265,7 +265,8 @@ def test_a_loss_without_a_value_stops_the_run_and_keeps_a_checkpoint(
     assert said.startswith("step 3: the loss is nan")
     (folder,) = run_folders(bench.output)
     (kept,) = training_checkpoints(folder / "checkpoints")
-    assert kept.name == "step-00000002" and said.endswith(str(kept))
+    # The run was shorter than the time between checkpoints: the start is what is left.
+    assert kept.name == "step-00000000" and said.endswith(str(kept))
     assert not (folder / "record.json").exists()
     tensors = load_file(kept / "policy.safetensors")
     assert tensors and all(torch.isfinite(tensor).all() for tensor in tensors.values())

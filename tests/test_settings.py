@@ -38,7 +38,7 @@ ELSEWHERE = {
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("group_size", "0", "group_size=0: must be at least 1"),
+        ("group_size", "0", "group_size=0: must be between 1 and 4096"),
         ("steps", "-3", "steps=-3: must be at least 1"),
         ("steps", "1.5", "steps=1.5: must be an int"),
         ("warmup", "1", "warmup=1.0: must be between 0 and 0.9"),

@@ -137,27 +137,29 @@ def test_without_a_budget_the_steps_are_counted(tmp_path: Path) -> None:
     ("budget", "steps"),
     [
         ("4s", 4),
-        ("3.5s", 4),
-        ("4.1s", 5),
+        ("3.6s", 4),
+        ("3.4s", 3),
+        ("4.1s", 4),
         ("1s", 1),
         ("40tok", 4),
-        ("31tok", 4),
+        ("31tok", 3),
         ("400flop", 4),
-        ("301flop", 4),
+        ("301flop", 3),
         ("0.1kflop", 1),
     ],
 )
-def test_no_step_begins_when_the_budget_is_spent(tmp_path: Path, budget: str, steps: int) -> None:
+def test_steps_end_nearest_to_the_budget(tmp_path: Path, budget: str, steps: int) -> None:
     fake = Fake()
     curves = go(fake, tmp_path, budget, steps=1000)
     assert len(curves) == len(fake.asked) == steps
+    # No step begins when the budget is spent.
     assert all(share < 1.0 for _, share in fake.asked)
-    assert curves["share"].iloc[-1] == 1.0
+    assert curves["share"].iloc[-1] <= 1.0
 
 
 @given(st.integers(1, 100), st.integers(1, 50))
 @settings(max_examples=25, deadline=None)
-def test_a_run_stops_within_the_cost_of_one_step(budget: int, cost: int) -> None:
+def test_a_run_stops_within_half_a_step_of_the_budget(budget: int, cost: int) -> None:
     fake = Fake(tokens=cost)
     with tempfile.TemporaryDirectory() as folder:
         if cost > budget:
@@ -165,7 +167,7 @@ def test_a_run_stops_within_the_cost_of_one_step(budget: int, cost: int) -> None
                 go(fake, Path(folder), f"{budget}tok")
         else:
             spent = go(fake, Path(folder), f"{budget}tok")["tokens"].iloc[-1]
-            assert budget <= spent < budget + cost
+            assert abs(spent - budget) <= cost / 2
 
 
 def test_a_budget_below_one_step_says_what_a_step_takes(tmp_path: Path) -> None:
@@ -255,11 +257,15 @@ def test_checkpoints_are_written_now_and_then_and_older_ones_dropped(
     monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock))
     go(Fake(), tmp_path, steps=7)
     # Every look at the clock is 25 seconds after the last: the third step is beyond the minute.
-    assert saved == [3, 6, 7]
+    assert saved == [0, 3, 6, 7]
     assert [path.name for path in training_checkpoints(tmp_path)] == ["step-00000007"]
 
 
-def test_a_loss_without_a_value_keeps_the_last_good_state(tmp_path: Path) -> None:
+def test_a_loss_without_a_value_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The weights that led there are not saved over those that did not: step 2's, not step 3's.
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     fake = Fake()
     fake.nan_at = 2
     with pytest.raises(NotFiniteError) as raised:
