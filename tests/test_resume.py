@@ -1,6 +1,5 @@
 """A run that is cut short, at whatever point, and taken up; and equal runs side by side."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,33 +181,3 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_up(
     before = hidden.read_bytes()
     assert bench.run("grpo") != finished
     assert record.read_bytes() == before
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_lock_dies_with_its_process(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A killed process leaves its folder to whoever comes next, at whatever point it was killed."""
-    pid = os.fork()
-    if pid == 0:
-        # The child: never return into pytest.
-        try:
-            real = steps.RolloutStepper.step
-            training.SECONDS_BETWEEN_CHECKPOINTS = -1.0
-            monkeypatch.setattr(
-                steps.RolloutStepper,
-                "step",
-                lambda *a: os.kill(os.getpid(), 9) if a[1] == 3 else real(*a),
-            )
-            bench.call("grpo", "steps=5")
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
-    (folder,) = run_folders(bench.output)
-    called = bench.call("grpo", "steps=5")
-    assert called.code == 0 and "resumed after step 3" in called.err
-    assert run_folders(bench.output) == [folder]
-    again = bench.run("grpo", "steps=5")
-    assert comparable(record_and_curves(folder)[0]) == comparable(record_and_curves(again)[0])
-    assert equal_weights(folder, again)
