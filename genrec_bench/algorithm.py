@@ -35,6 +35,7 @@ class Batch:
         rewards: [B, G] as ``reward`` returned them.
         advantages: as ``advantage`` returned them; the first axis is B.
         reference_log_probs: [B, G, L] under the reference policy, if the algorithm uses one.
+        embeddings: [num_sids, E] of the catalog's SIDs, row for row, if the algorithm uses them.
     """
 
     tree: CandidateTree
@@ -42,6 +43,7 @@ class Batch:
     rewards: Tensor
     advantages: Tensor
     reference_log_probs: Tensor | None
+    embeddings: Tensor | None = None
 
     def select(self, rows: Tensor) -> Batch:
         """Return the part that belongs to some prompts.
@@ -56,6 +58,7 @@ class Batch:
             self.rewards[rows],
             self.advantages[rows],
             None if reference is None else reference[rows],
+            self.embeddings,
         )
 
 
@@ -69,12 +72,15 @@ class Algorithm:
         updates_per_rollout: how often the policy is updated from one rollout.
         minibatches: into how many parts each of these passes over the rollout is cut; every part
             takes an optimizer step.
+        most_refills: how often a rollout may draw further prompts in place of those whose groups
+            were not accepted; what rejected groups cost is spent all the same.
     """
 
     hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
     on_policy: ClassVar[bool] = True
     updates_per_rollout: int = 1
     minibatches: int = 1
+    most_refills: int = 0
 
     def __init__(self, hyperparameters: Hyperparameters) -> None:
         """Keep the hyperparameters, which are of ``hyperparameters_class``."""
@@ -94,6 +100,11 @@ class Algorithm:
         return {}
 
     @property
+    def head_learning_rate(self) -> float | None:
+        """Peak learning rate of the heads; by default that of SFT: they start from scratch."""
+        return None
+
+    @property
     def scores_leaves(self) -> bool:
         """Whether the loss reads hidden states at finished candidates."""
         return False
@@ -101,6 +112,11 @@ class Algorithm:
     @property
     def uses_reference(self) -> bool:
         """Whether the loss reads ``reference_log_probs``."""
+        return False
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether the loss reads ``embeddings``."""
         return False
 
     def reference_mix(self, step: int) -> float:
@@ -137,6 +153,10 @@ class Algorithm:
         """
         raise NotImplementedError
 
+    def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+        """Return [B] which groups to learn from; asked only if ``most_refills`` is not 0."""
+        return tree.valid.any(dim=1)
+
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what is to be minimised.
 
@@ -146,6 +166,15 @@ class Algorithm:
             One loss for each prompt [B], and figures to log, each [B].
         """
         raise NotImplementedError
+
+    @property
+    def decoding(self) -> str:
+        """How evaluation finds candidates; part of the track, as it decides what is compared."""
+        return "beam"
+
+    def decode(self, policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
+        """Find ``width`` candidates for evaluation, best first; asked unless that is a beam."""
+        return beam_search(policy, prompts, width)
 
     @property
     def reranks(self) -> bool:
@@ -158,6 +187,19 @@ class Algorithm:
         Args:
             tree: candidates found by the harness's beam.
             scores: the policy's view of them, leaves included.
+        """
+        raise NotImplementedError
+
+    @property
+    def estimates_values(self) -> bool:
+        """Whether ``values`` can be asked, for analyses."""
+        return False
+
+    def values(self, scores: Scores) -> Tensor:
+        """Return [B, N] what the algorithm expects of each node; 0 for padding.
+
+        Args:
+            scores: the policy's view of some trees, leaves included.
         """
         raise NotImplementedError
 

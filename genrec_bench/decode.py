@@ -26,10 +26,12 @@ class Expansion:
     Attributes:
         states: [B, n, F] trie states of the children, ``dead`` where there is none.
         log_probs: [B, n, F] log-probability of each child's code given its prefix; -inf for none.
+        hidden: [B, n, D] last hidden state of each node itself; 0 for ``dead`` ones.
     """
 
     states: Tensor
     log_probs: Tensor
+    hidden: Tensor
 
 
 class TreeDecoder:
@@ -133,7 +135,9 @@ class TreeDecoder:
         found = logits.gather(1, self._policy.tokens_of(real_children)) - normalizer.unsqueeze(1)
         log_probs = torch.full(children.shape, -torch.inf, device=states.device)
         log_probs[real] = found
-        return Expansion(children, log_probs.masked_fill(~is_child, -torch.inf))
+        of_node = hidden.new_zeros(*states.shape, hidden.shape[-1])
+        of_node[real] = hidden
+        return Expansion(children, log_probs.masked_fill(~is_child, -torch.inf), of_node)
 
 
 @torch.no_grad()

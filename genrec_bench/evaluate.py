@@ -71,7 +71,10 @@ def evaluate(
         for start in range(0, len(mine), PROMPTS_AT_ONCE):
             part = order[start : start + PROMPTS_AT_ONCE]
             prompts = policy.prompt_format.encode(examples, mine[part]).to(policy.device)
-            tree = beam_search(policy, prompts, beam_width)
+            if algorithm is None or algorithm.decoding == "beam":
+                tree = beam_search(policy, prompts, beam_width)
+            else:
+                tree = algorithm.decode(policy, prompts, beam_width)
             leaves = tree.leaves
             if algorithm is not None and algorithm.reranks:
                 leaves = leaves.gather(1, _new_order(policy, prompts, tree, algorithm))

@@ -52,6 +52,11 @@ class _Work:
     forward: float = 0.0
     backward: float = 0.0
 
+    def add(self, flops: float, left: Tensor, right: Tensor) -> None:
+        """Add a product of two operands; each that needs a gradient costs it once more."""
+        self.forward += flops
+        self.backward += flops * (left.requires_grad + right.requires_grad)
+
 
 class FlopModel:
     """The FLOPs of forward and backward passes of one causal LM.
@@ -132,19 +137,11 @@ class FlopModel:
         )
 
 
-class _Watch(TorchFunctionMode):
-    """Writes down the matrix products of a forward pass over one token."""
+class _Products(TorchFunctionMode):
+    """Notes every matrix product of the code that runs inside it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.token, self.pair, self.head_row = _Work(), _Work(), _Work()
-        self._in_head = False
-
-    def enter_head(self) -> None:
-        self._in_head = True
-
-    def leave_head(self) -> None:
-        self._in_head = False
+    def note(self, func: Callable[..., Any], left: Tensor, right: Tensor, flops: float) -> None:
+        raise NotImplementedError
 
     def __torch_function__(
         self,
@@ -159,12 +156,51 @@ class _Watch(TorchFunctionMode):
             left, right = operands[1:3] if func in _WITH_BIAS else operands[:2]
             columns = right.shape[0] if func is functional.linear else right.shape[-1]
             flops = 2.0 * left.numel() * columns
-            work = self._work(func, left, right)
-            work.forward += flops
-            work.backward += flops * (left.requires_grad + right.requires_grad)
+            self.note(func, left, right, flops)
         return func(*args, **kwargs)
 
-    def _work(self, func: Callable[..., Any], left: Tensor, right: Tensor) -> _Work:
+
+class ProductCount(_Products):
+    """Counts the matrix products of the code that runs inside it, as a context manager.
+
+    Fused attention, which hides its products, is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._work = _Work()
+
+    def note(self, func: Callable[..., Any], left: Tensor, right: Tensor, flops: float) -> None:
+        """Add a product, and what its backward pass will cost."""
+        self._work.add(flops, left, right)
+
+    def total(self, backward: bool) -> float:
+        """Return the FLOPs so far.
+
+        Args:
+            backward: whether to count the backward pass too, once for each operand that needs it.
+        """
+        return self._work.forward + (self._work.backward if backward else 0.0)
+
+
+class _Watch(_Products):
+    """Writes down the matrix products of a forward pass over one token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.pair, self.head_row = _Work(), _Work(), _Work()
+        self._in_head = False
+
+    def enter_head(self) -> None:
+        self._in_head = True
+
+    def leave_head(self) -> None:
+        self._in_head = False
+
+    def note(self, func: Callable[..., Any], left: Tensor, right: Tensor, flops: float) -> None:
+        self._sort(func, left, right).add(flops, left, right)
+
+    def _sort(self, func: Callable[..., Any], left: Tensor, right: Tensor) -> _Work:
         if self._in_head:
             return self.head_row
         # Attention is the only product of two [batch, head, ...] arrays, folded in older models.

@@ -89,12 +89,15 @@ class Ledger:
     def phase(self, name: str) -> Iterator[None]:
         """Meter the body of a ``with`` statement as one phase; phases may nest.
 
-        A body that raises is charged for the time it took.
+        Whatever is done to evaluate is evaluation, phases inside of it too. A body that raises is
+        charged for the time it took.
 
         Raises:
             ValueError: there is no phase of that name.
         """
         _check_name(name)
+        if "evaluation" in self._open:
+            name = "evaluation"
         self._read_clock()
         self._open.append(name)
         try:

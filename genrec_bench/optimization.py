@@ -27,6 +27,7 @@ class Optimization:
         weight_decay: float,
         warmup: float,
         max_grad_norm: float,
+        head_learning_rate: float | None = None,
     ) -> None:
         """Prepare.
 
@@ -37,34 +38,42 @@ class Optimization:
             weight_decay: of parameters with two axes or more.
             warmup: share of the work to warm up in.
             max_grad_norm: gradients longer than this are shortened to it.
+            head_learning_rate: the peak for the modules of ``heads``; by default the same.
         """
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self._workers = workers
-        self._peak = learning_rate
         self._warmup = warmup
         self._max_grad_norm = max_grad_norm
-        matrices = [p for p in self.parameters if p.dim() >= 2]
-        others = [p for p in self.parameters if p.dim() < 2]
+        groups = []
+        for is_head, peak in ((False, learning_rate), (True, head_learning_rate or learning_rate)):
+            own = [
+                p
+                for name, p in module.named_parameters()
+                if p.requires_grad and name.startswith("heads.") == is_head
+            ]
+            for decay, chosen in (
+                (weight_decay, [p for p in own if p.dim() >= 2]),
+                (0.0, [p for p in own if p.dim() < 2]),
+            ):
+                if chosen or not is_head:
+                    groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            groups,
             lr=learning_rate,
             betas=(0.9, 0.98),
             fused=True,
         )
 
-    def learning_rate(self, share: float) -> float:
-        """Return the learning rate after a share of the work.
+    def schedule(self, share: float) -> float:
+        """Return the share of the peak learning rate that is due after a share of the work.
 
         Args:
             share: 0 at the start, 1 at the end.
         """
         if share < self._warmup:
-            return self._peak * max(share / self._warmup, 0.05)
+            return max(share / self._warmup, 0.05)
         progress = min((share - self._warmup) / (1.0 - self._warmup), 1.0)
-        return self._peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def step(self, share: float, loss: float, where: str) -> float:
         """Take one step with the gradients that have been accumulated, and clear them.
@@ -89,7 +98,7 @@ class Optimization:
                 "learning rate"
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(share)
+            group["lr"] = group["peak"] * self.schedule(share)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm

@@ -7,7 +7,8 @@ of this is told in ``decode.py`` and ``scoring.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from genrec_bench.attention import NAME as TREE_ATTENTION
 from genrec_bench.attention import Layout
 from genrec_bench.dataset import Catalog
-from genrec_bench.flops import FlopModel
+from genrec_bench.flops import FlopModel, ProductCount
 from genrec_bench.fused import fuse
 from genrec_bench.prompts import PromptFormat
 from genrec_bench.trie import Trie
@@ -31,6 +32,9 @@ class Meter(Protocol):
 
     def charge(self, *, tokens: int, flops: float) -> None:
         """Charge work to the phase that is open."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Open a phase for the body of a ``with`` statement."""
 
 
 class Policy(nn.Module):
@@ -174,6 +178,21 @@ class Policy(nn.Module):
             self.meter.charge(tokens=0, flops=products * (3 if torch.is_grad_enabled() else 1))
         bias = None if head.bias is None else head.bias[tokens]
         return self._scaled(nn.functional.linear(hidden, head.weight[tokens], bias).float())
+
+    @contextmanager
+    def metered(self, phase: str) -> Iterator[None]:
+        """Charge the time and the matrix products of the body, such as a head's, to a phase.
+
+        The backward pass's products are charged here too; its time is the caller's of ``backward``.
+        """
+        if self.meter is None:
+            yield
+            return
+        count = ProductCount()
+        with self.meter.phase(phase):
+            with count:
+                yield
+            self.meter.charge(tokens=0, flops=count.total(torch.is_grad_enabled()))
 
     def _scaled(self, logits: Tensor) -> Tensor:
         config = self.backbone.config

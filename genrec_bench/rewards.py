@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genrec_bench.randomness import mix
 from genrec_bench.tree import CandidateTree
 
 
@@ -81,14 +82,6 @@ def random_reward(tree: CandidateTree) -> Tensor:
     generator is asked, so that one seed gives one run however it is cut, and a candidate's reward
     under one prompt tells nothing of its reward under another.
     """
-    group = _mix(tree.leaves).sum(dim=1, keepdim=True)
-    draws = _mix(tree.leaves + _mix(group)).double() / 2.0**32
+    group = mix(tree.leaves).sum(dim=1, keepdim=True)
+    draws = mix(tree.leaves + mix(group)).double() / 2.0**32
     return draws.float().clamp(max=1 - 1e-7).masked_fill(~tree.valid, 0.0)
-
-
-def _mix(values: Tensor) -> Tensor:
-    """Scatter integers over 32 bits (the finalizer of MurmurHash3)."""
-    mixed = values & 0xFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-    return mixed ^ (mixed >> 16)

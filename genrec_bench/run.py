@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,31 +18,24 @@ from genrec_bench.adapters import add_adapters, merge_adapters
 from genrec_bench.algorithm import Algorithm
 from genrec_bench.backbones import Backbone, find_backbone, make_policy, prompt_name
 from genrec_bench.budget import Budget
-from genrec_bench.checkpoints import check_policy_fits, read_json, save_policy
+from genrec_bench.checkpoints import check_policy_fits, save_policy
 from genrec_bench.dataset import Dataset
+from genrec_bench.embeddings import sid_embeddings
 from genrec_bench.environment import commit, hardware, versions
 from genrec_bench.evaluate import Evaluation, evaluate
 from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.records import (
-    RECORD_FILE,
-    build_record,
-    join_outcomes,
-    new_run_id,
-    write_atomically,
-    write_record,
-)
+from genrec_bench.records import RECORD_FILE, build_record, join_outcomes, write_record
 from genrec_bench.registry import Entry, source_hash
+from genrec_bench.run_folder import find_finished, run_folder
 from genrec_bench.settings import Settings
 from genrec_bench.sft_start import SFTStart, evaluate_start, sft_start
 from genrec_bench.steps import RolloutStepper, Stepper, SupervisedStepper
 from genrec_bench.tracking import NullTracker
 from genrec_bench.training import Limit, total_spent, train
 from genrec_bench.workers import Workers
-
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,22 @@ class Request:
     output: Path
 
 
-def run(request: Request, workers: Workers, progress: Progress, tracker: NullTracker) -> Path:
+def run(
+    request: Request,
+    workers: Workers,
+    progress: Progress,
+    tracker: NullTracker,
+    *,
+    reuse: bool = False,
+) -> Path:
     """Carry a request out, or the rest of it if an earlier run of it was cut short.
+
+    Args:
+        request: what to do.
+        workers: share the work.
+        progress: shows it.
+        tracker: is sent the figures.
+        reuse: whether an equal run that is finished will do.
 
     Returns:
         The path of the record.
@@ -93,7 +97,15 @@ def run(request: Request, workers: Workers, progress: Progress, tracker: NullTra
 
     start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
     track = _track(request, start, prompt, workers)
-    with _run_folder(request, track, workers) as (folder, run_id, started):
+    parent = request.output / dataset.name
+    digest = _digest(request, track)
+    if reuse:
+        finished = find_finished(parent, digest, workers)
+        if finished is not None:
+            progress.say(f"found: {finished}")
+            return finished
+    with run_folder(parent, digest, request.entry.name, request.seed, workers) as opened:
+        folder, run_id, started = opened
         ledger = Ledger(workers.device)
         for phase, cost in start.cost.items():
             if workers.is_main and phase == "sft":
@@ -182,10 +194,15 @@ def _train_and_evaluate(
         policy,
         workers,
         learning_rate=algorithm.hyperparameters.learning_rate or backbone.learning_rate,
+        head_learning_rate=algorithm.head_learning_rate or backbone.sft_learning_rate,
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         max_grad_norm=settings.max_grad_norm,
     )
+    embeddings = None
+    if algorithm.uses_embeddings:
+        found = sid_embeddings(dataset, settings.embeddings, request.data_dir, workers)
+        embeddings = torch.from_numpy(found).to(workers.device)
     stepper: Stepper
     if algorithm.on_policy:
         stepper = RolloutStepper(
@@ -198,6 +215,7 @@ def _train_and_evaluate(
             group_size=settings.group_size,
             prompts_per_step=settings.prompts_per_step,
             seed=request.seed,
+            embeddings=embeddings,
         )
     else:
         stepper = SupervisedStepper(
@@ -232,6 +250,17 @@ def _train_and_evaluate(
     return policy, curves, results
 
 
+def _digest(request: Request, track: dict[str, Any]) -> str:
+    """Hash all that makes two runs equal."""
+    what = {
+        **_configuration(request),
+        "algorithm": source_hash(request.entry),
+        "seed": request.seed,
+        "track": track,
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
 def _configuration(request: Request) -> dict[str, Any]:
     return {
         "hyperparameters": dataclasses.asdict(request.algorithm.hyperparameters),
@@ -248,6 +277,7 @@ def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> 
         "beam_width": settings.beam_width,
         "budget": f"{settings.steps} steps of {settings.prompts_per_step} prompts",
         "dataset": dataset.fingerprint,
+        "decoding": request.algorithm.decoding,
         "dtype": settings.dtype,
         "group_size": settings.group_size,
         "logprob_space": settings.logprob_space,
@@ -265,58 +295,6 @@ def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> 
             track["processes"] = workers.count
             track["threads"] = torch.get_num_threads()
     return track
-
-
-@contextlib.contextmanager
-def _run_folder(
-    request: Request, track: dict[str, Any], workers: Workers
-) -> Iterator[tuple[Path, str, datetime]]:
-    """Open the run's folder: that of an equal run which was cut short, or a new one.
-
-    The folder is locked while the run lasts, so that two equal runs at once get one each.
-    """
-    what = {
-        **_configuration(request),
-        "algorithm": source_hash(request.entry),
-        "seed": request.seed,
-        "track": track,
-    }
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    parent = request.output / request.dataset.name
-    with contextlib.ExitStack() as stack:
-        found: tuple[str, str] | None = None
-        if workers.is_main:
-            for file in sorted(parent.glob(f"*/{RUN_FILE}")):
-                content = read_json(file)
-                # Locked first: a run that ends while it is looked at must not be taken up.
-                equal = content.get("request") == digest
-                if equal and _lock(file, stack) and not (file.parent / RECORD_FILE).exists():
-                    found = (file.parent.name, content["started"])
-                    break
-            if found is None:
-                started = datetime.now(UTC)
-                run_id = new_run_id(request.entry.name, request.seed, started)
-                file = parent / run_id / RUN_FILE
-                content = {"request": digest, "started": started.isoformat()}
-                # Locked before it has the name by which an equal run would find it.
-                unseen = file.with_name(f".{RUN_FILE}")
-                write_atomically(unseen, json.dumps(content).encode())
-                _lock(unseen, stack)
-                unseen.replace(file)
-                found = (run_id, started.isoformat())
-        chosen = workers.agree(found)
-        assert chosen is not None
-        yield parent / chosen[0], chosen[0], datetime.fromisoformat(chosen[1])
-
-
-def _lock(file: Path, stack: contextlib.ExitStack) -> bool:
-    """Try to lock a file until the stack is closed; the system frees it if the process dies."""
-    handle = stack.enter_context(file.open("rb"))
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _summary(results: dict[str, Evaluation]) -> str:

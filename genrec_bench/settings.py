@@ -25,6 +25,18 @@ class Settings:
     )
     steps: int = hyperparameter(160, low=1, help="rollouts of a run without --budget")
     beam_width: int = hyperparameter(20, low=1, high=4096, help="of the evaluation")
+    pass_samples: int = hyperparameter(
+        10, low=0, high=4096, help="candidates sampled for Pass@k; 0 leaves it out"
+    )
+    pass_temperature: float = hyperparameter(
+        0.7, low=0.01, high=100, help="temperature of these samples"
+    )
+    pass_top_p: float = hyperparameter(0.9, low=1e-6, high=1, help="top-p of these samples")
+    embeddings: str = hyperparameter(
+        "auto",
+        help="of items, for algorithms that use them: text, collaborative, or the name of a "
+        "sentence-transformers model; auto: text where there is any",
+    )
     logprob_space: str = hyperparameter(
         "full", choices=LOGPROB_SPACES, help="over what a code's probability is normalised"
     )

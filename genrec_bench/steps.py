@@ -130,6 +130,7 @@ class RolloutStepper:
         group_size: int,
         prompts_per_step: int,
         seed: int,
+        embeddings: Tensor | None = None,
     ) -> None:
         """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
         self._policy = policy
@@ -141,6 +142,7 @@ class RolloutStepper:
         self._group_size = group_size
         self._sampler = Sampler(len(examples), prompts_per_step, seed)
         self._seed = seed
+        self._embeddings = embeddings
         self._reference: Policy | None = None
         if algorithm.uses_reference:
             self._reference = copy.deepcopy(policy, {id(ledger): ledger})
@@ -168,7 +170,7 @@ class RolloutStepper:
             rewards = algorithm.reward(tree, targets)
             advantages = algorithm.advantage(tree, targets, rewards)
         reference = self._reference_log_probs(prompts, tree)
-        batch = Batch(tree, targets, rewards, advantages, reference)
+        batch = Batch(tree, targets, rewards, advantages, reference, self._embeddings)
         figures = self._rollout_figures(batch)
         sums: dict[str, float] = {}
         norm = loss = 0.0

@@ -34,12 +34,14 @@ class World:
         reference: another policy over the same tokens, if the algorithm uses one.
         prompts: B of them, of unequal length, padded on the right.
         targets: [B] leaf states.
+        embeddings: [num_sids, E] if the algorithm uses them.
     """
 
     policy: Policy
     reference: Policy | None
     prompts: Prompts
     targets: Tensor
+    embeddings: Tensor | None = None
 
 
 def tiny_catalog(
@@ -160,7 +162,11 @@ def tiny_world(
         )
     prompts = policy.prompt_format.encode(examples, np.arange(len(examples)))
     targets = policy.item_leaves[torch.from_numpy(examples.targets.astype(np.int64))]
-    return World(policy, reference, prompts, targets)
+    embeddings = None
+    if algorithm.uses_embeddings:
+        drawn = np.random.default_rng(seed).normal(size=(policy.trie.num_leaves, HIDDEN_SIZE))
+        embeddings = torch.from_numpy(drawn.astype(np.float32))
+    return World(policy, reference, prompts, targets, embeddings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +202,7 @@ def play(
         advantages = algorithm.advantage(tree, targets, rewards)
         if world.reference is not None:
             reference = score(world.reference, world.prompts, tree).log_probs
-    batch = Batch(tree, targets, rewards, advantages, reference)
+    batch = Batch(tree, targets, rewards, advantages, reference, world.embeddings)
     scores = score(world.policy, world.prompts, tree, leaves=algorithm.scores_leaves)
     return Play(batch, scores, *algorithm.loss(batch, scores))
 

@@ -48,7 +48,7 @@ def make_training(seed: int = 0) -> tuple[RolloutStepper, Optimization]:
     rates = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.0, "max_grad_norm": 1.0}
     optimization = Optimization(policy, workers, **rates)
     algorithm = GRPO(GRPOHyperparameters(beta=0.1, sync_every=1, updates_per_rollout=2))
-    sizes = {"group_size": 4, "prompts_per_step": 4, "seed": 3}
+    sizes: dict[str, Any] = {"group_size": 4, "prompts_per_step": 4, "seed": 3}
     stepper = RolloutStepper(
         policy, algorithm, tiny_examples(CATALOG, 9), optimization, ledger, workers, **sizes
     )

@@ -1,3 +1,4 @@
+from contextlib import AbstractContextManager, nullcontext
 from typing import get_args
 
 import numpy as np
@@ -95,6 +96,9 @@ def test_the_meter_hears_of_each_prompt_and_each_node_once() -> None:
         def charge(self, *, tokens: int, flops: float) -> None:
             assert flops > 0
             self.tokens += tokens
+
+        def phase(self, name: str) -> AbstractContextManager[None]:
+            return nullcontext()
 
     catalog = tiny_catalog(seed=1)
     policy = tiny_policy(catalog)

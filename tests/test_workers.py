@@ -64,7 +64,7 @@ def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict
             policy, EXAMPLES, optimization, ledger, workers, batch=3, seed=1, phase="update"
         )
     else:
-        sizes = {"group_size": 4, "prompts_per_step": 3, "seed": 1}
+        sizes: dict[str, Any] = {"group_size": 4, "prompts_per_step": 3, "seed": 1}
         stepper = RolloutStepper(
             policy, algorithm, EXAMPLES, optimization, ledger, workers, **sizes
         )
