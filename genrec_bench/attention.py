@@ -30,39 +30,46 @@ UNSUPPORTED = ("softcap", "s_aux", "position_bias", "sinks")
 
 
 class KeyValueStore:
-    """The keys and values of a prompt and of the nodes expanded so far, for inference.
+    """The keys and values of prompts and of the nodes read so far, for inference.
 
-    Storage for the whole tree is taken once; nothing is reordered or copied when it grows.
+    Each prompt has places of its own, which its tokens fill in whatever order. Storage for all of
+    them is taken once; nothing is reordered or copied when it grows.
     """
 
-    def __init__(self, capacity: int) -> None:
-        """Take room for ``capacity`` positions of each prompt."""
+    def __init__(self, num_prompts: int, capacity: int) -> None:
+        """Take room for ``capacity`` places of each prompt."""
         self.capacity = capacity
-        self.used = 0
+        self._num_prompts = num_prompts
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new positions after those used and return all.
+    def extend(
+        self, layer: int, keys: Tensor, values: Tensor, slots: Tensor, used: int
+    ) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of some tokens and return those of all.
 
         Args:
             layer: index of the attention layer.
-            keys: [B, H, S, D] keys of S new positions.
-            values: [B, H, S, D].
+            keys: [1, H, R, D] keys of R tokens.
+            values: [1, H, R, D].
+            slots: [R] the place of each token among the [B * capacity] of all prompts.
+            used: how many of each prompt's places to return, from the first on.
 
         Returns:
-            Keys and values [B, H, used + S, D].
+            Keys and values [B, H, used, D]; 0 at places that nothing was written to.
         """
         if layer not in self._layers:
-            shape = (keys.shape[0], keys.shape[1], self.capacity)
+            rows = self._num_prompts * self.capacity
+            # Zeros and not whatever there was: a masked NaN would still spoil a sum.
             self._layers[layer] = (
-                keys.new_empty(*shape, keys.shape[3]),
-                values.new_empty(*shape, values.shape[3]),
+                keys.new_zeros(rows, keys.shape[1], keys.shape[3]),
+                values.new_zeros(rows, values.shape[1], values.shape[3]),
             )
-        end = self.used + keys.shape[2]
-        stored_keys, stored_values = self._layers[layer]
-        stored_keys[:, :, self.used : end] = keys
-        stored_values[:, :, self.used : end] = values
-        return stored_keys[:, :, :end], stored_values[:, :, :end]
+        found = []
+        for stored, new in zip(self._layers[layer], (keys, values), strict=True):
+            stored.index_copy_(0, slots, new[0].transpose(0, 1))
+            places = stored.view(self._num_prompts, self.capacity, *stored.shape[1:])
+            found.append(places[:, :used].transpose(1, 2))
+        return found[0], found[1]
 
 
 class _Reindex(torch.autograd.Function):
@@ -99,6 +106,7 @@ class Layout:
         mask: Tensor,
         pairs: int,
         store: KeyValueStore | None = None,
+        store_slots: Tensor | None = None,
     ) -> None:
         """Describe a grid.
 
@@ -108,11 +116,14 @@ class Layout:
             mask: [B, S, K] which keys each position of the grid may attend to; every row must allow
                 at least one, those of padding too.
             pairs: see the class.
-            store: keys and values of earlier positions; K then counts them, and they come first.
+            store: keys and values of earlier tokens; K then counts each prompt's first places
+                there.
+            store_slots: [R] where the store keeps the tokens; see ``KeyValueStore.extend``.
         """
         self.num_tokens = len(slots)
         self.pairs = pairs
-        self.store = store
+        self._store = store
+        self._store_slots = store_slots
         self._grid = grid
         self._seen = mask.unsqueeze(1)
         self._mask: Tensor | None = None
@@ -130,6 +141,22 @@ class Layout:
         if not self._dense:
             rows = _reindex(rows, self._source, self._slots, self._gaps[:0])
         return rows.reshape(*self._grid, *rows.shape[1:]).transpose(1, 2)
+
+    def keys_and_values(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the grid's queries look at: its own tokens, or what the store holds.
+
+        Args:
+            layer: index of the attention layer.
+            keys: [1, H, R, D].
+            values: [1, H, R, D].
+
+        Returns:
+            Keys and values [B, H, K, D].
+        """
+        if self._store is None or self._store_slots is None:
+            return self.to_grid(keys), self.to_grid(values)
+        num_keys = self._seen.shape[-1]
+        return self._store.extend(layer, keys, values, self._store_slots, num_keys)
 
     def to_flat(self, states: Tensor) -> Tensor:
         """Read the tokens back from the grid: [B, H, S, D] to [1, R, H, D]."""
@@ -193,9 +220,8 @@ def tree_attention(
         if kwargs.get(name) is not None:
             raise ValueError(f"attention with {name!r} is not supported")
     layout = _LAYOUT.get()
-    query, key, value = layout.to_grid(query), layout.to_grid(key), layout.to_grid(value)
-    if layout.store is not None:
-        key, value = layout.store.extend(int(module.layer_idx), key, value)  # type: ignore[arg-type]
+    query = layout.to_grid(query)
+    key, value = layout.keys_and_values(int(module.layer_idx), key, value)  # type: ignore[arg-type]
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key = key.repeat_interleave(repeats, dim=1)

@@ -10,6 +10,7 @@ from textwrap import shorten
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -129,8 +130,10 @@ def make_policy(
         check_lengths(prompt_format, examples, split, longest_allowed)
         for split, examples in dataset.splits.items()
     )
-    heads = algorithm.heads(model.config.hidden_size) if algorithm else {}
     try:
+        # Heads are given what the output head takes, which some architectures project to.
+        hidden_size = cast(nn.Linear, model.get_output_embeddings()).weight.shape[1]
+        heads = algorithm.heads(hidden_size) if algorithm else {}
         policy = Policy(
             model,
             prompt_format,

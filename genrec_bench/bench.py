@@ -1,8 +1,8 @@
 """``genrec-bench bench``: how fast rollout and update are, and how fast they could be.
 
-Two questions. *Speedup*: how much faster than the usual way (``contenders.py``) on the same model,
-prompts and machine, both finding the same candidates and the same gradient, which the same run
-checks. *Share of peak*: how much of the machine's measured matrix-product rate the useful
+Three questions. *Speedup*: how much faster than the usual way (``contenders.py``) on the same
+model, prompts and machine, both finding the same candidates and the same gradient, which the same
+run checks. *Share of peak*: how much of the machine's measured matrix-product rate the useful
 operations reach, those on real tokens, as the ledger counts them. The first is asked of ``tiny``,
 which is what ``run`` trains on a CPU; the second of a larger policy, whose products are large
 enough to reach the peak at all.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -47,6 +47,21 @@ Deeper and narrower ones of that size reach less, since what is not a product gr
 
 PARTS = (8, 4, 1)
 """Into how many parts the rival may cut its work; it is measured with the fastest in a trial."""
+
+TURNS = (
+    "small rollout",
+    "rival rollout",
+    "small rollout",
+    "large rollout",
+    "small update",
+    "rival update",
+    "small update",
+    "large update",
+)
+"""What is short is measured before and after what it is compared with."""
+
+SEARCHES = ((1, 1), (4, 1), (4, 4))
+"""Budgets of VED, in multiples of the beam's tokens, and traversals of a prompt in a round."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,9 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
     Returns:
         Under ``rollout`` and ``update``: ``speedup`` over the rival, ``peak_share`` of the large
         policy, ``prompts_per_s`` of the small one, and what they are made of, in seconds and FLOPs;
-        under ``agreement`` whether ours and the rival did the same. The rest describes the
-        machine and the workload.
+        under ``agreement`` whether ours and the rival did the same; under ``ved``, for each of
+        ``SEARCHES``, the ``ratio`` of its time to that of a beam of the same budget. The rest
+        describes the machine and the workload.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     progress = Progress()
@@ -126,11 +142,14 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
         for name in work
         if not name.startswith("rival")
     }
+    searches = _searches(small)
     agreement = {
         "candidates": _shared(codes, rival_rollout(prompts_per_call)),
         "gradient_cosine": _cosine(small.policy.backbone, rival.model),
     }
-    seconds, peak = _take_turns(work, workload, where, progress)
+    turns = [*TURNS, *(name for pair in searches for name in pair)]
+    work |= {name: does for pair in searches for name, does in pair.items()}
+    seconds, peak = _take_turns(work, turns, workload, where, progress)
     result: dict[str, Any] = {}
     for kind in ("rollout", "update"):
         ours = {}
@@ -148,6 +167,10 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
         }
     result["rollout"]["rival"]["prompts_per_call"] = prompts_per_call
     result["update"]["rival"]["sequences_per_forward"] = sequences
+    result["ved"] = [
+        _compare_search(choice, small, [seconds[name] for name in pair], num_prompts)
+        for choice, pair in zip(SEARCHES, searches, strict=True)
+    ]
     return result | {
         "agreement": agreement,
         "peak": peak,
@@ -188,26 +211,45 @@ def _fastest(work: Callable[[int], object], whole: int, device: torch.device) ->
     return min(sizes, key=lambda size: _seconds(lambda: work(size), device))
 
 
+def _searches(ours: Ours) -> list[dict[str, Callable[[], object]]]:
+    """Return the beam and the search of each of ``SEARCHES``, by name."""
+
+    def pair(scale: int, traversals: int) -> dict[str, Callable[[], object]]:
+        return {
+            f"beam beside {scale}, {traversals}": lambda: ours.rollout(scale),
+            f"ved {scale}, {traversals}": lambda: ours.search(scale, traversals),
+        }
+
+    return [pair(*choice) for choice in SEARCHES]
+
+
+def _compare_search(
+    choice: tuple[int, int],
+    ours: Ours,
+    seconds: list[list[float]],
+    num_prompts: int,
+) -> dict[str, Any]:
+    beam, search = (_figures(each, num_prompts) for each in seconds)
+    found = ours.search(*choice)
+    return {
+        "token_budget": choice[0],
+        "traversals_per_round": choice[1],
+        "ratio": search["seconds"] / beam["seconds"],
+        "rounds": found.rounds,
+        "tokens": float(found.tokens.float().mean()),
+        "beam": beam,
+        "ved": search,
+    }
+
+
 def _take_turns(
     work: Mapping[str, Callable[[], object]],
+    turns: Sequence[str],
     workload: Workload,
     device: torch.device,
     progress: Progress,
 ) -> tuple[dict[str, list[float]], float]:
-    """Return the seconds of each piece of work, and the peak in FLOP/s.
-
-    What is short is measured before and after what it is compared with.
-    """
-    turns = [
-        "small rollout",
-        "rival rollout",
-        "small rollout",
-        "large rollout",
-        "small update",
-        "rival update",
-        "small update",
-        "large update",
-    ]
+    """Return the seconds of each piece of work, and the peak in FLOP/s."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     peak = 0.0
     for number in range(workload.rounds):
@@ -262,6 +304,12 @@ def render(result: Mapping[str, Any]) -> str:
             f"{kind:10}{row['rival']['seconds']:12.2f} s{row['small']['seconds']:8.3f} s"
             f"{row['speedup']:9.1f}x{row['prompts_per_s']:11,.0f}"
             f"{row['small']['peak_share']:16.0%}{row['peak_share']:8.0%}"
+        )
+    lines += ["", f"{'budget':10}{'traversals a round':>20}{'beam':>10}{'VED':>10}{'ratio':>8}"]
+    for row in result["ved"]:
+        lines.append(
+            f"{row['token_budget']:<10}{row['traversals_per_round']:20}"
+            f"{row['beam']['seconds']:8.3f} s{row['ved']['seconds']:8.3f} s{row['ratio']:7.2f}x"
         )
     return "\n".join(
         [

@@ -1,17 +1,14 @@
 """Dataset cards: what a dataset is, where it comes from, and what it should count."""
 
-import dataclasses
 import math
-import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import yaml
+from typing import Any
 
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.strict_yaml import parse_yaml, read_fields
 
 PROTOCOLS = {
     "minionerec": "chronological",
@@ -154,56 +151,10 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
             f"unknown dataset {name!r}{nearest(name, names)}; the datasets are {', '.join(names)}"
         )
     where = f"datasets/{name}.yaml"
-    try:
-        content = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
-    card: Card = _read(Card, content, where, "")
+    content = parse_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"), where)
+    card = read_fields(Card, content, where)
     _check(card, where)
     return card
-
-
-def _read(cls: type[Any], content: object, where: str, prefix: str) -> Any:
-    """Build the dataclass `cls` from a mapping with exactly its keys."""
-    if not isinstance(content, Mapping):
-        place = f"key {prefix.rstrip('.')!r}" if prefix else "the file"
-        raise UserError(f"{where}: {place} must be a mapping")
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    for key in content:
-        if key not in fields:
-            hint = nearest(str(key), fields)
-            raise UserError(f"{where}: unknown key {prefix + str(key)!r}{hint}")
-    hints = get_type_hints(cls)
-    values = {}
-    for key, item in fields.items():
-        if key in content:
-            values[key] = _convert(hints[key], content[key], where, prefix + key)
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: missing key {prefix + key!r}")
-    return cls(**values)
-
-
-def _convert(kind: Any, value: object, where: str, key: str) -> Any:
-    """Check `value` against the annotation `kind`; lists become tuples."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (types.UnionType, Union):
-        if value is None:
-            return None
-        (kind,) = (argument for argument in arguments if argument is not type(None))
-        return _convert(kind, value, where, key)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, where, key) for item in value)
-    if origin is Mapping and isinstance(value, Mapping):
-        return {str(k): _convert(arguments[1], v, where, f"{key}.{k}") for k, v in value.items()}
-    if dataclasses.is_dataclass(kind):
-        return _read(kind, value, where, f"{key}.")  # type: ignore[arg-type]
-    if kind is float and type(value) in (int, float):
-        return float(value)  # type: ignore[arg-type]
-    if kind in (int, str) and type(value) is kind:
-        return value.strip() if isinstance(value, str) else value
-    expected = {int: "an integer", float: "a number", str: "text", tuple: "a list"}
-    wanted = expected.get(origin or kind, "a mapping")
-    raise UserError(f"{where}: key {key!r} must be {wanted}, not {value!r}")
 
 
 def _check(card: Card, where: str) -> None:

@@ -47,6 +47,29 @@ def save_policy(policy: Policy, folder: Path) -> None:
     _replace(folder, write)
 
 
+def load_heads(policy: Policy, folder: Path) -> None:
+    """Fill a policy's heads with those that ``save_policy`` wrote beside its backbone.
+
+    Args:
+        policy: made for the algorithm that was saved; one without heads is left as it is.
+        folder: that the policy was saved in.
+
+    Raises:
+        UserError: if the heads are missing, damaged, or other ones.
+    """
+    if not policy.heads:
+        return
+    file = folder / HEADS
+    if not file.is_file():
+        names = ", ".join(policy.heads)
+        raise UserError(f"{file}: not there, so this checkpoint holds no trained {names}")
+    try:
+        load_model(policy.heads, str(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: the heads cannot be loaded: {reason}") from None
+
+
 def check_policy_fits(folder: Path, codes_per_level: tuple[int, ...], prompt: str) -> None:
     """Refuse a policy that was trained on other codes or another prompt.
 

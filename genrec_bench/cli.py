@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from genrec_bench import __version__
+from genrec_bench.ablate_commands import add_ablate_parser
 from genrec_bench.algorithm_commands import add_algorithms_parser
+from genrec_bench.analyze_commands import add_analyze_parser
 from genrec_bench.data_commands import add_data_parser
 from genrec_bench.errors import UserError
 from genrec_bench.leaderboard import add_leaderboard_parser
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"genrec-bench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_run_parser(commands)
+    add_ablate_parser(commands)
+    add_analyze_parser(commands)
     add_data_parser(commands)
     add_algorithms_parser(commands)
     add_leaderboard_parser(commands, defaults)

@@ -26,6 +26,8 @@ from genrec_bench.policy import Policy
 from genrec_bench.prompts import CompactPrompt, Prompts
 from genrec_bench.scoring import score
 from genrec_bench.tree import CandidateTree
+from genrec_bench.value import ValueHead
+from genrec_bench.ved import Search, VEDOptions, ved
 
 
 class Ours:
@@ -69,13 +71,24 @@ class Ours:
         self.policy.to_device(device).eval()
         self.prompts = prompt_format.encode(examples, np.arange(len(examples))).to(device)
         self._group_size = group_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self._head = ValueHead(config.hidden_size)
+            # A head starts with all values 0; a trained one tells prefixes apart.
+            torch.nn.init.normal_(self._head.value.weight)
+        self._head.to(device).eval()
         self.tree = self.rollout()
         generator = torch.Generator().manual_seed(0)
         self.advantages = torch.randn(self.tree.valid.shape, generator=generator).to(device)
 
-    def rollout(self) -> CandidateTree:
-        """Find candidates by beam search."""
-        return beam_search(self.policy, self.prompts, self._group_size)
+    def rollout(self, scale: int = 1) -> CandidateTree:
+        """Find candidates by beam search, ``scale`` times as many as the group has."""
+        return beam_search(self.policy, self.prompts, scale * self._group_size)
+
+    def search(self, scale: int, traversals_per_round: int) -> Search:
+        """Find candidates by VED, at the token budget of ``rollout`` of the same scale."""
+        options = VEDOptions(token_budget=scale, traversals_per_round=traversals_per_round)
+        return ved(self.policy, self.prompts, self._group_size, self._head, options, key=0)
 
     def update(self) -> None:
         """Leave the gradients of the policy-gradient loss in the policy."""

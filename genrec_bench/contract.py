@@ -27,7 +27,9 @@ from genrec_bench.contract_play import (
     Check,
     Stage,
     Violation,
+    random_states,
     require,
+    require_candidates,
     require_shape,
 )
 from genrec_bench.errors import UserError
@@ -114,6 +116,10 @@ def check_declarations(stage: Stage) -> None:
     for name in ("updates_per_rollout", "minibatches"):
         value = getattr(algorithm, name)
         require(isinstance(value, int) and value >= 1, f"{name} is {value!r}, not 1 or more")
+    refills = algorithm.most_refills
+    require(
+        isinstance(refills, int) and refills >= 0, f"most_refills is {refills!r}, not 0 or more"
+    )
 
 
 def check_rerank(stage: Stage) -> None:
@@ -132,12 +138,53 @@ def check_rerank(stage: Stage) -> None:
     require(ranked[tree.valid].isfinite().all(), "a real candidate's score is not finite")
 
 
+def check_decoding(stage: Stage) -> None:
+    """Evaluation's own way of finding candidates has a name, and finds each SID once, as always."""
+    algorithm, world = stage.algorithm, stage.world
+    require(
+        isinstance(algorithm.decoding, str) and algorithm.decoding,
+        f"decoding is {algorithm.decoding!r}, not a name",
+    )
+    if algorithm.decoding == "beam":
+        return
+    before = random_states()
+    for width in (1, world.policy.trie.num_leaves + 3):
+        with torch.no_grad():
+            tree, again = (algorithm.decode(world.policy, world.prompts, width) for _ in range(2))
+        require_candidates(world, tree, width)
+        require(torch.equal(tree.leaves, again.leaves), "decoding twice gives different candidates")
+        # Every place that is not real has a number of its own here.
+        places = torch.where(tree.valid, tree.leaves, -1 - torch.arange(width))
+        ordered = places.sort(dim=1).values
+        require((ordered[:, 1:] != ordered[:, :-1]).all(), "a SID is recommended twice")
+    for name, state in random_states().items():
+        require(state == before[name], f"numbers were drawn from the generator of {name}")
+
+
+def check_values(stage: Stage) -> None:
+    """An algorithm that estimates values gives every node a finite one, [B, N]; 0 to padding."""
+    if not stage.algorithm.estimates_values:
+        return
+    world = stage.world
+    for group, tree, _ in stage.groups:
+        with torch.no_grad():
+            scores = score(world.policy, world.prompts, tree, leaves=True)
+            values = stage.algorithm.values(scores)
+        require_shape(f"{group}: the values", values, tree.states.shape)
+        require(values.isfinite().all(), f"{group}: a value is not finite")
+        require((values[~tree.is_node] == 0).all(), f"{group}: padding has a value")
+
+
 STATED: tuple[Check, ...] = (
     check_documentation,
     check_hyperparameters,
     check_declarations,
     check_rerank,
+    check_decoding,
+    check_values,
 )
+
+SWITCHED = (check_declarations, check_rerank, check_decoding, check_values)
 
 
 def check_switches(stage: Stage) -> None:
@@ -150,7 +197,7 @@ def check_switches(stage: Stage) -> None:
         except UserError:  # the algorithm refuses this combination, and says so to its users
             continue
         varied_stage = Stage(type(algorithm)(varied))
-        for check in (check_declarations, check_rerank, *NUMERIC):
+        for check in (*SWITCHED, *NUMERIC):
             try:
                 check(varied_stage)
             except Exception as error:

@@ -91,27 +91,31 @@ def require_close(what: str, one: Tensor, other: Tensor) -> None:
     require(near, f"{what} differ by up to {float((one - other).detach().abs().max()):.2g}")
 
 
+def require_candidates(world: World, tree: CandidateTree, count: int) -> None:
+    """Raise ``Violation`` unless these are trees of ``count`` places for the world's prompts."""
+    trie = world.policy.trie
+    shape = (len(world.prompts), count)
+    require_shape("the paths", tree.paths, (*shape, trie.num_levels))
+    require_shape("valid", tree.valid, shape)
+    require(tree.valid.any(dim=1).all(), f"a prompt has no candidate at G={count}")
+    leaves = tree.leaves[tree.valid]
+    require((trie.level[leaves] == trie.num_levels).all(), "a candidate is no SID")
+    on_paths = tree.on_paths(tree.states)[tree.valid]
+    require(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
+    with torch.no_grad():
+        rated = score(world.policy, world.prompts, tree).log_probs[tree.valid]
+    require_close(
+        "the tree's log_probs and the policy's",
+        tree.on_paths(tree.log_probs)[tree.valid],
+        rated,
+    )
+
+
 def check_rollout(stage: Stage) -> None:
     """A rollout has G places a prompt; in them stand SIDs, with the policy's log-probabilities."""
     world = stage.world
-    trie = world.policy.trie
-    for group_size in (1, GROUP_SIZE, trie.num_leaves + 3):
-        tree = roll_out(stage.algorithm, world, group_size)
-        shape = (len(world.prompts), group_size)
-        require_shape("the paths", tree.paths, (*shape, trie.num_levels))
-        require_shape("valid", tree.valid, shape)
-        require(tree.valid.any(dim=1).all(), f"a prompt has no candidate at G={group_size}")
-        leaves = tree.leaves[tree.valid]
-        require((trie.level[leaves] == trie.num_levels).all(), "a candidate is no SID")
-        on_paths = tree.on_paths(tree.states)[tree.valid]
-        require(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
-        with torch.no_grad():
-            rated = score(world.policy, world.prompts, tree).log_probs[tree.valid]
-        require_close(
-            "the tree's log_probs and the policy's",
-            tree.on_paths(tree.log_probs)[tree.valid],
-            rated,
-        )
+    for group_size in (1, GROUP_SIZE, world.policy.trie.num_leaves + 3):
+        require_candidates(world, roll_out(stage.algorithm, world, group_size), group_size)
 
 
 def check_rollout_leaves_the_policy_alone(stage: Stage) -> None:
@@ -130,6 +134,20 @@ def check_rewards(stage: Stage) -> None:
         require_shape(f"{group}: the reward", rewards, tree.valid.shape)
         require(rewards.isfinite().all(), f"{group}: a reward is not finite")
         require((rewards[~tree.valid] == 0).all(), f"{group}: an empty place has a reward")
+
+
+def check_accepts(stage: Stage) -> None:
+    """Groups are accepted or not, [B] bool, each whatever the others of its batch are."""
+    algorithm = stage.algorithm
+    for group, tree, targets in stage.groups:
+        rewards = fresh(algorithm).reward(tree, targets)
+        accepted = fresh(algorithm).accepts(tree, targets, rewards)
+        require_shape(f"{group}: what is accepted", accepted, targets.shape)
+        require(accepted.dtype == torch.bool, f"{group}: accepts returns {accepted.dtype}, no bool")
+        for rows in torch.arange(len(targets)).tensor_split([1]):
+            alone = fresh(algorithm).accepts(tree.select(rows), targets[rows], rewards[rows])
+            same = torch.equal(accepted[rows], alone)
+            require(same, f"{group}: a group is accepted in a batch or alone, not both")
 
 
 def check_advantages(stage: Stage) -> None:
@@ -247,9 +265,10 @@ def check_global_randomness(stage: Stage) -> None:
     """Rewards, advantages and losses draw nothing from the global random generators."""
     world = stage.world
     tree = roll_out(stage.algorithm, world)
-    before = _random_states()
-    play(stage.algorithm, world, tree)
-    for name, state in _random_states().items():
+    before = random_states()
+    rewards = play(stage.algorithm, world, tree).batch.rewards
+    fresh(stage.algorithm).accepts(tree, world.targets, rewards)
+    for name, state in random_states().items():
         require(state == before[name], f"numbers were drawn from the generator of {name}")
 
 
@@ -267,6 +286,7 @@ def check_determinism(stage: Stage) -> None:
 
 NUMERIC: tuple[Check, ...] = (
     check_rewards,
+    check_accepts,
     check_advantages,
     check_loss,
     check_loss_of_each_prompt_alone,
@@ -292,7 +312,8 @@ def _gradients(world: World, losses: Tensor) -> dict[str, Tensor]:
     return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
 
 
-def _random_states() -> dict[str, Any]:
+def random_states() -> dict[str, Any]:
+    """Return what the global random generators would draw next, by library."""
     legacy: Any = np.random.get_state()
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),

@@ -35,7 +35,11 @@ class Expansion:
 
 
 class TreeDecoder:
-    """Grows the trees of B prompts, one call for all of them at a time."""
+    """Grows the trees of B prompts, one call for all of them at a time.
+
+    Attributes:
+        root_hidden: [B, D] last hidden state of each prompt.
+    """
 
     def __init__(self, policy: Policy, prompts: Prompts, capacity: int) -> None:
         """Run the prompts through the policy.
@@ -51,31 +55,38 @@ class TreeDecoder:
         num_prompts, width = mask.shape
         self._lengths = prompts.lengths
         device = mask.device
-        self._store = KeyValueStore(width + capacity)
+        self._width = width
+        self._capacity = capacity
+        self._store = KeyValueStore(num_prompts, width + capacity)
         index = torch.arange(width, device=device)
         # Tokens are laid out from the left whatever side the padding was on.
         real = index < self._lengths.unsqueeze(1)
         causal = (index <= index.unsqueeze(1)).expand(num_prompts, width, width)
-        positions = real.nonzero()[:, 1]
+        rows, positions = real.nonzero(as_tuple=True)
         layout = Layout(
-            slots=real.flatten().nonzero()[:, 0],
+            slots=rows * width + positions,
             grid=(num_prompts, width),
             mask=causal,
             pairs=int((self._lengths**2).sum()),
             store=self._store,
+            store_slots=rows * self._store.capacity + positions,
         )
         hidden = policy.hidden(prompts.tokens[mask], positions, layout, head_rows=num_prompts)
-        self._store.used = width
-        last = self._lengths.cumsum(dim=0) - 1
-        self._root_hidden = hidden[last]
+        self.root_hidden = hidden[self._lengths.cumsum(dim=0) - 1]
         self._prompt_keys = real
-        self._seen = torch.zeros(num_prompts, 0, 0, dtype=torch.bool, device=device)
-        self._num_expanded = torch.zeros(num_prompts, dtype=torch.long, device=device)
+        # The places of a node and of its ancestors, by level; its own from its level on.
+        self._paths = torch.zeros(
+            num_prompts, capacity, self._trie.num_levels, dtype=torch.long, device=device
+        )
+        self._num_read = torch.zeros(num_prompts, dtype=torch.long, device=device)
+        # The first place of each prompt that no node was given yet.
+        self._free = torch.zeros_like(self._num_read)
+        self._used = 0
 
     def roots(self) -> Expansion:
         """Return the first codes after each prompt, n = 1."""
         states = torch.zeros(len(self._lengths), 1, dtype=torch.long, device=self._lengths.device)
-        return self._children(states, self._root_hidden, width=self._trie.fan_out[0])
+        return self._expansion(states, self.root_hidden, width=self._trie.fan_out[0])
 
     def expand(self, states: Tensor, parents: Tensor, level: int | None = None) -> Expansion:
         """Run the policy over new nodes and return their children.
@@ -83,61 +94,128 @@ class TreeDecoder:
         Args:
             states: [B, n] trie states of the nodes, not leaves; ``dead`` costs nothing.
             parents: [B, n] the place of each node's parent among the nodes expanded so far, in
-                the order of all calls; -1 for nodes of level 1.
+                the order of all calls, ``dead`` ones counted; -1 for nodes of level 1.
             level: the level of all these nodes, if they share one: children are then looked up
                 no wider than that level needs.
 
         Raises:
             ValueError: if more nodes are expanded than there is capacity for.
         """
-        num_prompts, count = states.shape
-        before = self._seen.shape[1]
-        if self._store.used + count > self._store.capacity:
-            raise ValueError(f"no capacity for {count} more nodes after {before}")
-        real = states != self._trie.dead
-        ancestors = torch.zeros(
-            num_prompts, count, before + count, dtype=torch.bool, device=states.device
-        )
-        if before:
-            rows = parents.clamp(min=0).unsqueeze(-1).expand(-1, -1, before)
-            ancestors[..., :before] = self._seen.gather(1, rows) & (parents >= 0).unsqueeze(-1)
-        ancestors[..., before:] = torch.eye(count, dtype=torch.bool, device=states.device)
-        padded = torch.zeros(
-            num_prompts, before + count, before + count, dtype=torch.bool, device=states.device
-        )
-        padded[:, :before, :before] = self._seen
-        padded[:, before:] = ancestors
-        self._seen = padded
-
-        keys = self._prompt_keys.unsqueeze(1).expand(-1, count, -1)
-        new_nodes = real.sum(dim=1)
-        self._num_expanded += new_nodes
-        layout = Layout(
-            slots=real.flatten().nonzero()[:, 0],
-            grid=(num_prompts, count),
-            mask=torch.cat([keys, ancestors], dim=-1),
-            pairs=int((new_nodes * (self._lengths + self._num_expanded)).sum()),
-            store=self._store,
-        )
-        positions = (self._lengths.unsqueeze(1) + self._trie.level[states] - 1)[real]
-        tokens = self._policy.tokens_of(states[real])
-        hidden = self._policy.hidden(tokens, positions, layout, head_rows=layout.num_tokens)
-        self._store.used += count
+        before, count = self._used, states.shape[1]
+        self._reserve(before + count)
+        self._free.fill_(self._used)
+        rows, columns = (states != self._trie.dead).nonzero(as_tuple=True)
+        at = (rows, columns)
+        hidden = self._run(rows, states[at], parents[at], before + columns, columns, count)
         width = max(self._trie.fan_out) if level is None else self._trie.fan_out[level]
-        return self._children(states, hidden, width)
+        return self._expansion(states, hidden, width)
 
-    def _children(self, states: Tensor, hidden: Tensor, width: int) -> Expansion:
+    def read(self, rows: Tensor, states: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the policy over R new nodes, of each prompt as many as there are.
+
+        Args:
+            rows: [R] the prompt of each node, in ascending order.
+            states: [R] trie states; leaves may be among them.
+            parents: [R] the place of each node's parent; any for nodes of level 1.
+
+        Returns:
+            [R] the places of the nodes, by which they can be parents, and [R, D] their last hidden
+            states.
+
+        Raises:
+            ValueError: if a prompt has no capacity for its nodes.
+        """
+        ranks, counts = ranks_in_rows(rows, len(self._lengths))
+        places = self._free[rows] + ranks
+        self._free += counts
+        count, used = torch.stack([counts.max(), self._free.max()]).tolist()
+        self._reserve(used)
+        return places, self._run(rows, states, parents, places, ranks, count)
+
+    def _reserve(self, used: int) -> None:
+        if used > self._capacity:
+            raise ValueError(f"no capacity for {used} nodes, only for {self._capacity}")
+        self._used = max(self._used, used)
+
+    def _run(
+        self,
+        rows: Tensor,
+        states: Tensor,
+        parents: Tensor,
+        places: Tensor,
+        columns: Tensor,
+        count: int,
+    ) -> Tensor:
+        """Return [R, D] hidden states of nodes that sit in a grid of B prompts by ``count``."""
+        trie, num_prompts, device = self._trie, len(self._lengths), rows.device
+        new_nodes = torch.bincount(rows, minlength=num_prompts)
+        self._num_read += new_nodes
+        levels = trie.level[states]
+        above = torch.arange(1, trie.num_levels + 1, device=device) < levels.unsqueeze(1)
+        paths = self._paths[rows, parents.clamp(min=0)]
+        paths = torch.where(above, paths, places.unsqueeze(1))
+        self._paths[rows, places] = paths
+
+        width, slots = self._width, rows * count + columns
+        mask = torch.zeros(num_prompts, count, width + self._used, dtype=torch.bool, device=device)
+        mask[..., :width] = self._prompt_keys.unsqueeze(1)
+        mask.flatten(0, 1)[slots.unsqueeze(1), width + paths] = True
+        layout = Layout(
+            slots=slots,
+            grid=(num_prompts, count),
+            mask=mask,
+            pairs=int((new_nodes * (self._lengths + self._num_read)).sum()),
+            store=self._store,
+            store_slots=rows * self._store.capacity + width + places,
+        )
+        return self._policy.hidden(
+            self._policy.tokens_of(states),
+            self._lengths[rows] + levels - 1,
+            layout,
+            head_rows=int((levels < trie.num_levels).sum()),
+        )
+
+    def children(self, states: Tensor, hidden: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Look up the children of R nodes and how probable each is.
+
+        Args:
+            states: [R] trie states, not leaves.
+            hidden: [R, D] their last hidden states.
+            width: F, the largest number of children of any of them, or more.
+
+        Returns:
+            [R, F] trie states, ``dead`` where there is none, and [R, F] log-probability of each
+            child's code given its prefix; -inf for none.
+        """
         children, is_child = self._trie.children(states, width)
-        real = states != self._trie.dead
-        real_states, real_children = states[real], children[real]
         logits = self._policy.logits(hidden)
-        normalizer = self._policy.log_normalizer(logits, real_states)
-        found = logits.gather(1, self._policy.tokens_of(real_children)) - normalizer.unsqueeze(1)
+        normalizer = self._policy.log_normalizer(logits, states)
+        found = logits.gather(1, self._policy.tokens_of(children)) - normalizer.unsqueeze(1)
+        return children, found.masked_fill(~is_child, -torch.inf)
+
+    def _expansion(self, states: Tensor, hidden: Tensor, width: int) -> Expansion:
+        real = states != self._trie.dead
+        children = states.new_full((*states.shape, width), self._trie.dead)
         log_probs = torch.full(children.shape, -torch.inf, device=states.device)
-        log_probs[real] = found
+        children[real], log_probs[real] = self.children(states[real], hidden, width)
         of_node = hidden.new_zeros(*states.shape, hidden.shape[-1])
         of_node[real] = hidden
-        return Expansion(children, log_probs.masked_fill(~is_child, -torch.inf), of_node)
+        return Expansion(children, log_probs, of_node)
+
+
+def ranks_in_rows(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """Count what stands in each row.
+
+    Args:
+        rows: [R] the row of each thing, in ascending order.
+        num_rows: B.
+
+    Returns:
+        [R] how many things stand before each in its row, and [B] how many each row has.
+    """
+    counts = torch.bincount(rows, minlength=num_rows)
+    before = counts.cumsum(dim=0) - counts
+    return torch.arange(len(rows), device=rows.device) - before[rows], counts
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Evaluation: the same beam for every algorithm, over every example of a split."""
+"""Evaluation: the same beam and samples for every algorithm, over every example of a split."""
 
 from __future__ import annotations
 
@@ -16,11 +16,38 @@ from genrec_bench.metrics import evaluate_lists, invalid_rate
 from genrec_bench.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.prompts import Prompts
+from genrec_bench.sampling import sample
 from genrec_bench.scoring import score
+from genrec_bench.settings import Settings
 from genrec_bench.tree import CandidateTree
 from genrec_bench.workers import Workers
 
 PROMPTS_AT_ONCE = 512
+
+SAMPLING_KEY = 0
+"""Of all random numbers of an evaluation: it is repeatable, and leaves torch's generators alone."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How candidates are drawn for Pass@k.
+
+    Attributes:
+        count: S, candidates of each example.
+        temperature: see ``sampling.sample``; so is the next.
+        top_p: share of the probability mass to draw from.
+    """
+
+    count: int
+    temperature: float
+    top_p: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Sampling | None:
+        """Return what the settings say; None if nothing is to be drawn."""
+        if settings.pass_samples == 0:
+            return None
+        return cls(settings.pass_samples, settings.pass_temperature, settings.pass_top_p)
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,7 @@ def evaluate(
     *,
     title: str,
     algorithm: Algorithm | None = None,
+    sampling: Sampling | None = None,
 ) -> Evaluation:
     """Rank the catalog for every history by constrained beam search and compare with the targets.
 
@@ -59,14 +87,18 @@ def evaluate(
         progress: shows how far it is.
         title: for the progress bar.
         algorithm: ranks the beam's candidates anew if it has a way to.
+        sampling: how to draw candidates for Pass@k; None for no such figure.
     """
     policy.eval()
     mine = workers.mine(np.arange(len(examples)))
     # Histories of one length share a grid, so that little of it is padding.
     order = np.argsort(examples.history_lengths[mine], kind="stable")
     num_levels = catalog.num_levels
-    # For each list: W rows of the catalog's SIDs, then the codes that were really written.
-    lists = np.empty((len(mine), beam_width * (1 + num_levels)), dtype=np.int32)
+    num_samples = 0 if sampling is None else sampling.count
+    # For each list: W rows of the catalog's SIDs, the codes that were really written, and S rows of
+    # what was drawn.
+    columns = beam_width * (1 + num_levels) + num_samples
+    lists = np.empty((len(mine), columns), dtype=np.int32)
     with progress.bar(title, len(mine)) as bar:
         for start in range(0, len(mine), PROMPTS_AT_ONCE):
             part = order[start : start + PROMPTS_AT_ONCE]
@@ -79,13 +111,25 @@ def evaluate(
             if algorithm is not None and algorithm.reranks:
                 leaves = leaves.gather(1, _new_order(policy, prompts, tree, algorithm))
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
-            found = torch.cat([policy.trie.sid_index(leaves), codes], dim=1)
-            lists[part] = found.cpu().numpy()
+            found = [policy.trie.sid_index(leaves), codes]
+            if sampling is not None:
+                drawn = sample(
+                    policy,
+                    prompts,
+                    sampling.count,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    key=SAMPLING_KEY,
+                )
+                found.append(policy.trie.sid_index(drawn.leaves))
+            lists[part] = torch.cat(found, dim=1).cpu().numpy()
             bar.advance(len(part))
     lists = workers.interleave(lists)
     candidates = lists[:, :beam_width]
-    written = lists[:, beam_width:].reshape(len(lists), beam_width, num_levels)
-    metrics, outcomes = evaluate_lists(candidates, examples.targets, catalog)
+    written = lists[:, beam_width : columns - num_samples]
+    written = written.reshape(len(lists), beam_width, num_levels)
+    samples = None if sampling is None else lists[:, columns - num_samples :]
+    metrics, outcomes = evaluate_lists(candidates, examples.targets, catalog, samples=samples)
     metrics["invalid_rate"] = invalid_rate(written, candidates >= 0, catalog)
     return Evaluation(metrics, outcomes)
 

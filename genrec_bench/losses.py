@@ -63,13 +63,56 @@ def pairwise_ranking_loss(values: Tensor, best: Tensor, worse: Tensor) -> Tensor
 
     Args:
         values: [B, G], with gradients.
-        best: [B, G] the one candidate that should come first; a prompt without one has no loss.
+        best: [B, G] the candidate that should come first, and its copies if it was drawn more than
+            once; a prompt without one has no loss.
         worse: [B, G] the set; a prompt with an empty one has no loss.
 
     Returns:
         [B]
     """
-    best_value = (values * best).sum(dim=1, keepdim=True)
+    num_best = best.sum(dim=1, keepdim=True).clamp(min=1)
+    best_value = (values * best).sum(dim=1, keepdim=True) / num_best
     margins = softplus(values - best_value).masked_fill(~worse, 0.0)
     mean = margins.sum(dim=1) / worse.sum(dim=1).clamp(min=1)
     return torch.where(best.any(dim=1), mean, 0.0)
+
+
+def sibling_objective(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor
+) -> Tensor:
+    """Return the surrogate of the nodes of each tree, each node once (V-STAR Eq. 19, negated).
+
+    -1 / |C| sum over nodes of A rho, rho = exp(log_probs - old_log_probs).
+
+    Args:
+        log_probs: [B, N] under the policy, with gradients.
+        old_log_probs: [B, N] under the behavior policy.
+        advantages: [B, N]; 0 for padding.
+        valid: [B, G] which candidates are real; |C| is their number.
+
+    Returns:
+        [B]
+    """
+    ratio = (log_probs - old_log_probs).exp()
+    return -(advantages * ratio).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
+
+
+def temporal_difference_loss(
+    values: Tensor, rewards: Tensor, valid: Tensor, discount: float
+) -> Tensor:
+    """Return the squared error of values against one step and the next value (V-STAR Eq. 9).
+
+    The mean over real candidates and levels of (V_l - y_l)^2, with y_l = r_l + discount V_(l+1),
+    and y_L = r_L at the last level. No gradient passes through y_l.
+
+    Args:
+        values: [B, G, L] V along each candidate's path, with gradients.
+        rewards: [B, G, L] r along each candidate's path.
+        valid: [B, G] which candidates are real.
+        discount: gamma, 0 to 1.
+
+    Returns:
+        [B]
+    """
+    following = torch.cat([values[..., 1:], torch.zeros_like(values[..., :1])], dim=-1).detach()
+    return group_mean((values - (rewards + discount * following)).square(), valid)

@@ -4,10 +4,11 @@ A hit is an item, not a SID. Where several items share a SID, the SID stands for
 order that the dataset's card declares, so it takes as many places of the item list as it has items.
 The same figures counted by SID, which is what most published numbers are, carry the prefix `sid/`.
 
-Shapes: n examples, W beam width, L levels, k places of an item list.
+Shapes: n examples, W beam width, S samples, L levels, k places of an item list.
 """
 
 from collections.abc import Sequence
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,12 @@ KS = (1, 3, 5, 10, 20)
 LIST_LENGTH = 10
 """Length of the item lists that coverage, diversity and popularity are taken of."""
 
+PASS_KS = (1, 5, 10)
+"""Numbers of samples at which Pass@k is reported (GREAM, 6.1.2)."""
+
 MISSING = -1
-"""Rank of a target that is not in the list; item of an empty place."""
+"""Rank of a target that is not in the list; item of an empty place; hits where nothing was drawn.
+"""
 
 
 def item_ranks(
@@ -90,6 +95,51 @@ def ranking_metrics(ranks: NDArray[np.integer], ks: Sequence[int] = KS) -> dict[
         metrics[f"HR@{k}"] = float(hits.mean())
         metrics[f"NDCG@{k}"] = float(np.where(hits, gains, 0.0).mean())
     metrics["MRR"] = float(np.where(found, 1.0 / (places + 1.0), 0.0).mean())
+    return metrics
+
+
+def sampled_hits(
+    samples: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Count the samples that hit; one recommends a single item, the first of its SID.
+
+    Args:
+        samples: [n, S] SID indices.
+        targets: [n] item indices.
+        catalog: gives the items of each SID and their order.
+
+    Returns:
+        [n] samples that recommend the target item, and [n] samples that are the target's SID.
+    """
+    by_sid = _hits(samples, targets, catalog).sum(axis=1).astype(np.int32)
+    _, places = _sizes_and_places(catalog)
+    return np.where(places[targets] == 0, by_sid, 0).astype(np.int32), by_sid
+
+
+def pass_metrics(
+    hits: NDArray[np.integer], num_samples: int, ks: Sequence[int] = PASS_KS
+) -> dict[str, float]:
+    """Pass@k: how probable it is that one of k samples hits, averaged over the examples.
+
+    With c hits among S samples, 1 - C(S - c, k) / C(S, k) is its unbiased estimate (Chen et al.
+    2021, "Evaluating Large Language Models Trained on Code", Eq. 1).
+
+    Args:
+        hits: [n] c of each example.
+        num_samples: S.
+        ks: numbers k; those above S are left out.
+
+    Raises:
+        ValueError: there is no example, so that the means do not exist.
+    """
+    if len(hits) == 0:
+        raise ValueError("no example to take a metric of")
+    metrics: dict[str, float] = {}
+    for k in ks:
+        if k <= num_samples:
+            ways = comb(num_samples, k)
+            missed = [comb(num_samples - c, k) / ways for c in range(num_samples + 1)]
+            metrics[f"Pass@{k}"] = float(1.0 - np.array(missed)[hits].mean())
     return metrics
 
 
@@ -187,6 +237,7 @@ def evaluate_lists(
     targets: NDArray[np.int32],
     catalog: Catalog,
     ks: Sequence[int] = KS,
+    samples: NDArray[np.int32] | None = None,
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """All figures of one split, and the outcome of each example.
 
@@ -195,11 +246,13 @@ def evaluate_lists(
         targets: [n] item indices.
         catalog: of the dataset.
         ks: list lengths K; those above the beam width W are left out.
+        samples: [n, S] SID indices of candidates that were drawn, for Pass@k.
 
     Returns:
-        The metrics: by item (`HR@10`, `NDCG@10`, `MRR`), by SID (`sid/HR@10`, ...), and of the
-        lists. The outcomes: one row per example, columns `example` (row number), `item_rank`,
-        `sid_rank`.
+        The metrics: by item (`HR@10`, `NDCG@10`, `MRR`, `Pass@10`), by SID (`sid/HR@10`, ...), and
+        of the lists. The outcomes: one row per example, columns `example` (row number),
+        `item_rank`, `sid_rank`, `sampled_hits`, `sid_sampled_hits`; the last two are -1 where
+        nothing was drawn.
     """
     if candidates.ndim != 2 or len(candidates) != len(targets):
         raise ValueError(
@@ -211,11 +264,19 @@ def evaluate_lists(
     metrics = ranking_metrics(by_item, reported)
     metrics |= {f"sid/{key}": value for key, value in ranking_metrics(by_sid, reported).items()}
     metrics |= list_metrics(candidates, targets, catalog)
+    hits = sid_hits = np.full(len(targets), MISSING, dtype=np.int32)
+    if samples is not None:
+        hits, sid_hits = sampled_hits(samples, targets, catalog)
+        passed = pass_metrics(sid_hits, samples.shape[1])
+        metrics |= pass_metrics(hits, samples.shape[1])
+        metrics |= {f"sid/{key}": value for key, value in passed.items()}
     outcomes = pd.DataFrame(
         {
             "example": np.arange(len(targets), dtype=np.int32),
             "item_rank": by_item,
             "sid_rank": by_sid,
+            "sampled_hits": hits,
+            "sid_sampled_hits": sid_hits,
         }
     )
     return metrics, outcomes

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
 from genrec_bench.dataset import Catalog, Examples
@@ -55,6 +56,23 @@ class Prompts:
     def to(self, device: torch.device) -> Prompts:
         """Return the same prompts on a device."""
         return Prompts(self.tokens.to(device), self.mask.to(device))
+
+    @classmethod
+    def join(cls, parts: Sequence[Prompts]) -> Prompts:
+        """Put several batches of prompts together, one after the other.
+
+        Args:
+            parts: each padded on either side; more padding is added on the right.
+        """
+        width = max(part.mask.shape[1] for part in parts)
+
+        def widen(values: Tensor) -> Tensor:
+            return pad(values, (0, width - values.shape[1]))
+
+        return cls(
+            torch.cat([widen(part.tokens) for part in parts]),
+            torch.cat([widen(part.mask) for part in parts]),
+        )
 
     @classmethod
     def from_rows(cls, rows: Sequence[NDArray[np.int64]]) -> Prompts:

@@ -1,9 +1,9 @@
 """Records: one immutable JSON file per run, with the outcome of every example beside it.
 
-A run's folder holds `outcomes.parquet` (the rank of each example's target), `curves.parquet` (the
-figures logged while training) and `record.json`, written in this order: a record that is there is
-complete. It names the other two by their SHA-256, so that none can change unnoticed. Nothing in the
-folder tells who a user is or what an item is called.
+A run's folder holds `outcomes.parquet` (the rank of each example's target, and how often it was
+sampled), `curves.parquet` (the figures logged while training) and `record.json`, written in this
+order: a record that is there is complete. It names the other two by their SHA-256, so that none can
+change unnoticed. Nothing in the folder tells who a user is or what an item is called.
 """
 
 import copy
@@ -26,7 +26,14 @@ from genrec_bench.record_schema import SCHEMA, SPLITS, Record, plain, problem, t
 
 RECORD_FILE = "record.json"
 
-OUTCOME_COLUMNS = ("split", "example", "item_rank", "sid_rank")
+OUTCOME_COLUMNS = (
+    "split",
+    "example",
+    "item_rank",
+    "sid_rank",
+    "sampled_hits",
+    "sid_sampled_hits",
+)
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
 """Folders in which MLflow keeps copies of records; they are no runs."""
@@ -142,7 +149,7 @@ def write_record(
     Args:
         folder: the run's own folder; made if missing.
         record: from `build_record`; gains the keys `outcomes` and `curves`.
-        outcomes: columns `split`, `example`, `item_rank`, `sid_rank`.
+        outcomes: from `join_outcomes`.
         curves: what was logged while training, any columns.
 
     Returns:

@@ -1,14 +1,20 @@
 """What candidates are worth, as pure functions of a tree and its targets.
 
-Each returns [B, G] with 0 at candidates that are not real. ``tree`` holds B groups of G candidates
-and ``targets`` [B] the leaf states of the targets.
+Each returns [B, G] with 0 at candidates that are not real, or [B, N] with 0 at padding where it
+speaks of nodes. ``tree`` holds B groups of G candidates and ``targets`` [B] the leaf states of the
+targets.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
+from genrec_bench.errors import UserError
 from genrec_bench.randomness import mix
 from genrec_bench.tree import CandidateTree
 
@@ -75,6 +81,21 @@ def uncertainty_reward(
     return reward * tree.valid
 
 
+def residual_reward(tree: CandidateTree, targets: Tensor, *, power: float = 0.5) -> Tensor:
+    """Reward the prefix that a candidate shares with the target: (l / L)^power (GREAM Eq. 13-14).
+
+    l is the length of the longest common prefix: 0 earns nothing, the target 1. With a power below
+    1 the first codes earn more than the last ones.
+
+    Args:
+        tree: the candidates.
+        targets: [B] leaf states of the targets.
+        power: beta of Eq. 14, in (0, 1].
+    """
+    share = tree.matched_levels(targets) / tree.trie.num_levels
+    return share**power
+
+
 def random_reward(tree: CandidateTree) -> Tensor:
     """Reward by a coin that knows nothing: the control that shows what optimisation alone does.
 
@@ -85,3 +106,81 @@ def random_reward(tree: CandidateTree) -> Tensor:
     group = mix(tree.leaves).sum(dim=1, keepdim=True)
     draws = mix(tree.leaves + mix(group)).double() / 2.0**32
     return draws.float().clamp(max=1 - 1e-7).masked_fill(~tree.valid, 0.0)
+
+
+def bucket_mean(tree: CandidateTree, values: Tensor) -> Tensor:
+    """Average a value of the candidates over those that pass through each node (V-STAR Eq. 6).
+
+    Args:
+        tree: the candidates; one that was drawn twice counts twice.
+        values: [B, G, E].
+
+    Returns:
+        [B, N, E]; 0 for padding.
+    """
+    num_prompts, group_size, num_levels = tree.paths.shape
+    passes = values.new_zeros(num_prompts, tree.states.shape[1], group_size)
+    real = tree.valid.unsqueeze(1).expand(-1, num_levels, -1).to(values.dtype)
+    passes.scatter_(1, tree.paths.transpose(1, 2), real)
+    # What stands at empty places may be anything, and 0 times infinity is not 0.
+    sums = torch.matmul(passes, values.masked_fill(~tree.valid.unsqueeze(-1), 0.0))
+    return sums / passes.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def semantic_reward(
+    tree: CandidateTree, targets: Tensor, embeddings: Tensor, weights: Sequence[float]
+) -> Tensor:
+    """Reward each prefix by its nearness in meaning to the target (V-STAR Eq. 6 to 8).
+
+    w_l for a prefix of the target, -w_l (1 - cos(mean e(i), e(y*))) for any other, where the mean
+    runs over the group's candidates i that share the prefix. The cosine with a zero vector is 0.
+
+    Args:
+        tree: the candidates.
+        targets: [B] leaf states of the targets.
+        embeddings: [num_sids, E] e of each SID.
+        weights: w_l of each of the L levels.
+
+    Returns:
+        [B, N]
+    """
+    trie = tree.trie
+    found = embeddings[trie.sid_index(tree.leaves).clamp(min=0)]
+    wanted = embeddings[trie.sid_index(targets)].unsqueeze(1)
+    nearness = cosine_similarity(bucket_mean(tree, found), wanted, dim=-1)
+    place = (tree.levels - 1).clamp(min=0)
+    matches = tree.states == trie.prefixes(targets).gather(1, place)
+    weight = nearness.new_tensor(weights)[place]
+    reward = weight * torch.where(matches, 1.0, nearness - 1.0)
+    return reward.masked_fill(~tree.is_node, 0.0)
+
+
+def level_weights(text: str, num_levels: int) -> list[float]:
+    """Read a weight for each level from a text such as ``0.3,0.5,1``.
+
+    Where there are as many levels as numbers, these are the weights. Otherwise the numbers are
+    spread evenly from the first level to the last, and levels in between are interpolated linearly.
+
+    Args:
+        text: positive numbers, separated by commas.
+        num_levels: L; the only level of L = 1 has the last weight.
+
+    Raises:
+        UserError: if the text is anything else.
+    """
+    try:
+        given = [float(word) for word in text.split(",")]
+    except ValueError:
+        given = []
+    if not given or not all(0 < weight < math.inf for weight in given):
+        raise UserError(
+            f"level_weights={text}: must be positive numbers separated by commas, such as 0.3,0.5,1"
+        )
+    weights = []
+    for level in range(num_levels):
+        place = (len(given) - 1) * (level / (num_levels - 1) if num_levels > 1 else 1.0)
+        before = min(int(place), len(given) - 1)
+        after = min(before + 1, len(given) - 1)
+        share = place - before
+        weights.append((1.0 - share) * given[before] + share * given[after])
+    return weights

@@ -22,12 +22,18 @@ from genrec_bench.checkpoints import check_policy_fits, save_policy
 from genrec_bench.dataset import Dataset
 from genrec_bench.embeddings import sid_embeddings
 from genrec_bench.environment import commit, hardware, versions
-from genrec_bench.evaluate import Evaluation, evaluate
+from genrec_bench.evaluate import Evaluation, Sampling, evaluate
 from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.records import RECORD_FILE, build_record, join_outcomes, write_record
+from genrec_bench.records import (
+    RECORD_FILE,
+    benchmark_version,
+    build_record,
+    join_outcomes,
+    write_record,
+)
 from genrec_bench.registry import Entry, source_hash
 from genrec_bench.run_folder import find_finished, run_folder
 from genrec_bench.settings import Settings
@@ -90,15 +96,11 @@ def run(
     """
     dataset, settings = request.dataset, request.settings
     backbone = find_backbone(request.backbone)
-    prompt = prompt_name(backbone, settings)
-    check_policy_fits(Path(request.backbone), dataset.catalog.codes_per_level, prompt)
     partial = " (partial)" if dataset.partial else ""
     progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
 
-    start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
-    track = _track(request, start, prompt, workers)
+    start, track, digest = _begin(request, workers, progress)
     parent = request.output / dataset.name
-    digest = _digest(request, track)
     if reuse:
         finished = find_finished(parent, digest, workers)
         if finished is not None:
@@ -166,6 +168,34 @@ def run(
             workers.wait()
             tracker.finish(path, "FINISHED")
     return path
+
+
+def find_equal(request: Request, workers: Workers, progress: Progress) -> Path | None:
+    """Return the record of an equal run that is finished, or None.
+
+    Args:
+        request: what is asked for.
+        workers: agree on what is found.
+        progress: shows the training of the SFT start, if there is none yet.
+
+    Raises:
+        UserError: on bad input.
+    """
+    _, _, digest = _begin(request, workers, progress)
+    return find_finished(request.output / request.dataset.name, digest, workers)
+
+
+def _begin(
+    request: Request, workers: Workers, progress: Progress
+) -> tuple[SFTStart, dict[str, Any], str]:
+    """Return the SFT start, the track, and the hash of all that makes two runs equal."""
+    dataset, settings = request.dataset, request.settings
+    backbone = find_backbone(request.backbone)
+    prompt = prompt_name(backbone, settings)
+    check_policy_fits(Path(request.backbone), dataset.catalog.codes_per_level, prompt)
+    start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
+    track = _track(request, start, prompt, workers)
+    return start, track, _digest(request, track)
 
 
 def _train_and_evaluate(
@@ -244,6 +274,7 @@ def _train_and_evaluate(
                 progress,
                 title=split,
                 algorithm=algorithm,
+                sampling=Sampling.of(settings),
             )
             for split in ("valid", "test")
         }
@@ -255,6 +286,7 @@ def _digest(request: Request, track: dict[str, Any]) -> str:
     what = {
         **_configuration(request),
         "algorithm": source_hash(request.entry),
+        "benchmark": benchmark_version(),
         "seed": request.seed,
         "track": track,
     }
@@ -283,6 +315,8 @@ def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> 
         "logprob_space": settings.logprob_space,
         "lora_rank": settings.lora_rank,
         "prompt": prompt,
+        "samples": f"{settings.pass_samples} at temperature {settings.pass_temperature:g}, "
+        f"top-p {settings.pass_top_p:g}",
         "sft": start.fingerprint,
         "sids": dataset.sid_fingerprint,
     }

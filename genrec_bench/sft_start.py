@@ -27,7 +27,7 @@ from genrec_bench.backbones import Backbone, make_policy, prompt_name
 from genrec_bench.checkpoints import HEADS, read_json, save_policy
 from genrec_bench.dataset import Dataset
 from genrec_bench.errors import UserError
-from genrec_bench.evaluate import Evaluation, evaluate
+from genrec_bench.evaluate import Evaluation, Sampling, evaluate
 from genrec_bench.ledger import Cost, Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.progress import Progress
@@ -112,9 +112,13 @@ def evaluate_start(
     workers: Workers,
     progress: Progress,
 ) -> dict[str, Evaluation]:
-    """Evaluate the SFT start on validation and test examples, once for each beam width."""
+    """Evaluate the SFT start on validation and test examples, once for each way to do so."""
     beam_width = settings.beam_width
-    file = start.folder / f"evaluation-beam-{beam_width}.json"
+    sampling = Sampling.of(settings)
+    samples = "0"
+    if sampling is not None:
+        samples = f"{sampling.count}-{sampling.temperature!r}-{sampling.top_p!r}"
+    file = start.folder / f"evaluation-beam-{beam_width}-pass-{samples}.json"
     outcomes = file.with_suffix(".parquet")
     if not workers.agree(file.is_file() and outcomes.is_file()):
         weights = start.folder / "policy"
@@ -128,6 +132,7 @@ def evaluate_start(
                 beam_width,
                 progress,
                 title=f"SFT {split}",
+                sampling=sampling,
             )
             for split in ("valid", "test")
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.policy import Policy
 from genrec_bench.prompts import Prompts
+from genrec_bench.rollouts import Groups, Rollout, Rollouts, Sampler
 from genrec_bench.scoring import score, supervised_loss
 from genrec_bench.tree import CandidateTree
 from genrec_bench.workers import Workers
@@ -32,29 +34,11 @@ class Stepper(Protocol):
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return what a checkpoint must hold, by name."""
 
+    def state(self) -> dict[str, int]:
+        """Return what else it must hold, but for how many steps were taken."""
 
-class Sampler:
-    """Visits every row once an epoch, in an order that depends on seed and epoch alone."""
-
-    def __init__(self, count: int, batch: int, seed: int) -> None:
-        """Sample ``batch`` of ``count`` rows a step; a small set repeats within a batch's run."""
-        self._count = count
-        self._batch = batch
-        self._seed = seed
-        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
-
-    def rows(self, index: int) -> NDArray[np.int64]:
-        """Return the rows of step ``index``; asking in any order gives the same."""
-        places = np.arange(index * self._batch, (index + 1) * self._batch)
-        epochs = places // self._count
-        rows = np.empty(self._batch, dtype=np.int64)
-        for epoch in np.unique(epochs).tolist():
-            if self._order[0] != epoch:
-                generator = np.random.default_rng([self._seed, epoch])
-                self._order = (epoch, generator.permutation(self._count))
-            here = epochs == epoch
-            rows[here] = self._order[1][places[here] % self._count]
-        return rows
+    def load(self, state: Mapping[str, int]) -> None:
+        """Take up what ``state`` returned."""
 
 
 class SupervisedStepper:
@@ -90,6 +74,13 @@ class SupervisedStepper:
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return the policy."""
         return {"policy": self._policy}
+
+    def state(self) -> dict[str, int]:
+        """Return nothing: a step's number says what it learns."""
+        return {}
+
+    def load(self, state: Mapping[str, int]) -> None:
+        """Take up nothing."""
 
     def step(self, index: int, share: float) -> dict[str, float]:
         """Take one step on a batch of training sequences."""
@@ -135,12 +126,18 @@ class RolloutStepper:
         """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
         self._policy = policy
         self._algorithm = algorithm
-        self._examples = examples
         self._optimization = optimization
         self._ledger = ledger
         self._workers = workers
-        self._group_size = group_size
-        self._sampler = Sampler(len(examples), prompts_per_step, seed)
+        self._rollouts = Rollouts(
+            policy,
+            algorithm,
+            examples,
+            workers,
+            group_size=group_size,
+            prompts_per_step=prompts_per_step,
+            seed=seed,
+        )
         self._seed = seed
         self._embeddings = embeddings
         self._reference: Policy | None = None
@@ -155,35 +152,40 @@ class RolloutStepper:
             modules["reference"] = self._reference
         return modules
 
+    def state(self) -> dict[str, int]:
+        """Return how many prompts refills have taken, which moves all later steps on."""
+        return {"refilled": self._rollouts.refilled}
+
+    def load(self, state: Mapping[str, int]) -> None:
+        """Go on at the prompt that was next."""
+        self._rollouts.refilled = state["refilled"]
+
     def step(self, index: int, share: float) -> dict[str, float]:
         """Learn from one rollout."""
         policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
-        rows = self._sampler.rows(index)
-        mine = self._workers.mine(rows)
         # No dropout: what is learned from is what was rolled out.
         policy.eval()
         with torch.no_grad(), ledger.phase("rollout"):
-            prompts = policy.prompt_format.encode(self._examples, mine).to(policy.device)
-            items = torch.from_numpy(self._examples.targets[mine].astype(np.int64))
-            targets = policy.item_leaves[items.to(policy.device)]
-            tree = algorithm.rollout(policy, prompts, self._group_size)
-            rewards = algorithm.reward(tree, targets)
-            advantages = algorithm.advantage(tree, targets, rewards)
-        reference = self._reference_log_probs(prompts, tree)
-        batch = Batch(tree, targets, rewards, advantages, reference, self._embeddings)
-        figures = self._rollout_figures(batch)
+            rollout = self._rollouts.gather(index)
+        batch = None if rollout.groups is None else self._batch(rollout.groups)
+        idle = 0.0
+        if batch is not None:
+            idle = float((batch.advantages.flatten(1) == 0).all(dim=1).sum())
+        (idle,) = self._workers.sum([idle])
         sums: dict[str, float] = {}
         norm = loss = 0.0
-        updates = algorithm.updates_per_rollout * algorithm.minibatches
+        updates = 0
         for update in range(algorithm.updates_per_rollout):
-            for part in self._minibatches(index, update, len(rows)):
-                own_loss = self._accumulate(prompts, batch, part, sums)
+            for part in self._minibatches(index, update, rollout.size):
+                own_loss = self._accumulate(rollout, batch, part, sums)
                 with ledger.phase("update"):
                     (own_loss,) = self._workers.sum([own_loss])
                     norm += self._optimization.step(share, own_loss, f"step {index + 1}")
                 loss += own_loss
-        totals = self._workers.sum(sums.values())
-        figures |= {name: value / updates for name, value in zip(sums, totals, strict=True)}
+                updates += 1
+        totals = self._workers.sum_named(sums)
+        figures = rollout.figures | {"zero_advantage": idle / rollout.size}
+        figures |= {name: total / updates for name, total in totals.items()}
         figures |= {"loss": loss / updates, "gradient_norm": norm / updates}
         mix = algorithm.reference_mix(index + 1)
         if mix and self._reference is not None:
@@ -196,6 +198,15 @@ class RolloutStepper:
                     kept.lerp_(current, mix)
         return figures
 
+    def _batch(self, groups: Groups) -> Batch:
+        """Give credit to the groups that are learned from, and ask the reference about them."""
+        with torch.no_grad(), self._ledger.phase("rollout"):
+            advantages = self._algorithm.advantage(groups.tree, groups.targets, groups.rewards)
+        reference = self._reference_log_probs(groups.prompts, groups.tree)
+        return Batch(
+            groups.tree, groups.targets, groups.rewards, advantages, reference, self._embeddings
+        )
+
     def _reference_log_probs(self, prompts: Prompts, tree: CandidateTree) -> Tensor | None:
         if self._reference is None:
             return None
@@ -207,8 +218,8 @@ class RolloutStepper:
         return found
 
     def _minibatches(self, index: int, update: int, size: int) -> list[NDArray[np.int64]]:
-        """Cut a batch of all processes into parts; return this process's places in each."""
-        count = self._algorithm.minibatches
+        """Cut the places of a batch of all processes into parts, none of them empty."""
+        count = min(self._algorithm.minibatches, size)
         if count == 1:
             order = np.arange(size)
         else:
@@ -216,22 +227,28 @@ class RolloutStepper:
         return [np.sort(part) for part in np.array_split(order, count)]
 
     def _accumulate(
-        self, prompts: Prompts, batch: Batch, part: NDArray[np.int64], sums: dict[str, float]
+        self,
+        rollout: Rollout,
+        batch: Batch | None,
+        part: NDArray[np.int64],
+        sums: dict[str, float],
     ) -> float:
         """Accumulate gradients over this process's share of some places of the whole batch.
 
         Args:
-            prompts: of this process.
-            batch: of this process.
+            rollout: what this process holds.
+            batch: made of it; None if it holds nothing.
             part: places in the batch of all processes; losses are divided by their number.
             sums: the algorithm's figures are added here.
 
         Returns:
             This process's part of the loss.
         """
-        # Prompt i of this process is place index + i * count of the whole batch.
-        count, index = self._workers.count, self._workers.index
-        here = torch.from_numpy(part[part % count == index] // count).to(self._policy.device)
+        if batch is None or rollout.groups is None:
+            return 0.0
+        prompts = rollout.groups.prompts
+        here = torch.from_numpy(np.isin(rollout.places, part).nonzero()[0])
+        here = here.to(self._policy.device)
         total = 0.0
         with self._ledger.phase("update"):
             leaves = self._algorithm.scores_leaves
@@ -248,31 +265,8 @@ class RolloutStepper:
                     sums[name] = sums.get(name, 0.0) + float(values.sum()) / len(part)
         return total
 
-    def _rollout_figures(self, batch: Batch) -> dict[str, float]:
-        """Return the curves of UGR's Figures 3 and 5, and what tells of wasted groups."""
-        tree = batch.tree
-        hits = tree.hits(batch.targets)
-        ranks = tree.ranks()
-        distinct = _distinct(tree)
-        values = {
-            "prompts": float(len(hits)),
-            "reward": float((batch.rewards.sum(dim=1) / tree.valid.sum(dim=1)).sum()),
-            "HR@1": float((hits & (ranks == 0)).any(dim=1).sum()),
-            f"HR@{self._group_size}": float(hits.any(dim=1).sum()),
-            "unique_candidates": float(distinct.sum()),
-            "zero_advantage": float((batch.advantages.flatten(1) == 0).all(dim=1).sum()),
-        }
-        totals = dict(zip(values, self._workers.sum(values.values()), strict=True))
-        count = totals.pop("prompts")
-        return {name: total / count for name, total in totals.items()}
-
 
 def _sizes(prompts: Prompts, tree: CandidateTree, leaves: bool = False) -> Tensor:
     """Return [B] how many tokens a packed tree takes."""
     read = tree.is_node if leaves else tree.is_node & (tree.levels < tree.trie.num_levels)
     return prompts.lengths + read.sum(dim=1)
-
-
-def _distinct(tree: CandidateTree) -> Tensor:
-    """Return [B] how many distinct real candidates a group has: its leaves."""
-    return (tree.is_node & (tree.levels == tree.trie.num_levels)).sum(dim=1)

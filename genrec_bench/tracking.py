@@ -78,6 +78,9 @@ class NullTracker:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Keep figures of one step, to be sent with the next batch."""
 
+    def attach(self, path: Path) -> None:
+        """Send a file, which is there and finished, as an artifact of the run."""
+
     def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
         """Send what is left, attach the record and end the run; later calls do nothing."""
 
@@ -131,6 +134,12 @@ class Tracker(NullTracker):
         if not self._failed and (due or len(self._buffer) >= METRICS_PER_BATCH):
             self._attempt(self._flush)
 
+    def attach(self, path: Path) -> None:
+        """Send a file, which is there and finished, as an artifact of the run."""
+        client = self._client
+        if client is not None:
+            self._attempt(lambda: client.log_artifact(self._run_id, str(path)))
+
     def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
         """Send what is left, attach the record and end the run; later calls do nothing."""
         client = self._client
@@ -138,8 +147,7 @@ class Tracker(NullTracker):
             return
         self._attempt(self._flush)
         if record_path is not None:
-            path = record_path
-            self._attempt(lambda: client.log_artifact(self._run_id, str(path)))
+            self.attach(record_path)
         self._attempt(lambda: client.set_terminated(self._run_id, status))
         self._client = None
 

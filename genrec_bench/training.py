@@ -153,7 +153,12 @@ def _save(
     """Write a checkpoint; every process's ledger is in it, added up."""
     spent = total_spent(ledger, workers)
     if workers.is_main:
-        state = {"curves": curves, "spent": spent, "random": torch_random_state()}
+        state = {
+            "curves": curves,
+            "spent": spent,
+            "random": torch_random_state(),
+            "stepper": stepper.state(),
+        }
         save_training(folder, step, stepper.modules(), optimization.state(), state)
     workers.wait()
     return folder / f"step-{step:08d}"
@@ -185,6 +190,7 @@ def _resume(
         return 0
     tensors, state = load_training(checkpoints[-1], stepper.modules())
     optimization.load(tensors)
+    stepper.load(state["stepper"])
     curves.extend(state["curves"])
     torch.set_rng_state(torch.tensor(state["random"], dtype=torch.uint8))
     # The checkpoint holds what all processes have spent: one of them takes it over.

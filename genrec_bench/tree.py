@@ -163,7 +163,9 @@ class CandidateTree:
         return (same & self.valid.unsqueeze(-1)).sum(dim=-1)
 
     def hits(self, targets: Tensor) -> Tensor:
-        """Return [B, G] whether each candidate is the target's SID; at most one a prompt is.
+        """Return [B, G] whether each candidate is the target's SID.
+
+        At most one of a beam's candidates is; among sampled ones several can be equal.
 
         Args:
             targets: [B] leaf states.

@@ -6,7 +6,7 @@ divided by the size of the whole, and gradients are added up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -47,6 +47,23 @@ class Workers:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         reduced: Tensor = self._accelerator.reduce(total, reduction="sum")
         return [float(value) for value in reduced.tolist()]
+
+    def sum_named(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Add up numbers by name over all processes, of which some may have no such number.
+
+        Args:
+            values: of this process.
+
+        Returns:
+            The same in every process: every name that any of them has.
+        """
+        if self.count == 1:
+            return dict(values)
+        total: dict[str, float] = {}
+        for part in gather_object([dict(values)]):
+            for name, value in part.items():
+                total[name] = total.get(name, 0.0) + value
+        return total
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add up gradients over all processes, in place."""

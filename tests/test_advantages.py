@@ -1,9 +1,13 @@
 """Numbers worked out by hand from the formulas in the papers."""
 
+import math
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from genrec_bench.advantages import difficulty_weight, group_advantage
+from genrec_bench.advantages import difficulty_weight, group_advantage, success_bonus
 
 ALL = torch.ones(1, 4, dtype=torch.bool)
 
@@ -61,3 +65,89 @@ def test_difficulty_goes_by_rank_and_not_by_place() -> None:
 
 def test_difficulty_of_a_group_of_one() -> None:
     assert difficulty_weight(torch.ones(2, 1).bool(), torch.zeros(2, 1), 0.0).tolist() == [1, 1]
+
+
+def bonus_of(hits: int, size: int, k: int, empty: int = 0) -> tuple[float, float]:
+    """The bonus of the first candidate and of the last real one; hits come first."""
+    place = torch.arange(size + empty).unsqueeze(0)
+    found = success_bonus(place < hits, place < size, k)[0]
+    assert found[size:].tolist() == [0.0] * empty
+    return float(found[0]), float(found[size - 1])
+
+
+@pytest.mark.parametrize(
+    ("hits", "hit_gets", "other_gets"),
+    [
+        # n = 10, k = 4: C(10, 4) = 210 and C(9, 3) = 84.
+        # c = 1: 1 - rho = C(9, 4) / 210 = 126 / 210 = 0.6, sigma = sqrt(0.24),
+        # delta = C(8, 3) / 84 = 56 / 84: 0.6 / sigma and (0.6 - 0.66667) / sigma.
+        (1, 1.224745, -0.136083),
+        # c = 2: 70 / 210 = 1/3, sigma = sqrt(2) / 3, delta = 35 / 84 = 5/12: minus 1/12.
+        (2, 0.707107, -0.176777),
+        # c = 5: 5 / 210 = 1/42, sigma = sqrt(41) / 42, delta = C(4, 3) / 84 = 1/21: minus 1/42.
+        (5, 0.156174, -0.156174),
+        # c = 6: 1 / 210, sigma = sqrt(209) / 210, delta = C(3, 3) / 84 = 1 / 84.
+        # 1/210 - 1/84 = -1/140, and 210 / (140 sqrt(209)) = 1.5 / sqrt(209).
+        (6, 0.069171, -0.103757),
+    ],
+)
+def test_success_bonus_of_ten(hits: int, hit_gets: float, other_gets: float) -> None:
+    assert bonus_of(hits, 10, 4) == pytest.approx((hit_gets, other_gets), abs=1e-6)
+
+
+@pytest.mark.parametrize("hits", [0, 7, 8, 9, 10])
+def test_success_bonus_is_nothing_where_every_draw_says_the_same(hits: int) -> None:
+    # Without a hit no draw succeeds; with seven of ten no four are all wrong.
+    assert bonus_of(hits, 10, 4) == (0.0, 0.0)
+
+
+def test_success_bonus_of_one_draw_is_the_distance_in_deviations() -> None:
+    # k = 1: delta is 1 and rho = c / n. n = 4, c = 1: (3/4) / (sqrt(3) / 4) and (-1/4) over it.
+    assert bonus_of(1, 4, 1) == pytest.approx((math.sqrt(3), -1 / math.sqrt(3)))
+    # n = 5, c = 2: sigma = sqrt(6) / 5; 3 / sqrt(6) and -2 / sqrt(6).
+    assert bonus_of(2, 5, 1) == pytest.approx((1.2247449, -0.8164966))
+
+
+@pytest.mark.parametrize("hits", [0, 1, 4, 5])
+@pytest.mark.parametrize("k", [5, 6, 100])
+def test_success_bonus_of_a_group_that_is_drawn_whole_is_nothing(hits: int, k: int) -> None:
+    assert bonus_of(hits, 5, k) == (0.0, 0.0)
+
+
+def test_success_bonus_counts_real_candidates_only() -> None:
+    assert bonus_of(1, 10, 4, empty=6) == bonus_of(1, 10, 4)
+    # Three real ones cannot give four; they give three, which is all of them.
+    assert bonus_of(1, 3, 4, empty=7) == (0.0, 0.0)
+    assert bonus_of(1, 1, 1) == (0.0, 0.0)
+    assert success_bonus(torch.zeros(1, 3).bool(), torch.zeros(1, 3).bool(), 2).tolist() == [
+        [0] * 3
+    ]
+
+
+def test_success_bonus_takes_each_group_for_itself() -> None:
+    hits = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1]]).bool()
+    valid = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]]).bool()
+    found = success_bonus(hits, valid, 2)
+    # n = 4, c = 1: 1 - rho = 3/6, sigma = 1/2, delta = 2/3: 1 and -1/3.
+    assert found[0].tolist() == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
+    # c = 2: 1/6, sigma = sqrt(5) / 6, delta = 1/3: 1 / sqrt(5) and -1 / sqrt(5).
+    assert found[1].tolist() == pytest.approx([5**-0.5, 5**-0.5, -(5**-0.5), -(5**-0.5)])
+    assert found[2].tolist() == [0, 0, 0, 0]
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_success_bonus_is_that_of_the_binomial_coefficients(size: int, hits: int, k: int) -> None:
+    hits, k = min(hits, size), min(k, size)
+    all_wrong = math.comb(size - hits, k)
+    first, last = bonus_of(hits, size, k)
+    if all_wrong in (0, math.comb(size, k)):
+        assert (first, last) == (0.0, 0.0)
+        return
+    miss = all_wrong / math.comb(size, k)
+    sigma = math.sqrt(miss * (1 - miss))
+    delta = math.comb(size - hits - 1, k - 1) / math.comb(size - 1, k - 1)
+    assert first == pytest.approx(miss / sigma, rel=1e-5)
+    assert last == pytest.approx((miss - delta) / sigma, rel=1e-5)
+    # (1 - rho) c is what hits gain, (delta - (1 - rho)) (n - c) what others lose. They are equal.
+    assert first * hits + last * (size - hits) == pytest.approx(0.0, abs=1e-4)

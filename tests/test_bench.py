@@ -50,6 +50,17 @@ def test_figures_fit_together(result: dict[str, Any], kind: str) -> None:
     assert achieved * large["seconds"] == pytest.approx(large["flops"])
 
 
+def test_search_and_beam_are_compared_at_equal_budgets(result: dict[str, Any]) -> None:
+    choices = [(row["token_budget"], row["traversals_per_round"]) for row in result["ved"]]
+    assert (1, 1) in choices and any(scale > 1 for scale, _ in choices)
+    for row in result["ved"]:
+        assert row["ratio"] * row["beam"]["seconds"] == pytest.approx(row["ved"]["seconds"])
+        # A beam of that width over the two levels above the leaves, and the root's prediction.
+        most = 1 + row["token_budget"] * 2 * MINIATURE.group_size
+        assert 1 < row["tokens"] <= most
+    assert f"{result['ved'][0]['ratio']:.2f}x" in render(result)
+
+
 def test_work_is_counted_on_real_tokens_once() -> None:
     catalog = tiny_catalog()
     examples = Examples.from_lists(range(2), [[0, 1], [2]], [0, 0])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tiny_runs import MINE, call, only_error, run_words, save_tiny, shrink_backbone
 
-from genrec_bench import __version__, steps
+from genrec_bench import __version__, rollouts
 from genrec_bench.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -188,12 +188,12 @@ def test_mlflow_has_the_run_and_hears_of_its_end(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with monkeypatch.context() as patch:
-            patch.setattr(steps, "_distinct", lambda _, n=number: os.kill(os.getpid(), n))
+            patch.setattr(rollouts, "_figures", lambda *_, n=number: os.kill(os.getpid(), n))
             interrupted = call(capsys, words)
         assert interrupted.code == 130 and interrupted.out == ""
         assert interrupted.err.splitlines()[-1].startswith("genrec-bench: interrupted")
     with monkeypatch.context() as patch:
-        patch.setattr(steps, "_distinct", None)
+        patch.setattr(rollouts, "_figures", None)
         with pytest.raises(TypeError):
             main(words)
 

@@ -61,6 +61,8 @@ def hyperparameters(*lines: str) -> Change:
 
 USE = member("hyperparameters_class = Mine")
 ROLLOUT = "def rollout(self, policy, prompts, group_size):\n"
+DECODE = "def decode(self, policy, prompts, width):\n"
+FOUND = "    return super().decode(policy, prompts, width)"
 
 # The check that must object to REINFORCE after these changes.
 BROKEN: dict[str, tuple[str, list[Change]]] = {
@@ -94,6 +96,44 @@ BROKEN: dict[str, tuple[str, list[Change]]] = {
     "no update": ("declarations", [member("minibatches = 0")]),
     "token twice": ("declarations", [member('tokens = ("<think>", "<think>")')]),
     "reranks by nothing": ("rerank", [member("reranks = True")]),
+    "decoding without a name": ("decoding", [member('decoding = ""')]),
+    "decoding by global random numbers": (
+        "decoding",
+        [member('decoding = "mine"\n' + DECODE + '    __import__("torch").rand(1)\n' + FOUND)],
+    ),
+    "decoding of one candidate many times": (
+        "decoding",
+        [
+            member(
+                'decoding = "mine"\n' + DECODE + "    import dataclasses\n"
+                "    tree = super().decode(policy, prompts, width)\n"
+                "    paths, valid = tree.paths[:, :1], tree.valid[:, :1]\n"
+                "    return dataclasses.replace(\n"
+                "        tree,\n"
+                "        paths=paths.expand_as(tree.paths),\n"
+                "        valid=valid.expand_as(tree.valid),\n"
+                "    )"
+            )
+        ],
+    ),
+    "values of candidates": (
+        "values",
+        [
+            member(
+                "estimates_values = True\n"
+                "def values(self, scores):\n    return scores.log_probs.sum(-1)"
+            )
+        ],
+    ),
+    "values of padding": (
+        "values",
+        [
+            member(
+                "estimates_values = True\n"
+                "def values(self, scores):\n    return scores.node_log_probs + 1"
+            )
+        ],
+    ),
     "rollout of another size": (
         "rollout",
         [member(ROLLOUT + "    return super().rollout(policy, prompts, group_size + 1)")],
@@ -121,6 +161,21 @@ BROKEN: dict[str, tuple[str, list[Change]]] = {
     "reward at empty places": ("rewards", [(".float()", ".float() - 1")]),
     "reward that is not finite": ("rewards", [(".float()", ".float().log()")]),
     "reward of each prompt": ("rewards", [(".float()", ".float().sum(1)")]),
+    "no bool for each group": (
+        "accepts",
+        [member("def accepts(self, tree, targets, rewards):\n    return rewards.sum(1)")],
+    ),
+    "groups accepted by comparison": (
+        "accepts",
+        [
+            member(
+                "def accepts(self, tree, targets, rewards):\n"
+                "    import torch\n"
+                "    return tree.valid.any(1) & (torch.arange(len(rewards)) == 0)"
+            )
+        ],
+    ),
+    "refills that are no number": ("declarations", [member("most_refills = None")]),
     "division by no deviation": (
         "advantages",
         [("* tree.valid", "* tree.valid / rewards.std(1, keepdim=True)")],
@@ -165,6 +220,16 @@ BROKEN: dict[str, tuple[str, list[Change]]] = {
     "numpy's random numbers": (
         "global randomness",
         [(".float()", ".float() * __import__('numpy').random.rand()")],
+    ),
+    "random acceptance": (
+        "global randomness",
+        [
+            member(
+                "def accepts(self, tree, targets, rewards):\n"
+                "    import torch\n"
+                "    return torch.rand(len(targets)) < 0.5"
+            )
+        ],
     ),
     "random numbers without a seed": (
         "determinism",

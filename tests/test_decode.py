@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from genrec_bench.decode import TreeDecoder, beam_search, chunks
+from genrec_bench.decode import TreeDecoder, beam_search, chunks, ranks_in_rows
 from genrec_bench.policy import LogProbSpace
 from genrec_bench.prompts import Prompts
 from genrec_bench.selfcheck import repeated_log_probs
@@ -148,6 +148,54 @@ def test_nodes_may_be_expanded_in_any_order() -> None:
         exact = repeated_log_probs(policy, prompts, leaf)[:, 0, level]
         assert real[:, 0].all()
         assert torch.allclose(found.log_probs[:, node, 0], exact, atol=1e-4)
+
+
+@torch.no_grad()
+def test_prompts_may_read_different_nodes_in_different_numbers() -> None:
+    catalog = tiny_catalog(25, (5, 5, 5), seed=3)
+    policy = tiny_policy(catalog)
+    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    trie = policy.trie
+    sids = torch.tensor([[0, 24], [3, 20], [7, 8], [11, 1], [24, 2]])
+    leaves = trie.leaf(sids)
+    exact = repeated_log_probs(policy, prompts, leaves)
+    on_path = trie.prefixes(leaves)
+    decoder = TreeDecoder(policy, prompts, capacity=2 + 3 * 2)
+    # After a rectangle in which nobody but prompt 3 has a node, each prompt reads one path or two.
+    dead = torch.full((5, 2), trie.dead)
+    dead[3, 1] = on_path[3, 0, 0]
+    decoder.expand(dead, torch.full_like(dead, -1), level=1)
+    rows = torch.tensor([0, 0, 1, 2, 2, 3, 4, 4])
+    which = torch.tensor([0, 1, 0, 0, 1, 0, 0, 1])
+    places = torch.full_like(rows, -1)
+    for level in (1, 2, 3):
+        states = on_path[rows, which, level - 1]
+        if level == 1:
+            # Prompt 3 has its first node already, in the second column.
+            new = rows != 3
+            places[~new] = 1
+            found, hidden = decoder.read(rows[new], states[new], places[new])
+            places[new] = found
+            states = states[new]
+        else:
+            new = torch.ones_like(rows, dtype=torch.bool)
+            places, hidden = decoder.read(rows, states, places)
+        if level == 3:
+            assert hidden.isfinite().all() and len(hidden) == len(rows)
+            break
+        children, log_probs = decoder.children(states, hidden, max(trie.fan_out))
+        following = on_path[rows[new], which[new], level].unsqueeze(1)
+        assert ((children == following).sum(dim=1) == 1).all()
+        found_log_probs = log_probs[children == following]
+        assert torch.allclose(found_log_probs, exact[rows[new], which[new], level], atol=1e-4)
+    with pytest.raises(ValueError, match="capacity"):
+        decoder.read(rows, on_path[rows, which, 0], places)
+
+
+def test_things_are_counted_row_by_row() -> None:
+    ranks, counts = ranks_in_rows(torch.tensor([0, 0, 2, 2, 2]), 4)
+    assert ranks.tolist() == [0, 1, 0, 1, 2]
+    assert counts.tolist() == [2, 0, 3, 0]
 
 
 def test_chunks_hold_every_prompt_once_and_keep_to_the_limit() -> None:

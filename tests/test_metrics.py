@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from genrec_bench.metrics import (
     invalid_rate,
     item_ranks,
     list_metrics,
+    pass_metrics,
     ranking_metrics,
+    sampled_hits,
     sid_ranks,
 )
 
@@ -94,6 +97,50 @@ def test_no_example_is_an_error_not_a_nan() -> None:
         ranking_metrics(np.array([], dtype=np.int32))
 
 
+def test_pass_at_k_by_hand() -> None:
+    # Ten samples. C(10, 5) = 252; without one hit C(9, 5) = 126 choices miss, without two
+    # C(8, 5) = 56, without six C(4, 5) = 0.
+    hits = np.array([0, 1, 2, 6])
+    metrics = pass_metrics(hits, 10)
+    assert metrics == pytest.approx(
+        {
+            "Pass@1": (0 + 1 + 2 + 6) / 40,
+            "Pass@5": (0 + 126 / 252 + 196 / 252 + 1) / 4,
+            "Pass@10": 3 / 4,
+        }
+    )
+    assert all(type(value) is float for value in metrics.values())
+    # Four samples, two of them hits: of the six pairs, one misses.
+    assert pass_metrics(np.array([2]), 4, ks=(1, 2, 4, 5)) == pytest.approx(
+        {"Pass@1": 1 / 2, "Pass@2": 5 / 6, "Pass@4": 1.0}
+    )
+    with pytest.raises(ValueError, match="no example"):
+        pass_metrics(np.array([], dtype=np.int32), 10)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(1, 9))
+def test_pass_at_k_is_the_share_of_choices_with_a_hit(drawn: list[bool], k: int) -> None:
+    chosen = [any(some) for some in combinations(drawn, k)]
+    expected = {f"Pass@{k}": sum(chosen) / len(chosen)} if chosen else {}
+    assert pass_metrics(np.array([sum(drawn)]), len(drawn), ks=(k,)) == pytest.approx(expected)
+
+
+def test_many_samples_are_counted_exactly() -> None:
+    # 1 - C(4095, 10) / C(4096, 10) = 10 / 4096, between numbers of more than thirty digits.
+    assert pass_metrics(np.array([1]), 4096)["Pass@10"] == pytest.approx(10 / 4096)
+
+
+def test_a_sample_recommends_the_first_item_of_its_sid() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    # The SID of items 4, 1, 2 is drawn twice, that of item 0 once, that of item 3 never.
+    samples = lists([1, 0, 1]).repeat(5, axis=0)
+    by_item, by_sid = sampled_hits(samples, items(0, 1, 2, 3, 4), catalog)
+    assert by_item.tolist() == [1, 0, 0, 0, 2]
+    assert by_sid.tolist() == [1, 2, 2, 0, 2]
+    by_index = make_catalog(SIDS, POPULARITY, rule="index")
+    assert sampled_hits(samples, items(0, 1, 2, 3, 4), by_index)[0].tolist() == [1, 2, 0, 0, 0]
+
+
 def test_expand_fills_places_in_order_and_cuts_a_shared_sid() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
     expanded = expand(lists([0, 1, 3], [2, -1, -1]), catalog, 3)
@@ -159,7 +206,25 @@ def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
         "example": [0, 1],
         "item_rank": [3, -1],
         "sid_rank": [1, -1],
+        "sampled_hits": [-1, -1],
+        "sid_sampled_hits": [-1, -1],
     }
+    assert not any("Pass" in key for key in metrics), "nothing was drawn"
+
+
+def test_evaluate_lists_adds_pass_at_k_of_what_was_drawn() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    samples = lists([0, 1, 0, 2, 2], [1, 1, 1, 3, 0])
+    beam = (lists([1, 0], [2, 3]), items(0, 2), catalog)
+    metrics, outcomes = evaluate_lists(*beam, samples=samples)
+    # Item 0 is drawn in two of five samples. Item 2 is not the first of its SID, drawn thrice.
+    assert outcomes["sampled_hits"].tolist() == [2, 0]
+    assert outcomes["sid_sampled_hits"].tolist() == [2, 3]
+    assert metrics["Pass@1"] == pytest.approx(0.4 / 2) and metrics["Pass@5"] == 0.5
+    assert metrics["sid/Pass@1"] == pytest.approx((0.4 + 0.6) / 2) and metrics["sid/Pass@5"] == 1
+    assert "Pass@10" not in metrics, "more than were drawn"
+    without, _ = evaluate_lists(*beam)
+    assert without == {key: value for key, value in metrics.items() if "Pass" not in key}
 
 
 def test_lists_and_targets_must_match() -> None:

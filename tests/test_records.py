@@ -63,6 +63,7 @@ def make_record(**changes: Any) -> Record:
 
 def make_outcomes() -> pd.DataFrame:
     ranks = {"example": [0, 1], "item_rank": [3, -1], "sid_rank": [2, -1]}
+    ranks |= {"sampled_hits": [0, 4], "sid_sampled_hits": [1, 4]}
     return join_outcomes({split: pd.DataFrame(ranks) for split in ("valid", "test")})
 
 
@@ -78,12 +79,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     record = make_record()
     path = write_record(tmp_path / "run", record, make_outcomes(), make_curves())
     assert read_record(path) == record == read_record(path.parent)
-    assert record["benchmark"] == "0.1" and __version__.startswith("0.1.")
+    assert record["benchmark"].count(".") == 1 and __version__.startswith(record["benchmark"] + ".")
     assert record["configuration"]["hyperparameters"] == {"alpha": 0.5, "levels": [1, 2]}
     assert record["times"]["finished"] == "2026-03-01T12:01:30+00:00"
     outcomes = pd.read_parquet(path.parent / "outcomes.parquet")
-    assert list(outcomes.columns) == ["split", "example", "item_rank", "sid_rank"]
-    assert outcomes[outcomes["split"] == "test"]["item_rank"].tolist() == [3, -1]
+    ranks, hits = ["item_rank", "sid_rank"], ["sampled_hits", "sid_sampled_hits"]
+    assert list(outcomes.columns) == ["split", "example", *ranks, *hits]
+    assert set(outcomes.dtypes[1:].astype(str)) == {"int32"}
+    of_test = outcomes[outcomes["split"] == "test"]
+    assert of_test["item_rank"].tolist() == [3, -1] and of_test["sampled_hits"].tolist() == [0, 4]
     names = sorted(file.name for file in path.parent.iterdir())
     assert names == ["curves.parquet", "outcomes.parquet", "record.json"], "no temporary file stays"
 

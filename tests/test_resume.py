@@ -48,6 +48,8 @@ class Killed(BaseException):
         ("grpo", ("beta=0.1", "sync_every=1", "minibatches=2", "updates_per_rollout=2")),
         ("sft", ()),
         ("grpo", ("lora_rank=2", "sft_epochs=0.2", "reward=random")),
+        # Its candidates are drawn, and refills decide which prompts come next.
+        ("srpo", ("sft_epochs=0.5", "k=2")),
     ],
 )
 def test_the_same_command_resumes_a_run_that_was_cut_short(
@@ -85,6 +87,8 @@ def test_the_same_command_resumes_a_run_that_was_cut_short(
     pd.testing.assert_frame_equal(
         curves.drop(columns="seconds"), expected_curves.drop(columns="seconds")
     )
+    if algorithm == "srpo":
+        assert (curves["accepted"] < 1).sum() > 2
     assert equal_weights(whole, cut)
     assert not (cut / "checkpoints").exists()
 

@@ -9,6 +9,7 @@ import torch
 from genrec_bench.rewards import (
     random_reward,
     rank_reward,
+    residual_reward,
     rule_and_rank_reward,
     rule_reward,
     uncertainty_reward,
@@ -84,6 +85,44 @@ def test_uncertainty_reward_of_what_is_all_but_impossible() -> None:
     tree, targets = group([1e-9, 1e-9, 0.5], hit=2)
     tree.log_probs.mul_(100)
     assert uncertainty_reward(tree, targets)[0].tolist() == pytest.approx([-0.5, -0.5, 1.0])
+
+
+# The target is 1 2 3 4. Wrong at once (though right later), after one code, two, three; the target.
+DEEP_SIDS = np.array(
+    [[0, 2, 3, 4], [1, 0, 3, 4], [1, 2, 0, 4], [1, 2, 3, 0], [1, 2, 3, 4]], dtype=np.int32
+)
+DEEP = Trie.build(DEEP_SIDS, (5, 5, 5, 5))
+
+
+def deep_group(*sids: int) -> tuple[CandidateTree, torch.Tensor]:
+    """One group of some of these SIDs; -1 for places without a candidate."""
+    leaves = DEEP.leaf(torch.tensor([sids]))
+    log_probs = torch.full((1, len(sids), 4), -1.0)
+    return CandidateTree.build(DEEP, leaves, log_probs), DEEP.leaf(torch.tensor([4]))
+
+
+def test_residual_reward_is_the_root_of_the_share_of_leading_codes() -> None:
+    # sqrt(0), sqrt(1/4), sqrt(2/4), sqrt(3/4), sqrt(4/4).
+    found = residual_reward(*deep_group(0, 1, 2, 3, 4))[0].tolist()
+    assert found == pytest.approx([0.0, 0.5, 0.70710678, 0.86602540, 1.0])
+
+
+def test_residual_rewards_power_bends_it() -> None:
+    linear = residual_reward(*deep_group(0, 1, 2, 3, 4), power=1.0)[0].tolist()
+    assert linear == [0.0, 0.25, 0.5, 0.75, 1.0]
+    # (1/4)^0.25 is the root of 0.5.
+    quarter = residual_reward(*deep_group(1, 4), power=0.25)[0].tolist()
+    assert quarter == pytest.approx([0.70710678, 1.0])
+
+
+def test_residual_reward_of_empty_places_and_of_equal_candidates() -> None:
+    found = residual_reward(*deep_group(1, -1, 4, 1, 4))[0].tolist()
+    assert found == [0.5, 0.0, 1.0, 0.5, 1.0]
+
+
+def test_residual_reward_of_one_code_is_the_hit() -> None:
+    tree, targets = group([0.4, 0.3, 0.2], hit=1)
+    assert torch.equal(residual_reward(tree, targets), rule_reward(tree, targets))
 
 
 @pytest.mark.parametrize(

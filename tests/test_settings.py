@@ -32,6 +32,10 @@ ELSEWHERE = {
     "prompt": "text",
     "weight_decay": "0.1",
     "tokens_per_forward": "512",
+    "pass_samples": "0",
+    "pass_temperature": "1",
+    "pass_top_p": "1",
+    "embeddings": "collaborative",
 }
 
 
@@ -49,6 +53,10 @@ ELSEWHERE = {
         ("sft_learning_rate", "2", "sft_learning_rate=2.0: must be between 1e-08 and 1"),
         ("dtype", "float64", "dtype=float64: must be one of float32, bfloat16"),
         ("logprob_space", "tree", "logprob_space=tree: must be one of full, level, trie"),
+        ("pass_samples", "-1", "pass_samples=-1: must be between 0 and 4096"),
+        ("pass_temperature", "0", "pass_temperature=0.0: must be between 0.01 and 100"),
+        ("pass_top_p", "0", "pass_top_p=0.0: must be between 1e-06 and 1"),
+        ("pass_top_p", "1.1", "pass_top_p=1.1: must be between 1e-06 and 1"),
         ("prompt", "words", "prompt=words: must be one of auto, compact, text"),
     ],
 )

@@ -17,8 +17,9 @@ from genrec_bench.hyperparameters import build
 from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import NotFiniteError, Optimization
 from genrec_bench.policy import Policy
+from genrec_bench.rollouts import Sampler
 from genrec_bench.scoring import Scores, score
-from genrec_bench.steps import RolloutStepper, Sampler, SupervisedStepper
+from genrec_bench.steps import RolloutStepper, SupervisedStepper
 from genrec_bench.tiny_world import tiny_catalog, tiny_examples, tiny_policy
 from genrec_bench.workers import Workers
 

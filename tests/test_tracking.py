@@ -36,6 +36,8 @@ def test_a_local_database_holds_the_whole_run(
     output = tmp_path / "odd 100%20#folder"
     record = tmp_path / "record.json"
     record.write_text("{}")
+    table = tmp_path / "table.md"
+    table.write_text("a table")
     params: dict[str, object] = {
         "algorithm": "ugr",
         "hyperparameters": {"alpha": 0.5, "on": True},
@@ -45,7 +47,9 @@ def test_a_local_database_holds_the_whole_run(
         tracker.start("first", params, {"seed": "0"})
         for step in range(600):
             tracker.log({"loss": 1.0 / (step + 1), "sid/HR@10": 0.25}, step)
+        tracker.attach(table)
         tracker.finish(record)
+        tracker.attach(record)  # too late: the run has ended
     for error, name in ((ValueError, "failed"), (KeyboardInterrupt, "killed")):
         with pytest.raises(error), Tracker(output, "synthetic") as tracker:
             tracker.start(name, {}, {})
@@ -71,7 +75,7 @@ def test_a_local_database_holds_the_whole_run(
     assert [(m.step, m.value) for m in history] == [(s, 1.0 / (s + 1)) for s in range(600)]
     assert runs["failed"].data.metrics == {"loss": 2.0}, "what was logged before the failure stays"
     artifacts = [artifact.path for artifact in client.list_artifacts(first.info.run_id)]
-    assert artifacts == ["configuration.json", "record.json"]
+    assert artifacts == ["configuration.json", "record.json", "table.md"]
     assert len(list(output.glob("mlartifacts/*/artifacts/record.json"))) == 1
 
 

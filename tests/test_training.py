@@ -59,6 +59,13 @@ class Fake:
         self.nan_at: int | None = None
         self.asked: list[tuple[int, float]] = []
         self.rates: list[float] = []
+        self.visited = 0
+
+    def state(self) -> dict[str, int]:
+        return {"visited": self.visited}
+
+    def load(self, state: Mapping[str, int]) -> None:
+        self.visited = state["visited"]
 
     def modules(self) -> dict[str, nn.Module]:
         return {"policy": self.model}
@@ -80,6 +87,7 @@ class Fake:
             loss.backward()
             self.optimization.step(share, float(loss.detach()), f"step {index + 1}")
         self.rates.append(self.optimization.optimizer.param_groups[0]["lr"])
+        self.visited += 10 + index
         return {"loss": float(loss.detach())}
 
 
@@ -216,6 +224,8 @@ def test_a_training_cut_short_goes_on_as_if_it_had_not_been(
     curves = go(second, tmp_path / "cut", budget, steps=8)
 
     assert second.asked == whole.asked[cut:]
+    # 10 + 11 + ... + 17.
+    assert second.visited == whole.visited == 108
     pd.testing.assert_frame_equal(curves, expected)
     assert torch.equal(second.model.weight, whole.model.weight)
     assert second.ledger.as_dict()["rollout"]["tokens"] == 80, "nothing is charged twice"

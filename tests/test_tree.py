@@ -53,6 +53,20 @@ def test_equal_candidates_share_their_nodes() -> None:
 
     assert tree.states.tolist() == [[2, 7]]
     assert tree.paths.tolist() == [[[0, 1]] * 3]
+    assert torch.equal(tree.leaves, leaves([3, 3, 3]))
+
+
+def test_each_of_equal_candidates_is_a_hit_with_a_rank_of_its_own() -> None:
+    # SIDs (1,2), (0,0), (1,2), (1,0): log-probabilities -1, -2, -1, -3 in all.
+    log_probs = torch.tensor([[[-0.5, -0.5], [-1.0, -1.0], [-0.5, -0.5], [-0.5, -2.5]]])
+    tree = CandidateTree.build(TRIE, leaves([3, 0, 3, 2]), log_probs)
+    target = TRIE.leaf(torch.tensor([3]))
+
+    assert tree.hits(target).tolist() == [[True, False, True, False]]
+    assert tree.matched_levels(target).tolist() == [[2, 0, 2, 1]]
+    assert tree.sequence_log_probs().tolist() == [[-1.0, -2.0, -1.0, -3.0]]
+    assert tree.ranks().tolist() == [[0, 2, 1, 3]], "the second copy stands behind the first"
+    assert tree.states.tolist() == [[1, 2, 4, 6, 7]]
 
 
 @given(st.lists(st.lists(st.integers(-1, 4), min_size=4, max_size=4), min_size=1, max_size=5))

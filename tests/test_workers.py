@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import run_folders, run_words, save_tiny, shrink_backbone, weights
-from torch import nn
+from torch import Tensor, nn
 
 from genrec_bench.algorithm import Algorithm
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
+from genrec_bench.algorithms.srpo import SRPO, SRPOHyperparameters
 from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
 from genrec_bench.cli import main
 from genrec_bench.evaluate import evaluate
@@ -27,9 +28,11 @@ from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.progress import Progress
 from genrec_bench.records import read_record
+from genrec_bench.rollouts import Rollout
 from genrec_bench.steps import RolloutStepper, Stepper, SupervisedStepper
 from genrec_bench.tiny_world import tiny_catalog, tiny_examples, tiny_policy
 from genrec_bench.training import total_spent
+from genrec_bench.tree import CandidateTree
 from genrec_bench.workers import Workers
 
 CATALOG = tiny_catalog()
@@ -39,6 +42,16 @@ PATIENCE = 120.0
 """Seconds after which two processes are taken to wait for each other in vain."""
 RATES = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.0, "max_grad_norm": 1.0}
 
+
+class Picky(GRPO):
+    """Rejects groups so that refills are few prompts, and one process may keep none at all."""
+
+    most_refills = 4
+
+    def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+        return targets % 5 == 0
+
+
 # Three prompts are not to be divided among two processes, and a minibatch of one prompt leaves one
 # process without any.
 ALGORITHMS: dict[str, Algorithm | None] = {
@@ -46,6 +59,8 @@ ALGORITHMS: dict[str, Algorithm | None] = {
     "grpo": GRPO(GRPOHyperparameters(reward="rank", minibatches=3, updates_per_rollout=2)),
     "reference": GRPO(GRPOHyperparameters(reward="rank", beta=0.1, sync_every=1)),
     "ugr": UGR(UGRHyperparameters(minibatches=2)),
+    "srpo": SRPO(SRPOHyperparameters(beta=0.1, k=2, temperature=2.0)),
+    "picky": Picky(GRPOHyperparameters(reward="rank", beta=0.1, minibatches=2)),
 }
 
 
@@ -68,6 +83,17 @@ def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict
         stepper = RolloutStepper(
             policy, algorithm, EXAMPLES, optimization, ledger, workers, **sizes
         )
+    held: list[int] = []
+    if isinstance(stepper, RolloutStepper):
+        rollouts = stepper._rollouts
+        gather = rollouts.gather
+
+        def watched(index: int) -> Rollout:
+            found = gather(index)
+            held.append(len(found.places))
+            return found
+
+        rollouts.gather = watched  # type: ignore[method-assign]
     figures = [stepper.step(index, 0.5 * index) for index in range(2)]
     tensors = {
         f"{name}.{key}": value.contiguous()
@@ -79,7 +105,7 @@ def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict
         phase: {kind: cost[kind] for kind in ("tokens", "flops")}
         for phase, cost in total_spent(ledger, workers).items()
     }
-    return {"figures": figures, "spent": spent}
+    return {"figures": figures, "spent": spent, "held": held, "state": stepper.state()}
 
 
 def collectives(workers: Workers) -> dict[str, Any]:
@@ -95,6 +121,9 @@ def collectives(workers: Workers) -> dict[str, Any]:
     first = np.full((len(workers.mine(rows[:1])), 2), 7, dtype=np.int32)
     return {
         "sum": workers.sum([len(mine), 2.0**40 + 1 if workers.is_main else 0]),
+        "sum by name": workers.sum_named(
+            ({} if workers.is_main and workers.count > 1 else {"late": 1.0}) | {"every": len(mine)}
+        ),
         "interleave": workers.interleave(np.stack([mine, 10 * mine], 1).astype(np.int32)).tolist(),
         "one row": workers.interleave(first).tolist(),
         "agree": workers.agree(("main", None) if workers.is_main else None),
@@ -201,6 +230,7 @@ def test_processes_know_their_places(one: Path, two: Path) -> None:
 def test_parts_make_the_whole_in_every_process(one: Path, two: Path) -> None:
     expected = {
         "sum": [5, 2**40 + 1],
+        "sum by name": {"every": 5, "late": 1.0},
         "interleave": [[row, 10 * row] for row in range(5)],
         "one row": [[7, 7]],
         "agree": ["main", None],
@@ -214,7 +244,11 @@ def test_parts_make_the_whole_in_every_process(one: Path, two: Path) -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Path) -> None:
     single, first, second = result(one)[name], result(two, 0)[name], result(two, 1)[name]
-    assert first == second
+    held, its_held = first.pop("held"), second.pop("held")
+    assert [a + b for a, b in zip(held, its_held, strict=True)] == single["held"]
+    if name == "picky":
+        assert 0 in held + its_held and min(single["held"]) > 0, "one process holds nothing"
+    assert first == second and first["state"] == single["state"]
     for expected, found in zip(single["figures"], first["figures"], strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
     assert first["spent"].keys() == single["spent"].keys()
