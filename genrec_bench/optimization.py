@@ -37,13 +37,15 @@ class Optimization:
             learning_rate: the peak, reached after warming up; a cosine then takes it to 0.
             weight_decay: of parameters with two axes or more.
             warmup: share of the work to warm up in.
-            max_grad_norm: gradients longer than this are shortened to it.
+            max_grad_norm: gradients longer than this are shortened to it, those of the heads apart
+                from the others, lest a head's error scale the policy's steps.
             head_learning_rate: the peak for the modules of ``heads``; by default the same.
         """
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self._workers = workers
         self._warmup = warmup
         self._max_grad_norm = max_grad_norm
+        self._clipped: list[list[nn.Parameter]] = []
         groups = []
         for is_head, peak in ((False, learning_rate), (True, head_learning_rate or learning_rate)):
             own = [
@@ -51,6 +53,7 @@ class Optimization:
                 for name, p in module.named_parameters()
                 if p.requires_grad and name.startswith("heads.") == is_head
             ]
+            self._clipped.append(own)
             for decay, chosen in (
                 (weight_decay, [p for p in own if p.dim() >= 2]),
                 (0.0, [p for p in own if p.dim() < 2]),
@@ -90,7 +93,9 @@ class Optimization:
             NotFiniteError: if the loss or the gradients are not finite; the weights are unchanged.
         """
         self._workers.sum_gradients(self.parameters)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self._max_grad_norm))
+        norm = math.hypot(
+            *(float(nn.utils.clip_grad_norm_(p, self._max_grad_norm)) for p in self._clipped)
+        )
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
             raise NotFiniteError(

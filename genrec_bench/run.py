@@ -96,6 +96,7 @@ def run(
     """
     dataset, settings = request.dataset, request.settings
     backbone = find_backbone(request.backbone)
+    _fitting_prompt(request, backbone)
     partial = " (partial)" if dataset.partial else ""
     progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
 
@@ -191,11 +192,18 @@ def _begin(
     """Return the SFT start, the track, and the hash of all that makes two runs equal."""
     dataset, settings = request.dataset, request.settings
     backbone = find_backbone(request.backbone)
-    prompt = prompt_name(backbone, settings)
-    check_policy_fits(Path(request.backbone), dataset.catalog.codes_per_level, prompt)
+    prompt = _fitting_prompt(request, backbone)
     start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
     track = _track(request, start, prompt, workers)
     return start, track, _digest(request, track)
+
+
+def _fitting_prompt(request: Request, backbone: Backbone) -> str:
+    """Return the name of the prompt format; refuse a backbone that was trained on another."""
+    prompt = prompt_name(backbone, request.settings)
+    codes_per_level = request.dataset.catalog.codes_per_level
+    check_policy_fits(Path(request.backbone), codes_per_level, prompt)
+    return prompt
 
 
 def _train_and_evaluate(

@@ -1,4 +1,4 @@
-"""VED: formulas by hand, the budget to the token, and its purpose: to find what beams miss."""
+"""VED: the budget to the token, its choices, and its purpose: to find what beams miss."""
 
 import dataclasses
 from contextlib import AbstractContextManager, nullcontext
@@ -8,128 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_world import NUM_PROMPTS, constant, full_catalog, oracle, random_table, world
 from torch import Tensor
 
-from genrec_bench.dataset import Catalog
-from genrec_bench.decode import TreeDecoder, beam_search
+from genrec_bench.decode import beam_search
 from genrec_bench.policy import Policy
 from genrec_bench.prompts import Prompts
 from genrec_bench.scoring import score
-from genrec_bench.search_tree import SearchTree
-from genrec_bench.tiny_world import tiny_catalog, tiny_examples, tiny_policy
-from genrec_bench.trie import Trie
+from genrec_bench.tiny_world import tiny_catalog
 from genrec_bench.value import Prefixes, Value
-from genrec_bench.ved import Search, VEDOptions, ved
-
-NUM_PROMPTS = 5
-
-
-def world(catalog: Catalog) -> tuple[Policy, Prompts]:
-    policy = tiny_policy(catalog)
-    examples = tiny_examples(catalog, NUM_PROMPTS)
-    return policy, policy.prompt_format.encode(examples, np.arange(NUM_PROMPTS))
-
-
-def full_catalog(*codes: int) -> Catalog:
-    return tiny_catalog(int(np.prod(codes)), codes)
-
-
-def oracle(table: Tensor) -> Value:
-    """The value of a state under a prompt, from a table [B, num_states]."""
-
-    def value(prefixes: Prefixes) -> Tensor:
-        return table[prefixes.rows, prefixes.states]
-
-    return value
-
-
-def constant(prefixes: Prefixes) -> Tensor:
-    return torch.zeros(len(prefixes.states))
-
-
-def random_table(trie: Trie, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(NUM_PROMPTS, trie.num_states, generator=generator)
-
-
-# --- formulas ---------------------------------------------------------------------------------
-
-
-def three_codes() -> SearchTree:
-    """A root whose children are 0.5, 0.3 and 0.2 probable; the first two are in the tree."""
-    sids = np.array([[0, 0], [0, 1], [1, 0], [2, 0]], dtype=np.int32)
-    trie = Trie.build(sids, (3, 2))
-    tree = SearchTree(trie, 1, 6, torch.zeros(1, 4))
-    root = torch.tensor([0])
-    tree.open_up(root, root, torch.tensor([[0.5, 0.3, 0.2]]).log())
-    tree.rate(root, root, torch.tensor([0.0]), torch.tensor([0.0]))
-    both = torch.tensor([0, 0])
-    nodes = tree.add(both, both, torch.tensor([0, 1]))
-    assert nodes.tolist() == [1, 2]
-    tree.rate(both, nodes, torch.tensor([0.2, 0.6]), torch.tensor([0.2, 0.6]))
-    return tree
-
-
-def test_entropy_is_that_of_the_valid_children() -> None:
-    tree = three_codes()
-    one = torch.tensor([0])
-    # -(0.5 ln 0.5 + 0.3 ln 0.3 + 0.2 ln 0.2) = 0.34657 + 0.36119 + 0.32189
-    entropy = tree.open_up(one, one, torch.tensor([[0.5, 0.3, 0.2]]).log())
-    assert float(entropy) == pytest.approx(1.02965, abs=1e-4)
-    # 0.06 and 0.02, renormalised 0.75 and 0.25: 0.21576 + 0.34657
-    entropy = tree.open_up(one, one, torch.tensor([[0.06, 0.0, 0.02]]).log())
-    assert float(entropy) == pytest.approx(0.56234, abs=1e-4)
-
-
-def test_upper_bounds_and_the_way_that_they_lead() -> None:
-    tree = three_codes()
-    on = torch.tensor([True])
-
-    # N_root = 0: ln 1 = 0, so U = G, and 0.6 > 0.2.
-    assert tree.upper_bounds(1.0)[0, 1:3].tolist() == pytest.approx([0.2, 0.6])
-    path, on_path = tree.traverse(on, 1.0)
-    assert path[0, :2].tolist() == [0, 2] and on_path.tolist() == [[True, True, False]]
-
-    # N_root = 1: 0.2 + sqrt(ln 2 / 1) = 1.03255 and 0.6 + sqrt(ln 2 / 2) = 1.18871.
-    expected = pytest.approx([1.03255, 1.18871], abs=1e-4)
-    assert tree.upper_bounds(1.0)[0, 1:3].tolist() == expected
-    assert tree.traverse(on, 1.0)[0][0, 1] == 2
-
-    # N_root = 2: 0.2 + sqrt(ln 3 / 1) = 1.24815 and 0.6 + sqrt(ln 3 / 3) = 1.20515.
-    expected = pytest.approx([1.24815, 1.20515], abs=1e-4)
-    assert tree.upper_bounds(1.0)[0, 1:3].tolist() == expected
-    assert tree.traverse(on, 1.0)[0][0, 1] == 1
-    assert tree.visits[0, :3].tolist() == [3, 1, 2]
-
-    # Trees that are not active are not walked; beta scales the bonus alone.
-    assert not tree.traverse(torch.tensor([False]), 1.0)[1].any()
-    assert tree.upper_bounds(0.0)[0, 1:3].tolist() == pytest.approx([0.2, 0.6])
-
-
-def test_the_gate_is_the_mean_of_the_level() -> None:
-    tree = three_codes()
-    # Level 1: (0.2 + 0.6) / 2 = 0.4. The root is alone at its level.
-    assert tree.decisive()[0, :3].tolist() == [True, False, True]
-    # A third of 0.4 leaves the mean at 0.4, and reaches it; all equal ones do.
-    node = tree.add(torch.tensor([0]), torch.tensor([0]), torch.tensor([2]))
-    assert not tree.decisive()[0, 3]
-    tree.rate(torch.tensor([0]), node, torch.tensor([0.1]), torch.tensor([0.1]))
-    assert tree.decisive()[0, 1:4].tolist() == [False, True, False]
-
-
-def test_equal_priorities_all_pass() -> None:
-    # 0.1 as float32, summed and divided again, must not exceed itself.
-    trie = Trie.build(np.arange(7, dtype=np.int32)[:, None], (7,))
-    tree = SearchTree(trie, 1, 8, torch.zeros(1, 4))
-    root = torch.tensor([0])
-    tree.open_up(root, root, torch.zeros(1, 7))
-    rows = torch.zeros(7, dtype=torch.long)
-    nodes = tree.add(rows, rows, torch.arange(7))
-    tree.rate(rows, nodes, torch.full((7,), 0.1), torch.full((7,), 0.1))
-    assert tree.decisive()[0, 1:].all()
-
-
-# --- budget -----------------------------------------------------------------------------------
+from genrec_bench.ved import VEDOptions, ved
 
 
 def test_the_budget_is_that_of_a_beam() -> None:
@@ -189,107 +77,6 @@ def test_a_budget_that_pays_for_no_leaf_takes_one_path_without() -> None:
     search = ved(policy, prompts, 1, constant, VEDOptions(), key=0)
     assert search.tokens.tolist() == [3] * NUM_PROMPTS
     assert torch.equal(search.tree.leaves, beam_search(policy, prompts, 1).leaves)
-
-
-# --- the search, by hand ------------------------------------------------------------------------
-
-
-def two_codes(leaves_each: int, first: float, second: float) -> tuple[Policy, Prompts, Tensor]:
-    """Two codes with some leaves each; values of the more and of the less probable of the two."""
-    policy, prompts = world(full_catalog(2, leaves_each))
-    table = random_table(policy.trie) / 100
-    roots = TreeDecoder(policy, prompts, 1).roots()
-    likely = roots.states[:, 0].gather(1, roots.log_probs[:, 0].argmax(dim=1, keepdim=True))
-    table[:, 1:3] = second
-    table.scatter_(1, likely, first)
-    return policy, prompts, table
-
-
-def run_by_hand(
-    leaves_each: int, count: int, first: float, second: float, exploration: float
-) -> tuple[Search, Tensor]:
-    """Return a search, and how many leaves of the more probable code were found by searching."""
-    with torch.no_grad():
-        policy, prompts, table = two_codes(leaves_each, first, second)
-        options = VEDOptions(initial_beam=1, entropy_weight=0, exploration=exploration)
-        search = ved(policy, prompts, count, oracle(table), options, key=0)
-    parents = policy.trie.parent[search.tree.leaves]
-    of_first = table.gather(1, parents.clamp(max=table.shape[1] - 1)) == first
-    # What fills a group has its prefix's value; the leaves' own are below 0.01.
-    return search, (of_first & (search.values < 0.01)).sum(dim=1)
-
-
-def test_one_traversal_by_hand() -> None:
-    # Budget 5: the root, code a and its best leaf, and two more. The traversal gives the root its
-    # other code b, and a, alone at its level, its other leaf. b's leaves fill up.
-    search, of_first = run_by_hand(2, 4, first=0.5, second=0.4, exploration=1)
-    assert search.tokens.tolist() == [5] * NUM_PROMPTS
-    assert search.traversals.tolist() == [1] * NUM_PROMPTS and search.rounds == 1
-    assert search.expansions.tolist() == [2] * NUM_PROMPTS
-    assert search.gated_out.tolist() == [0] * NUM_PROMPTS
-    assert of_first.tolist() == [2] * NUM_PROMPTS
-    assert (search.values[:, 0] >= search.values[:, 1]).all()
-    assert search.values[:, 2:].flatten().tolist() == pytest.approx([0.4] * 2 * NUM_PROMPTS)
-    assert search.tree.valid.all()
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "exploration", "traversals", "gated_out", "of_first"),
-    [
-        # Budget 6; the first traversal adds code b, and a's second leaf. Then one is left, N_root
-        # and N(a) are 1, N(b) is 0, and the mean of level 1 is 0.5.
-        # U(a) = 0.9 + sqrt(ln 2 / 2) = 1.49, U(b) = 0.1 + sqrt(ln 2) = 0.93: a gains its third.
-        (0.9, 0.1, 1.0, 2, 0, 3),
-        # U(a) = 0.1 + 0.59 = 0.69, U(b) = 0.9 + 0.83 = 1.73: b gains a leaf.
-        (0.1, 0.9, 1.0, 2, 0, 2),
-        # U(a) = 0.9 + 5.89 = 6.79, U(b) = 0.1 + 8.33 = 8.43: to b, whose gate is shut. Then
-        # N_root = 2, N(a) = N(b) = 1, and a, of the larger G, gains its third.
-        (0.9, 0.1, 10.0, 3, 1, 3),
-    ],
-)
-def test_ucb_and_gate_by_hand(
-    first: float,
-    second: float,
-    exploration: float,
-    traversals: int,
-    gated_out: int,
-    of_first: int,
-) -> None:
-    search, found = run_by_hand(3, 5, first, second, exploration)
-    assert search.tokens.tolist() == [6] * NUM_PROMPTS
-    assert search.expansions.tolist() == [3] * NUM_PROMPTS
-    assert search.traversals.tolist() == [traversals] * NUM_PROMPTS
-    assert search.gated_out.tolist() == [gated_out] * NUM_PROMPTS
-    assert found.tolist() == [of_first] * NUM_PROMPTS
-
-
-def test_children_are_drawn_by_their_renormalised_probability() -> None:
-    # 1 + 3 tokens: the root, the likeliest code and its leaf, and one more code, drawn from the
-    # rest. It is the last prefix to be rated.
-    policy, prompts = world(full_catalog(5, 2))
-    drawn: list[Prefixes] = []
-
-    def spy(prefixes: Prefixes) -> Tensor:
-        drawn.append(prefixes)
-        return constant(prefixes)
-
-    with torch.no_grad():
-        chances = TreeDecoder(policy, prompts, 1).roots().log_probs[:, 0].exp()
-    chances.scatter_(1, chances.argmax(dim=1, keepdim=True), 0.0)
-    chances /= chances.sum(dim=1, keepdim=True)
-    repeats = 120
-    counts = torch.zeros_like(chances)
-    for key in range(repeats):
-        ved(policy, prompts, 3, spy, VEDOptions(initial_beam=1), key=key)
-        counts[drawn[-1].rows, drawn[-1].states - 1] += 1
-    assert (counts[chances == 0] == 0).all()
-    deviation = (chances * (1 - chances) / repeats).sqrt()
-    assert ((counts / repeats - chances).abs() <= 4.5 * deviation + 1e-6).all()
-    # Not each as often as the others: the policy is far from uniform.
-    assert (chances.amax(dim=1) > 0.25 + 4.5 * 0.04).any()
-
-
-# --- what it is for -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("leaf_value", ["own", "parent"])
@@ -382,9 +169,6 @@ def test_each_priority_listens_to_what_it_says() -> None:
     again = searched(policy, prompts, oracle(other), priority="H", entropy_weight=5.0)
     assert equal(doubt[:3], again[:3])
     assert not equal(plain, searched(policy, prompts, oracle(other), priority="V"))
-
-
-# --- whatever the world ---------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=25)
