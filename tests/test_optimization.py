@@ -63,6 +63,18 @@ def test_a_bias_of_a_head_does_not_decay() -> None:
     assert float(model.backbone.weight.detach()) == pytest.approx(0.995)
 
 
+def test_heads_are_clipped_apart_from_the_backbone() -> None:
+    model = Model()
+    optimizer = optimization(model, max_grad_norm=1.0)
+    for parameter, gradient in zip(model.parameters(), (0.5, 3.0, 4.0), strict=True):
+        parameter.grad = torch.full_like(parameter, gradient)
+    # The norms are 0.5, which may stay, and 5, which becomes 1; of both, sqrt(0.25 + 25).
+    assert optimizer.step(0.0, 0.0, "a step") == pytest.approx(25.25**0.5)
+    # Adam's first moment is a tenth of the gradient.
+    moments = [float(v) for name, v in optimizer.state().items() if name.endswith("exp_avg")]
+    assert moments == pytest.approx([0.05, 0.06, 0.08])
+
+
 def test_a_state_comes_back_to_the_parameters_it_belongs_to() -> None:
     model = Model()
     first = optimization(model, head_learning_rate=0.2)
