@@ -81,7 +81,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
         1.0, low=0, high=100, help="beta of Eq. 13; not in the paper, the released code's"
     )
     leaf_value: str = fixed("own", choices=("own", "parent"), help="whose V a leaf has")
-    traversals_per_round: int = fixed(1, low=1, high=1024, help="VED's, a forward pass; paper: 1")
+    traversals_per_round: int = fixed(0, low=0, high=1024, help="paper: 1; 0: more if budgets are")
     top_k: int = fixed(50, low=0, high=100_000, help="codes that top-k draws from; 0: all")
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
     objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="see Table 4")

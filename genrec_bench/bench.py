@@ -60,7 +60,7 @@ TURNS = (
 )
 """What is short is measured before and after what it is compared with."""
 
-SEARCHES = ((1, 1), (4, 1), (4, 4))
+SEARCHES = ((1, 1), (4, 1), (4, 8))
 """Budgets of VED, in multiples of the beam's tokens, and traversals of a prompt in a round."""
 
 

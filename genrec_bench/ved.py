@@ -10,8 +10,9 @@ All prompts advance together: in a round each traverses its tree, and one forwar
 nodes of all. What the paper leaves open:
 
 * The root's prediction costs a token, as in §5.5, and each node that is read costs one.
-* The first beam is as wide as asked, unless the group is narrower or the budget cannot pay for it.
-  If it cannot even pay for one whole path, that path's leaf is left out.
+* The first beam is as wide as asked, but no wider than half the group, as in §5.1: it has to leave
+  something for the search. If the budget cannot even pay for one whole path, that path's leaf is
+  left out.
 * Each traversal visits every node on its path once; new nodes have no visits. N_root counts the
   traversals before this one, so that the first has no bonus.
 * Nodes of a path gain their children from the root on, until the budget is spent.
@@ -22,6 +23,7 @@ nodes of all. What the paper leaves open:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -48,7 +50,7 @@ class VEDOptions:
     """The choices of a search; the defaults are the paper's (§5.1, §5.5) where it tells them.
 
     Attributes:
-        initial_beam: width of the beam that plants the tree.
+        initial_beam: width of the beam that plants the tree; half the group if that is less.
         entropy_weight: lambda of Eq. 11.
         exploration: beta of Eq. 13. The paper is silent; 1 in the authors' code.
         token_budget: what may be spent, in multiples of what a beam as wide as the group spends; at
@@ -58,7 +60,9 @@ class VEDOptions:
         leaf_value: own, as in the paper: leaves are read and rated like other nodes. parent, as in
             the authors' code: a leaf has its parent's value and costs nothing.
         traversals_per_round: how many traversals that add something a prompt makes before its new
-            nodes are read. More save forward passes; the later ones know less than the paper's.
+            nodes are read. The paper has 1. More save forward passes, and the later ones know less.
+            0 is 1 at a token budget of 1, and two for each unit of a larger one, as the passes of a
+            large budget would otherwise take several times as long as a beam of that budget.
     """
 
     initial_beam: int = 8
@@ -67,7 +71,7 @@ class VEDOptions:
     token_budget: float = 1.0
     priority: Priority = "G"
     leaf_value: LeafValue = "own"
-    traversals_per_round: int = 1
+    traversals_per_round: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -79,9 +83,23 @@ class VEDOptions:
             raise ValueError(f"priority {self.priority!r} is not one of {get_args(Priority)}")
         if self.leaf_value not in get_args(LeafValue):
             raise ValueError(f"leaf_value {self.leaf_value!r} is not one of {get_args(LeafValue)}")
-        for name in ("initial_beam", "token_budget", "traversals_per_round"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        for name, least in (("initial_beam", 1), ("token_budget", 1), ("traversals_per_round", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
+
+    @property
+    def traversals(self) -> int:
+        """How many traversals a round has."""
+        by_budget = 1 if self.token_budget == 1 else math.ceil(2 * self.token_budget)
+        return self.traversals_per_round or by_budget
+
+    def first_beam(self, count: int) -> int:
+        """Return how wide the first beam of a group is.
+
+        Args:
+            count: G.
+        """
+        return min(self.initial_beam, max(1, count // 2))
 
     def budget(self, num_levels: int, count: int) -> int:
         """Return the tokens that a prompt may spend, that of the root's prediction included.
@@ -169,7 +187,7 @@ def _sizes(prompts: Prompts, budget: int, count: int, options: VEDOptions) -> Te
     Rounds are narrow: what bounds them is that keys of all nodes are kept, far fewer bytes than a
     pass over as many tokens works with.
     """
-    widest = prompts.lengths.clamp(min=min(options.initial_beam, count))
+    widest = prompts.lengths.clamp(min=options.first_beam(count))
     return torch.maximum(widest, (prompts.lengths + budget) // 4)
 
 
@@ -234,7 +252,7 @@ class _VED:
         self._tokens += 1
         num_levels = trie.num_levels
         cost = num_levels - 1 if self._free_leaves else num_levels
-        width = min(self._options.initial_beam, self._count)
+        width = self._options.first_beam(self._count)
         depth = num_levels
         if cost * width > self._budget - 1:
             width = (self._budget - 1) // cost
@@ -307,7 +325,7 @@ class _VED:
         while True:
             # Where nothing is decisive and open, no traversal will ever add anything.
             waiting = (decisive & (tree.num_open > 0)).any(dim=1)
-            waiting &= (self._tokens < self._budget) & (grown < self._options.traversals_per_round)
+            waiting &= (self._tokens < self._budget) & (grown < self._options.traversals)
             number = tree.visits[:, 0].long()
             waiting &= number < self._most_traversals
             if not waiting.any():

@@ -293,6 +293,16 @@ def test_the_value_sees_the_hidden_states_of_the_whole_path() -> None:
     assert checked > NUM_PROMPTS
 
 
+def test_a_large_budget_takes_more_traversals_a_round_unless_told_otherwise() -> None:
+    assert [VEDOptions(token_budget=scale).traversals for scale in (1, 1.5, 4)] == [1, 3, 8]
+    assert VEDOptions(token_budget=4, traversals_per_round=1).traversals == 1
+
+
+def test_the_first_beam_leaves_half_the_group_to_the_search() -> None:
+    assert [VEDOptions().first_beam(count) for count in (1, 2, 10, 16, 64)] == [1, 1, 5, 8, 8]
+    assert VEDOptions(initial_beam=3).first_beam(16) == 3
+
+
 def test_more_traversals_a_round_take_fewer_rounds_for_the_same_tokens() -> None:
     policy, prompts = world(full_catalog(120, 3, 3))
     value = oracle(random_table(policy.trie))
