@@ -74,7 +74,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
     token_budget: float = fixed(
         1.0, low=1, high=16, help="VED's tokens over a beam's; training=beam is so much wider"
     )
-    initial_beam: int = fixed(8, low=1, high=1024, help="width of the beam that VED starts from")
+    initial_beam: int = fixed(8, low=1, high=1024, help="width of VED's first beam; at most G/2")
     priority: str = fixed("G", choices=("G", "V", "H"), help="G: Eq. 11; V, H: one part of it")
     entropy_weight: float = hyperparameter(0.1, low=0, high=10, help="lambda of Eq. 11")
     exploration: float = hyperparameter(
@@ -177,11 +177,10 @@ class VSTAR(GRPO):
                 error = self._value_loss(batch, values)
             loss = loss + own.value_weight * error
             last, hits = values[..., -1:], tree.hits(batch.targets)
-            figures |= no_gradient_figures(
-                value_loss=error,
-                value_of_hit=group_mean(last, hits),
-                value_of_wrong=group_mean(last, tree.valid & ~hits),
-            )
+            wrong = tree.valid & ~hits
+            # Averaged over prompts, of which those without a hit have no gap.
+            gap = (group_mean(last, hits) - group_mean(last, wrong)) * hits.any(1) * wrong.any(1)
+            figures |= no_gradient_figures(value_loss=error, value_gap=gap)
         return loss, figures
 
     def _value_loss(self, batch: Batch, values: Tensor) -> Tensor:

@@ -167,7 +167,7 @@ def test_a_miss_teaches_the_value_and_not_the_policy(world: World, cases: Cases)
     assert found.batch.rewards.eq(0).all()
     assert torch.allclose(found.losses, found.figures["value_loss"])
     assert found.losses.min() > 0
-    assert found.figures["value_of_hit"].eq(0).all()
+    assert found.figures["value_gap"].eq(0).all()
 
 
 def test_the_gradient_at_the_rollout_is_the_credit_of_each_node(world: World, cases: Cases) -> None:
@@ -205,19 +205,19 @@ def test_the_divergence_is_all_that_is_left_without_objectives(world: World, cas
     assert torch.allclose(found.losses, 0.001 * found.figures["divergence"], atol=1e-7)
 
 
-def test_values_of_hits_and_of_wrong_candidates_are_told(world: World, cases: Cases) -> None:
+@pytest.mark.parametrize("case", ["a rollout", "a hit at rank 0", "no hit"])
+def test_the_gap_between_values_of_hits_and_of_wrong_candidates(case: str, cases: Cases) -> None:
     chosen = algorithm()
     world = tiny_world(chosen)
     torch.nn.init.normal_(world.policy.heads["value"].value.weight)  # type: ignore[union-attr,arg-type]
-    found = play(chosen, world, *cases["a hit at rank 0"])
+    found = play(chosen, world, *cases[case])
     tree, hits = found.batch.tree, found.batch.tree.hits(found.batch.targets)
     last = tree.on_paths(chosen.values(found.scores))[..., -1].detach()
+    assert bool(hits.any()) == (case != "no hit")
     for row in range(len(hits)):
         hit, wrong = last[row][hits[row]], last[row][tree.valid[row] & ~hits[row]]
-        assert float(found.figures["value_of_hit"][row]) == pytest.approx(float(hit.mean()))
-        assert float(found.figures["value_of_wrong"][row]) == pytest.approx(
-            float(wrong.mean()), abs=1e-5
-        )
+        gap = float(hit.mean() - wrong.mean()) if len(hit) and len(wrong) else 0.0
+        assert float(found.figures["value_gap"][row]) == pytest.approx(gap, abs=1e-5)
 
 
 # How candidates are found
