@@ -106,7 +106,8 @@ def sibling_advantage(tree: CandidateTree, rewards: Tensor, *, epsilon: float = 
     Returns:
         [B, N]; 0 for padding.
     """
-    node_rewards = bucket_mean(tree, rewards.unsqueeze(-1)).squeeze(-1)
+    # As double: on a GPU sums are taken in any order, and equal runs shall stay equal.
+    node_rewards = bucket_mean(tree, rewards.double().unsqueeze(-1)).squeeze(-1)
     real = tree.is_node
     # The place of each node's parent: 0 is the prompt, which only that prompt's nodes have.
     parent = tree.parents + 1
@@ -119,4 +120,4 @@ def sibling_advantage(tree: CandidateTree, rewards: Tensor, *, epsilon: float = 
     count = over_siblings(real.to(node_rewards.dtype)).clamp(min=1)
     centered = node_rewards - over_siblings(node_rewards) / count
     deviation = (over_siblings(centered.square()) / count).sqrt()
-    return (centered / (deviation + epsilon)).masked_fill(~real, 0.0)
+    return (centered / (deviation + epsilon)).masked_fill(~real, 0.0).to(rewards.dtype)

@@ -9,10 +9,11 @@ An item of which a source knows nothing has the zero vector: its cosine with eve
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,17 @@ def _decompose(matrix: scipy.sparse.csr_array) -> Floats:
         return np.asarray(decomposition.fit_transform(matrix), dtype=np.float64)
 
 
+def _versions(source: str) -> dict[str, str]:
+    """Return the versions of what makes the vectors; a package that is missing has none."""
+    names = ["numpy", "scikit-learn", "scipy"]
+    names += [] if source in SOURCES else ["sentence-transformers"]
+    found = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def _cached(dataset: Dataset, source: str, data_dir: Path) -> NDArray[np.float32]:
     catalog = dataset.catalog
     key = {
@@ -228,7 +240,7 @@ def _cached(dataset: Dataset, source: str, data_dir: Path) -> NDArray[np.float32
         "sids": dataset.sid_fingerprint,
         "source": source,
         "parameters": [SEED, DIMENSIONS, POWER_ITERATIONS, sorted(WORDS.items())],
-        "versions": {name: version(name) for name in ("numpy", "scikit-learn", "scipy")},
+        "versions": _versions(source),
         "model": _model_files(source),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,7 @@
-"""Evaluation: the same beam and samples for every algorithm, over every example of a split."""
+"""Evaluation: the same beam and samples for every algorithm, over every example of a split.
+
+An algorithm may decode in a way of its own, which is then part of the track.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ def evaluate(
     algorithm: Algorithm | None = None,
     sampling: Sampling | None = None,
 ) -> Evaluation:
-    """Rank the catalog for every history by constrained beam search and compare with the targets.
+    """Rank the catalog for every history, by constrained beam search or as the algorithm decodes.
 
     Args:
         policy: runs without gradients.
@@ -86,7 +89,7 @@ def evaluate(
         beam_width: W, the length of the lists.
         progress: shows how far it is.
         title: for the progress bar.
-        algorithm: ranks the beam's candidates anew if it has a way to.
+        algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
         sampling: how to draw candidates for Pass@k; None for no such figure.
     """
     policy.eval()

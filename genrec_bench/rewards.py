@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -172,9 +173,11 @@ def level_weights(text: str, num_levels: int) -> list[float]:
         given = [float(word) for word in text.split(",")]
     except ValueError:
         given = []
-    if not given or not all(0 < weight < math.inf for weight in given):
+    rising = all(before <= after for before, after in pairwise(given))
+    if not given or not rising or not all(0 < weight < math.inf for weight in given):
         raise UserError(
-            f"level_weights={text}: must be positive numbers separated by commas, such as 0.3,0.5,1"
+            f"level_weights={text}: must be positive numbers that do not fall, separated by "
+            "commas, such as 0.3,0.5,1"
         )
     weights = []
     for level in range(num_levels):

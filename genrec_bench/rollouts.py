@@ -237,6 +237,7 @@ def _figures(groups: Groups, group_size: int) -> dict[str, float]:
     return {
         "reward": float((groups.rewards.sum(dim=1) / tree.valid.sum(dim=1)).sum()),
         "HR@1": float((hits & (tree.ranks() == 0)).any(dim=1).sum()),
-        f"HR@{group_size}": float(hits.any(dim=1).sum()),
+        # A rollout may hold more candidates than a group has: a wide beam does.
+        f"HR@{group_size}": float((hits & (tree.ranks() < group_size)).any(dim=1).sum()),
         "unique_candidates": float(leaves.sum()),
     }

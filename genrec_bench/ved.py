@@ -9,6 +9,8 @@ what a beam as wide as the group spends (§5.5), times ``token_budget``, and nev
 All prompts advance together: in a round each traverses its tree, and one forward pass reads the new
 nodes of all. What the paper leaves open:
 
+* Entropy (Eq. 12) is that of the policy over the codes that may follow, as in the authors' code: a
+  search inside the catalog has no other choice.
 * The root's prediction costs a token, as in §5.5, and each node that is read costs one.
 * The first beam is as wide as asked, but no wider than half the group, as in §5.1: it has to leave
   something for the search. If the budget cannot even pay for one whole path, that path's leaf is
@@ -19,6 +21,9 @@ nodes of all. What the paper leaves open:
 * A prompt stops for good when no node of its tree is both decisive and short of a child, or after
   ``MOST_TRAVERSALS`` times its budget.
 * Values rank the leaves; among equals, the policy's probability does.
+* Where too few leaves were read, prefixes one code short fill a group up. With the paper's own
+  numbers (§5.1, three levels) that is no rare case: the first beam takes most of a budget of one.
+  ``Search.filled`` counts.
 """
 
 from __future__ import annotations
@@ -124,6 +129,7 @@ class Search:
         rounds: forward passes after the first beam's, of the prompts that took most.
         traversals: [B].
         expansions: [B] children that nodes gained in traversals.
+        filled: [B] how many candidates were not read but fill up.
         gated_out: [B] how often a node on a path was short of a child and gained none, since its
             priority was below the mean.
     """
@@ -134,6 +140,7 @@ class Search:
     rounds: int
     traversals: Tensor
     expansions: Tensor
+    filled: Tensor
     gated_out: Tensor
 
 
@@ -233,6 +240,8 @@ class _VED:
             self._evaluate(*found)
             rounds += 1
         states, log_probs, values = self._tree.candidates(self._count)
+        num_real = (states != self._trie.dead).sum(dim=1)
+        num_leaves = (self._tree.levels == self._trie.num_levels).sum(dim=1)
         return Search(
             CandidateTree.build(self._trie, states, log_probs),
             values,
@@ -240,6 +249,7 @@ class _VED:
             rounds,
             self._tree.visits[:, 0].long(),
             self._expansions,
+            (num_real - num_leaves).clamp(min=0),
             self._gated_out,
         )
 

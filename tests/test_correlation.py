@@ -245,7 +245,7 @@ def test_the_command(
     (folder,) = (output / "industrial" / "analyses").iterdir()
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     used = json.loads((folder / "analysis.json").read_text())["records"]
-    assert [record["algorithm"] for record in used] == ["grpo", "vstar"]
+    assert [record["algorithm"] for record in used] == ["vstar", "vstar"]
     # Another reward is another analysis of the same runs.
     meant = call(capsys, words(data, output, "--size", "12", "--reward", "semantic"))
     assert meant.code == 0, meant.err
@@ -264,6 +264,6 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "positive number" in error("--temperature", "0")
     assert "has no values" in error("--vstar", "value_weight=0")
     assert "chooses it itself" in error("--vstar", "beta=0.1", assignments=("beta=0.2",))
-    # For all runs means that all must know it.
-    assert "neither a hyperparameter of grpo" in error(assignments=("discount=0.9",))
+    # What makes the one of the two policies must not make the other.
+    assert "chooses it itself" in error(assignments=("objective=sibling",))
     assert not run_folders(tmp_path / "runs")

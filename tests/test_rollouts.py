@@ -305,7 +305,7 @@ def test_a_step_learns_as_if_only_the_accepted_prompts_had_been_there(refills: i
     assert figures["accepted"] == len(kept) / len(visits)
 
 
-def test_if_nothing_is_accepted_only_the_divergence_moves() -> None:
+def test_if_nothing_is_accepted_the_step_is_taken_for_nothing() -> None:
     class Never(SRPO):
         """All groups are alike to it, and it rejects them."""
 

@@ -36,6 +36,10 @@ PHASES = ("rollout", "value")
 search and to learn."""
 
 
+WITHOUT_VALUE = {"beam": ("value_weight=0",)}
+"""A beam is not guided by values; to train them would be charged to its budget for nothing."""
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the scales and the seeds."""
     parser.add_argument(
@@ -73,7 +77,7 @@ def run(context: Context, args: argparse.Namespace) -> Result:
             Job(
                 f"{decoder}, {scale:g} times the tokens",
                 "vstar",
-                (f"training={decoder}", f"token_budget={scale!r}"),
+                (f"training={decoder}", f"token_budget={scale!r}", *WITHOUT_VALUE.get(decoder, ())),
                 seed,
             )
             for seed in args.seeds
@@ -141,7 +145,10 @@ def _notes(start: Mapping[str, float], seeds: int) -> tuple[str, ...]:
         "Decoding tokens: the most that the candidates of one training prompt may take, the prompt "
         "apart. The catalog can be too small for a beam to need as many. A wider beam also brings "
         "more candidates into the group, so that its updates cost more; VED's group stays as it "
-        "is. So equal decoding tokens are neither equal seconds nor equal FLOPs.",
+        "is. So equal decoding tokens are neither equal seconds nor equal FLOPs. The beam's runs "
+        "train no value.",
+        "At larger budgets VED makes more traversals before its new nodes are read, which saves "
+        "time; `--set traversals_per_round=1` is the paper's search throughout.",
         "Metrics are those of the test split, by item; every run has the same training budget. "
         f"The SFT start has {reached}. Costs are means over seeds; training: without SFT and "
         "evaluation.",

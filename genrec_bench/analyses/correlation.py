@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 KEY = 0
 """Of the draws: pools are repeatable, and torch's generator is left alone."""
 
+GRPO = {"training": "beam", "objective": "grpo", "value_weight": "0"}
+"""What turns V-STAR into GRPO on beams."""
+
 PROBABILITY, VALUE = "probability", "value"
 
 
@@ -117,8 +120,10 @@ def run(context: Context, args: argparse.Namespace) -> Result:
     Raises:
         UserError: on words that are not known, or a V-STAR without values.
     """
-    check_free(context, *(word.partition("=")[0] for word in args.vstar))
-    grpo = Job("beam + GRPO", "grpo", (), args.seed)
+    check_free(context, *GRPO, *(word.partition("=")[0] for word in args.vstar))
+    # V-STAR without its parts, so that reward and divergence are the same in both.
+    words = tuple(f"{key}={text}" for key, text in GRPO.items())
+    grpo = Job("beam + GRPO", "vstar", words, args.seed)
     vstar = Job("V-STAR", "vstar", tuple(args.vstar), args.seed)
     configure(grpo, context)
     _, algorithm, settings = configure(vstar, context)
@@ -183,7 +188,8 @@ def _notes(args: argparse.Namespace, queries: int) -> tuple[str, ...]:
         "signal and the mean reward of the pool's SIDs that share the prefix, averaged over the "
         f"`queries` where it is defined. Reward: {reward}. The paper does not say which reward it "
         "takes.",
-        "Queries differ from row to row: each policy has pools of its own.",
+        "Queries differ from row to row: each policy has pools of its own. `beam + GRPO` is V-STAR "
+        "without its search, siblings and value, so that reward and divergence are the same.",
         "The paper finds (Figure 3; Qwen2.5-1.5B) that the value ranks best, most clearly so at "
         "the last level, and that the probabilities of V-STAR rank better than those of GRPO on "
         "beams, and these better than those of SFT.",
