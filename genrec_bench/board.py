@@ -17,6 +17,9 @@ from genrec_bench.record_schema import Record, plain
 METRICS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
 """The columns of a board that hold metrics of the test split."""
 
+SAMPLED = ("Pass@1", "Pass@10")
+"""More columns, on boards of runs whose evaluation drew samples."""
+
 ORDER_BY = "NDCG@10"
 """Rows are in descending order of this metric."""
 
@@ -227,7 +230,7 @@ def _seeds(records: Sequence[Record]) -> tuple[int, ...]:
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {
         key: statistics.fmean(each[key] for each in figures)
-        for key in METRICS
+        for key in (*METRICS, *SAMPLED)
         if all(key in each for each in figures)
     }
 

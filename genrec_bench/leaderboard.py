@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from genrec_bench.board import METRICS, Board, Row, Section, abbreviate, leaderboard
+from genrec_bench.board import METRICS, SAMPLED, Board, Row, Section, abbreviate, leaderboard
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.record_schema import Record
 from genrec_bench.records import find_records, write_atomically
@@ -159,7 +159,9 @@ def _table(board: Board, section: Section, style: str) -> str:
     most = max((row.spent.get("flops", 0.0) for row in section.rows), default=0.0)
     unit, size = ("PFLOP", 1e15) if most >= 1e15 else ("TFLOP", 1e12)
     title = _title(board.dataset, section.partial)
-    headers = [title, *METRICS, "seeds", "seconds", unit, "Mtok"]
+    sampled = [name for name in SAMPLED if any(name in row.means for row in section.rows)]
+    metrics = [*METRICS, *sampled]
+    headers = [title, *metrics, "seeds", "seconds", unit, "Mtok"]
     lines = []
     for row in section.rows:
         name = row.name.replace("|", "\\|") if style == "pipe" else row.name
@@ -168,7 +170,7 @@ def _table(board: Board, section: Section, style: str) -> str:
             f"{row.spent[key] / scale:.{digits}f}" if row.spent else NONE
             for key, scale, digits in (("seconds", 1.0, 1), ("flops", size, 2), ("tokens", 1e6, 2))
         ]
-        lines.append([name, *(_figure(row, metric) for metric in METRICS), seeds, *spent])
+        lines.append([name, *(_figure(row, metric) for metric in metrics), seeds, *spent])
     return tabulate(
         lines,
         headers,

@@ -21,7 +21,7 @@ from genrec_bench.leaderboard import (
     write_board,
 )
 from genrec_bench.record_schema import Record
-from genrec_bench.records import build_record, join_outcomes, write_record
+from genrec_bench.records import benchmark_version, build_record, join_outcomes, write_record
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 KEYS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
@@ -86,7 +86,7 @@ def test_the_markdown_page_is_as_written_by_hand() -> None:
 
 Made from records by `genrec-bench leaderboard industrial`; not to be edited.
 
-## Track {records[0]["track_id"]}, genrec-bench 0.1
+## Track {records[0]["track_id"]}, genrec-bench {benchmark_version()}
 
 dataset industrial (partial), fingerprint dddddddd, backbone tiny, budget none, group size 16
 
@@ -134,11 +134,19 @@ def test_tracks_and_versions_are_never_mixed() -> None:
     board = leaderboard(records, "industrial")
     assert [section.num_records for section in board.sections] == [2, 1, 1]
     assert {(s.benchmark, s.track["budget"]) for s in board.sections} == {
-        ("0.1", None),
-        ("0.1", "90s"),
+        (benchmark_version(), None),
+        (benchmark_version(), "90s"),
         ("0.0", None),
     }
     assert "budget 90s" in render(board) and "genrec-bench 0.0" in render(board)
+
+
+def test_samples_have_columns_where_evaluation_drew_any() -> None:
+    plain = make_record("ugr", 0.1)
+    sampled = make_record("grpo", 0.2, metrics={"test": {"HR@10": 0.2, "Pass@10": 0.0625}})
+    assert "Pass@" not in render(leaderboard([plain], "industrial"))
+    shown = render(leaderboard([plain, sampled], "industrial"))
+    assert "Pass@10" in shown and "Pass@1 " not in shown and "0.0625" in shown
 
 
 def test_other_datasets_stay_out() -> None:
