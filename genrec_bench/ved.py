@@ -331,11 +331,13 @@ class _VED:
         tree = self._tree
         decisive = tree.decisive()
         grown = torch.zeros_like(self._tokens)
+        stuck = torch.zeros_like(grown, dtype=torch.bool)
         found: list[tuple[Tensor, Tensor]] = []
         while True:
             # Where nothing is decisive and open, no traversal will ever add anything.
             waiting = (decisive & (tree.num_open > 0)).any(dim=1)
             waiting &= (self._tokens < self._budget) & (grown < self._options.traversals)
+            waiting &= ~stuck
             number = tree.visits[:, 0].long()
             waiting &= number < self._most_traversals
             if not waiting.any():
@@ -343,6 +345,8 @@ class _VED:
             path, on_path = tree.traverse(waiting, self._options.exploration)
             rows, nodes = self._expand(path, on_path, decisive, number)
             found.append((rows, nodes))
+            # A way that adds nothing may lead to new nodes, which must be read before it leads on.
+            stuck |= waiting.index_fill(0, rows, False) & (grown > 0)
             grown[rows] += 1
         if not found:
             return grown[:0], grown[:0]

@@ -14,6 +14,7 @@ from tiny_runs import (
     run_folders,
     save_tiny,
     shrink_backbone,
+    weights,
 )
 
 from genrec_bench import run as run_module
@@ -50,6 +51,8 @@ class Killed(BaseException):
         ("grpo", ("lora_rank=2", "sft_epochs=0.2", "reward=random")),
         # Its candidates are drawn, and refills decide which prompts come next.
         ("srpo", ("sft_epochs=0.5", "k=2")),
+        # It has a head with an optimizer state, and searches that draw.
+        ("vstar", ("sft_epochs=0.5", "token_budget=2", "minibatches=2")),
     ],
 )
 def test_the_same_command_resumes_a_run_that_was_cut_short(
@@ -90,6 +93,9 @@ def test_the_same_command_resumes_a_run_that_was_cut_short(
     if algorithm == "srpo":
         assert (curves["accepted"] < 1).sum() > 2
     assert equal_weights(whole, cut)
+    if algorithm == "vstar":
+        assert any(key.startswith("value.") for key in weights(cut))
+        assert (curves["value_loss"] > 0).all() and curves["value_loss"].nunique() > 1
     assert not (cut / "checkpoints").exists()
 
     # What is finished is left alone.

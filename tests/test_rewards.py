@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from genrec_bench.errors import UserError
 from genrec_bench.rewards import (
+    level_weights,
     random_reward,
     rank_reward,
     residual_reward,
@@ -151,3 +153,22 @@ def test_random_reward_is_spread_over_the_unit_interval_and_repeats_itself() -> 
     shares = np.histogram(draws, bins=10, range=(0, 1))[0] / len(draws)
     assert shares == pytest.approx(np.full(10, 0.1), abs=0.022)
     assert math.isclose(np.std(draws), 1 / math.sqrt(12), rel_tol=0.05)
+
+
+def test_level_weights_of_as_many_levels_are_the_numbers_themselves() -> None:
+    assert level_weights("0.3,0.5,1", 3) == [0.3, 0.5, 1.0]
+    assert level_weights("1,1,1", 3) == [1.0, 1.0, 1.0]
+
+
+def test_level_weights_are_stretched_over_more_levels() -> None:
+    # Four levels stand at 0, 2/3, 4/3 and 2 of three numbers: 1, 1 + 2/3 of 3, 4 + 1/3 of 6, 10.
+    assert level_weights("1,4,10", 4) == pytest.approx([1.0, 3.0, 6.0, 10.0])
+    # Of two numbers at 0, 1/3, 2/3 and 1.
+    assert level_weights("1,4", 4) == pytest.approx([1.0, 2.0, 3.0, 4.0])
+
+
+@pytest.mark.parametrize("text", ["1,0.5", "0.3,1,0.5", "0.5,0.3,1"])
+@pytest.mark.parametrize("num_levels", [1, 3])
+def test_level_weights_that_fall_are_refused(text: str, num_levels: int) -> None:
+    with pytest.raises(UserError, match=f"^level_weights={text}: .* do not fall"):
+        level_weights(text, num_levels)

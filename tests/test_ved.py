@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search_world import NUM_PROMPTS, constant, full_catalog, oracle, random_table, world
 from torch import Tensor
 
-from genrec_bench.decode import beam_search
+from genrec_bench.decode import TreeDecoder, beam_search
 from genrec_bench.policy import Policy
 from genrec_bench.prompts import Prompts
 from genrec_bench.scoring import score
@@ -107,6 +107,70 @@ def test_it_finds_what_a_beam_of_the_same_budget_misses(leaf_value: str) -> None
         # Its own value puts it first.
         assert torch.equal(search.tree.leaves[found, :1], wanted[found])
         assert (search.values[found, 0] == 1).all() and (search.values[found, 1:] == 0).any()
+
+
+@pytest.mark.parametrize("leaf_value", ["own", "parent"])
+@pytest.mark.parametrize("traversals", [1, 0])
+def test_it_finds_what_lies_under_a_first_code_that_the_beam_gives_up(
+    traversals: int, leaf_value: str
+) -> None:
+    policy, prompts = world(full_catalog(16, 3, 3))
+    trie, count, scale = policy.trie, 8, 4
+    every = beam_search(policy, prompts, trie.num_leaves)
+    wanted = every.leaves.gather(1, every.ranks().argmax(dim=1, keepdim=True))
+    path = trie.prefixes(wanted)[:, 0]
+    table = torch.zeros(NUM_PROMPTS, trie.num_states)
+    table[:, 0] = 1.0
+    table.scatter_(1, path, 1.0)
+
+    # A beam of the same tokens keeps no candidate with this first code, under any prompt.
+    wide = beam_search(policy, prompts, scale * count)
+    assert (trie.prefixes(wide.leaves)[..., 0] != path[:, :1]).all()
+    first = TreeDecoder(policy, prompts, 1).roots().log_probs[:, 0].gather(1, path[:, :1] - 1)
+    assert (first.exp() < 0.05).all()
+    # Each traversal gives the root another code, so that after 15 this one is there too. Then its
+    # value is 1, that of all others 0, and U prefers it until its children are there as well.
+    options = VEDOptions(
+        initial_beam=2,
+        token_budget=scale,
+        traversals_per_round=traversals,
+        leaf_value=leaf_value,  # type: ignore[arg-type]
+    )
+    search = ved(policy, prompts, count, oracle(table), options, key=0)
+    assert (search.tree.leaves == wanted).any(dim=1).all()
+    assert (search.tokens <= options.budget(3, count)).all()
+    # It is the value that leads there.
+    blind = ved(policy, prompts, count, constant, options, key=0)
+    assert not (blind.tree.leaves == wanted).any()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_what_fills_up_was_never_read(scale: float) -> None:
+    policy, prompts = world(full_catalog(6, 4, 4))
+    trie, table = policy.trie, random_table(policy.trie)
+    read: set[tuple[int, int]] = set()
+
+    def spy(prefixes: Prefixes) -> Tensor:
+        pairs = list(zip(prefixes.rows.tolist(), prefixes.states.tolist(), strict=True))
+        assert read.isdisjoint(pairs)
+        read.update(pairs)
+        return oracle(table)(prefixes)
+
+    search = ved(policy, prompts, 16, spy, VEDOptions(token_budget=scale), key=0)
+    assert search.tree.valid.all()
+    for row, leaves in enumerate(search.tree.leaves.tolist()):
+        was_read = [(row, leaf) in read for leaf in leaves]
+        assert was_read == sorted(was_read, reverse=True), "those that were read come first"
+        filled = [leaf for leaf, own in zip(leaves, was_read, strict=True) if not own]
+        assert int(search.filled[row]) == len(filled)
+        assert all((row, int(trie.parent[leaf])) in read for leaf in filled)
+        if filled:
+            # Every leaf that was read is a candidate.
+            first_leaf = trie.first_of_level[-1]
+            all_read = {state for place, state in read if place == row and state >= first_leaf}
+            assert all_read == set(leaves) - set(filled)
+    # A beam of 8 over 3 levels takes 25 of 33 tokens; four times as many reach leaves enough.
+    assert (search.filled > 0).all() if scale == 1 else (search.filled == 0).any()
 
 
 @pytest.mark.parametrize("codes", [(7,), (4, 5), (3, 3, 3), (2, 3, 2, 2)])
