@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,20 @@ def collaborative_vectors(train: Examples, num_items: int) -> Floats:
     return vectors
 
 
+def check_source(source: str) -> None:
+    """Refuse a source that cannot be used, before anything is trained.
+
+    Raises:
+        UserError: it is none of ours, and the package for models is not installed.
+    """
+    if source not in SOURCES and find_spec("sentence_transformers") is None:
+        raise UserError(
+            f"embeddings={source} is none of {', '.join(SOURCES)}{nearest(source, SOURCES)}; to "
+            "use a sentence-transformers model install the package: pip install "
+            "'genrec-bench[text]'"
+        )
+
+
 def model_vectors(titles: Sequence[str], model: str) -> Floats:
     """Return [n, E] vectors of titles by a sentence-transformers model; zeros for empty titles.
 
@@ -164,13 +179,9 @@ def model_vectors(titles: Sequence[str], model: str) -> Floats:
     Raises:
         UserError: the package is not installed, or the model cannot be loaded.
     """
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError(
-            f"embeddings={model} is none of {', '.join(SOURCES)}{nearest(model, SOURCES)}; to use "
-            "a sentence-transformers model install the package: pip install 'genrec-bench[text]'"
-        ) from None
+    check_source(model)
+    from sentence_transformers import SentenceTransformer
+
     try:
         encoder = SentenceTransformer(model, trust_remote_code=False)
     except Exception as error:  # the hub, the disk and the model's own files each fail their way

@@ -20,7 +20,7 @@ from genrec_bench.backbones import Backbone, find_backbone, make_policy, prompt_
 from genrec_bench.budget import Budget
 from genrec_bench.checkpoints import check_policy_fits, save_policy
 from genrec_bench.dataset import Dataset
-from genrec_bench.embeddings import sid_embeddings
+from genrec_bench.embeddings import check_source, sid_embeddings
 from genrec_bench.environment import commit, hardware, versions
 from genrec_bench.evaluate import Evaluation, Sampling, evaluate
 from genrec_bench.ledger import Ledger
@@ -97,6 +97,8 @@ def run(
     dataset, settings = request.dataset, request.settings
     backbone = find_backbone(request.backbone)
     _fitting_prompt(request, backbone)
+    if request.algorithm.uses_embeddings:
+        check_source(settings.embeddings)
     partial = " (partial)" if dataset.partial else ""
     progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
 
