@@ -188,7 +188,7 @@ def test_mlflow_has_the_run_and_hears_of_its_end(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with monkeypatch.context() as patch:
-            patch.setattr(rollouts, "_figures", lambda *_, n=number: os.kill(os.getpid(), n))
+            patch.setattr(rollouts, "_figures", lambda *_, n=number: os.kill(os.getpid(), n) or {})
             interrupted = call(capsys, words)
         assert interrupted.code == 130 and interrupted.out == ""
         assert interrupted.err.splitlines()[-1].startswith("genrec-bench: interrupted")

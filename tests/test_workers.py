@@ -277,7 +277,8 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
         assert 0 in held + its_held and min(single["held"]) > 0, "one process holds nothing"
     assert first == second and first["state"] == single["state"]
     for expected, found in zip(single["figures"], first["figures"], strict=True):
-        assert found == pytest.approx(expected, abs=1e-5)
+        # Two processes add float32 in another order: a large norm differs in its seventh digit.
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert first["spent"].keys() == single["spent"].keys()
     for phase, cost in single["spent"].items():
         assert first["spent"][phase]["tokens"] == cost["tokens"]
