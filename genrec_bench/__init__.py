@@ -1,3 +1,3 @@
 """genrec-bench: reinforcement learning for generative recommenders, compared fairly and fast."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

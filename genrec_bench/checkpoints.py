@@ -1,11 +1,20 @@
-"""Checkpoints: weights as safetensors, the rest as JSON, each written whole or not at all."""
+"""Checkpoints: weights as safetensors, the rest as JSON, each written whole or not at all.
+
+A process may be killed at any moment, and the machine may lose its power. A checkpoint is written
+under another name, handed to the disk, and renamed; it holds the hashes of its own files, so that
+whatever happens to them later is noticed before they are used. The one before the last is kept,
+to fall back on.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,11 +24,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy import Policy
 from genrec_bench.prompts import TextPrompt
+from genrec_bench.store import file_sha256
+from genrec_bench.workers import Workers
 
 HEADS, POLICY, STATE = "heads.safetensors", "policy.json", "state.json"
+
+KEPT = 2
+"""Checkpoints of a training that are kept: the last one, and one to fall back on."""
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
+"""Names under which files and folders are written before they get their own."""
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -101,7 +118,10 @@ def save_training(
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint to resume from, then drop older ones.
+    """Write a checkpoint to resume from, then drop those before the last ones.
+
+    One that is there and whole is left as it is: a training that resumed at its last step has
+    nothing new to say, and replacing a folder leaves a moment without it.
 
     Args:
         folder: of all checkpoints of a run.
@@ -109,7 +129,15 @@ def save_training(
         modules: saved by name.
         tensors: of the optimizer.
         state: the rest, in plain JSON types.
+
+    Raises:
+        StorageError: the disk refuses.
     """
+    checkpoint = folder / f"step-{step:08d}"
+    if (checkpoint / STATE).is_file():
+        with contextlib.suppress(StorageError):
+            _verified(checkpoint)
+            return
 
     def write(new: Path) -> None:
         for name, module in modules.items():
@@ -118,16 +146,59 @@ def save_training(
             {key: value.contiguous() for key, value in tensors.items()},
             str(new / "optimizer.safetensors"),
         )
-        (new / STATE).write_text(json.dumps({"step": step, **state}))
+        hashes = {file.name: file_sha256(file) for file in sorted(new.iterdir())}
+        content = {"step": step, **state, "files": hashes}
+        (new / STATE).write_text(json.dumps({"content": content, "sha256": _hash(content)}))
 
-    _replace(folder / f"step-{step:08d}", write)
-    for older in training_checkpoints(folder)[:-1]:
+    _replace(checkpoint, write)
+    for older in training_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(older, ignore_errors=True)
 
 
 def training_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first; whether they are whole shows in loading."""
     return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
+
+
+def resume_training(
+    folder: Path, modules: Mapping[str, nn.Module], workers: Workers
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read back the last checkpoint that is whole, and clear away what a killed process left.
+
+    Args:
+        folder: of all checkpoints of a run; may be missing.
+        modules: filled in place.
+        workers: agree on what the main process finds; each reads it.
+
+    Returns:
+        As ``load_training``; None if there is no checkpoint.
+
+    Raises:
+        StorageError: there are checkpoints, and none of them is whole.
+    """
+    name, damage = "", ""
+    if workers.is_main:
+        remove_leftovers(folder)
+        checkpoints = training_checkpoints(folder)
+        damaged: list[Path] = []
+        for checkpoint in reversed(checkpoints):
+            try:
+                _verified(checkpoint)
+            except StorageError as error:
+                damage = damage or str(error)
+                damaged.append(checkpoint)
+            else:
+                name = checkpoint.name
+                # The training will come to these steps again.
+                for later in damaged:
+                    shutil.rmtree(later, ignore_errors=True)
+                break
+    name, damage = workers.agree((name, damage))
+    if name:
+        return load_training(folder / name, modules)
+    if damage:
+        raise StorageError(damage)
+    return None
 
 
 def load_training(
@@ -143,47 +214,129 @@ def load_training(
         The optimizer's tensors, and the state.
 
     Raises:
-        UserError: if a file is damaged or does not fit.
+        StorageError: if a file is damaged or does not fit.
     """
-    state = read_json(checkpoint / STATE)
+    state = _verified(checkpoint)
     try:
         for name, module in modules.items():
             load_model(module, str(checkpoint / f"{name}.safetensors"))
         tensors = load_file(str(checkpoint / "optimizer.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{checkpoint}: cannot be resumed from: {reason}; delete the folder to start anew"
-        ) from None
+        raise _unfit(checkpoint, reason) from None
     return tensors, state
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed were writing in a folder; nobody else may write it."""
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        if LEFTOVER.fullmatch(path.name):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder as far as possible, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        UserError: if the file is missing or no JSON object.
+        StorageError: if the file is missing or no JSON object.
     """
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
+        raise StorageError(f"{file}: cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{file}: holds no JSON object")
+        raise StorageError(f"{file}: holds no JSON object")
     return content
 
 
-def torch_random_state() -> list[int]:
-    """Return the state of torch's generator on the CPU, in JSON types."""
-    return torch.get_rng_state().tolist()
+def random_state(device: torch.device) -> dict[str, list[int]]:
+    """Return the states of torch's generators, in JSON types.
+
+    No other library's are used: the contract of algorithms forbids it.
+
+    Args:
+        device: where the work is done; on CUDA it has a generator of its own.
+    """
+    state = {"cpu": torch.get_rng_state().tolist()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device).tolist()
+    return state
 
 
-def _replace(folder: Path, write: Any) -> None:
-    """Write a folder beside its place and move it there when it is whole."""
+def set_random_state(state: Mapping[str, list[int]], device: torch.device) -> None:
+    """Put torch's generators back to where ``random_state`` found them."""
+    torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8), device)
+
+
+def sync_folder(folder: Path) -> None:
+    """Hand a folder's list of names to the disk, so that a rename in it outlives a power cut."""
+    # Some file systems, and Windows, know no such thing.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _verified(checkpoint: Path) -> dict[str, Any]:
+    """Return a checkpoint's state after comparing every file with its hash.
+
+    Raises:
+        StorageError: something is missing, cut short or changed.
+    """
+    try:
+        whole = json.loads((checkpoint / STATE).read_text())
+        content: dict[str, Any] = whole["content"]
+        if _hash(content) != whole["sha256"]:
+            raise ValueError(f"{STATE} was changed")
+        for name, digest in content["files"].items():
+            if file_sha256(checkpoint / name) != digest:
+                raise ValueError(f"{name} was changed")
+    except FileNotFoundError as error:
+        raise _unfit(checkpoint, f"{Path(error.filename).name} is missing") from None
+    except (OSError, ValueError) as error:
+        raise _unfit(checkpoint, str(error)) from None
+    except (KeyError, TypeError, AttributeError):
+        raise _unfit(checkpoint, f"{STATE} was changed") from None
+    return content
+
+
+def _unfit(checkpoint: Path, reason: str) -> StorageError:
+    return StorageError(
+        f"{checkpoint}: cannot be resumed from: {reason}; delete {checkpoint.parent} to start anew"
+    )
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder beside its place and move it there when it is whole.
+
+    Where there was one, there is a moment with none: only what can be made anew may be replaced.
+    """
     new = folder.with_name(f".{folder.name}.{uuid4().hex}")
     try:
         new.mkdir(parents=True)
         write(new)
+        for path in new.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        sync_folder(new)
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{uuid4().hex}")
             os.rename(folder, old)
@@ -191,7 +344,10 @@ def _replace(folder: Path, write: Any) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(new, folder)
+        sync_folder(folder.parent)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {folder}: {error}") from None
+        # Of a system error its cause; libraries tell theirs in words that may go on for lines.
+        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise StorageError(f"cannot write {folder}: {cause}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -12,6 +12,10 @@ class UserError(Exception):
     """
 
 
+class StorageError(UserError):
+    """The disk, or what lies on it, refuses: a run is not to blame, and goes on when it is mended."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'ugr'?``, or an empty string when nothing is near.
 

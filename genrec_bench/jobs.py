@@ -13,7 +13,7 @@ import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genrec_bench.policy import Policy
     from genrec_bench.progress import Progress
     from genrec_bench.registry import Entry
-    from genrec_bench.run import Request
+    from genrec_bench.request import Request
     from genrec_bench.settings import Settings
     from genrec_bench.workers import Workers
 
@@ -44,12 +44,16 @@ class Job:
         algorithm: a name, or the path of a Python file.
         assignments: words of ``--set``: hyperparameters and settings, ``key=value``.
         seed: of the training.
+        control: what it is a control for, in words; empty if it is none.
+        tuning: what was spent to find its hyperparameters, for the record; see ``Request``.
     """
 
     label: str
     algorithm: str
     assignments: tuple[str, ...] = ()
     seed: int = 0
+    control: str = ""
+    tuning: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +83,22 @@ class Context:
     tracked: bool
 
 
-def add_context_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that ``context_of`` reads."""
+def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True) -> None:
+    """Add the options that ``context_of`` reads.
+
+    Args:
+        parser: of a command.
+        budget: whether the command has one budget, and not several that it reads itself.
+    """
     parser.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
     parser.add_argument(
         "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
     )
-    parser.add_argument(
-        "--budget", metavar="B", help="90s, 2h, 3e13flop or 20Mtok; default: a number of steps"
-    )
+    parser.set_defaults(budget=None)
+    if budget:
+        parser.add_argument(
+            "--budget", metavar="B", help="90s, 2h, 3e13flop or 20Mtok; default: a number of steps"
+        )
     parser.add_argument(
         "--set",
         action="extend",
@@ -204,7 +215,7 @@ def request_of(job: Job, context: Context) -> Request:
         UserError: as ``configure``; and if a step is too small for the processes or the
             minibatches, a split is empty, or the output folder cannot be one.
     """
-    from genrec_bench.run import Request
+    from genrec_bench.request import Request
 
     entry, algorithm, settings = configure(job, context)
     least = max(context.workers.count, algorithm.minibatches)
@@ -231,6 +242,8 @@ def request_of(job: Job, context: Context) -> Request:
         seed=job.seed,
         data_dir=context.data_dir,
         output=context.output,
+        control=job.control,
+        tuning=job.tuning,
     )
 
 
@@ -257,8 +270,10 @@ def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
     return run(request, context.workers, context.progress, tracker, reuse=reuse)
 
 
-def find_done(job: Job, context: Context) -> Path | None:
+def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | None:
     """Return the record of an equal run that is finished, or None.
+
+    With ``failed`` the record of a run that failed will do, if none succeeded.
 
     The SFT start is trained if there is none yet: what makes two runs equal includes its weights.
 
@@ -267,7 +282,8 @@ def find_done(job: Job, context: Context) -> Path | None:
     """
     from genrec_bench.run import find_equal
 
-    return find_equal(request_of(job, context), context.workers, context.progress)
+    request = request_of(job, context)
+    return find_equal(request, context.workers, context.progress, failed=failed)
 
 
 def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algorithm]:

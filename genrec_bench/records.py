@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from uuid import uuid4
 import pandas as pd
 
 from genrec_bench import __version__
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.record_schema import SCHEMA, SPLITS, Record, plain, problem, track_id
 
 RECORD_FILE = "record.json"
@@ -34,6 +34,9 @@ OUTCOME_COLUMNS = (
     "sampled_hits",
     "sid_sampled_hits",
 )
+
+START_COLUMNS = tuple(f"start_{name}" for name in OUTCOME_COLUMNS[2:])
+"""The same of the SFT start, for each example."""
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
 """Folders in which MLflow keeps copies of records; they are no runs."""
@@ -72,6 +75,10 @@ def build_record(
     ceiling: Mapping[str, Mapping[str, float]],
     started: datetime,
     finished: datetime,
+    splits: Sequence[str] = SPLITS,
+    control: str = "",
+    failure: str = "",
+    tuning: Mapping[str, Any] | None = None,
 ) -> Record:
     """Put a record together; `write_record` adds the hashes of the files beside it.
 
@@ -96,6 +103,10 @@ def build_record(
         ceiling: best possible metrics by split, empty where unknown.
         started: with time zone.
         finished: with time zone.
+        splits: that were to be evaluated; a trial of a sweep leaves the test split alone.
+        control: what the run is a control for, in words; empty if it is none.
+        failure: why the run is not complete, in one line.
+        tuning: what was spent to find the hyperparameters; None if nothing is known of it.
 
     Returns:
         The record in plain JSON types (numpy numbers, tuples and paths converted).
@@ -111,6 +122,10 @@ def build_record(
         "dataset": dataset,
         "seed": seed,
         "complete": complete,
+        "failure": failure,
+        "control": control,
+        "splits": splits,
+        "tuning": tuning,
         "partial": partial,
         "track": track,
         "configuration": {"hyperparameters": hyperparameters, "settings": settings},
@@ -132,8 +147,24 @@ def build_record(
     return converted
 
 
-def join_outcomes(by_split: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table of the outcomes of several splits (see `metrics.evaluate_lists`)."""
+def join_outcomes(
+    by_split: Mapping[str, pd.DataFrame], start: Mapping[str, pd.DataFrame] | None = None
+) -> pd.DataFrame:
+    """One table of the outcomes of several splits (see `metrics.evaluate_lists`).
+
+    Args:
+        by_split: of the run.
+        start: of the SFT start on the same examples; adds `START_COLUMNS`.
+    """
+    if start is not None:
+        ours, theirs = join_outcomes(by_split), join_outcomes(start)
+        names = dict(zip(OUTCOME_COLUMNS[2:], START_COLUMNS, strict=True))
+        both = ours.merge(
+            theirs.rename(columns=names), on=["split", "example"], validate="one_to_one"
+        )
+        if len(both) < len(ours):
+            raise ValueError("the SFT start was not evaluated on the same examples")
+        return both
     empty = pd.DataFrame({"split": pd.Series(dtype="str")} | {c: [] for c in OUTCOME_COLUMNS[1:]})
     tables = [table.assign(split=split) for split, table in by_split.items()]
     joined = pd.concat(tables, ignore_index=True) if tables else empty
@@ -149,7 +180,7 @@ def write_record(
     Args:
         folder: the run's own folder; made if missing.
         record: from `build_record`; gains the keys `outcomes` and `curves`.
-        outcomes: from `join_outcomes`.
+        outcomes: from `join_outcomes`, with or without the columns of the SFT start.
         curves: what was logged while training, any columns.
 
     Returns:
@@ -162,7 +193,7 @@ def write_record(
     path = folder / RECORD_FILE
     if path.exists():
         raise UserError(f"{path} exists; a record is never overwritten, choose another folder")
-    if tuple(outcomes.columns) != OUTCOME_COLUMNS:
+    if tuple(outcomes.columns) not in (OUTCOME_COLUMNS, (*OUTCOME_COLUMNS, *START_COLUMNS)):
         raise ValueError(f"outcomes have the columns {list(outcomes.columns)}")
     files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():
@@ -234,6 +265,7 @@ def comparable(record: Record) -> Record:
     for cost in view["budget"]["spent"].values():
         cost.pop("seconds", None)
         cost.pop("peak_memory_bytes", None)
+    (view.get("tuning") or {}).pop("seconds", None)
     return view
 
 
@@ -241,7 +273,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that its name never stands for half of it; makes missing folders.
 
     Raises:
-        UserError: the disk refuses (full, read-only, no permission).
+        StorageError: the disk refuses (full, read-only, no permission).
     """
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
@@ -252,7 +284,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -16,20 +16,27 @@ from genrec_bench.workers import Workers
 RUN_FILE = "run.json"
 
 
-def find_finished(parent: Path, digest: str, workers: Workers) -> Path | None:
+def find_finished(
+    parent: Path, digest: str, workers: Workers, *, failed: bool = False
+) -> Path | None:
     """Return the record of the first finished run of this digest, or None.
 
     Args:
         parent: folder of all runs of a dataset.
         digest: of all that makes two runs equal.
         workers: agree on what the main process finds.
+        failed: whether the record of a run that failed will do, if none succeeded.
     """
     found: str | None = None
     if workers.is_main:
         for file in sorted(parent.glob(f"*/{RUN_FILE}")):
-            if (file.parent / RECORD_FILE).exists() and read_json(file).get("request") == digest:
-                found = file.parent.name
-                break
+            record = file.parent / RECORD_FILE
+            if record.exists() and read_json(file).get("request") == digest:
+                if read_json(record).get("complete"):
+                    found = file.parent.name
+                    break
+                if failed:
+                    found = file.parent.name
     chosen = workers.agree(found)
     return None if chosen is None else parent / chosen / RECORD_FILE
 

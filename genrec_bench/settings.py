@@ -32,6 +32,12 @@ class Settings:
         0.7, low=0.01, high=100, help="temperature of these samples"
     )
     pass_top_p: float = hyperparameter(0.9, low=1e-6, high=1, help="top-p of these samples")
+    validations: int = hyperparameter(
+        8, low=0, high=1000, help="looks at validation data while training; cost no budget"
+    )
+    validation_examples: int = hyperparameter(
+        1024, low=1, help="validation examples of these looks, the same ones for all runs"
+    )
     embeddings: str = hyperparameter(
         "auto",
         help="of items, for algorithms that use them: text, collaborative, or the name of a "

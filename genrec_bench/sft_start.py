@@ -11,39 +11,26 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import math
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
-from genrec_bench.adapters import add_adapters, merge_adapters
 from genrec_bench.backbones import Backbone, make_policy, prompt_name
-from genrec_bench.checkpoints import HEADS, read_json, save_policy
+from genrec_bench.checkpoints import read_json, remove, remove_leftovers
 from genrec_bench.dataset import Dataset
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError
 from genrec_bench.evaluate import Evaluation, Sampling, evaluate
 from genrec_bench.ledger import Cost, Ledger
-from genrec_bench.optimization import Optimization
 from genrec_bench.progress import Progress
-from genrec_bench.records import (
-    benchmark_version,
-    join_outcomes,
-    parquet_bytes,
-    write_atomically,
-)
+from genrec_bench.records import benchmark_version, parquet_bytes, write_atomically
 from genrec_bench.settings import Settings
-from genrec_bench.steps import SupervisedStepper
+from genrec_bench.sft_training import CHECKPOINTS, START_FILE, train_start, weights_hash
 from genrec_bench.store import file_sha256
 from genrec_bench.training import total_spent
 from genrec_bench.workers import Workers
-
-VALIDATION_BEAM = 10
 
 
 @dataclass(frozen=True)
@@ -59,6 +46,17 @@ class SFTStart:
     folder: Path
     fingerprint: str
     cost: Mapping[str, Cost]
+
+
+@dataclass(frozen=True)
+class StartEvaluation(Evaluation):
+    """What was found on one split, and what finding it cost when it was done.
+
+    Attributes:
+        cost: of the evaluation.
+    """
+
+    cost: Cost
 
 
 def sft_start(
@@ -79,6 +77,48 @@ def sft_start(
         workers: share the work.
         progress: shows loss and validation NDCG@10.
     """
+    folder, key = _place(backbone, dataset, settings, data_dir)
+    done = folder / START_FILE
+    with _locked(folder, workers):
+        if workers.is_main:
+            remove_leftovers(folder)
+        if not workers.agree(done.is_file()):
+            progress.say("training the SFT start, once for all runs that share it")
+            train_start(backbone, dataset, settings, folder, key, workers, progress)
+        elif workers.is_main:
+            # A process that was killed at its very end left them.
+            remove(folder / CHECKPOINTS)
+    content = read_json(done)
+    if content.get("weights") != weights_hash(folder / "policy"):
+        raise StorageError(
+            f"{folder}: the SFT start was changed; delete the folder to train it again"
+        )
+    cost = _costs(content, done)
+    return SFTStart(folder, content["weights"], cost)
+
+
+def cost_if_trained(
+    backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
+) -> Mapping[str, Cost] | None:
+    """Return what the SFT start of a configuration has cost, None if it is not in the cache.
+
+    Args:
+        backbone: to begin with.
+        dataset: that it learned.
+        settings: of the start.
+        data_dir: holds the cache.
+
+    Raises:
+        StorageError: the cache is damaged.
+    """
+    done = _place(backbone, dataset, settings, data_dir)[0] / START_FILE
+    return _costs(read_json(done), done) if done.is_file() else None
+
+
+def _place(
+    backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a start, and all that it depends on."""
     key = {
         "backbone": backbone.fingerprint,
         "benchmark": benchmark_version(),
@@ -88,20 +128,14 @@ def sft_start(
         "sids": dataset.sid_fingerprint,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    folder = data_dir / "sft" / f"{dataset.name}-{digest[:16]}"
-    done = folder / "sft.json"
-    with _locked(folder, workers):
-        if not workers.agree(done.is_file()):
-            progress.say("training the SFT start, once for all runs that share it")
-            _train(backbone, dataset, settings, folder, key, workers, progress)
-    content = read_json(done)
-    if content.get("weights") != _weights_hash(folder / "policy"):
-        raise UserError(f"{folder}: the SFT start was changed; delete the folder to train it again")
+    return data_dir / "sft" / f"{dataset.name}-{digest[:16]}", key
+
+
+def _costs(content: Mapping[str, Any], file: Path) -> dict[str, Cost]:
     try:
-        cost = {phase: Cost(**value) for phase, value in content["spent"].items()}
+        return {phase: Cost(**value) for phase, value in content["spent"].items()}
     except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{done}: is damaged; delete its folder to train it again") from None
-    return SFTStart(folder, content["weights"], cost)
+        raise StorageError(f"{file}: is damaged; delete its folder to train it again") from None
 
 
 def evaluate_start(
@@ -111,135 +145,81 @@ def evaluate_start(
     settings: Settings,
     workers: Workers,
     progress: Progress,
-) -> dict[str, Evaluation]:
-    """Evaluate the SFT start on validation and test examples, once for each way to do so."""
-    beam_width = settings.beam_width
+    splits: Sequence[str] = ("valid", "test"),
+) -> dict[str, StartEvaluation]:
+    """Evaluate the SFT start, once for each split and each way to do so.
+
+    Args:
+        start: from ``sft_start``.
+        backbone: that it was made of.
+        dataset: whose splits are evaluated.
+        settings: beam width and samples.
+        workers: share the work.
+        progress: shows how far it is.
+        splits: to evaluate; no example of another one is read.
+
+    Returns:
+        By split.
+
+    Raises:
+        StorageError: the cache is damaged or cannot be written.
+    """
     sampling = Sampling.of(settings)
-    samples = "0"
+    way = f"beam-{settings.beam_width}-pass-0"
     if sampling is not None:
-        samples = f"{sampling.count}-{sampling.temperature!r}-{sampling.top_p!r}"
-    file = start.folder / f"evaluation-beam-{beam_width}-pass-{samples}.json"
-    outcomes = file.with_suffix(".parquet")
-    if not workers.agree(file.is_file() and outcomes.is_file()):
-        weights = start.folder / "policy"
-        policy = make_policy(backbone, dataset, settings, workers.device, weights=weights)
-        found = {
-            split: evaluate(
-                policy,
-                dataset.splits[split],
-                dataset.catalog,
-                workers,
-                beam_width,
-                progress,
-                title=f"SFT {split}",
-                sampling=sampling,
-            )
-            for split in ("valid", "test")
-        }
-        if workers.is_main:
-            table = join_outcomes({split: result.outcomes for split, result in found.items()})
-            write_atomically(outcomes, parquet_bytes(table))
-            metrics = {split: result.metrics for split, result in found.items()}
-            write_atomically(file, json.dumps(metrics, indent=2, sort_keys=True).encode())
-        workers.wait()
-    metrics = read_json(file)
+        way = way[:-1] + f"{sampling.count}-{sampling.temperature!r}-{sampling.top_p!r}"
+    files = {split: start.folder / f"evaluation-{split}-{way}.json" for split in splits}
+    # Another run that needs the same waits for it instead of doing it too.
+    with _locked(start.folder, workers):
+        missing = workers.agree([split for split in splits if not files[split].is_file()])
+        if missing:
+            weights = start.folder / "policy"
+            policy = make_policy(backbone, dataset, settings, workers.device, weights=weights)
+        for split in missing:
+            policy.meter = ledger = Ledger(workers.device)
+            with ledger.phase("evaluation"):
+                found = evaluate(
+                    policy,
+                    dataset.splits[split],
+                    dataset.catalog,
+                    workers,
+                    settings.beam_width,
+                    progress,
+                    title=f"SFT {split}",
+                    sampling=sampling,
+                )
+            cost = total_spent(ledger, workers)
+            if workers.is_main:
+                _keep_evaluation(files[split], found, cost["evaluation"])
+            workers.wait()
+    return {split: _read_evaluation(file) for split, file in files.items()}
+
+
+def _keep_evaluation(file: Path, found: Evaluation, cost: Mapping[str, float]) -> None:
+    """Write an evaluation's outcomes, then the rest, which says that both are there."""
+    table = parquet_bytes(found.outcomes)
+    write_atomically(file.with_suffix(".parquet"), table)
+    content = {
+        "cost": cost,
+        "metrics": found.metrics,
+        "outcomes": hashlib.sha256(table).hexdigest(),
+    }
+    write_atomically(file, json.dumps(content, indent=2, sort_keys=True).encode())
+
+
+def _read_evaluation(file: Path) -> StartEvaluation:
     try:
+        content = json.loads(file.read_text())
+        outcomes = file.with_suffix(".parquet")
+        if file_sha256(outcomes) != content["outcomes"]:
+            raise ValueError
         table = pd.read_parquet(outcomes)
-        return {
-            split: Evaluation(metrics[split], table[table["split"] == split].drop(columns="split"))
-            for split in ("valid", "test")
-        }
-    except (KeyError, OSError, ValueError):
-        raise UserError(f"{file} or {outcomes.name}: is damaged; delete both") from None
-
-
-def _train(
-    backbone: Backbone,
-    dataset: Dataset,
-    settings: Settings,
-    folder: Path,
-    key: Mapping[str, Any],
-    workers: Workers,
-    progress: Progress,
-) -> None:
-    torch.manual_seed(settings.sft_seed)
-    ledger = Ledger(workers.device)
-    policy = make_policy(backbone, dataset, settings, workers.device)
-    policy.meter = ledger
-    add_adapters(policy, settings.lora_rank)
-    optimization = Optimization(
-        policy,
-        workers,
-        learning_rate=settings.sft_learning_rate or backbone.sft_learning_rate,
-        weight_decay=settings.sft_weight_decay,
-        warmup=settings.warmup,
-        max_grad_norm=settings.max_grad_norm,
-    )
-    stepper = SupervisedStepper(
-        policy,
-        dataset.train,
-        optimization,
-        ledger,
-        workers,
-        batch=settings.sft_batch,
-        seed=settings.sft_seed,
-        phase="sft",
-    )
-    steps_of_epoch = len(stepper) / settings.sft_batch
-    num_steps = math.ceil(settings.sft_epochs * steps_of_epoch)
-    every = max(1, round(steps_of_epoch / settings.sft_evaluations))
-    generator = np.random.default_rng(settings.sft_seed)
-    count = min(settings.sft_valid_examples, len(dataset.valid))
-    chosen = np.sort(generator.choice(len(dataset.valid), size=count, replace=False))
-    valid = dataset.valid.subset(chosen)
-
-    # With no steps to take the start is the backbone as it is.
-    best = -1.0
-    curve: list[dict[str, float]] = []
-    best_weights: dict[str, torch.Tensor] = {}
-    worse = 0
-    with progress.bar("SFT", num_steps) as bar:
-        for step in range(num_steps):
-            figures = stepper.step(step, step / num_steps)
-            if (step + 1) % every == 0 or step + 1 == num_steps:
-                with ledger.phase("evaluation"):
-                    found = evaluate(
-                        policy,
-                        valid,
-                        dataset.catalog,
-                        workers,
-                        VALIDATION_BEAM,
-                        Progress(quiet=True),
-                        title="validation",
-                    )
-                score = found.metrics["NDCG@10"]
-                curve.append({"step": step + 1, "loss": figures["loss"], "NDCG@10": score})
-                worse = 0 if score > best else worse + 1
-                if score > best:
-                    best = score
-                    best_weights = {
-                        name: value.detach().clone() for name, value in policy.state_dict().items()
-                    }
-            valid_ndcg = max(best, 0.0)
-            bar.update(step + 1, loss=figures["loss"], best_NDCG=valid_ndcg)
-            if worse >= settings.sft_patience:
-                break
-    if best_weights:
-        policy.load_state_dict(best_weights)
-    merge_adapters(policy)
-    spent = total_spent(ledger, workers)
-    if workers.is_main:
-        shutil.rmtree(folder, ignore_errors=True)
-        save_policy(policy, folder / "policy")
-        content = {
-            "curve": curve,
-            "key": key,
-            "spent": spent,
-            "weights": _weights_hash(folder / "policy"),
-        }
-        text = json.dumps(content, indent=2, sort_keys=True)
-        write_atomically(folder / "sft.json", text.encode())
-    workers.wait()
+        return StartEvaluation(content["metrics"], table, Cost(**content["cost"]))
+    except (KeyError, OSError, TypeError, ValueError):
+        raise StorageError(
+            f"{file} or the .parquet beside it is damaged; delete both to evaluate the SFT start "
+            "again"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -251,11 +231,6 @@ def _locked(folder: Path, workers: Workers) -> Iterator[None]:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(folder.with_name(f"{folder.name}.lock").open("w"))
             except OSError as error:
-                raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
+                raise StorageError(f"cannot write {folder}: {error.strerror or error}") from None
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _weights_hash(folder: Path) -> str:
-    files = sorted(p for p in folder.glob("*.safetensors") if p.name != HEADS)
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()

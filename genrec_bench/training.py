@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import pandas as pd
-import torch
 
 from genrec_bench.budget import Budget, BudgetKind
 from genrec_bench.checkpoints import (
-    load_training,
+    random_state,
+    resume_training,
     save_training,
-    torch_random_state,
+    set_random_state,
     training_checkpoints,
 )
 from genrec_bench.errors import UserError
-from genrec_bench.ledger import PHASES, TRAINING_PHASES, Cost, Ledger
+from genrec_bench.ledger import PHASES, Cost, Ledger
 from genrec_bench.optimization import NotFiniteError, Optimization
 from genrec_bench.progress import Progress
 from genrec_bench.steps import Stepper
@@ -40,10 +41,32 @@ class Limit:
     Attributes:
         budget: what may be spent, or None.
         steps: how many steps to take if there is no budget.
+        strict: whether to stop short of the budget and not where the nearest step ends. A step is
+            then taken only if one as large as the largest so far still fits.
     """
 
     budget: Budget | None
     steps: int
+    strict: bool = False
+
+
+class Pruned(Exception):
+    """Ends a run before its budget does, since it is not worth the rest."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Looks at the policy while it trains: at its start, at equal shares of the limit, at its end.
+
+    Attributes:
+        count: looks, without that at the start.
+        look: is asked with the number of steps taken; its figures go into the curves.
+        told: is told the share and the figures of every look but the first; may raise `Pruned`.
+    """
+
+    count: int
+    look: Callable[[int], dict[str, float]]
+    told: Callable[[float, dict[str, float]], None] | None = None
 
 
 def train(
@@ -55,6 +78,8 @@ def train(
     folder: Path,
     progress: Progress,
     tracker: NullTracker,
+    watch: Watch | None = None,
+    curves: list[dict[str, float]] | None = None,
 ) -> pd.DataFrame:
     """Train until the limit, from the last checkpoint if there is one.
 
@@ -67,32 +92,44 @@ def train(
         folder: for checkpoints; those of a finished training are removed by the caller.
         progress: shows loss, reward, hit rate and the share of the budget spent.
         tracker: is sent every step's figures.
+        watch: looks at the policy now and then; None for never.
+        curves: an empty list to be filled, for whoever wants to know how far a training came that
+            failed.
 
     Returns:
-        The curves: one row for each step.
+        The curves: one row for each step, and one for step 0 if there is a watch.
 
     Raises:
         UserError: if the budget does not pay for one step, or a loss is not finite.
+        Pruned: if the watch says so.
     """
-    curves: list[dict[str, float]] = []
+    curves = [] if curves is None else curves
     step = _resume(stepper, optimization, ledger, folder, curves, workers)
     if step:
         progress.say(f"resumed after step {step}")
-    else:
+    elif not curves:
+        if watch is not None:
+            nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
+            curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
+            tracker.log(_logged(curves[-1]), 0)
         _save(stepper, optimization, ledger, folder, step, curves, workers)
     saved = time.monotonic()
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar("training", total) as bar:
         share = _share(ledger, limit, step, workers)
-        while _pays_for_another(share, step):
+        reserve = _largest_step(curves, limit)
+        more = _pays_for_another(share, step, reserve)
+        while more:
             try:
                 figures = stepper.step(step, share)
             except NotFiniteError as error:
                 # What the weights are now led here; what was saved before may not.
                 kept = training_checkpoints(folder)[-1]
-                raise NotFiniteError(f"{error}; the last good checkpoint is {kept}") from None
+                progress.say(f"the last good checkpoint: {kept}")
+                # Records repeat what an error says, and a folder's place is nobody's business.
+                raise NotFiniteError(f"{error}; the last good one is {kept.name}") from None
             step += 1
-            share = _share(ledger, limit, step, workers)
+            before, share = share, _share(ledger, limit, step, workers)
             if step == 1 and share > 1.0 and limit.budget is not None:
                 raise UserError(
                     f"--budget {limit.budget.text}: too small for one step, which took "
@@ -100,7 +137,13 @@ def train(
                 )
             figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
             curves.append(figures)
-            tracker.log({name: value for name, value in figures.items() if name != "step"}, step)
+            reserve = None if reserve is None else max(reserve, _last_step(curves, limit))
+            more = _pays_for_another(share, step, reserve)
+            if watch is not None and (_is_due(watch, before, share) or not more):
+                figures |= watch.look(step)
+                if watch.told is not None:
+                    watch.told(share, figures)
+            tracker.log(_logged(figures), step)
             bar.update(min(share, 1.0) * total, **_shown(figures))
             if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 _save(stepper, optimization, ledger, folder, step, curves, workers)
@@ -108,6 +151,31 @@ def train(
         bar.update(total, **_shown(curves[-1]))
     _save(stepper, optimization, ledger, folder, step, curves, workers)
     return pd.DataFrame(curves)
+
+
+def _is_due(watch: Watch, before: float, share: float) -> bool:
+    """Return whether a step went past one of the shares at which to look."""
+    return int(share * watch.count) > int(before * watch.count)
+
+
+def _logged(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name != "step"}
+
+
+def _largest_step(curves: list[dict[str, float]], limit: Limit) -> float | None:
+    """Return the share of the largest step so far; None if it is not to be reserved."""
+    if not limit.strict or limit.budget is None:
+        return None
+    spent = [0.0, *(figures[limit.budget.kind] for figures in curves)]
+    steps = [after - before for before, after in zip(spent, spent[1:], strict=False)]
+    return max(steps, default=0.0) / limit.budget.amount
+
+
+def _last_step(curves: list[dict[str, float]], limit: Limit) -> float:
+    """Return the share of the budget that the last step took."""
+    assert limit.budget is not None
+    spent = [0.0, *(figures[limit.budget.kind] for figures in curves[-2:])]
+    return (spent[-1] - spent[-2]) / limit.budget.amount
 
 
 def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
@@ -118,14 +186,17 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
     return share
 
 
-def _pays_for_another(share: float, step: int) -> bool:
+def _pays_for_another(share: float, step: int, reserve: float | None = None) -> bool:
     """Return whether another step would end nearer to the budget than stopping does.
 
     Args:
         share: of the budget that ``step`` steps have spent.
         step: how many steps were taken.
+        reserve: the share that must be left for the step; None for half an average one.
     """
-    return step == 0 or 1.0 - share > 0.5 * share / step
+    if reserve is None:
+        return step == 0 or 1.0 - share > 0.5 * share / step
+    return step == 0 or 1.0 - share >= reserve
 
 
 def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
@@ -136,7 +207,7 @@ def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
 
 def _shown(figures: dict[str, float]) -> dict[str, float]:
     """Pick what fits beside a bar."""
-    wanted = ("loss", "reward", "HR@1")
+    wanted = ("loss", "reward", "HR@1", "valid/NDCG@10")
     shown = {name: figures[name] for name in wanted if name in figures}
     return shown | {"spent": round(figures["share"], 3)}
 
@@ -156,7 +227,7 @@ def _save(
         state = {
             "curves": curves,
             "spent": spent,
-            "random": torch_random_state(),
+            "random": random_state(workers.device),
             "stepper": stepper.state(),
         }
         save_training(folder, step, stepper.modules(), optimization.state(), state)
@@ -185,16 +256,17 @@ def _resume(
     curves: list[dict[str, float]],
     workers: Workers,
 ) -> int:
-    checkpoints = training_checkpoints(folder)
-    if not checkpoints:
+    found = resume_training(folder, stepper.modules(), workers)
+    if found is None:
         return 0
-    tensors, state = load_training(checkpoints[-1], stepper.modules())
+    tensors, state = found
     optimization.load(tensors)
     stepper.load(state["stepper"])
     curves.extend(state["curves"])
-    torch.set_rng_state(torch.tensor(state["random"], dtype=torch.uint8))
+    set_random_state(state["random"], workers.device)
     # The checkpoint holds what all processes have spent: one of them takes it over.
     for phase, cost in state["spent"].items():
-        if phase in TRAINING_PHASES and workers.is_main:
+        # What the SFT start cost is charged by whoever found it.
+        if phase != "sft" and workers.is_main:
             ledger.add(phase, Cost(**cost))
     return int(state["step"])

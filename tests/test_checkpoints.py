@@ -1,6 +1,7 @@
 """What is saved comes back bit by bit, or is refused; a half-written checkpoint is none."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,15 @@ from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
 from genrec_bench.checkpoints import (
     check_policy_fits,
     load_training,
+    random_state,
+    remove_leftovers,
+    resume_training,
     save_policy,
     save_training,
-    torch_random_state,
+    set_random_state,
     training_checkpoints,
 )
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.policy import Policy
@@ -56,7 +60,7 @@ def make_training(seed: int = 0) -> tuple[RolloutStepper, Optimization]:
 
 
 def save(folder: Path, step: int, stepper: RolloutStepper, optimization: Optimization) -> None:
-    state = {"curves": [{"step": step, "loss": 0.1}], "random": torch_random_state()}
+    state = {"curves": [{"step": step, "loss": 0.1}], "random": random_state(CPU)}
     save_training(folder, step, stepper.modules(), optimization.state(), state)
 
 
@@ -82,7 +86,7 @@ def test_a_resumed_training_is_the_training(tmp_path: Path) -> None:
     (checkpoint,) = training_checkpoints(tmp_path)
     tensors, state = load_training(checkpoint, again.modules())
     assert state["step"] == 3
-    assert state["random"] == torch_random_state()
+    assert state["random"] == random_state(CPU)
     its_optimization.load(tensors)
     for name, value in weights(again).items():
         assert torch.equal(value, at_three[0][name]), name
@@ -120,12 +124,11 @@ def fail_at(count: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return failing
 
 
-@pytest.mark.parametrize("step", [1, 2])
 @pytest.mark.parametrize(
     ("name", "count"), [("save_model", 1), ("save_model", 2), ("save_file", 1)]
 )
 def test_an_interrupted_save_leaves_the_former_checkpoint(
-    name: str, count: int, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepper, optimization = make_training()
     save(tmp_path, 1, stepper, optimization)
@@ -134,12 +137,40 @@ def test_an_interrupted_save_leaves_the_former_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, name, fail_at(count, getattr(checkpoints, name)))
         with pytest.raises(KeyboardInterrupt):
-            save(tmp_path, step, stepper, optimization)
+            save(tmp_path, 2, stepper, optimization)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     (checkpoint,) = training_checkpoints(tmp_path)
     assert {file.name: file.read_bytes() for file in checkpoint.iterdir()} == kept
     save(tmp_path, 2, stepper, optimization)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_step_that_is_there_is_not_saved_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between moving the old one away and the new one in there would be none.
+    stepper, optimization = make_training()
+    save(tmp_path, 1, stepper, optimization)
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "step-00000001").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.delattr(checkpoints, "_replace")
+        save(tmp_path, 1, stepper, optimization)
+    # But one that is damaged is.
+    DAMAGES["weights cut"](tmp_path / "step-00000001")
+    save(tmp_path, 1, stepper, optimization)
+    again = {file.name: file.read_bytes() for file in (tmp_path / "step-00000001").iterdir()}
+    assert again == kept and names(tmp_path) == ["step-00000001"]
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    stepper, optimization = make_training()
+    for step in (0, 3, 9, 10, 12):
+        save(tmp_path, step, stepper, optimization)
+    assert names(tmp_path) == ["step-00000010", "step-00000012"]
 
 
 def test_an_interrupted_policy_leaves_the_former_one(
@@ -226,21 +257,140 @@ def test_a_damaged_checkpoint_is_named(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(name: str, tmp_path: Path) -> None:
+    stepper, optimization = make_training()
+    stepper.step(0, 0.0)
+    save(tmp_path, 1, stepper, optimization)
+    expected = weights(stepper)
+    stepper.step(1, 0.5)
+    save(tmp_path, 2, stepper, optimization)
+    DAMAGES[name](tmp_path / "step-00000002")
+    again, _ = make_training(seed=1)
+    found = resume_training(tmp_path, again.modules(), Workers())
+    assert found is not None and found[1]["step"] == 1
+    for key, value in weights(again).items():
+        assert torch.equal(value, expected[key]), key
+    # The training comes to step 2 again: what it saves then must not be taken for the damaged one.
+    assert [path.name for path in training_checkpoints(tmp_path)] == ["step-00000001"]
+
+
+def test_with_no_whole_checkpoint_there_is_one_line(tmp_path: Path) -> None:
+    stepper, optimization = make_training()
+    for step in (1, 2):
+        save(tmp_path, step, stepper, optimization)
+        DAMAGES["optimizer cut"](tmp_path / f"step-{step:08d}")
+    with pytest.raises(StorageError) as error:
+        resume_training(tmp_path, stepper.modules(), Workers())
+    assert str(error.value) == (
+        f"{tmp_path / 'step-00000002'}: cannot be resumed from: optimizer.safetensors was changed; "
+        f"delete {tmp_path} to start anew"
+    )
+    assert names(tmp_path) == ["step-00000001", "step-00000002"], "nothing is deleted unasked"
+
+
+def test_every_changed_byte_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    stepper, optimization = make_training()
+    save(tmp_path, 1, stepper, optimization)
+    checkpoint = tmp_path / "step-00000001"
+    generator = np.random.default_rng(0)
+    for file in sorted(checkpoint.iterdir()):
+        content = file.read_bytes()
+        for place in generator.integers(len(content), size=20).tolist():
+            changed = bytearray(content)
+            changed[place] ^= 1
+            file.write_bytes(changed)
+            if file.name == "state.json" and json_equal(bytes(changed), content):
+                continue
+            with pytest.raises(StorageError, match="cannot be resumed from"):
+                load_training(checkpoint, stepper.modules())
+        file.write_bytes(content)
+    load_training(checkpoint, stepper.modules())
+
+
+def json_equal(one: bytes, other: bytes) -> bool:
+    """Whether a change says nothing: a space for another white space."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def test_a_start_without_checkpoints_clears_what_was_left(tmp_path: Path) -> None:
+    stepper, optimization = make_training()
+    folder = tmp_path / "checkpoints"
+    assert resume_training(folder, stepper.modules(), Workers()) is None
+    name = "0123456789abcdef" * 2
+    (folder / f".step-00000003.{name}").mkdir(parents=True)
+    (folder / f".step-00000003.{name}" / "policy.safetensors").write_bytes(b"half")
+    assert resume_training(folder, stepper.modules(), Workers()) is None
+    assert names(folder) == []
+
+
+def test_leftovers_are_told_from_other_files(tmp_path: Path) -> None:
+    name = "0123456789abcdef" * 2
+    kept = ["policy", ".run.json", ".hidden", f"step.{name}", f".step.{name}.txt", f".step.{name}0"]
+    for file in (*kept, f".record.json.{name}", f".a.{name}"):
+        (tmp_path / file).write_text("")
+    (tmp_path / f".policy.{name}").mkdir()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+    remove_leftovers(tmp_path / "nowhere")
+
+
 def test_a_folder_without_a_state_is_no_checkpoint(tmp_path: Path) -> None:
     stepper, optimization = make_training()
     save(tmp_path, 12, stepper, optimization)
     save(tmp_path, 9, stepper, optimization)
-    # Only the latest is kept, and steps are compared as numbers.
-    assert [path.name for path in training_checkpoints(tmp_path)] == ["step-00000012"]
+    # Steps are compared as numbers.
+    found = [path.name for path in training_checkpoints(tmp_path)]
+    assert found == ["step-00000009", "step-00000012"]
     (tmp_path / "step-00000099").mkdir()
-    assert [path.name for path in training_checkpoints(tmp_path)] == ["step-00000012"]
+    assert [path.name for path in training_checkpoints(tmp_path)] == found
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of what must survive a power cut: content, its folder, the rename."""
+    stepper, optimization = make_training()
+    done: list[str] = []
+    rename, fsync = os.rename, os.fsync
+
+    def renamed(old: Path, new: Path) -> None:
+        rename(old, new)
+        done.append(f"rename to {new.name}")
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        place = os.fstat(descriptor).st_ino
+        # The folder has another name by now, or will have.
+        (name,) = [p.name for p in (tmp_path, *tmp_path.rglob("*")) if p.stat().st_ino == place]
+        done.append("folder" if name.startswith(".step") else name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", renamed)
+        patch.setattr(os, "fsync", synced)
+        save(tmp_path, 1, stepper, optimization)
+    written = {f.name for f in (tmp_path / "step-00000001").iterdir()}
+    assert set(done[:4]) == written and len(written) == 4
+    assert done[4:] == ["folder", "rename to step-00000001", tmp_path.name]
+
+
+def test_random_generators_go_on_where_they_were() -> None:
+    before = random_state(CPU)
+    kept = json.loads(json.dumps(before))
+    drawn = torch.rand(3)
+    assert random_state(CPU) != before
+    set_random_state(kept, CPU)
+    assert torch.equal(torch.rand(3), drawn)
 
 
 def test_saving_does_not_touch_the_random_generators(tmp_path: Path) -> None:
     stepper, optimization = make_training()
-    before = torch_random_state()
+    before = random_state(CPU)
     np_before = pickle.dumps(np.random.get_state())
     save(tmp_path, 1, stepper, optimization)
     save_policy(make_policy(), tmp_path / "policy")
-    assert torch_random_state() == before
+    assert random_state(CPU) == before
     assert pickle.dumps(np.random.get_state()) == np_before

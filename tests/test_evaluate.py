@@ -1,6 +1,7 @@
 """Evaluation: the whole of a split, by the same beam and the same samples for everyone."""
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_the_sft_start_is_evaluated_once_for_each_way_to_do_so(
 
     monkeypatch.setattr(sft_start, "evaluate", counted)
 
-    def evaluated(**changes: str) -> dict[str, Evaluation]:
+    def evaluated(**changes: str) -> Mapping[str, Evaluation]:
         chosen = build(Settings, quick | changes)
         return evaluate_start(start, backbone, dataset, chosen, workers, quiet)
 

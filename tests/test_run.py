@@ -21,7 +21,7 @@ from tiny_runs import (
     tiny_dataset,
 )
 
-from genrec_bench import sft_start
+from genrec_bench import sft_start, sft_training
 from genrec_bench.checkpoints import training_checkpoints
 from genrec_bench.ledger import TRAINING_PHASES
 from genrec_bench.metrics import ranking_metrics
@@ -80,7 +80,12 @@ def test_a_run_leaves_a_record_of_everything(bench: Bench, data: Path, algorithm
                 figures.items()
             )
 
-    assert curves["step"].tolist() == [1, 2] and curves["share"].tolist() == [0.5, 1.0]
+    assert curves["step"].tolist() == [0, 1, 2] and curves["share"].tolist() == [0, 0.5, 1.0]
+    looked = curves["valid/NDCG@10"]
+    assert looked.notna().all(), "eight looks at two steps are one at each"
+    # All 24 validation examples are looked at, so the first and the last look are known.
+    assert looked.iloc[0] == pytest.approx(record["sft"]["valid"]["NDCG@10"])
+    assert looked.iloc[-1] == pytest.approx(record["metrics"]["valid"]["NDCG@10"])
     last = curves.iloc[-1]
     for kind in ("seconds", "tokens", "flops"):
         total = sum(cost[kind] for name, cost in spent.items() if name in TRAINING_PHASES)
@@ -92,7 +97,7 @@ def test_a_run_leaves_a_record_of_everything(bench: Bench, data: Path, algorithm
 def test_sixteen_candidates_make_the_curves_of_the_paper(bench: Bench) -> None:
     _, curves = record_and_curves(bench.run("ugr", "group_size=16", "steps=1"))
     assert {"HR@1", "HR@16", "unique_candidates", "confidence_of_hit"} <= set(curves.columns)
-    assert curves["unique_candidates"].item() == 16
+    assert curves["unique_candidates"].iloc[-1] == 16
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_every_part_can_be_chosen(bench: Bench, algorithm: str, choices: list[st
     for choice in choices:
         name, _, text = choice.partition("=")
         assert str(chosen[name]).lower() == text or float(chosen[name]) == float(text)
-    assert np.isfinite(curves.to_numpy(dtype=float)).all() and len(curves) == 2
+    assert np.isfinite(curves[1:].to_numpy(dtype=float)).all() and len(curves) == 3
     assert ("reference" in record["budget"]["spent"]) == ("beta=0.1" in choices)
     has_confidence = algorithm == "ugr" and "confidence=false" not in choices
     assert ("confidence_loss" in curves.columns) == has_confidence
@@ -156,13 +161,13 @@ def test_the_sft_start_is_trained_once(
     bench: Bench, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
-    real = sft_start._train
+    real = sft_training.train_start
 
     def train(*arguments: Any) -> None:
         trained.append(arguments[3].name)
         real(*arguments)
 
-    monkeypatch.setattr(sft_start, "_train", train)
+    monkeypatch.setattr(sft_start, "train_start", train)
     quick = ("sft_epochs=0.1", "sft_seed=5")
     first = bench.record("grpo", *quick)
     assert len(trained) == 1
@@ -216,7 +221,7 @@ def test_a_start_that_was_tampered_with_is_refused(bench: Bench, tmp_path: Path)
 def test_a_budget_is_kept(bench: Bench, limit: str, kind: str, amount: float) -> None:
     record, curves = record_and_curves(bench.run("ugr", "--budget", limit))
     assert record["budget"]["limit"] == record["track"]["budget"] == limit
-    spent = curves[kind].to_numpy()
+    spent = curves[kind].to_numpy()[1:]
     # Half a step is what the end may miss by; a step is not as long as the other.
     assert spent[-1] > amount - spent[-1] / len(spent)
     assert (spent[:-1] < amount).all() and len(spent) >= 2
@@ -236,6 +241,9 @@ def test_a_budget_of_operations_is_the_same_work_every_time(bench: Bench) -> Non
 def test_a_budget_below_one_step_is_refused(bench: Bench) -> None:
     said = last_error(bench.call("grpo", "--budget", "10tok"))
     assert said.startswith("--budget 10tok: too small for one step, which took ")
+    record = record_and_curves(run_folders(bench.output)[0])[0]
+    assert not record["complete"] and record["failure"] == said
+    assert record["budget"]["spent"]["update"]["flops"] > 0, "and the step is on the bill"
 
 
 NAN_AFTER_TWO = """
@@ -268,8 +276,15 @@ def test_a_loss_without_a_value_stops_the_run_and_keeps_a_checkpoint(
     (folder,) = run_folders(bench.output)
     (kept,) = training_checkpoints(folder / "checkpoints")
     # The run was shorter than the time between checkpoints: the start is what is left.
-    assert kept.name == "step-00000000" and said.endswith(str(kept))
-    assert not (folder / "record.json").exists()
+    assert kept.name == "step-00000000" and said.endswith(kept.name)
+    record, curves = record_and_curves(folder)
+    assert not record["complete"] and record["failure"] == said
+    assert str(tmp_path) not in record["failure"]
+    assert record["metrics"] == {"valid": {}, "test": {}} and record["sft"]["test"]
+    # Two steps and the rollout of a third were paid for.
+    assert curves["step"].tolist() == [0, 1, 2]
+    assert record["budget"]["spent"]["rollout"]["tokens"] > curves["tokens"].iloc[-1] / 3
+    assert pd.read_parquet(folder / "outcomes.parquet").empty
     tensors = load_file(kept / "policy.safetensors")
     assert tensors and all(torch.isfinite(tensor).all() for tensor in tensors.values())
     # With the fault mended, the algorithm's file is another one, and so is the run.

@@ -131,7 +131,8 @@ def _figures(path: Path) -> dict[str, float]:
     record: Record = read_record(path)
     spent = {k: v for k, v in record["budget"]["spent"].items() if k not in APART}
     figures = {metric: record["metrics"]["test"][metric] for metric in METRICS}
-    figures["steps"] = float(len(pd.read_parquet(path.parent / record["curves"]["file"])))
+    curves = pd.read_parquet(path.parent / record["curves"]["file"])
+    figures["steps"] = float(curves["step"].max())
     for amount, name in (("seconds", "seconds"), ("flops", "FLOPs")):
         for phase in PHASES:
             figures[f"{phase} {name}"] = spent.get(phase, {}).get(amount, 0.0)
