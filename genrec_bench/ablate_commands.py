@@ -112,7 +112,7 @@ def _keep(
         "partial": str(measured.partial).lower(),
     }
     with Tracker(context.output, measured.dataset) if context.tracked else NullTracker() as log:
-        log.start(folder.name, parameters, tags)
+        log.start(folder.name, parameters, tags, folder)
         for file in contents:
             log.attach(folder / file)
         log.finish(status="FAILED" if code else "FINISHED")

@@ -108,7 +108,7 @@ def _keep(
             "dataset": context.dataset.name,
             "partial": str(context.dataset.partial).lower(),
         }
-        log.start(name, request, tags)
+        log.start(name, request, tags, folder)
         for file in files:
             log.attach(file)
         log.finish()

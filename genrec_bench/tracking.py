@@ -1,62 +1,32 @@
 """MLflow, kept at arm's length: it sees every figure of a run, and can neither stop nor slow it.
 
 Without `MLFLOW_TRACKING_URI` the runs go to a SQLite file in the output folder, for
-`mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`. Whatever MLflow does (a server that does
-not answer, a full disk), the run goes on: one line says so, and the same figures are in the run's
-curves. MLflow is imported when a run starts, since the import takes seconds.
+`mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`. What MLflow is to be told is first written
+to an outbox in the run's folder (`tracking_outbox`) and sent from there. So a server that does not
+answer costs one line, and gets everything when it is back: later in the run, at its end, from the
+next command that tracks to the same output folder, or by `genrec-bench resend`. MLflow is imported
+when something is sent, since the import takes seconds.
 """
 
-import contextlib
-import io
-import json
-import logging
+from __future__ import annotations
+
 import os
-import re
-import sqlite3
 import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
-
-FLUSH_SECONDS = 5.0
-"""Metrics are sent at most this often."""
-
-DATABASE_TRIES, DATABASE_PAUSE = 4, 2.0
-"""How often to try to open the local database, and seconds in between."""
-
-METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100
-"""Limits of one request to MLflow."""
-
-MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 8000
-"""Lengths that MLflow takes, in characters."""
+from genrec_bench.tracking_courier import Courier
+from genrec_bench.tracking_outbox import Outbox, mark_waiting, open_outbox, unmark_waiting
+from genrec_bench.tracking_parent import Parent, experiment_name
+from genrec_bench.tracking_resend import settle_waiting
+from genrec_bench.tracking_sender import mlflow_name
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-# Only where the user has not set them: MLflow would otherwise wait for minutes for a server that
-# does not answer, chat about its database, and report its use to its makers.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
-_LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
-
-
-def mlflow_name(name: str) -> str:
-    """Give a metric or parameter the name under which MLflow takes it: `HR@10` as `HR_at_10`.
-
-    MLflow takes letters, digits and `/_.- `, in a form that no file system would shorten.
-    """
-    allowed = re.sub(r"[^/\w.\- ]", "_", name.replace("@", "_at_"))
-    parts = [part for part in allowed.split("/") if part not in ("", ".", "..")]
-    return "/".join(parts)[:MAX_KEY].rstrip("/") or "_"
+LOCK_SECONDS = 10.0
+"""How long to wait for a command that is sending what an earlier one left in the same folder."""
 
 
 class NullTracker:
@@ -66,23 +36,45 @@ class NullTracker:
     `FAILED` on any other exception or where `finish` was forgotten.
     """
 
-    def start(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
-        """Open a run.
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name of the run; None while there is none."""
+        return None
+
+    def start(
+        self,
+        run_name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> None:
+        """Open a run, or go on with the one that was tracked in the same folder.
 
         Args:
             run_name: shown by MLflow.
             params: the configuration; nested maps are joined with dots.
             tags: what to search runs by.
+            folder: of the run; keeps what is to be sent. None: it is kept in memory, and what
+                cannot be sent until the run ends is lost.
         """
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keep figures of one step, to be sent with the next batch."""
+        """Keep figures of one step, to be sent with the next batch.
+
+        Figures that an earlier part of the same run has logged for the same step are left out.
+        """
 
     def attach(self, path: Path) -> None:
         """Send a file, which is there and finished, as an artifact of the run."""
 
     def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
-        """Send what is left, attach the record and end the run; later calls do nothing."""
+        """Send what is left, attach the record and end the run; later calls do nothing.
+
+        Args:
+            record_path: of the record, if there is one.
+            status: `KILLED` with a record says that a trial was pruned, without one that the run
+                was interrupted.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -104,165 +96,124 @@ class Tracker(NullTracker):
         output: folder of all results; holds `mlflow.db` and `mlartifacts` where no
             `MLFLOW_TRACKING_URI` is set.
         dataset: name of the card.
-        warn: told in one line when MLflow fails for the first time; prints to stderr by default.
+        warn: told in one line when MLflow fails; prints to stderr by default.
+        parent: the run under which this one stands.
+        child: a name that no other run under the parent has, by which `Parent.end_child` finds
+            this one.
     """
 
     def __init__(
-        self, output: Path, dataset: str, warn: Callable[[str], None] | None = None
+        self,
+        output: Path,
+        dataset: str,
+        warn: Callable[[str], None] | None = None,
+        *,
+        parent: Parent | None = None,
+        child: str = "",
     ) -> None:
         self._output = output.resolve()
-        self._experiment = f"genrec-bench/{dataset}"
+        self._experiment = experiment_name(dataset)
         self._warn = warn or (lambda line: print(line, file=sys.stderr))
-        self._client: MlflowClient | None = None
-        self._run_id = ""
-        self._buffer: list[tuple[str, float, int, int]] = []
-        self._flushed = time.monotonic()
-        self._failed = False
+        self._parent, self._child = parent, child
+        self._courier: Courier | None = None
+        self._outbox: Outbox | None = None
 
-    def start(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
-        """Open a run and log its configuration (see `NullTracker.start`)."""
-        self._attempt(lambda: self._open(run_name, params, tags))
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name of the run; None while there is none."""
+        return self._outbox.run if self._outbox else None
+
+    def start(
+        self,
+        run_name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> None:
+        """Open a run, or go on with it (see `NullTracker.start`)."""
+        courier = Courier(self._output, self._warn)
+        outbox = self._open(courier.sender.to, folder)
+        parent = None
+        token = outbox.token
+        if self._parent is not None:
+            parent = self._parent.reference(outbox.folder or self._parent.folder)
+            token = self._parent.token_of(self._child) if self._child else token
+        outbox.add(
+            "open",
+            experiment=self._experiment,
+            name=run_name,
+            params=dict(params),
+            tags=dict(tags),
+            token=token,
+            parent=parent,
+        )
+        self._courier, self._outbox = courier, outbox
+        if courier.send(outbox):
+            settle_waiting(self._output, courier)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Keep figures of one step; send them when the last batch is some seconds old."""
-        if self._client is None:
+        if self._outbox is None or self._courier is None:
             return
-        now = int(time.time() * 1000)
-        self._buffer += [(mlflow_name(k), float(v), now, step) for k, v in metrics.items()]
-        # After a failure the rest waits for the end, lest every batch waits for a dead server.
-        due = time.monotonic() - self._flushed >= FLUSH_SECONDS
-        if not self._failed and (due or len(self._buffer) >= METRICS_PER_BATCH):
-            self._attempt(self._flush)
+        already = self._outbox.already
+        values = {mlflow_name(name): float(value) for name, value in metrics.items()}
+        values = {name: value for name, value in values.items() if step > already.get(name, -1)}
+        if values:
+            self._outbox.add("figures", step=step, values=values)
+        if self._courier.is_due():
+            self._courier.send(self._outbox)
 
     def attach(self, path: Path) -> None:
         """Send a file, which is there and finished, as an artifact of the run."""
-        client = self._client
-        if client is not None:
-            self._attempt(lambda: client.log_artifact(self._run_id, str(path)))
+        if self._outbox is None or self._courier is None:
+            return
+        self._add_file(path)
+        self._courier.send(self._outbox)
 
     def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
         """Send what is left, attach the record and end the run; later calls do nothing."""
-        client = self._client
-        if client is None:
+        outbox, courier = self._outbox, self._courier
+        if outbox is None or courier is None:
             return
-        self._attempt(self._flush)
         if record_path is not None:
-            self.attach(record_path)
-        self._attempt(lambda: client.set_terminated(self._run_id, status))
-        self._client = None
-
-    def _attempt(self, action: Callable[[], None]) -> None:
-        """Do something with MLflow; whatever goes wrong there is no reason to end the run."""
+            self._add_file(record_path)
+        tags = {} if self._parent is None else {"trial_state": _state(status, record_path)}
+        outbox.add("end", status=status, tags=tags)
+        self._outbox = None
         try:
-            with _quiet():
-                action()
-        except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
-            if not self._failed:
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                self._warn(
-                    f"warning: MLflow failed ({lines[0][:200]}); the run goes on, its figures are "
-                    "kept in its curves"
-                )
-            self._failed = True
-
-    def _open(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
-        for key, value in _ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
-        from mlflow.entities import Param
-
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        client = _connect(uri, 1) if uri else _connect(self._local_database(), DATABASE_TRIES)
-        run = client.create_run(
-            self._experiment_id(client),
-            tags={key: str(value)[:MAX_TAG] for key, value in tags.items()},
-            run_name=run_name,
-        )
-        # From here on there is a run that has to be ended.
-        self._client, self._run_id = client, run.info.run_id
-        flat = {mlflow_name(key): value for key, value in _flatten(params)}
-        entities = [Param(key, value[:MAX_PARAM]) for key, value in flat.items()]
-        for first in range(0, len(entities), PARAMS_PER_BATCH):
-            client.log_batch(self._run_id, params=entities[first : first + PARAMS_PER_BATCH])
-        if any(len(value) > MAX_PARAM for value in flat.values()):
-            text = json.dumps(params, indent=2, sort_keys=True, default=str)
-            client.log_text(self._run_id, text, "configuration.json")
-        self._flushed = time.monotonic()
-
-    def _local_database(self) -> str:
-        """Give the address of the SQLite file, after a look at whether it can be used.
-
-        MLflow retries for two minutes on a database that cannot be opened.
-        """
-        from sqlalchemy.engine import URL
-
-        self._output.mkdir(parents=True, exist_ok=True)
-        file = str(self._output / "mlflow.db")
-        with contextlib.closing(sqlite3.connect(file, timeout=10)) as connection:
-            connection.execute("select count(*) from sqlite_master")
-        return URL.create("sqlite", database=file).render_as_string()
-
-    def _experiment_id(self, client: "MlflowClient") -> str:
-        from mlflow.exceptions import MlflowException
-
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
-        artifacts = (self._output / "mlartifacts").as_uri() if local else None
-        found = client.get_experiment_by_name(self._experiment)
-        if found is None:
-            try:
-                return str(client.create_experiment(self._experiment, artifacts))
-            except MlflowException:
-                # Another process may have made it in between.
-                found = client.get_experiment_by_name(self._experiment)
-                if found is None:
-                    raise
-        return str(found.experiment_id)
-
-    def _flush(self) -> None:
-        from mlflow.entities import Metric
-
-        assert self._client is not None
-        self._flushed = time.monotonic()
-        while self._buffer:
-            batch = [Metric(*figure) for figure in self._buffer[:METRICS_PER_BATCH]]
-            self._client.log_batch(self._run_id, metrics=batch)
-            del self._buffer[:METRICS_PER_BATCH]
-
-
-def _connect(uri: str, tries: int) -> "MlflowClient":
-    """Open a client. Runs that start at the same moment trip over each other making the database.
-
-    MLflow itself retries an address of the user's for as long as it sees fit.
-    """
-    from mlflow.tracking import MlflowClient
-
-    for _ in range(tries - 1):
-        try:
-            return MlflowClient(uri)
-        except Exception:  # which one depends on how far the other run has got
-            time.sleep(DATABASE_PAUSE)
-    return MlflowClient(uri)
-
-
-def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give the leaves of nested maps, keys joined with dots, values as text."""
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            yield f"{prefix}{key}", text
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow and what it stands on from writing to stdout and stderr."""
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            for name in _LOGGERS:
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-            yield
+            if courier.send(outbox, last=True) and outbox.folder is not None:
+                outbox.shorten()
+                unmark_waiting(self._output, outbox.folder)
         finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            outbox.close()
+
+    def _open(self, to: str, folder: Path | None) -> Outbox:
+        """Open the run's outbox; in memory, where the disk or another process is in the way."""
+        if folder is None:
+            return Outbox(None, to)
+        folder = folder.resolve()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            outbox = open_outbox(folder, to, wait=LOCK_SECONDS, new=True)
+        except OSError:
+            outbox = None
+        if outbox is None:
+            return Outbox(None, to)
+        mark_waiting(self._output, folder)
+        return outbox
+
+    def _add_file(self, path: Path) -> None:
+        assert self._outbox is not None
+        place: Any = path.resolve()
+        folder = self._outbox.folder
+        # What lies in the folder is found again when the folder has moved.
+        if folder is not None and place.is_relative_to(folder):
+            place = os.path.relpath(place, folder)
+        self._outbox.add("file", path=str(place))
+
+
+def _state(status: Status, record_path: Path | None) -> str:
+    """Say what became of a trial; MLflow has one word for a pruned and an interrupted one."""
+    if status == "KILLED":
+        return "interrupted" if record_path is None else "pruned"
+    return "complete" if status == "FINISHED" else "failed"

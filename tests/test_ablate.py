@@ -340,7 +340,13 @@ class Recorder(NullTracker):
     def __init__(self, output: Path, dataset: str) -> None:
         self.mine: dict[str, Any] = {"attached": []}
 
-    def start(self, run_name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
+    def start(
+        self,
+        run_name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> None:
         self.mine |= {"name": run_name, "tags": tags, "params": params}
 
     def attach(self, path: Path) -> None:

@@ -195,7 +195,7 @@ def test_mlflow_gets_the_request_and_the_files(
         def __init__(self, output: Path, dataset: str) -> None:
             said.append(("open", output, dataset))
 
-        def start(self, run_name: str, params: Any, tags: Any) -> None:
+        def start(self, run_name: str, params: Any, tags: Any, folder: Any = None) -> None:
             said.append(("start", run_name, params["options"], tags))
 
         def attach(self, path: Path) -> None:

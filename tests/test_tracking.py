@@ -1,23 +1,27 @@
 """Tracking: MLflow gets everything, says nothing, and cannot hurt a run."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fake_mlflow import FakeServer, install
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrec_bench import tracking
-from genrec_bench.tracking import NullTracker, Tracker, mlflow_name
+from genrec_bench import tracking_courier, tracking_sender
+from genrec_bench.tracking import NullTracker, Tracker
+from genrec_bench.tracking_sender import mlflow_name
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what the tracker sets, and do not wait for servers that are not there."""
-    for key in tracking._ENVIRONMENT:
-        monkeypatch.setenv(key, os.environ.get(key, tracking._ENVIRONMENT[key]))
+    monkeypatch.setattr(tracking_courier, "_weather", {})
+    for key, value in tracking_sender.ENVIRONMENT.items():
+        monkeypatch.setenv(key, os.environ.get(key, value))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -102,56 +106,100 @@ def test_a_database_that_cannot_be_opened_costs_one_line(tmp_path: Path) -> None
     assert len(lines) == 1 and "not a database" in lines[0]
 
 
-class FlakyClient:
-    """Fails for the first `failures` batches."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-        self.values: list[float] = []
-        self.status = "RUNNING"
-
-    def log_batch(self, run_id: str, metrics: list[object]) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise ConnectionError("server went away\nand a long story")
-        assert len(metrics) <= 1000
-        self.values += [metric.value for metric in metrics]  # type: ignore[attr-defined]
-
-    def set_terminated(self, run_id: str, status: str) -> None:
-        self.status = status
-
-
-def flaky_tracker(
-    client: FlakyClient, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> Tracker:
-    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.0)
-    tracker = Tracker(Path("unused"), "synthetic", warn=lines.append)
-    monkeypatch.setattr(tracker, "_client", client)
-    return tracker
-
-
-def test_a_short_outage_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    client, lines = FlakyClient(failures=1), list[str]()
-    tracker = flaky_tracker(client, lines, monkeypatch)
-    for step in range(2500):
-        tracker.log({"loss": float(step)}, step)
-    assert client.values == [] and client.failures == 0, "not every step asks a dead server again"
-    tracker.finish()
-    assert client.values == [float(step) for step in range(2500)]
-    assert client.status == "FINISHED"
-    assert len(lines) == 1 and "server went away)" in lines[0]
-
-
-def test_a_run_is_ended_even_where_its_figures_cannot_be_sent(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_short_outage_loses_nothing_without_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, lines = FlakyClient(failures=99), list[str]()
-    tracker = flaky_tracker(client, lines, monkeypatch)
-    with tracker:
+    server, lines = install(monkeypatch, FakeServer()), list[str]()
+    with Tracker(tmp_path, "synthetic", warn=lines.append) as tracker:
+        tracker.start("run", {}, {})
+        # A server that does not answer is not asked again for every figure.
+        monkeypatch.setattr(tracking_courier, "FLUSH_SECONDS", 3600.0)
+        server.away = True
+        asked = server.requests
+        for step in range(2500):
+            tracker.log({"loss": float(step)}, step)
+        assert server.requests == asked + 1
+        server.away = False
+        tracker.finish()
+    run = server.by_name("run")
+    assert [value for _, value, _, _ in run.received] == [float(step) for step in range(2500)]
+    assert run.status == "FINISHED"
+    assert len(lines) == 1 and "server went away)" in lines[0]
+    assert list(tmp_path.iterdir()) == [tmp_path / "mlflow.db"], "that of the look beforehand"
+
+
+def test_what_mlflow_refuses_does_not_hold_up_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, lines = install(monkeypatch, FakeServer(refuses=("bad",))), list[str]()
+    with Tracker(tmp_path, "synthetic", warn=lines.append) as tracker:
+        tracker.start("run", {}, {}, tmp_path / "run")
+        tracker.log({"good": 1.0}, 0)
+        tracker.log({"bad": 1.0}, 1)
+        tracker.log({"good": 2.0}, 2)
+        tracker.finish()
+    run = server.by_name("run")
+    assert run.points() == [("good", 0, 1.0), ("good", 2, 2.0)] and run.status == "FINISHED"
+    assert lines == ["warning: MLflow refused some of a run (not this one)"]
+
+
+def test_each_outage_is_told_once_by_all_trackers_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, lines = install(monkeypatch, FakeServer(away=True)), list[str]()
+
+    def run(name: str) -> None:
+        with Tracker(tmp_path, "synthetic", warn=lines.append) as tracker:
+            tracker.start(name, {}, {}, tmp_path / name)
+            tracker.finish()
+
+    run("first")
+    run("second")
+    assert len(lines) == 1
+    server.away = False
+    run("third")
+    assert {r.name for r in server.runs.values()} == {"first", "second", "third"}
+    server.away = True
+    run("fourth")
+    assert len(lines) == 2, "another outage"
+
+
+def test_a_folder_that_refuses_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = install(monkeypatch, FakeServer())
+    (tmp_path / "file").write_text("in the way")
+    with Tracker(tmp_path, "synthetic") as tracker:
+        tracker.start("run", {}, {}, tmp_path / "file" / "run")
         tracker.log({"loss": 1.0}, 0)
-    assert client.status == "FAILED", "finish was not called"
-    tracker.finish()
-    assert client.status == "FAILED" and len(lines) == 1
+        tracker.finish()
+    assert server.by_name("run").points() == [("loss", 0, 1.0)]
+
+
+def test_a_password_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
+    lines: list[str] = []
+    with Tracker(tmp_path, "synthetic", warn=lines.append) as tracker:
+        tracker.start("run", {}, {}, tmp_path / "run")
+    assert len(lines) == 1 and "secret" not in lines[0]
+    assert "secret" not in (tmp_path / "run" / "tracking.jsonl").read_text()
+    assert "127" not in (tmp_path / "run" / "tracking.jsonl").read_text()
+
+
+def test_a_server_that_hangs_costs_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that listens, so that a connection is made, and never answers."""
+    lines: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        with Tracker(tmp_path, "synthetic", warn=lines.append) as tracker:
+            tracker.start("run", {}, {}, tmp_path / "run")
+            for step in range(100):
+                tracker.log({"loss": 1.0}, step)
+            tracker.finish()
+    assert len(lines) == 1 and lines[0].startswith("warning: MLflow failed (")
 
 
 def test_the_null_tracker_swallows_everything_but_exceptions(tmp_path: Path) -> None:

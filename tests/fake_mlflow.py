@@ -1,0 +1,146 @@
+"""A stand-in for MLflow that can be away, and that remembers all that it was sent."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from genrec_bench import tracking_courier, tracking_sender
+
+
+@dataclass
+class FakeRun:
+    """What MLflow knows of a run."""
+
+    run_id: str
+    name: str
+    start_time: int
+    tags: dict[str, str]
+    status: str = "RUNNING"
+    end_time: int | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    received: list[tuple[str, float, int, int]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def info(self) -> SimpleNamespace:
+        return SimpleNamespace(run_id=self.run_id, start_time=self.start_time, status=self.status)
+
+    def points(self) -> list[tuple[str, int, float]]:
+        """What the database holds: equal figures of one moment are one."""
+        return sorted((key, step, value) for key, value, _, step in set(self.received))
+
+
+@dataclass
+class FakeServer:
+    """MLflow, with switches.
+
+    Attributes:
+        away: every request fails.
+        loses_answers: every request is carried out and then fails.
+        refuses: names of figures that it will never take.
+    """
+
+    away: bool = False
+    loses_answers: bool = False
+    refuses: tuple[str, ...] = ()
+    runs: dict[str, FakeRun] = field(default_factory=dict)
+    requests: int = 0
+    experiments: list[str] = field(default_factory=list)
+
+    def by_name(self, name: str) -> FakeRun:
+        (found,) = [run for run in self.runs.values() if run.name == name]
+        return found
+
+
+class FakeClient:
+    """The part of `MlflowClient` that is used."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._server = server
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        server, method = self._server, object.__getattribute__(self, f"_{name}")
+
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            server.requests += 1
+            if server.away:
+                raise ConnectionError("server went away\nand a long story")
+            answer = method(*args, **kwargs)
+            if server.loses_answers:
+                raise TimeoutError("no answer")
+            return answer
+
+        return ask
+
+    def _run(self, run_id: str) -> FakeRun:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+        if run_id not in self._server.runs:
+            raise MlflowException("no such run", RESOURCE_DOES_NOT_EXIST)
+        return self._server.runs[run_id]
+
+    def _get_experiment_by_name(self, name: str) -> SimpleNamespace | None:
+        return SimpleNamespace(experiment_id=name) if name in self._server.experiments else None
+
+    def _create_experiment(self, name: str, artifacts: str | None) -> str:
+        self._server.experiments.append(name)
+        return name
+
+    def _create_run(self, experiment: str, start: int, tags: dict[str, str], name: str) -> FakeRun:
+        run = FakeRun(f"id{len(self._server.runs)}", name, start, dict(tags))
+        self._server.runs[run.run_id] = run
+        return run
+
+    def _search_runs(
+        self, experiments: list[str], asked: str, order_by: list[str]
+    ) -> list[FakeRun]:
+        name, _, token = asked.removeprefix("tags.").partition(" = ")
+        return [r for r in self._server.runs.values() if r.tags.get(name) == token.strip("'")]
+
+    def _get_run(self, run_id: str) -> FakeRun:
+        return self._run(run_id)
+
+    def _update_run(self, run_id: str, status: str) -> None:
+        self._run(run_id).status = status
+
+    def _delete_run(self, run_id: str) -> None:
+        del self._server.runs[run_id]
+
+    def _log_batch(
+        self, run_id: str, metrics: Iterable[Any] = (), params: Any = (), tags: Any = ()
+    ) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+        run = self._run(run_id)
+        figures = [(m.key, m.value, m.timestamp, m.step) for m in metrics]
+        assert len(figures) <= 1000
+        if any(key in self._server.refuses for key, *_ in figures):
+            raise MlflowException("not this one", INVALID_PARAMETER_VALUE)
+        run.received += figures
+        run.params |= {param.key: param.value for param in params}
+        run.tags |= {tag.key: tag.value for tag in tags}
+
+    def _set_terminated(self, run_id: str, status: str, end_time: int) -> None:
+        run = self._run(run_id)
+        run.status, run.end_time = status, end_time
+
+    def _log_artifact(self, run_id: str, path: str) -> None:
+        with open(path) as file:
+            self._run(run_id).files[path.rpartition("/")[2]] = file.read()
+
+
+def install(patch: pytest.MonkeyPatch, server: FakeServer) -> FakeServer:
+    """Put a stand-in in MLflow's place, ask it at every chance, and forget earlier outages."""
+    patch.delenv(tracking_sender.URI, raising=False)
+    patch.setattr(tracking_sender, "connect", lambda uri, tries: FakeClient(server))
+    patch.setattr(tracking_courier, "FLUSH_SECONDS", 0.0)
+    patch.setattr(tracking_courier, "SLOWNESS", 0.0)
+    patch.setattr(tracking_courier, "_weather", {})
+    return server
