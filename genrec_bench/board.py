@@ -1,18 +1,22 @@
-"""A board: the records of one dataset, put side by side where they may be compared.
+"""What a board is: sections of comparable records, their rows, and where each number comes from.
 
 Records are comparable within one track and one Major.Minor of the benchmark; each such group is a
-section. Within a section, the seeds of one algorithm in one configuration are one row.
+section. Within a section, the seeds of one algorithm in one configuration are one row. This file
+holds what a board says; `board_rows.py` and `board_sections.py` make it from records, and
+`board_tables.py` and `board_html.py` show it.
 """
 
-import json
-import re
-import statistics
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from __future__ import annotations
 
-from genrec_bench.record_schema import Record, plain
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genrec_bench.reported import Reported
+
+if TYPE_CHECKING:
+    from genrec_bench.conclusions import Pair
+    from genrec_bench.resampling import Estimate
 
 METRICS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
 """The columns of a board that hold metrics of the test split."""
@@ -20,13 +24,52 @@ METRICS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@
 SAMPLED = ("Pass@1", "Pass@10")
 """More columns, on boards of runs whose evaluation drew samples."""
 
-ORDER_BY = "NDCG@10"
+RANKED = ("NDCG@10", "HR@10")
+"""The metrics that have intervals, tests and ranks."""
+
+ORDER_BY = RANKED[0]
 """Rows are in descending order of this metric."""
 
 COSTS = ("seconds", "flops", "tokens")
+"""What is spent: device seconds, floating-point operations, tokens."""
 
 APART = ("sft", "evaluation")
 """Phases of the ledger that are no cost of an algorithm."""
+
+Kind = Literal["start", "control", "result", "failed", "ceiling"]
+"""What a row is: `start` is the SFT start, `failed` has no finished run, `ceiling` is the best
+possible."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """The record that a number comes from.
+
+    Attributes:
+        run_id: of the record.
+        seed: of the run.
+        path: POSIX path of `record.json` relative to the folder that the board is written to; empty
+            where the record was not read from a file.
+        value: its metrics of the test split.
+    """
+
+    run_id: str
+    seed: int
+    path: str
+    value: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The budget to reach a target, in the unit of the section's budget.
+
+    Attributes:
+        median: over seeds, a miss counted as infinite; None where the median is a miss.
+        by_seed: in order of the row's seeds; None: missed.
+    """
+
+    median: float | None
+    by_seed: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -34,20 +77,41 @@ class Row:
     """One line of a section.
 
     Attributes:
-        name: the algorithm and, in brackets, what differs from its usual configuration.
-        kind: `start` is the SFT start, `ceiling` the best possible; `incomplete` has no metrics.
-        seeds: of the runs, in order.
+        name: the algorithm and, in brackets, what differs from its usual configuration; or what
+            the control is called.
+        algorithm: as in its file's name; empty for the ceiling and the start.
+        kind: see `Kind`.
+        seeds: of the finished runs, in order; of the failed ones where `kind` is `failed`.
         means: by metric, mean over seeds; lacks what some of the runs do not have.
         deviations: by metric, sample standard deviation over seeds; empty for a single seed.
-        spent: mean of the runs' `seconds`, `flops` and `tokens`, without SFT and evaluation.
+        estimates: by metric of `RANKED`; empty where the outcomes do not tell.
+        ranks: by metric of `RANKED`: best and worst rank that the tests leave open; None where the
+            row has too few seeds for a rank.
+        spent: mean of the runs' `seconds`, `flops` and `tokens` that count against the budget.
+        phases: the same by phase of the ledger, `sft` and `evaluation` included.
+        tuning: as in the record: what tuning cost; None where nothing was tuned.
+        targets: by label of a target; empty where there are no curves of validation.
+        curve: (spent in the unit of the budget, mean, lowest and highest seed) of the validation
+            metric, in order of what was spent; empty where the runs have no such curves.
+        links: the records, in order of seeds.
+        failures: by seed: why a run failed that nobody has made good since.
     """
 
     name: str
-    kind: Literal["start", "result", "incomplete", "ceiling"]
+    algorithm: str
+    kind: Kind
     seeds: tuple[int, ...]
     means: Mapping[str, float]
     deviations: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
+    ranks: Mapping[str, tuple[int, int] | None]
     spent: Mapping[str, float]
+    phases: Mapping[str, Mapping[str, float]]
+    tuning: Mapping[str, Any] | None
+    targets: Mapping[str, Reached]
+    curve: tuple[tuple[float, float, float, float], ...]
+    links: tuple[Link, ...]
+    failures: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +124,11 @@ class Section:
         track: what is fixed.
         partial: whether the training set is smaller than the card expects.
         num_records: how many records there are, those that no row shows included.
-        rows: SFT start, results, incomplete ones, ceiling.
+        unit: of the budget, and so of targets and curves; FLOPs where the track has no budget.
+        rows: SFT start, controls and results in descending order, failed ones, ceiling.
+        pairs: by metric of `RANKED`, each two rows that have estimates, compared.
+        smallest_difference: by metric of `RANKED`, the smallest one that the tests could have seen.
+        target_values: the validation metric to reach, by label of the target.
         notes: what a reader must know about the rows.
     """
 
@@ -69,178 +137,29 @@ class Section:
     track: Mapping[str, Any]
     partial: bool
     num_records: int
+    unit: Literal["seconds", "flops", "tokens"]
     rows: tuple[Row, ...]
+    pairs: Mapping[str, tuple[Pair, ...]]
+    smallest_difference: Mapping[str, float]
+    target_values: Mapping[str, float]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Board:
-    """All sections of one dataset, those of most records first."""
+    """All sections of one dataset, those of most records first.
+
+    Attributes:
+        dataset: name of the card.
+        sections: never mixed with each other.
+        reported: what papers report of the dataset, in settings of their own.
+    """
 
     dataset: str
     sections: tuple[Section, ...]
+    reported: tuple[Reported, ...]
 
     @property
     def partial(self) -> bool:
         """Whether any number on the board comes from a training set that is not whole."""
         return any(section.partial for section in self.sections)
-
-
-def leaderboard(
-    records: Iterable[Record],
-    dataset: str,
-    defaults: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Board:
-    """Make the board of one dataset.
-
-    Args:
-        records: each run once; those of other datasets are left aside.
-        dataset: name of the card.
-        defaults: by algorithm, the hyperparameters that go without saying in a row's name. For an
-            algorithm that is not in it, these are the ones that most of its records have.
-
-    Returns:
-        The board, the same for the same records in any order.
-    """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in sorted(records, key=_age):
-        if record["dataset"] == dataset:
-            groups.setdefault((record["benchmark"], record["track_id"]), []).append(record)
-    order = sorted(groups, key=lambda key: (-len(groups[key]), key))
-    return Board(dataset, tuple(_section(groups[key], defaults or {}) for key in order))
-
-
-def _age(record: Record) -> tuple[str, str]:
-    """Sort key, oldest first; all records are written in one time zone."""
-    return record["times"]["finished"], record["run_id"]
-
-
-def _section(records: Sequence[Record], defaults: Mapping[str, Mapping[str, Any]]) -> Section:
-    """Make a section of comparable records, oldest first."""
-    newest: dict[tuple[str, int], Record] = {}
-    failed: dict[tuple[str, int], Record] = {}
-    for record in records:
-        of = newest if record["complete"] else failed
-        of[_variant(record), record["seed"]] = record
-    failed = {key: record for key, record in failed.items() if key not in newest}
-    names = _names([*newest.values(), *failed.values()], defaults)
-    results = [_result(names[v], group) for v, group in _by_variant(newest).items()]
-    results.sort(key=lambda row: (-row.means.get(ORDER_BY, -1.0), row.name))
-    incomplete = [_incomplete(names[v], group) for v, group in _by_variant(failed).items()]
-    incomplete.sort(key=lambda row: row.name)
-    last = records[-1]
-    rows = [*_start(records), *results, *incomplete, *_ceiling(last)]
-    notes = [f"Ordered by {ORDER_BY}. Spent: per run, without SFT and evaluation."]
-    if any(row.deviations for row in rows):
-        notes.append("±: standard deviation over seeds.")
-    if replaced := len(records) - len(newest) - len(failed):
-        what = "record is" if replaced == 1 else "records are"
-        notes.append(
-            f"{replaced} {what} not shown: the same configuration and seed was run again, "
-            "and the newest complete run counts."
-        )
-    return Section(
-        benchmark=last["benchmark"],
-        track_id=last["track_id"],
-        track=last["track"],
-        partial=any(record["partial"] for record in records),
-        num_records=len(records),
-        rows=tuple(rows),
-        notes=tuple(notes),
-    )
-
-
-def _variant(record: Record) -> str:
-    """What runs must share to be seeds of one row: algorithm, its code, and the configuration."""
-    code = record["fingerprints"].get("algorithm")
-    return json.dumps([record["algorithm"], code, record["configuration"]], sort_keys=True)
-
-
-def _by_variant(records: Mapping[tuple[str, int], Record]) -> dict[str, list[Record]]:
-    groups: dict[str, list[Record]] = {}
-    for (variant, _), record in sorted(records.items()):
-        groups.setdefault(variant, []).append(record)
-    return groups
-
-
-def _names(records: Sequence[Record], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Name each variant by its algorithm and what sets it apart."""
-    names: dict[str, str] = {}
-    for algorithm in {record["algorithm"] for record in records}:
-        own = [record for record in records if record["algorithm"] == algorithm]
-        counts = Counter(_variant(record) for record in own)
-        commonest = min(counts, key=lambda variant: (-counts[variant], variant))
-        configuration = json.loads(commonest)[2]
-        usual = configuration["settings"] | plain(
-            defaults.get(algorithm, configuration["hyperparameters"])
-        )
-        several_codes = len({record["fingerprints"].get("algorithm") for record in own}) > 1
-        for record in own:
-            chosen = record["configuration"]
-            actual = chosen["settings"] | chosen["hyperparameters"]
-            apart = [
-                f"{key}={_short(actual[key])}" if key in actual else f"without {key}"
-                for key in sorted(usual | actual)
-                if key not in usual or key not in actual or usual[key] != actual[key]
-            ]
-            if several_codes:
-                apart.append(f"code {str(record['fingerprints'].get('algorithm'))[:8]}")
-            names[_variant(record)] = algorithm + (f" ({', '.join(apart)})" if apart else "")
-    return names
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return abbreviate(text)
-
-
-def abbreviate(text: str) -> str:
-    """Cut a hash to its first digits; leave anything else as it is."""
-    return text[:8] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
-
-
-def _result(name: str, records: Sequence[Record]) -> Row:
-    figures = [record["metrics"]["test"] for record in records]
-    means = _means(figures)
-    deviations = {}
-    if len(records) > 1:
-        deviations = {key: statistics.stdev(each[key] for each in figures) for key in means}
-    return Row(name, "result", _seeds(records), means, deviations, _spent(records))
-
-
-def _incomplete(name: str, records: Sequence[Record]) -> Row:
-    return Row(f"{name}: incomplete", "incomplete", _seeds(records), {}, {}, _spent(records))
-
-
-def _start(records: Sequence[Record]) -> list[Row]:
-    """The checkpoint that all runs of a track start from; runs that did not evaluate it are out."""
-    figures = [record["sft"]["test"] for record in records if record["sft"]["test"]]
-    return [Row("SFT start", "start", (), _means(figures), {}, {})] if figures else []
-
-
-def _ceiling(record: Record) -> list[Row]:
-    figures = record["ceiling"].get("test", {})
-    return [Row("ceiling", "ceiling", (), _means([figures]), {}, {})] if figures else []
-
-
-def _seeds(records: Sequence[Record]) -> tuple[int, ...]:
-    return tuple(sorted(record["seed"] for record in records))
-
-
-def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {
-        key: statistics.fmean(each[key] for each in figures)
-        for key in (*METRICS, *SAMPLED)
-        if all(key in each for each in figures)
-    }
-
-
-def _spent(records: Sequence[Record]) -> dict[str, float]:
-    phases = [
-        [cost for phase, cost in record["budget"]["spent"].items() if phase not in APART]
-        for record in records
-    ]
-    return {
-        key: statistics.fmean(float(sum(cost[key] for cost in costs)) for costs in phases)
-        for key in COSTS
-    }

@@ -1,0 +1,113 @@
+"""Records with the tables beside them: all that a board and its verification are made from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from genrec_bench.errors import UserError
+from genrec_bench.record_schema import SPLITS, Record
+from genrec_bench.records import (
+    OUTCOME_COLUMNS,
+    RECORD_FILE,
+    START_COLUMNS,
+    TRACKING_FOLDERS,
+    read_record,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A record and the tables beside it.
+
+    Attributes:
+        record: checked against its keys and hashes.
+        outcomes: of each example, see `records.join_outcomes`; may lack the SFT start's columns.
+        curves: what was logged while training.
+        path: of the record; None if it was not read from a file.
+    """
+
+    record: Record
+    outcomes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=OUTCOME_COLUMNS))
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return str(self.path) if self.path is not None else str(self.record["run_id"])
+
+    @property
+    def on_test(self) -> bool:
+        """Whether the run was to be evaluated on the test split; a trial of a sweep is not."""
+        return "test" in self.record.get("splits", SPLITS)
+
+    @property
+    def knows_start(self) -> bool:
+        """Whether the outcomes of the SFT start are kept too."""
+        return set(START_COLUMNS) <= set(self.outcomes.columns)
+
+    def of_split(self, split: str) -> pd.DataFrame:
+        """Outcomes of one split, in order of examples."""
+        chosen = self.outcomes[self.outcomes["split"] == split]
+        return chosen.sort_values("example", kind="stable", ignore_index=True)
+
+
+def record_paths(folders: Iterable[Path]) -> Iterator[Path]:
+    """All records at any depth below some folders, each file once.
+
+    Args:
+        folders: in order of preference; may lie in each other, or be missing.
+    """
+    seen: set[Path] = set()
+    for top in folders:
+        found = []
+        for where, below, files in os.walk(top):
+            below[:] = [name for name in below if name not in TRACKING_FOLDERS]
+            if RECORD_FILE in files:
+                found.append(Path(where) / RECORD_FILE)
+        for path in sorted(found):
+            resolved = path.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                yield path
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read a record, check keys and hashes, and read the tables beside it.
+
+    Raises:
+        UserError: something is missing, damaged or changed; the message names file and key.
+    """
+    record = read_record(path)
+    tables = {}
+    for key in ("outcomes", "curves"):
+        file = path.parent / record[key]["file"]
+        try:
+            tables[key] = pd.read_parquet(file)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{file} cannot be read as a table: {reason}") from error
+    missing = [name for name in OUTCOME_COLUMNS if name not in tables["outcomes"].columns]
+    if missing:
+        raise UserError(f"{path}: outcomes: no column {', '.join(missing)}")
+    return Evidence(record, tables["outcomes"], tables["curves"], path)
+
+
+def read_all(folders: Sequence[Path]) -> tuple[list[Evidence], list[str]]:
+    """Read all records below some folders.
+
+    Returns:
+        What could be read, and one line for each record that could not.
+    """
+    found, wrong = [], []
+    for path in record_paths(folders):
+        try:
+            found.append(read_evidence(path))
+        except UserError as error:
+            wrong.append(str(error))
+    return found, wrong

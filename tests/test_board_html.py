@@ -1,0 +1,304 @@
+"""The page of a board: whole in itself, safe, and with the model's numbers on it."""
+
+import re
+from dataclasses import replace
+from math import inf
+from urllib.parse import unquote
+
+import pytest
+from example_boards import (
+    board_without_targets,
+    full_board,
+    full_section,
+    old_section,
+    pair,
+    row,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from page_tree import Node, heads, parse, table
+
+from genrec_bench.board import Board, Link, Row, Section
+from genrec_bench.board_cells import figure
+from genrec_bench.board_html import to_html
+from genrec_bench.board_markup import Markup, element, fragment
+from genrec_bench.resampling import Interval
+
+EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
+
+
+def page_of(*sections: Section) -> Node:
+    return parse(to_html(Board("industrial", sections, ())))
+
+
+def quality(*rows: Row, section: Section | None = None) -> dict[str, list[Node]]:
+    made = replace(section or full_section(), rows=rows, pairs={})
+    return table(page_of(made), "Quality at the equal budget")
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return to_html(full_board())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Node:
+    return parse(html)
+
+
+@pytest.fixture(scope="module")
+def section(page: Node) -> Node:
+    (found,) = (n for n in page.all("section") if n.attributes.get("id") == "track-1")
+    return found
+
+
+def test_the_same_board_is_the_same_page(html: str) -> None:
+    assert to_html(full_board()) == html
+
+
+@pytest.mark.parametrize("board", [full_board(), board_without_targets()], ids=lambda b: b.dataset)
+def test_the_page_asks_nobody_for_anything(board: Board) -> None:
+    html = to_html(board)
+    page = parse(html)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|@font-face", html)
+    loads = [n for n in page.walk() if n.name in {"img", "iframe", "object", "embed", "base"}]
+    assert not loads
+    for node in page.walk():
+        assert "src" not in node.attributes and "style" not in node.attributes
+        assert not [key for key in node.attributes if key.startswith("on")]
+    assert [n.attributes["href"] for n in page.all("link")] == ["data:,"]
+    policy = page.one("meta", http_equiv="Content-Security-Policy").attributes["content"]
+    assert policy is not None and policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+
+
+def test_text_from_records_is_never_markup() -> None:
+    evil = replace(
+        row("grpo", 0.08),
+        name=EVIL,
+        failures={4: EVIL},
+        tuning={"limit": EVIL, "study": EVIL, "trials": EVIL},
+        links=(Link(EVIL, 0, f"javascript:{EVIL}", {}),),
+        phases={EVIL: {"flops": 1.0}},
+    )
+    section = replace(
+        full_section(),
+        benchmark=EVIL,
+        track_id=EVIL,
+        track={EVIL: EVIL, "budget": EVIL, "backbone": [EVIL]},
+        rows=(evil, row("ugr", 0.08)),
+        pairs={"NDCG@10": (pair(evil, row("ugr", 0.08), "NDCG@10"),)},
+        target_values={EVIL: 0.07},
+        notes=(EVIL,),
+    )
+    reported = [
+        replace(each, paper=EVIL, table=EVIL, algorithm=EVIL, setting=EVIL, metrics={EVIL: 0.1})
+        for each in full_board().reported
+    ]
+    html = to_html(Board(EVIL, (section,), tuple(reported)))
+    assert html.count("<script") == html.count("</script") == 1
+    page = parse(html)
+    assert not page.all("b")
+    for node in page.walk():
+        assert not [key for key in node.attributes if key.startswith("on")]
+    (href,) = {str(n.attributes["href"]) for n in page.all("a") if n.text == "0"} - set(
+        links_of(row("ugr", 0.08))
+    )
+    assert ":" not in href, "a path is taken for an address"
+    assert unquote(href) == f"javascript:{EVIL}"
+
+
+def links_of(*rows: Row) -> list[str]:
+    return [link.path for each in rows for link in each.links]
+
+
+@given(st.text(), st.text())
+def test_any_text_comes_back_as_it_was(text: str, value: str) -> None:
+    node = parse(element("p", text, title=value)).one("p")
+    # HTML has no carriage return of its own.
+    assert node.text.replace("\r", "\n") == text.replace("\r", "\n")
+    assert node.attributes["title"] == value
+
+
+def test_half_a_surrogate_pair_can_be_written() -> None:
+    html = to_html(replace(full_board(), dataset="a\ud800b"))
+    assert "a?b" in html and html.encode("utf-8")
+
+
+def test_markup_is_kept_and_joining_it_with_text_escapes_it() -> None:
+    bold = element("b", "x<y")
+    assert fragment(bold, "<") == "<b>x&lt;y</b>&lt;"
+    assert isinstance(fragment(bold), Markup)
+    assert fragment(bold + "!") == "&lt;b&gt;x&amp;lt;y&lt;/b&gt;!"
+    assert element("td", data_sort=0.5, title=None, hidden=True, class_="") == (
+        '<td data-sort="0.5" hidden class=""></td>'
+    )
+
+
+def test_every_record_is_linked(page: Node) -> None:
+    hrefs = {str(node.attributes["href"]) for node in page.all("a")}
+    titles = " ".join(str(node.attributes.get("title")) for node in page.all("a"))
+    for each in full_board().sections:
+        for link in (link for r in each.rows for link in r.links):
+            assert link.path in hrefs
+            assert link.run_id in titles
+    # The value itself, not a rounded one.
+    first = full_section().rows[1].links[0]
+    assert f"seed 0: NDCG@10 {first.value['NDCG@10']!r}, HR@10 {first.value['HR@10']!r}" in titles
+
+
+def test_record_without_a_file_is_named_but_not_linked() -> None:
+    made = row("grpo", 0.08, seeds=(7,))
+    (cells,) = quality(replace(made, links=(replace(made.links[0], path=""),))).values()
+    (seed,) = [node for cell in cells for node in cell.all("span") if node.text == "7"]
+    assert made.links[0].run_id in str(seed.attributes["title"])
+    assert not [node for cell in cells for node in cell.all("a")]
+
+
+def test_numbers_of_the_first_table_are_the_models(section: Node) -> None:
+    names = heads(section, "Quality at the equal budget")
+    lines = table(section, "Quality at the equal budget")
+    rows = {each.name: each for each in full_section().rows}
+    assert list(lines) == list(rows)
+    for name, cells in lines.items():
+        by_head: dict[str, Node] = {}
+        for head, cell in zip(names[1:], cells, strict=True):
+            by_head.setdefault(head, cell)
+        for metric in ("NDCG@10", "HR@10"):
+            cell, mean = by_head[metric], rows[name].means.get(metric)
+            if mean is None:
+                assert cell.text == "–" and "data-sort" not in cell.attributes
+                continue
+            assert float(str(cell.attributes["data-sort"])) == mean
+            estimate = rows[name].estimates.get(metric)
+            low_high = ""
+            if estimate:
+                ends = estimate.interval
+                low_high = f"{figure(ends.low)} to {figure(ends.high)}"
+            assert cell.shown == figure(mean) + low_high
+        for head, cost in (("Device time", "seconds"), ("FLOPs", "flops"), ("Tokens", "tokens")):
+            spent = rows[name].spent.get(cost)
+            sort = by_head[head].attributes.get("data-sort")
+            assert (None if sort is None else float(sort)) == spent
+    # 6.024e12 FLOPs and 1.4e6 tokens, in the units of the heads.
+    assert [cell.text for cell in lines["grpo"][-3:]] == ["90.0", "6.02", "1.40"]
+    assert lines["grpo"][1].text == "1–2" and lines["random reward"][1].text == "6"
+    assert lines["ceiling"][1].text == "–"
+
+
+def test_further_metrics_and_interquartile_means_are_there(section: Node) -> None:
+    names = heads(section, "Every metric")
+    grpo = dict(zip(names[1:], table(section, "Every metric")["grpo"], strict=True))
+    made = full_section().rows[1]
+    for metric in made.means:
+        deviation = figure(made.deviations[metric])
+        assert grpo[metric].text == f"{figure(made.means[metric])}± {deviation}"
+    iqm = made.estimates["NDCG@10"].iqm
+    assert float(str(grpo["IQM NDCG@10"].attributes["data-sort"])) == iqm
+    assert grpo["IQM NDCG@10"].text.startswith(figure(iqm))
+
+
+def test_kinds_of_rows_are_told_apart_by_words(section: Node) -> None:
+    words = {}
+    for line in section.all("table")[0].one("tbody").all("tr"):
+        head = line.one("th")
+        words[head.attributes["data-sort"]] = [tag.text for tag in head.all("span", class_="tag")]
+    assert words["SFT start"] == ["start"]
+    assert words["SFT continued"] == words["random reward"] == ["control"]
+    assert words["grpo"] == []
+    assert words["ugr (confidence=token)"] == ["failed"]
+    # Its name says it.
+    assert words["ceiling"] == []
+
+
+def test_failures_are_seen_with_their_reasons(section: Node) -> None:
+    seeds = {name: cells[4].shown for name, cells in table(section, LABEL).items()}
+    assert seeds["grpo"] == "50 1 2 3 4"
+    assert seeds["srpo"] == "4 of 50 1 2 4"
+    assert seeds["ugr (confidence=token)"] == "0 of 20 1"
+    assert seeds["ceiling"] == "–"
+    said = [node.text for node in section.all("small", class_="failure")]
+    assert "seed 3 failed: the loss became nan at step 41" in said
+    assert "seeds 0, 1 failed: <script>alert('x')</script> & the like" in said
+    assert len(said) == 2, "a reason is said once"
+
+
+LABEL = "Quality at the equal budget"
+
+
+def test_interval_of_one_seed_says_that_it_speaks_of_users_only() -> None:
+    (cells,) = quality(row("grpo", 0.08, seeds=(0,))).values()
+    assert cells[0].shown.endswith(", users only")
+    assert cells[0].all("svg", class_="partial")
+
+
+def test_interval_without_bounds_is_not_drawn() -> None:
+    made = row("grpo", 0.08)
+    unbounded = {
+        metric: replace(estimate, interval=Interval(-inf, inf), iqm_interval=Interval(-inf, inf))
+        for metric, estimate in made.estimates.items()
+    }
+    (cells,) = quality(replace(made, estimates=unbounded)).values()
+    assert cells[0].shown == f"{figure(made.means['NDCG@10'])}no interval"
+    assert cells[0].all("circle") and not cells[0].all("line", class_="bar")
+
+
+def test_tuning_cost_is_told(section: Node) -> None:
+    lines = table(section, "What it cost")
+    assert lines["grpo"][-1].text == "19.80 TFLOP24 trials, 1 failed, 15 pruned, of 20Tflop"
+    assert lines["grpo"][-1].attributes["title"] == "study industrial-grpo"
+    assert lines["random reward"][-1].text == "none"
+    assert "ceiling" not in lines
+
+
+def test_the_bill_is_the_sum_of_what_counts(section: Node) -> None:
+    # Phases of 35%, 10% and 55% of 6 TFLOP, and of 30%, 10% and 60% of 90 s; neither the SFT start
+    # nor evaluation is in it.
+    flops, seconds = table(section, "What it cost")["grpo"][:2]
+    assert (flops.shown, seconds.shown) == ("6.00", "90.0")
+    said = flops.one("svg").attributes["aria-label"]
+    assert said == "rollout 2.10, reference 0.60, update 3.30 TFLOP"
+
+
+def test_phases_that_count_come_first_and_the_others_stand_apart(section: Node) -> None:
+    label = "FLOPs by phase, TFLOP, mean of a row's runs"
+    names = heads(section, label)
+    assert names == ["Algorithm", "rollout", "reference", "update", "sft", "evaluation"]
+    grpo = [cell.text for cell in table(section, label)["grpo"]]
+    # Shares of 6 TFLOP: 35%, 10%, 55%; and what is outside of them.
+    assert grpo == ["2.10", "0.60", "3.30", "3.29", "1.72"]
+    failed = table(section, label)["ugr (confidence=token)"]
+    assert [cell.text for cell in failed] == ["0.41", "–", "–", "–", "–"]
+
+
+def test_old_records_make_a_page_without_what_they_lack() -> None:
+    section = page_of(old_section())
+    assert not section.all("figure")
+    assert "The records of this track hold no validation curves." in section.text
+    assert "told apart" not in section.one("section").text
+    assert "Rank" not in heads(section, LABEL)
+    grpo = table(section, LABEL)["grpo"][0]
+    made = next(each for each in old_section().rows if each.name == "grpo")
+    assert grpo.shown == f"{figure(made.means['NDCG@10'])}± {figure(made.deviations['NDCG@10'])}"
+    assert "1 record" in section.text and "1 records" not in section.text
+    assert not section.all("span", class_="flag")
+
+
+def test_board_of_nothing_is_a_page() -> None:
+    assert "0 records on 0 tracks" in parse(to_html(Board("empty", (), ()))).text
+    empty = replace(full_section(), rows=(), pairs={}, target_values={}, num_records=0)
+    assert not table(page_of(empty), LABEL)
+
+
+def test_partial_is_flagged_at_board_and_track(page: Node) -> None:
+    flags = page.all("span", class_="flag")
+    assert [flag.text for flag in flags] == ["partial", "partial"]
+    assert "smaller than the card expects" in str(flags[0].attributes["title"])
+
+
+def test_what_is_fixed_is_listed(section: Node) -> None:
+    facts = section.one("dl", class_="facts")
+    said = dict(zip(*([n.text for n in facts.all(tag)] for tag in ("dt", "dd")), strict=True))
+    assert said["group size"] == "16"
+    assert said["tuning"] == "none"
+    assert said["sft"] == full_section().track["sft"]
