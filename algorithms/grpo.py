@@ -42,10 +42,21 @@ class GRPOHyperparameters(Hyperparameters):
         search=False,
         help="rule: Eq. 2 of UGR; rank: its Eq. 3; rule+rank: MiniOneRec's; random: a control",
     )
-    clip_low: float = hyperparameter(0.2, low=0, high=1, help="c below 1: how far rho may fall")
-    clip_high: float = hyperparameter(0.2, low=0, high=10, help="c above 1: how far rho may rise")
+    # With one update per rollout there is nothing to clip (3), so that a sweep has no use for c.
+    clip_low: float = hyperparameter(
+        0.2, low=0, high=1, search=False, help="c below 1: how far rho may fall"
+    )
+    clip_high: float = hyperparameter(
+        0.2, low=0, high=10, search=False, help="c above 1: how far rho may rise"
+    )
+    # In steps, so that a sweep comes back to 0, which saves the reference's pass; 0.04 is the
+    # weight of the paper that brought GRPO up, and the largest in use.
     beta: float = hyperparameter(
-        0.0, low=0, high=1, help="beta: weight of the divergence from the reference policy"
+        0.0,
+        low=0,
+        high=1,
+        search=(0, 0.04, 0.01),
+        help="beta: weight of the divergence from the reference policy",
     )
     sync_every: int = hyperparameter(
         0, low=0, search=False, help="rollouts between updates of the reference; 0 keeps it frozen"

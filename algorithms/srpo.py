@@ -67,8 +67,21 @@ class SRPOHyperparameters(GRPOHyperparameters):
         search=False,
         help="as in grpo; asked only with residual=false",
     )
+    # Clipping is live here (5); the range holds the bounds of the code and of DAPO.
+    clip_low: float = hyperparameter(
+        0.2, low=0, high=1, search=(0.1, 0.4), help="c below 1: how far rho may fall"
+    )
+    clip_high: float = hyperparameter(
+        0.2, low=0, high=10, search=(0.1, 0.4), help="c above 1: how far rho may rise"
+    )
+    # From what hardly weighs to the largest weight in use.
     beta: float = hyperparameter(
-        0.001, low=0, high=1, help="beta: weight of the divergence from the reference policy"
+        0.001,
+        low=0,
+        high=1,
+        log=True,
+        search=(1e-4, 0.04),
+        help="beta: weight of the divergence from the reference policy",
     )
     minibatches: int = hyperparameter(
         2, low=1, high=64, search=False, help="parts a rollout is cut into; code: 4"
@@ -79,12 +92,18 @@ class SRPOHyperparameters(GRPOHyperparameters):
     residual: bool = hyperparameter(
         True, search=False, help="whether Eq. 14 is the reward, and not one of grpo's"
     )
-    power: float = hyperparameter(0.5, low=0.01, high=1, help="beta of Eq. 14")
+    # 1 rewards every code alike; much below the paper's half, all but the first count for little.
+    power: float = hyperparameter(0.5, low=0.01, high=1, search=(0.25, 1), help="beta of Eq. 14")
     bonus: bool = hyperparameter(
         True, search=False, help="whether Eq. 21 adds the bonus of the group's success"
     )
+    # From the hit of each candidate alone to the largest k below the paper's groups of ten.
     k: int = hyperparameter(
-        4, low=1, high=64, help="k of Eq. 15; a group of no more candidates gets no bonus"
+        4,
+        low=1,
+        high=64,
+        search=(1, 8),
+        help="k of Eq. 15; a group of no more candidates gets no bonus",
     )
     dynamic_sampling: bool = hyperparameter(
         True, search=False, help="whether groups whose rewards do not vary are replaced"
@@ -98,8 +117,9 @@ class SRPOHyperparameters(GRPOHyperparameters):
         search=False,
         help="whether candidates are drawn or searched for",
     )
+    # The paper's and the code's differ, 0.5 and 1: both are in the range.
     temperature: float = hyperparameter(
-        0.5, low=0.01, high=100, search=False, help="of the samples"
+        0.5, low=0.01, high=100, search=(0.4, 1.2), help="of the samples"
     )
     top_p: float = hyperparameter(
         1.0, low=1e-6, high=1, search=False, help="share of the probability to draw from"

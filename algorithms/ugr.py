@@ -68,13 +68,24 @@ class UGRHyperparameters(GRPOHyperparameters):
         True, search=False, help="whether Eq. 5 punishes groups that miss the target; code: false"
     )
     difficulty: bool = hyperparameter(True, search=False, help="whether Eq. 7 weighs prompts")
-    alpha_min: float = hyperparameter(0.0, low=0, high=1, help="alpha_min of Eq. 7")
+    # The paper's grid for alpha_min ends at 0.8, those for both gammas at 1.
+    alpha_min: float = hyperparameter(
+        0.0, low=0, high=1, search=(0, 0.8), help="alpha_min of Eq. 7"
+    )
     confidence: bool = hyperparameter(True, search=False, help="whether Eq. 11 is part of the loss")
     gamma_partial: float = hyperparameter(
-        0.0, low=0, high=10, help="gamma_1 of Eq. 11, for candidates that share a prefix"
+        0.0,
+        low=0,
+        high=10,
+        search=(0, 1),
+        help="gamma_1 of Eq. 11, for candidates that share a prefix",
     )
     gamma_wrong: float = hyperparameter(
-        0.5, low=0, high=10, help="gamma_2 of Eq. 11, for candidates that share none"
+        0.5,
+        low=0,
+        high=10,
+        search=(0, 1),
+        help="gamma_2 of Eq. 11, for candidates that share none",
     )
     rerank: bool = hyperparameter(
         False, search=False, help="whether evaluation ranks by the hybrid score of appendix C"

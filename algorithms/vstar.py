@@ -46,7 +46,7 @@ from genrec_bench.advantages import sibling_advantage
 from genrec_bench.algorithm import Batch, no_gradient_figures
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
 from genrec_bench.decode import beam_search
-from genrec_bench.hyperparameters import Hyperparameters, hyperparameter
+from genrec_bench.hyperparameters import Hyperparameters, Times, hyperparameter
 from genrec_bench.losses import group_mean, sibling_objective, temporal_difference_loss
 from genrec_bench.policy import Policy
 from genrec_bench.prompts import Prompts
@@ -59,8 +59,9 @@ from genrec_bench.ved import VEDOptions, ved
 
 SEARCHES = ("ved", "beam", "top-k")
 REWARDS = ("rule", "rank", "rule+rank", "random")
-
+OF_SFT = Times(0.1, 3, of="sft_learning_rate")
 fixed = partial(hyperparameter, search=False)
+weight = partial(hyperparameter, low=0, high=100)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
     """GRPO's, and those of VED, the value and Sibling-GRPO, with the numbers of §5.1."""
 
     reward: str = fixed("rule+rank", choices=REWARDS, help="R of Eq. 2 and 17; see grpo's")
-    beta: float = hyperparameter(0.001, low=0, high=1, help="weight of the divergence; see grpo's")
+    beta: float = weight(0.001, high=1, log=True, search=(1e-4, 0.04), help="beta; see grpo's")
     training: str = fixed("ved", choices=SEARCHES, help="how training finds candidates")
     inference: str = fixed("beam", choices=SEARCHES, help="how evaluation finds candidates")
     token_budget: float = fixed(
@@ -76,22 +77,22 @@ class VSTARHyperparameters(GRPOHyperparameters):
     )
     initial_beam: int = fixed(8, low=1, high=1024, help="width of VED's first beam; at most G/2")
     priority: str = fixed("G", choices=("G", "V", "H"), help="G: Eq. 11; V, H: one part of it")
-    entropy_weight: float = hyperparameter(0.1, low=0, high=10, help="lambda of Eq. 11")
-    exploration: float = hyperparameter(
-        1.0, low=0, high=100, help="beta of Eq. 13; not in the paper, the released code's"
-    )
+    # Both from nothing; H is some nats, so that half of it is about as large as V.
+    entropy_weight: float = weight(0.1, high=10, search=(0, 0.5), help="lambda of Eq. 11")
+    exploration: float = weight(1.0, search=(0, 2), help="beta of Eq. 13; the released code's")
     leaf_value: str = fixed("own", choices=("own", "parent"), help="whose V a leaf has")
     traversals_per_round: int = fixed(0, low=0, high=1024, help="paper: 1; 0: more if budgets are")
     top_k: int = fixed(50, low=0, high=100_000, help="codes that top-k draws from; 0: all")
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
     objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="see Table 4")
-    sibling_weight: float = hyperparameter(1.0, low=0, high=100, help="weight of Eq. 19")
+    sibling_weight: float = weight(1.0, log=True, search=(0.25, 4), help="weight of Eq. 19")
     level_weights: str = fixed("0.3,0.5,1", help="w_l of Eq. 8, stretched if L is another")
-    discount: float = hyperparameter(0.99, low=0, high=1, help="gamma of Eq. 9")
-    value_weight: float = hyperparameter(1.0, low=0, high=100, help="weight of L_V")
+    discount: float = fixed(0.99, low=0, high=1, help="gamma of Eq. 9")
+    # It trains the head alone, by Adam, whose steps no weight changes: its learning rate is tuned.
+    value_weight: float = weight(1.0, search=False, help="weight of L_V")
     value_trains_policy: bool = fixed(False, help="whether L_V trains the backbone too")
     head_learning_rate: float | None = hyperparameter(
-        None, low=1e-8, high=1, log=True, help="peak learning rate of V; by default that of SFT"
+        None, low=1e-8, high=1, log=True, search=OF_SFT, help="peak of V; by default that of SFT"
     )
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -108,14 +109,19 @@ def _listing_text(registry: Registry) -> str:
 def _description(entry: Entry) -> dict[str, Any]:
     from genrec_bench.hyperparameters import describe
     from genrec_bench.registry import source_hash
+    from genrec_bench.search_space import describe_search
     from genrec_bench.settings import Settings
 
+    cls = entry.algorithm.hyperparameters_class
     return {
         "name": entry.name,
         "origin": entry.origin,
         "sha256": source_hash(entry),
         "documentation": entry.documentation,
-        "hyperparameters": describe(entry.algorithm.hyperparameters_class),
+        "hyperparameters": [
+            {**row, "search": describe_search(field)}
+            for row, field in zip(describe(cls), dataclasses.fields(cls), strict=True)
+        ],
         "settings": describe(Settings),
     }
 
@@ -125,16 +131,16 @@ def _description_text(report: dict[str, Any]) -> str:
         # Numbers stay as they are written, so that a value can be copied into --set.
         tabulate(
             [
-                (row["name"], _written(row["default"]), row["allowed"], row["meaning"])
+                (row["name"], _written(row["default"]), *(row[column] for column in columns))
                 for row in report[kind]
             ],
-            headers=(title, "default", "allowed", "meaning"),
-            maxcolwidths=[None, None, 30, 50],
+            headers=(title, "default", *columns),
+            maxcolwidths=[None, None, *(50 if name == "meaning" else 30 for name in columns)],
             disable_numparse=True,
         )
-        for kind, title in (
-            ("hyperparameters", "hyperparameter"),
-            ("settings", "setting, of any run"),
+        for kind, title, columns in (
+            ("hyperparameters", "hyperparameter", ("allowed", "search", "meaning")),
+            ("settings", "setting, of any run", ("allowed", "meaning")),
         )
     ]
     title = f"{report['name']} (from {report['origin']})"

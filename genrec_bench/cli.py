@@ -16,10 +16,13 @@ from genrec_bench import __version__
 from genrec_bench.ablate_commands import add_ablate_parser
 from genrec_bench.algorithm_commands import add_algorithms_parser
 from genrec_bench.analyze_commands import add_analyze_parser
+from genrec_bench.compare_commands import add_compare_parser
 from genrec_bench.data_commands import add_data_parser
 from genrec_bench.errors import UserError
 from genrec_bench.leaderboard import add_leaderboard_parser
 from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
+from genrec_bench.sweep_commands import add_sweep_parser
+from genrec_bench.tracking_commands import add_resend_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,12 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"genrec-bench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_run_parser(commands)
+    add_sweep_parser(commands)
+    add_compare_parser(commands)
     add_ablate_parser(commands)
     add_analyze_parser(commands)
     add_data_parser(commands)
     add_algorithms_parser(commands)
     add_leaderboard_parser(commands, defaults)
     add_bench_parser(commands)
+    add_resend_parser(commands)
     return parser
 
 

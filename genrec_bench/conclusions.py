@@ -63,7 +63,8 @@ class Pair:
         first: name.
         second: name.
         difference: mean over the paired seeds and all users.
-        interval: of the difference; unbounded where it was not tested.
+        interval: of the difference, uncorrected; unbounded where it was not tested. It can leave
+            out 0 where the test, which is stricter, is not sure.
         p_user: sign-flip test over users, these seeds given.
         p_seed: sign-flip test over seeds; at least 2 / 2^n; 1 where neither has seeds.
         p_bootstrap: over seeds and users; the one that decides; 1 where it was not tested.

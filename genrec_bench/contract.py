@@ -36,6 +36,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.hyperparameters import Hyperparameters, build, field_types
 from genrec_bench.registry import one_line
 from genrec_bench.scoring import score
+from genrec_bench.search_space import search_problem
 from genrec_bench.tiny_world import HIDDEN_SIZE, roll_out
 
 
@@ -94,12 +95,8 @@ def check_hyperparameters(stage: Stage) -> None:
         written = build(cls, {name: str(default)})
         require(getattr(written, name) == default, f"{name}={default} does not read as {default!r}")
         low, high = field.metadata.get("low"), field.metadata.get("high")
-        numeric = bool(kinds & {int, float}) and field.metadata.get("choices") is None
-        if numeric and field.metadata.get("search"):
-            require(
-                low is not None and high is not None,
-                f"{name} needs low and high, or search=False",
-            )
+        wrong = search_problem(field, kinds)
+        require(wrong is None, str(wrong))
         below, above = None if low is None else low - 1, None if high is None else high + 1
         for outside in (below, above):
             require(

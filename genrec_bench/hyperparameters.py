@@ -8,12 +8,34 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from genrec_bench.errors import UserError, nearest
 
 T = TypeVar("T")
 Value = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Times:
+    """A search range relative to a rate that the backbone has of its own.
+
+    For a field whose default None stands for that rate: a policy from scratch needs others than a
+    language model, so that no range in absolute numbers suits both.
+
+    Attributes:
+        low: the range begins at so many times the backbone's rate.
+        high: it ends at so many times the rate.
+        of: which rate: an attribute of ``Backbone``.
+    """
+
+    low: float
+    high: float
+    of: Literal["learning_rate", "sft_learning_rate"] = "learning_rate"
+
+
+Search = bool | tuple[float, float] | tuple[float, float, float] | Times
+"""What a sweep may choose from, see ``hyperparameter``."""
 
 
 def hyperparameter(
@@ -24,18 +46,21 @@ def hyperparameter(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     log: bool = False,
-    search: bool = True,
+    search: Search = True,
 ) -> Any:
     """Declare a field of a hyperparameter dataclass.
 
     Args:
         default: the paper's value.
         help: what it does, with the paper's symbol.
-        low: the least allowed value.
-        high: the greatest allowed value.
+        low: the least value that makes sense at all; what is less is refused.
+        high: the greatest one.
         choices: the allowed words.
         log: whether a search moves on a logarithmic scale.
-        search: whether a sweep may change it.
+        search: the range in which a sweep looks for better values, usually much narrower than what
+            is allowed: its least and greatest value and, if only every so many are to be tried, the
+            step; or ``Times`` the backbone's own rate. True for all that is allowed, as suits
+            choices and booleans. False for what a sweep leaves alone.
     """
     metadata = {
         "help": help,
@@ -57,6 +82,8 @@ class Hyperparameters:
         low=1e-8,
         high=1.0,
         log=True,
+        # Published rates for one backbone lie within this distance of each other.
+        search=Times(0.1, 10),
         help="peak learning rate; by default the backbone's: scratch policies need larger ones",
     )
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from genrec_bench.checkpoints import read_json
+from genrec_bench.checkpoints import read_json, remove, remove_leftovers
 from genrec_bench.records import RECORD_FILE, new_run_id, write_atomically
 from genrec_bench.workers import Workers
 
 RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
 
 
 def find_finished(
@@ -34,6 +35,9 @@ def find_finished(
             if record.exists() and read_json(file).get("request") == digest:
                 if read_json(record).get("complete"):
                     found = file.parent.name
+                    with contextlib.ExitStack() as stack:
+                        if _lock(file, stack):
+                            _tidy(file.parent)
                     break
                 if failed:
                     found = file.parent.name
@@ -65,8 +69,10 @@ def run_folder(
             for file in sorted(parent.glob(f"*/{RUN_FILE}")):
                 content = read_json(file)
                 # Locked first: a run that ends while it is looked at must not be taken up.
-                equal = content.get("request") == digest
-                if equal and _lock(file, stack) and not (file.parent / RECORD_FILE).exists():
+                if content.get("request") != digest or not _lock(file, stack):
+                    continue
+                _tidy(file.parent)
+                if not (file.parent / RECORD_FILE).exists():
                     found = (file.parent.name, content["started"])
                     break
             if found is None:
@@ -83,6 +89,15 @@ def run_folder(
         chosen = workers.agree(found)
         assert chosen is not None
         yield parent / chosen[0], chosen[0], datetime.fromisoformat(chosen[1])
+
+
+def _tidy(folder: Path) -> None:
+    """Clear away what a killed process left in a folder whose lock is ours."""
+    remove_leftovers(folder)
+    record = folder / RECORD_FILE
+    if record.exists() and read_json(record).get("complete"):
+        # Killed at its very end. A run that failed keeps them, to be looked at.
+        remove(folder / CHECKPOINTS)
 
 
 def _lock(file: Path, stack: contextlib.ExitStack) -> bool:

@@ -145,7 +145,8 @@ def train(
                     watch.told(share, figures)
             tracker.log(_logged(figures), step)
             bar.update(min(share, 1.0) * total, **_shown(figures))
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            # Every process saves, or none: adding up what they spent takes all of them.
+            if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
                 _save(stepper, optimization, ledger, folder, step, curves, workers)
                 saved = time.monotonic()
         bar.update(total, **_shown(curves[-1]))

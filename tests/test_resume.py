@@ -17,9 +17,8 @@ from tiny_runs import (
     weights,
 )
 
-from genrec_bench import post_training
+from genrec_bench import post_training, steps, training
 from genrec_bench import run_folder as run_folder_module
-from genrec_bench import steps, training
 from genrec_bench.checkpoints import training_checkpoints
 from genrec_bench.records import comparable
 

@@ -175,7 +175,9 @@ def test_a_loss_without_a_value_keeps_the_last_good_checkpoint(
     *_, kept = training_checkpoints(tmp_path)
     assert kept.name == "step-00000002"
     said = str(raised.value)
-    assert said.startswith("step 3: the loss is nan") and said.endswith(kept.name) and "\n" not in said
+    assert (
+        said.startswith("step 3: the loss is nan") and said.endswith(kept.name) and "\n" not in said
+    )
     again = Fake()
     _, state = load_training(kept, again.modules())
     assert state["step"] == 2 and len(state["curves"]) == 2
