@@ -13,7 +13,7 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """The disk, or what lies on it, refuses: no verdict on a run, which goes on when it is mended."""
+    """The disk, or what lies on it, refuses: no verdict on a run, which can go on once mended."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
