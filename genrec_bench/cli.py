@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,10 @@ from genrec_bench.leaderboard import add_leaderboard_parser
 from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
 from genrec_bench.sweep_commands import add_sweep_parser
 from genrec_bench.tracking_commands import add_resend_parser
+
+
+DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
+"""What a disk says when it refuses: nobody's mistake, and the user's to mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has seen enough (``| head``). Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        where = f" {error.filename}" if error.filename else " the disk"
+        print(f"genrec-bench: error: cannot use{where}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 class _Parser(argparse.ArgumentParser):

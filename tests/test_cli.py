@@ -1,5 +1,6 @@
 """The command line: what it prints where, its exit codes, and one clear line for each mistake."""
 
+import errno
 import io
 import json
 import os
@@ -247,3 +248,26 @@ def test_what_we_did_wrong_has_a_traceback(
     monkeypatch.setattr(training, "_share", None)
     with pytest.raises(TypeError):
         main(run_words("sft", data, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EROFS", "EACCES", "EDQUOT"])
+def test_a_disk_that_refuses_is_one_line(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "runs/x")
+
+    monkeypatch.setattr("genrec_bench.jobs.load_dataset", refuse)
+    said = only_error(call(capsys, ["run", "grpo"]))
+    assert said == f"cannot use runs/x: {os.strerror(getattr(errno, number))}"
+
+
+def test_what_is_no_disks_fault_is_not_hidden(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, "gone")
+
+    monkeypatch.setattr("genrec_bench.jobs.load_dataset", refuse)
+    with pytest.raises(ConnectionResetError):
+        call(capsys, ["run", "grpo"])

@@ -10,50 +10,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tiny_runs import (
-    SETTINGS,
-    Called,
-    call,
-    last_error,
-    only_error,
-    run_folders,
-    save_tiny,
-    shrink_backbone,
-)
+from compare_world import TUNING, Compare, Killed, Sweeps, count_steps, stand_in
+from tiny_runs import call, last_error, only_error, run_folders, save_tiny, shrink_backbone
 
 from genrec_bench import (
     compare_report,
     compare_work,
     jobs,
     post_training,
-    run,
     sft_start,
-    steps,
     tracking,
 )
-from genrec_bench.ablate import Failure
 from genrec_bench.compare import Tuned
-from genrec_bench.errors import StorageError, UserError
-from genrec_bench.jobs import Context
-from genrec_bench.plan import Plan, Row
-from genrec_bench.records import comparable, read_record
+from genrec_bench.records import read_record
 from genrec_bench.tracking import NullTracker, Status
 
 Capture = pytest.CaptureFixture[str]
-
-BUDGET = "100Mflop"
-"""Of some three steps."""
-
-WORDS = (
-    *(word for word in SETTINGS if not word.startswith("steps=")),
-    "validations=2",
-    "validation_examples=16",
-    "pass_samples=0",
-)
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture(scope="module")
@@ -64,96 +36,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stay out of the repository."""
-    monkeypatch.chdir(tmp_path)
-
-
-class Compare:
-    """Calls the command with quick settings."""
-
-    def __init__(self, capsys: Capture, data: Path, output: Path) -> None:
-        self.capsys, self.data, self.output = capsys, data, output
-
-    def words(self, algorithms: str, *more: str) -> list[str]:
-        words = ["compare", "--dataset", "industrial", "--algorithms", algorithms, "--no-mlflow"]
-        words += ["--data-dir", str(self.data), "--output", str(self.output), "--budget", BUDGET]
-        words += [word for word in more if "=" not in word]
-        return [*words, "--set", *WORDS, *(word for word in more if "=" in word)]
-
-    def call(self, algorithms: str, *more: str) -> Called:
-        return call(self.capsys, self.words(algorithms, *more))
-
-    def json(self, algorithms: str, *more: str, code: int = 0) -> dict[str, Any]:
-        called = self.call(algorithms, "--json", *more)
-        assert called.code == code, called.err
-        told: dict[str, Any] = json.loads(called.out)
-        return told
-
-    def folder(self) -> Path:
-        """The one comparison's."""
-        (found,) = (self.output / "industrial" / "comparisons").iterdir()
-        return found
-
-    def records(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """By name of the row and seed, read through the paths that the result gives."""
-        result = json.loads((self.folder() / "result.json").read_text())
-        return {
-            (cell["name"], cell["seed"]): read_record(self.folder() / cell["record"])
-            for cell in result["cells"]
-        }
-
-    def comparable_records(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The same without times and names of runs."""
-        return {key: comparable(record) for key, record in self.records().items()}
-
-
 @pytest.fixture
-def compare(capsys: Capture, data: Path, tmp_path: Path) -> Compare:
+def compare(
+    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Compare:
+    """Stays out of the repository."""
+    monkeypatch.chdir(tmp_path)
     return Compare(capsys, data, tmp_path / "runs")
-
-
-Tune = Callable[[Row, Plan, Context, str | None], Tuned]
-
-
-class Sweeps:
-    """Stands for sweeps, which have tests of their own: knows each algorithm's best at once."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.failure: Failure | None = None
-
-    def __call__(self, row: Row, plan: Plan, context: Context, storage: str | None) -> Tuned:
-        self.asked.append(row.name)
-        spent = {"seconds": 0.5, "flops": 3e8, "tokens": 1000}
-        counts = {"trials": 3, "failed": 1, "pruned": 0}
-        bill = {"limit": plan.tuning.text, **spent, **counts, "study": f"study of {row.name}"}
-        words = () if self.failure else (f"learning_rate={0.001 * len(row.name)}",)
-        return Tuned(row.name, words, None if self.failure else 0.25, bill, self.failure)
 
 
 @pytest.fixture
 def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
-    stand_in = Sweeps()
-    monkeypatch.setattr(compare_work, "tune", stand_in)
-    return stand_in
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture
-def steps_taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Counts the steps of rollouts; `raise` says at which one to raise what."""
-    real = steps.RolloutStepper.step
-    state: dict[str, Any] = {"taken": 0, "raise": {}}
-
-    def step(self: Any, index: int, share: float) -> dict[str, float]:
-        state["taken"] += 1
-        if state["taken"] in state["raise"]:
-            raise state["raise"][state["taken"]]
-        return real(self, index, share)
-
-    monkeypatch.setattr(steps.RolloutStepper, "step", step)
-    yield state
+def steps_taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return count_steps(monkeypatch)
 
 
 def largest_step(record: Path, kind: str) -> float:
@@ -261,70 +160,6 @@ def test_a_run_that_is_killed_goes_on(
     assert len(run_folders(compare.output)) == len(wanted) == 6
 
 
-def test_what_fails_is_a_row_and_is_tried_again_only_if_asked_for(
-    compare: Compare, sweeps: Sweeps, steps_taken: dict[str, Any]
-) -> None:
-    # GRPO's first run fails by what the user asked for; random reward's by a mistake of ours.
-    steps_taken["raise"] = {1: UserError("the loss is nan"), 2: ValueError("shapes\ndiffer")}
-    result = compare.json("grpo", "--seeds", "1", code=1)
-    reasons = {cell["name"]: cell["failure"] for cell in result["cells"]}
-    assert reasons == {
-        "grpo": "the loss is nan",
-        "SFT continued": None,
-        "random reward": "ValueError: shapes differ",
-    }
-    record = compare.records()["grpo", 0]
-    assert not record["complete"] and record["failure"] == "the loss is nan"
-    assert "the loss is nan" in (compare.folder() / "board.html").read_text()
-
-    called = compare.call("grpo", "--seeds", "1")
-    assert called.code == 1 and steps_taken["taken"] == 2
-    assert "failed: grpo, seed 0: the loss is nan" in called.out
-    assert "0 of 1" in called.out and "--retry-failed tries these again" in called.out
-    assert len(run_folders(compare.output)) == 3
-
-    steps_taken["raise"] = {3: UserError("the loss is inf")}
-    called = compare.call("grpo", "--seeds", "1", "--retry-failed")
-    assert called.code == 2 and "failed: grpo, seed 0: the loss is inf" in called.out
-    called = compare.call("grpo", "--seeds", "1", "--retry-failed")
-    assert called.code == 0 and "failed" not in called.out
-    assert compare.call("grpo", "--seeds", "1").code == 0
-
-
-def test_an_algorithm_that_cannot_be_tuned_is_a_row_too(compare: Compare, sweeps: Sweeps) -> None:
-    sweeps.failure = Failure("no trial came to its end: the loss is nan", broken=False)
-    called = compare.call("grpo", "--seeds", "1")
-    assert called.code == 2
-    assert "failed: tuning grpo: no trial came to its end: the loss is nan" in called.out
-    record = compare.records()["grpo", 0]
-    assert not record["complete"] and record["tuning"]["flops"] == 3e8
-    assert record["budget"]["spent"] == {} and record["metrics"]["test"] == {}
-    assert record["failure"] == "no trial came to its end: the loss is nan"
-    assert "0 of 1" in called.out
-    assert "3e+08" not in called.out and "tuning 300 MFLOP of 400 MFLOP" in called.out
-
-    assert compare.call("grpo", "--seeds", "1").code == 2
-    assert len(run_folders(compare.output)) == 3
-    # What tuning may cost is spent: there is nothing to try again with.
-    assert compare.call("grpo", "--seeds", "1", "--retry-failed").code == 2
-    assert len(run_folders(compare.output)) == 3
-
-
-def test_a_full_disk_is_no_verdict_on_an_algorithm(
-    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise StorageError("cannot write it: No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "write_record", full)
-        called = compare.call("grpo", "--seeds", "1")
-    assert last_error(called) == "cannot write it: No space left on device"
-    assert "[3/4]" not in called.err
-    assert compare.call("grpo", "--seeds", "1").code == 0
-    assert len(run_folders(compare.output)) == 3
-
-
 def test_a_plan_starts_nothing(
     compare: Compare, sweeps: Sweeps, data: Path, tmp_path: Path
 ) -> None:
@@ -386,9 +221,6 @@ def test_mistakes_are_told_before_anything_starts(compare: Compare, sweeps: Swee
     assert not sweeps.asked and not run_folders(compare.output)
 
 
-TUNING = ("--seeds", "1", "--trials", "3", "--tuning-budget", "400Mflop", "--trial-budget")
-
-
 def test_tuning_reads_no_test_example_and_goes_on_where_it_was_killed(
     compare: Compare, steps_taken: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,22 +267,6 @@ def _marked(action: Callable[..., Path], events: list[str]) -> Callable[..., Pat
         return action(*args, **more)
 
     return marked
-
-
-def test_trials_that_all_fail_leave_failed_rows(
-    compare: Compare, steps_taken: dict[str, Any]
-) -> None:
-    steps_taken["raise"] = {number: UserError("the loss is nan") for number in (1, 2, 3)}
-    called = compare.call("grpo", *TUNING, "100Mflop")
-    assert called.code == 2
-    reason = "tuning: no trial came to its end: the loss is nan"
-    assert f"failed: grpo, seed 0: {reason}" in called.out
-    record = compare.records()["grpo", 0]
-    assert record["failure"] == reason and record["tuning"]["failed"] == 3
-    assert compare.records()["random reward", 0]["complete"]
-    taken = steps_taken["taken"]
-    assert compare.call("grpo", *TUNING, "100Mflop").code == 2
-    assert steps_taken["taken"] == taken
 
 
 def test_mlflow_has_the_board(
