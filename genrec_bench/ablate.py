@@ -18,7 +18,7 @@ from textwrap import shorten
 from typing import TypeVar
 
 from genrec_bench.ablation_file import Ablation, Row, Table
-from genrec_bench.errors import UserError, nearest
+from genrec_bench.errors import StorageError, UserError, nearest
 from genrec_bench.evaluate_again import Metrics, evaluate_again, with_words
 from genrec_bench.jobs import Context, Job, do, find_done, request_of, split_words
 from genrec_bench.records import read_record
@@ -155,6 +155,9 @@ def _attempt(action: Callable[[], T], context: Context) -> T | Failure:
     """Do something that must not keep the rest from being done."""
     try:
         return action()
+    except StorageError:
+        # No verdict on a row: the next one would fail alike.
+        raise
     except UserError as error:
         failure = Failure(_one_line(error), broken=False)
     except Exception as error:

@@ -25,7 +25,6 @@ from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
 from genrec_bench.sweep_commands import add_sweep_parser
 from genrec_bench.tracking_commands import add_resend_parser
 
-
 DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 """What a disk says when it refuses: nobody's mistake, and the user's to mend."""
 

@@ -29,6 +29,9 @@ VALIDATION_KEY = 0
 LOOKED_AT = ("HR@10", "NDCG@10")
 """Metrics of a look at validation data."""
 
+LOOK_BEAM = 10
+"""Beam width of a look at most: these metrics need no wider one, and looks are many."""
+
 
 def post_train(
     request: Request,
@@ -154,7 +157,7 @@ def _look(
                 examples,
                 request.dataset.catalog,
                 workers,
-                settings.beam_width,
+                min(settings.beam_width, LOOK_BEAM),
                 Progress(quiet=True),
                 title="validation",
                 # The start is the same for all: no untrained head has a say in it.
