@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from genrec_bench.conclusions import Entrant, conclude
-from genrec_bench.paired_tests import LEVEL, smallest_difference
-from genrec_bench.resampling import (
+from genrec_bench.statistics.conclusions import Entrant, conclude
+from genrec_bench.statistics.paired_tests import LEVEL, smallest_difference
+from genrec_bench.statistics.resampling import (
     Components,
     Interval,
     components,

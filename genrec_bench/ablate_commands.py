@@ -88,7 +88,7 @@ def _keep(
     """Write the tables and log them; return their folder."""
     from genrec_bench.ablation_tables import to_csv, to_markdown
     from genrec_bench.records import benchmark_version, write_atomically
-    from genrec_bench.tracking import NullTracker, Tracker
+    from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     parameters = dataclasses.asdict(measured)
     request = {

@@ -109,8 +109,8 @@ def _listing_text(registry: Registry) -> str:
 def _description(entry: Entry) -> dict[str, Any]:
     from genrec_bench.hyperparameters import describe
     from genrec_bench.registry import source_hash
-    from genrec_bench.search_space import describe_search
     from genrec_bench.settings import Settings
+    from genrec_bench.sweeps.search_space import describe_search
 
     cls = entry.algorithm.hyperparameters_class
     return {

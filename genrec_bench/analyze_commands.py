@@ -86,7 +86,7 @@ def _keep(
     analysis: Analysis, result: Result, context: Context, title: str, request: dict[str, Any]
 ) -> Path:
     """Write the files and log them; return their folder."""
-    from genrec_bench.tracking import NullTracker, Tracker
+    from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     text = json.dumps(request, sort_keys=True)
     name = f"{analysis.name}-{hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]}"

@@ -17,13 +17,13 @@ from genrec_bench import __version__
 from genrec_bench.ablate_commands import add_ablate_parser
 from genrec_bench.algorithm_commands import add_algorithms_parser
 from genrec_bench.analyze_commands import add_analyze_parser
-from genrec_bench.compare_commands import add_compare_parser
+from genrec_bench.boards.leaderboard import add_leaderboard_parser
+from genrec_bench.comparison.commands import add_compare_parser
 from genrec_bench.data_commands import add_data_parser
 from genrec_bench.errors import UserError
-from genrec_bench.leaderboard import add_leaderboard_parser
 from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
-from genrec_bench.sweep_commands import add_sweep_parser
-from genrec_bench.tracking_commands import add_resend_parser
+from genrec_bench.sweeps.commands import add_sweep_parser
+from genrec_bench.tracking.commands import add_resend_parser
 
 DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 """What a disk says when it refuses: nobody's mistake, and the user's to mend."""

@@ -36,7 +36,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.hyperparameters import Hyperparameters, build, field_types
 from genrec_bench.registry import one_line
 from genrec_bench.scoring import score
-from genrec_bench.search_space import search_problem
+from genrec_bench.sweeps.search_space import search_problem
 from genrec_bench.tiny_world import HIDDEN_SIZE, roll_out
 
 

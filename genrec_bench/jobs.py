@@ -262,7 +262,7 @@ def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
         UserError: as ``request_of`` and ``run.run``.
     """
     from genrec_bench.run import run
-    from genrec_bench.tracking import NullTracker, Tracker
+    from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     request = request_of(job, context)
     tracked = context.tracked and context.workers.is_main

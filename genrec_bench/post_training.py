@@ -19,7 +19,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.request import Request
 from genrec_bench.sft_start import SFTStart
 from genrec_bench.steps import RolloutStepper, Stepper, SupervisedStepper
-from genrec_bench.tracking import NullTracker
+from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training import Limit, Watch, train
 from genrec_bench.workers import Workers
 

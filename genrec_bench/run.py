@@ -27,7 +27,7 @@ from genrec_bench.request import Request, configuration_of, digest_of, track_of
 from genrec_bench.run_folder import find_finished, run_folder
 from genrec_bench.run_record import record_of
 from genrec_bench.sft_start import SFTStart, evaluate_start, sft_start
-from genrec_bench.tracking import NullTracker, Status
+from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training import Pruned, total_spent
 from genrec_bench.workers import Workers
 

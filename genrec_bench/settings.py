@@ -36,7 +36,7 @@ class Settings:
         8, low=0, high=1000, help="looks at validation data while training; cost no budget"
     )
     validation_examples: int = hyperparameter(
-        1024, low=1, help="validation examples of these looks, the same ones for all runs"
+        512, low=1, help="validation examples of these looks, the same ones for all runs"
     )
     embeddings: str = hyperparameter(
         "auto",

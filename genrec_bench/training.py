@@ -28,7 +28,7 @@ from genrec_bench.ledger import PHASES, Cost, Ledger
 from genrec_bench.optimization import NotFiniteError, Optimization
 from genrec_bench.progress import Progress
 from genrec_bench.steps import Stepper
-from genrec_bench.tracking import NullTracker
+from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.workers import Workers
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0

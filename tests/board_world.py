@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genrec_bench.evidence import Evidence
+from genrec_bench.boards.evidence import Evidence
 from genrec_bench.metrics import pass_metrics, ranking_metrics
 from genrec_bench.record_schema import Record
 from genrec_bench.records import OUTCOME_COLUMNS, build_record, join_outcomes, write_record

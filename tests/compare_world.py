@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from tiny_runs import SETTINGS, Called, call
 
-from genrec_bench import compare_work, steps
+from genrec_bench import steps
 from genrec_bench.ablate import Failure
-from genrec_bench.compare import Tuned
+from genrec_bench.comparison import work as compare_work
+from genrec_bench.comparison.compare import Tuned
+from genrec_bench.comparison.plan import Plan, Row
 from genrec_bench.jobs import Context
-from genrec_bench.plan import Plan, Row
 from genrec_bench.records import comparable, read_record
 
 BUDGET = "100Mflop"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from genrec_bench.board import Board, Kind, Link, Reached, Row, Section
-from genrec_bench.conclusions import Pair
-from genrec_bench.reported import Reported
-from genrec_bench.resampling import Estimate, Interval
+from genrec_bench.boards.board import Board, Kind, Link, Reached, Row, Section
+from genrec_bench.boards.reported import Reported
+from genrec_bench.statistics.conclusions import Pair
+from genrec_bench.statistics.resampling import Estimate, Interval
 
 TARGETS = {"25%": 0.0712, "50%": 0.0731, "75%": 0.0750, "100%": 0.0769}
 MILESTONES = tuple(share / 10 for share in range(11))

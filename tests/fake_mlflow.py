@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from genrec_bench import tracking_courier, tracking_sender
+from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking import sender as tracking_sender
 
 
 @dataclass

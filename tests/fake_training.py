@@ -14,7 +14,7 @@ from genrec_bench.budget import parse_budget
 from genrec_bench.ledger import Ledger
 from genrec_bench.optimization import Optimization
 from genrec_bench.progress import Progress
-from genrec_bench.tracking import NullTracker
+from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training import Limit, Watch, train
 from genrec_bench.workers import Workers
 

@@ -21,10 +21,11 @@ from tiny_runs import (
     shrink_backbone,
 )
 
-from genrec_bench import evaluate_again, steps, tracking
+from genrec_bench import evaluate_again, steps
 from genrec_bench.cli import main
 from genrec_bench.records import read_record
-from genrec_bench.tracking import NullTracker, Status
+from genrec_bench.tracking import tracker as tracking
+from genrec_bench.tracking.tracker import NullTracker, Status
 
 Capture = pytest.CaptureFixture[str]
 

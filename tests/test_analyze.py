@@ -25,10 +25,11 @@ from tiny_runs import (
     shrink_backbone,
 )
 
-from genrec_bench import analyses, analyze_commands, tracking
+from genrec_bench import analyses, analyze_commands
 from genrec_bench.analyses import Analysis, Result, budget, to_json, to_markdown, to_png, write
 from genrec_bench.errors import UserError
 from genrec_bench.records import read_record
+from genrec_bench.tracking import tracker as tracking
 
 Capture = pytest.CaptureFixture[str]
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from board_world import START, TRACK, bare, figures, make_record, metrics_of, whole
 
-from genrec_bench.board import Board, Reached, Row, Section
-from genrec_bench.board_csv import to_csv
-from genrec_bench.board_rows import user_values
-from genrec_bench.board_sections import make_board
-from genrec_bench.board_tables import to_markdown
-from genrec_bench.evidence import Evidence
+from genrec_bench.boards.board import Board, Reached, Row, Section
+from genrec_bench.boards.csv_table import to_csv
+from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.rows import user_values
+from genrec_bench.boards.sections import make_board
+from genrec_bench.boards.tables import to_markdown
 from genrec_bench.records import benchmark_version
 
 BEST = (0, 0, 1, 0, 2, 0)

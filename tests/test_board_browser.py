@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 from example_boards import full_board, full_section
 
-from genrec_bench.board_html import to_html
+from genrec_bench.boards.html_page import to_html
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 

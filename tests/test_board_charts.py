@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_tree import parse
 
-from genrec_bench.board_cells import unit_for
-from genrec_bench.board_charts import (
+from genrec_bench.boards.cells import unit_for
+from genrec_bench.boards.charts import (
     COLORS,
     DASHES,
     MARKERS,

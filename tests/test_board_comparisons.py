@@ -16,10 +16,10 @@ from example_boards import (
 )
 from page_tree import Node, heads, parse, table
 
-from genrec_bench.board import Board, Section
-from genrec_bench.board_cells import signed
-from genrec_bench.board_html import to_html
-from genrec_bench.resampling import Interval
+from genrec_bench.boards.board import Board, Section
+from genrec_bench.boards.cells import signed
+from genrec_bench.boards.html_page import to_html
+from genrec_bench.statistics.resampling import Interval
 
 
 def page_of(section: Section) -> Node:

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_tree import Node, heads, parse, table
 
-from genrec_bench.board import Board, Link, Row, Section
-from genrec_bench.board_cells import figure
-from genrec_bench.board_html import to_html
-from genrec_bench.board_markup import Markup, element, fragment
-from genrec_bench.resampling import Interval
+from genrec_bench.boards.board import Board, Link, Row, Section
+from genrec_bench.boards.cells import figure
+from genrec_bench.boards.html_page import to_html
+from genrec_bench.boards.markup import Markup, element, fragment
+from genrec_bench.statistics.resampling import Interval
 
 EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
 

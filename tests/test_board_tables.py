@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from board_world import KEYS, START, TRACK, bare, make_record, whole
 
-from genrec_bench.board import Board, Row
-from genrec_bench.board_csv import COLUMNS, to_csv
-from genrec_bench.board_sections import make_board
-from genrec_bench.board_tables import apart_statement, render, seeds_cell, to_markdown
-from genrec_bench.conclusions import Pair
-from genrec_bench.evidence import Evidence
+from genrec_bench.boards.board import Board, Row
+from genrec_bench.boards.csv_table import COLUMNS, to_csv
+from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.sections import make_board
+from genrec_bench.boards.tables import apart_statement, render, seeds_cell, to_markdown
 from genrec_bench.records import benchmark_version
-from genrec_bench.resampling import Interval
+from genrec_bench.statistics.conclusions import Pair
+from genrec_bench.statistics.resampling import Interval
 
 BEST = (0, 0, 1, 0, 2, 0)
 GOOD = (0, 1, 3, 0, -1, 2)

@@ -13,17 +13,13 @@ import pytest
 from compare_world import TUNING, Compare, Killed, Sweeps, count_steps, stand_in
 from tiny_runs import call, last_error, only_error, run_folders, save_tiny, shrink_backbone
 
-from genrec_bench import (
-    compare_report,
-    compare_work,
-    jobs,
-    post_training,
-    sft_start,
-    tracking,
-)
-from genrec_bench.compare import Tuned
+from genrec_bench import jobs, post_training, sft_start
+from genrec_bench.comparison import report as compare_report
+from genrec_bench.comparison import work as compare_work
+from genrec_bench.comparison.compare import Tuned
 from genrec_bench.records import read_record
-from genrec_bench.tracking import NullTracker, Status
+from genrec_bench.tracking import tracker as tracking
+from genrec_bench.tracking.tracker import NullTracker, Status
 
 Capture = pytest.CaptureFixture[str]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from genrec_bench.conclusions import (
+from genrec_bench.statistics.conclusions import (
     Conclusions,
     Entrant,
     Pair,
@@ -19,7 +19,7 @@ from genrec_bench.conclusions import (
     match_seeds,
     rank_intervals,
 )
-from genrec_bench.resampling import Interval
+from genrec_bench.statistics.resampling import Interval
 
 NONE = Interval(0.0, 0.0)
 

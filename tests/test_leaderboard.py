@@ -10,10 +10,10 @@ import pytest
 from board_world import START, metrics_of, save, whole
 from tiny_runs import Bench, call, save_tiny, shrink_backbone
 
-from genrec_bench.board_sections import make_board
+from genrec_bench.boards.evidence import Evidence, read_evidence
+from genrec_bench.boards.leaderboard import add_leaderboard_parser, collect, write_boards
+from genrec_bench.boards.sections import make_board
 from genrec_bench.errors import UserError
-from genrec_bench.evidence import Evidence, read_evidence
-from genrec_bench.leaderboard import add_leaderboard_parser, collect, write_boards
 from genrec_bench.records import parquet_bytes, read_record
 
 BEST = (0, 0, 1, 0, 2, 0)

@@ -65,7 +65,7 @@ def test_wheel_holds_the_package_with_algorithms_and_cards_and_nothing_else(
         ("genrec_bench", "**/*.py"),
         ("algorithms", "**/*.py"),
         ("datasets", "**/*.yaml"),
-        ("genrec_bench/board_page", "*.*"),
+        ("genrec_bench", "boards/page/*.*"),
     ]:
         found = {path.relative_to(root).as_posix() for path in (root / folder).glob(pattern)}
         assert found, f"no {pattern} in {folder}"

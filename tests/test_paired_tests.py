@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from genrec_bench.paired_tests import (
+from genrec_bench.statistics.paired_tests import (
     bootstrap_test,
     holm,
     probability_interval,
@@ -13,7 +13,13 @@ from genrec_bench.paired_tests import (
     smallest_difference,
     standardized_effect,
 )
-from genrec_bench.resampling import Components, components, draw_seeds, resample_users, users_part
+from genrec_bench.statistics.resampling import (
+    Components,
+    components,
+    draw_seeds,
+    resample_users,
+    users_part,
+)
 
 
 def generator(seed: int = 0) -> np.random.Generator:

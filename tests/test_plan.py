@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 
 from genrec_bench.budget import parse_budget
-from genrec_bench.errors import UserError
-from genrec_bench.ledger import Cost
-from genrec_bench.pace import Pace, duration
-from genrec_bench.plan import (
+from genrec_bench.comparison.pace import Pace, duration
+from genrec_bench.comparison.plan import (
     Plan,
     amount,
     make_rows,
@@ -22,6 +20,8 @@ from genrec_bench.plan import (
     time_of,
     total_price,
 )
+from genrec_bench.errors import UserError
+from genrec_bench.ledger import Cost
 
 SIZES = {"valid": 100, "test": 200}
 

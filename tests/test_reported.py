@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from genrec_bench.boards.reported import Reported, load_reported, parse_reported
 from genrec_bench.errors import UserError
-from genrec_bench.reported import Reported, load_reported, parse_reported
 
 LINE = "{dataset: d, algorithm: a, metrics: {HR@10: 0.5}}"
 

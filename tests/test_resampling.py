@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from genrec_bench.resampling import (
+from genrec_bench.statistics.resampling import (
     Components,
     check_values,
     components,

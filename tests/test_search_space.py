@@ -19,7 +19,7 @@ from genrec_bench.hyperparameters import (
 )
 from genrec_bench.jobs import split_words
 from genrec_bench.registry import discover
-from genrec_bench.search_space import (
+from genrec_bench.sweeps.search_space import (
     defaults_of,
     describe_search,
     point_at,

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec_bench import study as study_module
 from genrec_bench.budget import Budget, parse_budget
 from genrec_bench.errors import UserError
-from genrec_bench.search_space import Dimension
-from genrec_bench.study import Study, Trial, shown_url, verdict
+from genrec_bench.sweeps import study as study_module
+from genrec_bench.sweeps.search_space import Dimension
+from genrec_bench.sweeps.study import Study, Trial, shown_url, verdict
 
 SPACE = (
     Dimension("rate", 1e-3, low=1e-4, high=1e-2, log=True),

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 from tiny_runs import SETTINGS, Bench, call, only_error, save_tiny, shrink_backbone
 
-from genrec_bench import sweep as sweep_module
-from genrec_bench import sweep_trial
 from genrec_bench.budget import parse_budget
 from genrec_bench.errors import UserError
 from genrec_bench.jobs import Context, add_context_options, context_of
 from genrec_bench.records import read_record
 from genrec_bench.steps import RolloutStepper
-from genrec_bench.study import Study
-from genrec_bench.sweep import SweepRequest, sweep
-from genrec_bench.sweep_result import SweepResult
+from genrec_bench.sweeps import sweep as sweep_module
+from genrec_bench.sweeps import trial as sweep_trial
+from genrec_bench.sweeps.result import SweepResult
+from genrec_bench.sweeps.study import Study
+from genrec_bench.sweeps.sweep import SweepRequest, sweep
 
 TOTAL, TRIAL = "900Mflop", "200Mflop"
 

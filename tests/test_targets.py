@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genrec_bench.board import Reached
-from genrec_bench.targets import Looks, curve, looks, reached, target_values, unit_of
+from genrec_bench.boards.board import Reached
+from genrec_bench.boards.targets import Looks, curve, looks, reached, target_values, unit_of
 
 
 def seen(*values: float, end: float = 100.0) -> Looks:

@@ -11,9 +11,10 @@ from fake_mlflow import FakeServer, install
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrec_bench import tracking_courier, tracking_sender
-from genrec_bench.tracking import NullTracker, Tracker
-from genrec_bench.tracking_sender import mlflow_name
+from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking import sender as tracking_sender
+from genrec_bench.tracking.sender import mlflow_name
+from genrec_bench.tracking.tracker import NullTracker, Tracker
 
 
 @pytest.fixture(autouse=True)
@@ -211,7 +212,7 @@ def test_the_null_tracker_swallows_everything_but_exceptions(tmp_path: Path) -> 
 
 
 def test_mlflow_is_not_imported_before_a_run_starts() -> None:
-    code = "import sys, genrec_bench.tracking; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, genrec_bench.tracking.tracker; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

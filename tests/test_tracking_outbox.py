@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec_bench.tracking_outbox import (
+from genrec_bench.tracking.outbox import (
     OUTBOX_FILE,
     WAITING_FOLDER,
     Outbox,
@@ -228,7 +228,7 @@ def opened_in(folder: Path) -> Outbox:
 def test_a_process_that_is_killed_leaves_its_outbox_free_and_whole(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from genrec_bench.tracking_outbox import open_outbox
+from genrec_bench.tracking.outbox import open_outbox
 outbox = open_outbox(Path({str(tmp_path)!r}), "local", new=True)
 outbox.add("open", **{OPEN!r})
 for step in range(10**9):

@@ -7,10 +7,10 @@ import pytest
 from fake_mlflow import FakeServer, install
 from test_tracking_resend import kill, quiet, resend
 
-from genrec_bench.tracking import Tracker
-from genrec_bench.tracking_outbox import waiting
-from genrec_bench.tracking_parent import Parent
-from genrec_bench.tracking_sender import PARENT_TAG
+from genrec_bench.tracking.outbox import waiting
+from genrec_bench.tracking.parent import Parent
+from genrec_bench.tracking.sender import PARENT_TAG
+from genrec_bench.tracking.tracker import Tracker
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from fake_mlflow import FakeServer, install
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec_bench import tracking_courier, tracking_resend
 from genrec_bench.errors import UserError
-from genrec_bench.tracking import Tracker
-from genrec_bench.tracking_commands import add_resend_parser
-from genrec_bench.tracking_outbox import WAITING_FOLDER, waiting
+from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking import resend as tracking_resend
+from genrec_bench.tracking.commands import add_resend_parser
+from genrec_bench.tracking.outbox import WAITING_FOLDER, waiting
+from genrec_bench.tracking.tracker import Tracker
 
 
 def quiet(line: str) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from test_tracking_resend import resend
 
-from genrec_bench import tracking_courier
 from genrec_bench.errors import UserError
-from genrec_bench.tracking import Tracker
-from genrec_bench.tracking_parent import Parent
+from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking.parent import Parent
+from genrec_bench.tracking.tracker import Tracker
 
 START_SECONDS = 120
 

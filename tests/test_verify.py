@@ -12,14 +12,8 @@ import pandas as pd
 import pytest
 from board_world import SETTINGS, TRACK, bare, metrics_of, save, whole
 
-from genrec_bench.dataset import Catalog
-from genrec_bench.errors import UserError
-from genrec_bench.evidence import Evidence, read_all, read_evidence
-from genrec_bench.metrics import evaluate_lists
-from genrec_bench.record_schema import track_id
-from genrec_bench.records import join_outcomes, parquet_bytes
-from genrec_bench.tiny_world import tiny_catalog
-from genrec_bench.verify import (
+from genrec_bench.boards.evidence import Evidence, read_all, read_evidence
+from genrec_bench.boards.verify import (
     Finding,
     budget_share,
     contradictions,
@@ -27,6 +21,12 @@ from genrec_bench.verify import (
     verify,
     verify_together,
 )
+from genrec_bench.dataset import Catalog
+from genrec_bench.errors import UserError
+from genrec_bench.metrics import evaluate_lists
+from genrec_bench.record_schema import track_id
+from genrec_bench.records import join_outcomes, parquet_bytes
+from genrec_bench.tiny_world import tiny_catalog
 
 RANKS = (0, 1, 3, 0, -1, 2)
 OTHER = (0, 0, 1, 0, 2, 0)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from genrec_bench.analyses import MARKERS, PALETTE, Analysis, Result, check_free
-from genrec_bench.board import APART
+from genrec_bench.boards.board import APART
 from genrec_bench.errors import UserError
 from genrec_bench.jobs import Context, Job, configure, do, several_seeds
 from genrec_bench.metrics import LIST_LENGTH

@@ -1,0 +1,1 @@
+"""Boards: from records to tables, pages and the check that nothing on them was altered."""

@@ -1,0 +1,165 @@
+"""What a board is: sections of comparable records, their rows, and where each number comes from.
+
+Records are comparable within one track and one Major.Minor of the benchmark; each such group is a
+section. Within a section, the seeds of one algorithm in one configuration are one row. This file
+holds what a board says; `board_rows.py` and `board_sections.py` make it from records, and
+`board_tables.py` and `board_html.py` show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genrec_bench.boards.reported import Reported
+
+if TYPE_CHECKING:
+    from genrec_bench.statistics.conclusions import Pair
+    from genrec_bench.statistics.resampling import Estimate
+
+METRICS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
+"""The columns of a board that hold metrics of the test split."""
+
+SAMPLED = ("Pass@1", "Pass@10")
+"""More columns, on boards of runs whose evaluation drew samples."""
+
+RANKED = ("NDCG@10", "HR@10")
+"""The metrics that have intervals, tests and ranks."""
+
+ORDER_BY = RANKED[0]
+"""Rows are in descending order of this metric."""
+
+COSTS = ("seconds", "flops", "tokens")
+"""What is spent: device seconds, floating-point operations, tokens."""
+
+APART = ("sft", "evaluation")
+"""Phases of the ledger that are no cost of an algorithm."""
+
+Kind = Literal["start", "control", "result", "failed", "ceiling"]
+"""What a row is: `start` is the SFT start, `failed` has no finished run, `ceiling` is the best
+possible."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """The record that a number comes from.
+
+    Attributes:
+        run_id: of the record.
+        seed: of the run.
+        path: POSIX path of `record.json` relative to the folder that the board is written to; empty
+            where the record was not read from a file.
+        value: its metrics of the test split.
+    """
+
+    run_id: str
+    seed: int
+    path: str
+    value: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The budget to reach a target, in the unit of the section's budget.
+
+    Attributes:
+        median: over seeds, a miss counted as infinite; None where the median is a miss.
+        by_seed: in order of the row's seeds; None: missed.
+    """
+
+    median: float | None
+    by_seed: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a section.
+
+    Attributes:
+        name: the algorithm and, in brackets, what differs from its usual configuration; or what
+            the control is called.
+        algorithm: as in its file's name; empty for the ceiling and the start.
+        kind: see `Kind`.
+        seeds: of the finished runs, in order; of the failed ones where `kind` is `failed`.
+        means: by metric, mean over seeds; lacks what some of the runs do not have.
+        deviations: by metric, sample standard deviation over seeds; empty for a single seed.
+        estimates: by metric of `RANKED`; empty where the outcomes do not tell.
+        ranks: by metric of `RANKED`: best and worst rank that the tests leave open; None where the
+            row has too few seeds for a rank.
+        spent: mean of the runs' `seconds`, `flops` and `tokens` that count against the budget.
+        phases: the same by phase of the ledger, `sft` and `evaluation` included.
+        tuning: as in the record: what tuning cost; None where nothing was tuned.
+        targets: by label of a target; empty where there are no curves of validation.
+        curve: (spent in the unit of the budget, mean, lowest and highest seed) of the validation
+            metric, in order of what was spent; empty where the runs have no such curves.
+        links: the records, in order of seeds.
+        failures: by seed: why a run failed that nobody has made good since.
+    """
+
+    name: str
+    algorithm: str
+    kind: Kind
+    seeds: tuple[int, ...]
+    means: Mapping[str, float]
+    deviations: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
+    ranks: Mapping[str, tuple[int, int] | None]
+    spent: Mapping[str, float]
+    phases: Mapping[str, Mapping[str, float]]
+    tuning: Mapping[str, Any] | None
+    targets: Mapping[str, Reached]
+    curve: tuple[tuple[float, float, float, float], ...]
+    links: tuple[Link, ...]
+    failures: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The comparable records of one track.
+
+    Attributes:
+        benchmark: Major.Minor.
+        track_id: hash of the track.
+        track: what is fixed.
+        partial: whether the training set is smaller than the card expects.
+        num_records: how many records there are, those that no row shows included.
+        unit: of the budget, and so of targets and curves; FLOPs where the track has no budget.
+        rows: SFT start, controls and results in descending order, failed ones, ceiling.
+        pairs: by metric of `RANKED`, each two rows that have estimates, compared.
+        smallest_difference: by metric of `RANKED`, the smallest one that the tests could have seen.
+        target_values: the validation metric to reach, by label of the target.
+        notes: what a reader must know about the rows.
+    """
+
+    benchmark: str
+    track_id: str
+    track: Mapping[str, Any]
+    partial: bool
+    num_records: int
+    unit: Literal["seconds", "flops", "tokens"]
+    rows: tuple[Row, ...]
+    pairs: Mapping[str, tuple[Pair, ...]]
+    smallest_difference: Mapping[str, float]
+    target_values: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """All sections of one dataset, those of most records first.
+
+    Attributes:
+        dataset: name of the card.
+        sections: never mixed with each other.
+        reported: what papers report of the dataset, in settings of their own.
+    """
+
+    dataset: str
+    sections: tuple[Section, ...]
+    reported: tuple[Reported, ...]
+
+    @property
+    def partial(self) -> bool:
+        """Whether any number on the board comes from a training set that is not whole."""
+        return any(section.partial for section in self.sections)

@@ -1,0 +1,160 @@
+"""A board as CSV: one line for each row and quantity, with all digits and where they come from.
+
+Quantities:
+
+- `test/HR@10`, ...: a metric of the test split; `value` is the mean over seeds. Those that have
+  tests also have an interval, an interquartile mean and ranks; `by_seed` is in order of `seeds`.
+- `spent/flops`, ...: what counts against the budget, mean over seeds.
+- `phase/rollout/flops`, ...: the same by phase of the ledger; `sft` and `evaluation` do not count.
+- `tuning/flops`, `tuning/trials`, ...: what finding the hyperparameters took.
+- `reach/25%`, ...: budget to reach a target, in the unit of the budget: the median over seeds;
+  `missed` where there is none.
+- `pair/NDCG@10`, ...: `row` less `other`, with the tests.
+
+Lines of the kind `reported` are a paper's figures and nothing of ours. Empty: does not apply.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from genrec_bench.boards.board import Board, Row, Section
+
+COLUMNS = (
+    "dataset",
+    "benchmark",
+    "track",
+    "partial",
+    "kind",
+    "row",
+    "algorithm",
+    "other",
+    "seeds",
+    "failed_seeds",
+    "quantity",
+    "value",
+    "deviation",
+    "low",
+    "high",
+    "iqm",
+    "iqm_low",
+    "iqm_high",
+    "best_rank",
+    "worst_rank",
+    "by_seed",
+    "p_user",
+    "p_seed",
+    "p",
+    "p_holm",
+    "distinct",
+    "effect",
+    "probability",
+    "smallest_difference",
+    "records",
+)
+"""Of the file, in this order; none goes or changes its meaning without a line in the changelog."""
+
+MISSED = "missed"
+
+
+def to_csv(board: Board) -> str:
+    """The board as CSV with a header line; the same for the same records."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for line in _lines(board):
+        writer.writerow({key: _cell(value) for key, value in line.items()})
+    return buffer.getvalue()
+
+
+def _lines(board: Board) -> Iterator[dict[str, Any]]:
+    for section in board.sections:
+        common = {
+            "dataset": board.dataset,
+            "benchmark": section.benchmark,
+            "track": section.track_id,
+            "partial": section.partial,
+        }
+        for row in section.rows:
+            own = {
+                "kind": row.kind,
+                "row": row.name,
+                "algorithm": row.algorithm,
+                "seeds": () if row.kind == "failed" else row.seeds,
+                "failed_seeds": tuple(sorted(row.failures)),
+                "records": tuple(each.path or each.run_id for each in row.links),
+            }
+            yield from (common | own | line for line in _of_row(row))
+        yield from (common | line for line in _of_pairs(section))
+    for line in board.reported:
+        own = {"dataset": board.dataset, "kind": "reported", "row": line.algorithm}
+        own["records"] = f"{line.paper}, {line.table}"
+        for metric, value in line.metrics.items():
+            yield own | {"quantity": f"test/{metric}", "value": value}
+
+
+def _of_row(row: Row) -> Iterator[dict[str, Any]]:
+    for metric, mean in row.means.items():
+        line: dict[str, Any] = {"quantity": f"test/{metric}", "value": mean}
+        line["deviation"] = row.deviations.get(metric)
+        if row.seeds and all(metric in each.value for each in row.links):
+            line["by_seed"] = tuple(each.value[metric] for each in row.links)
+        if estimate := row.estimates.get(metric):
+            line |= {"low": estimate.interval.low, "high": estimate.interval.high}
+            line |= {"iqm": estimate.iqm, "iqm_low": estimate.iqm_interval.low}
+            line["iqm_high"] = estimate.iqm_interval.high
+        if rank := row.ranks.get(metric):
+            line |= {"best_rank": rank[0], "worst_rank": rank[1]}
+        yield line
+    for cost, amount in row.spent.items():
+        yield {"quantity": f"spent/{cost}", "value": amount}
+    for phase, costs in row.phases.items():
+        for cost, amount in costs.items():
+            yield {"quantity": f"phase/{phase}/{cost}", "value": amount}
+    for key, amount in (row.tuning or {}).items():
+        yield {"quantity": f"tuning/{key}", "value": amount}
+    for label, each in row.targets.items():
+        yield {
+            "quantity": f"reach/{label}",
+            "value": MISSED if each.median is None else each.median,
+            "by_seed": tuple(MISSED if one is None else one for one in each.by_seed),
+        }
+    if not row.means and not row.spent:
+        yield {"quantity": "none"}
+
+
+def _of_pairs(section: Section) -> Iterator[dict[str, Any]]:
+    for metric, pairs in section.pairs.items():
+        for pair in pairs:
+            yield {
+                "kind": "pair",
+                "row": pair.first,
+                "other": pair.second,
+                "quantity": f"pair/{metric}",
+                "value": pair.difference,
+                "low": pair.interval.low,
+                "high": pair.interval.high,
+                "p_user": pair.p_user,
+                "p_seed": pair.p_seed,
+                "p": pair.p_bootstrap,
+                "p_holm": pair.p_adjusted,
+                "distinct": pair.distinct,
+                "effect": pair.effect,
+                "probability": pair.probability,
+                "smallest_difference": pair.smallest_difference,
+            }
+
+
+def _cell(value: Any) -> str:
+    """Numbers with all digits; several values with spaces between them."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return " ".join(_cell(each) for each in value)
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,310 @@
+"""The rows of a board, made from comparable records: names, means, costs, curves, links."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec_bench.boards.board import APART, COSTS, METRICS, RANKED, SAMPLED, Kind, Link, Row
+from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.targets import Looks, Unit, curve, looks, reached
+from genrec_bench.ledger import PHASES
+from genrec_bench.metrics import MISSING
+from genrec_bench.record_schema import plain
+
+NO_REASON = "it ended early; the record gives no reason"
+
+Defaults = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The seeds of one row.
+
+    Attributes:
+        name: of the row.
+        finished: complete runs in order of seeds.
+        failed: runs that failed, of seeds that no complete run has, in order.
+    """
+
+    name: str
+    finished: tuple[Evidence, ...]
+    failed: tuple[Evidence, ...]
+
+    @property
+    def first(self) -> Evidence:
+        """One of the runs; all have one algorithm, configuration and control."""
+        return (*self.finished, *self.failed)[0]
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm."""
+        return str(self.first.record["algorithm"])
+
+    @property
+    def kind(self) -> Kind:
+        """What the row is."""
+        if not self.finished:
+            return "failed"
+        return "control" if control_of(self.first) else "result"
+
+    def looks(self, unit: Unit) -> list[Looks | None]:
+        """What the finished runs' looks at the validation split found."""
+        return [looks(one.curves, unit) for one in self.finished]
+
+
+def control_of(one: Evidence) -> str:
+    """What the run is a control for; empty if it is none."""
+    return str(one.record.get("control") or "")
+
+
+def group(records: Sequence[Evidence], defaults: Defaults) -> list[Group]:
+    """Sort comparable records into rows.
+
+    Args:
+        records: oldest first. Of equal runs with equal seeds the newest complete one counts.
+        defaults: by algorithm, the hyperparameters that go without saying in a row's name.
+
+    Returns:
+        Rows of finished runs in order of name, then those of which no run finished.
+    """
+    newest: dict[tuple[str, int], Evidence] = {}
+    failed: dict[tuple[str, int], Evidence] = {}
+    for one in records:
+        of = newest if one.record["complete"] else failed
+        of[_variant(one), one.record["seed"]] = one
+    failed = {key: one for key, one in failed.items() if key not in newest}
+    names = _names([*newest.values(), *failed.values()], defaults)
+    groups = []
+    for variant, name in names.items():
+        finished, broken = (
+            tuple(one for (known, _), one in sorted(of.items(), key=_by_key) if known == variant)
+            for of in (newest, failed)
+        )
+        groups.append(Group(name, finished, broken))
+    return sorted(groups, key=lambda one: (not one.finished, one.name))
+
+
+def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Path) -> Row:
+    """Make a row but for what the tests say of it.
+
+    Args:
+        group: of the row.
+        unit: of the budget.
+        targets: validation values to reach, by label.
+        folder: that links are relative to.
+    """
+    runs = group.finished or group.failed
+    figures = [one.record["metrics"]["test"] for one in group.finished]
+    means = _means(figures)
+    deviations = {}
+    if len(figures) > 1:
+        deviations = {key: statistics.stdev(each[key] for each in figures) for key in means}
+    seen = group.looks(unit)
+    return Row(
+        name=group.name,
+        algorithm=group.algorithm,
+        kind=group.kind,
+        seeds=tuple(one.record["seed"] for one in runs),
+        means=means,
+        deviations=deviations,
+        estimates={},
+        ranks={},
+        spent=_spent(runs),
+        phases=_phases(runs),
+        tuning=group.first.record.get("tuning"),
+        targets=reached(seen, targets),
+        curve=curve(seen),
+        links=tuple(link(one, one.record["metrics"]["test"], folder) for one in runs),
+        failures={
+            one.record["seed"]: str(one.record.get("failure") or NO_REASON) for one in group.failed
+        },
+    )
+
+
+def start_row(records: Sequence[Evidence], folder: Path) -> list[Row]:
+    """The checkpoint that all runs of a track start from; runs that did not evaluate it are out."""
+    known = [one for one in records if one.record["sft"]["test"]]
+    if not known:
+        return []
+    figures = [one.record["sft"]["test"] for one in known]
+    chosen = start_evidence(records) or known[-1]
+    row = _bare("SFT start", "start", _means(figures))
+    return [_linked(row, chosen, chosen.record["sft"]["test"], folder)]
+
+
+def start_evidence(records: Sequence[Evidence]) -> Evidence | None:
+    """The newest record that keeps the SFT start's outcomes on the test split."""
+    known = (one for one in reversed(records) if one.knows_start)
+    return next((one for one in known if not one.of_split("test").empty), None)
+
+
+def ceiling_row(records: Sequence[Evidence], folder: Path) -> list[Row]:
+    """The best possible figures, as the newest record that has them says."""
+    for one in reversed(records):
+        if figures := one.record["ceiling"].get("test", {}):
+            return [_linked(_bare("ceiling", "ceiling", _means([figures])), one, figures, folder)]
+    return []
+
+
+def link(one: Evidence, value: Mapping[str, float], folder: Path) -> Link:
+    """Say where numbers come from, by a path relative to `folder`."""
+    path = ""
+    if one.path is not None:
+        path = Path(os.path.relpath(one.path, folder)).as_posix()
+    return Link(one.record["run_id"], one.record["seed"], path, dict(value))
+
+
+def user_values(
+    runs: Sequence[Evidence], metric: str, prefix: str = ""
+) -> NDArray[np.float64] | None:
+    """A metric's value of each test example.
+
+    Args:
+        runs: seeds of a row.
+        metric: one of `RANKED`.
+        prefix: of the columns: `start_` for the SFT start.
+
+    Returns:
+        [seeds, users], or None where outcomes are missing or not of the same examples.
+    """
+    name, _, length = metric.partition("@")
+    values = []
+    for one in runs:
+        ranks = one.of_split("test")[f"{prefix}item_rank"].to_numpy()
+        hits = (ranks != MISSING) & (ranks < int(length))
+        gains = 1.0 / np.log2(np.where(hits, ranks, 0) + 2.0) if name == "NDCG" else 1.0
+        values.append(np.where(hits, gains, 0.0))
+    if not values or not len(values[0]) or len({len(each) for each in values}) > 1:
+        return None
+    return np.stack(values)
+
+
+def differences(one: Evidence, usual: Mapping[str, Any]) -> list[str]:
+    """Words for the hyperparameters and settings that differ from the usual ones."""
+    chosen = one.record["configuration"]
+    actual = chosen["settings"] | chosen["hyperparameters"]
+    return [
+        f"{key}={_short(actual[key])}" if key in actual else f"without {key}"
+        for key in sorted(usual | actual)
+        if key not in usual or key not in actual or usual[key] != actual[key]
+    ]
+
+
+def was_tuned(one: Evidence) -> bool:
+    """Whether trials were made to find the run's hyperparameters."""
+    tuning = one.record.get("tuning")
+    return bool(tuning and tuning.get("trials"))
+
+
+def abbreviate(text: str) -> str:
+    """Cut a hash to its first digits; leave anything else as it is."""
+    return text[:8] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def _by_key(item: tuple[tuple[str, int], Evidence]) -> tuple[str, int]:
+    return item[0]
+
+
+def _variant(one: Evidence) -> str:
+    """What runs must share to be seeds of one row: algorithm, its code, configuration, control."""
+    record = one.record
+    code = record["fingerprints"].get("algorithm")
+    what = [record["algorithm"], code, record["configuration"], control_of(one)]
+    return json.dumps(what, sort_keys=True)
+
+
+def _names(records: Sequence[Evidence], defaults: Defaults) -> dict[str, str]:
+    """Name each variant by its algorithm, or control, and what sets it apart."""
+    families: dict[str, dict[str, list[Evidence]]] = {}
+    for one in records:
+        family = families.setdefault(control_of(one) or one.record["algorithm"], {})
+        family.setdefault(_variant(one), []).append(one)
+    names: dict[str, str] = {}
+    for base, family in families.items():
+        usual = _usual(family, defaults)
+        firsts = {variant: runs[0].record for variant, runs in sorted(family.items())}
+        algorithms = {record["algorithm"] for record in firsts.values()}
+        codes = {record["fingerprints"].get("algorithm") for record in firsts.values()}
+        for variant, record in firsts.items():
+            apart = differences(family[variant][0], usual)
+            if len(algorithms) > 1:
+                apart.append(record["algorithm"])
+            if len(codes) > 1:
+                apart.append(f"code {str(record['fingerprints'].get('algorithm'))[:8]}")
+            name = base + (f" ({', '.join(apart)})" if apart else "")
+            # Two variants can differ in what a name leaves out, such as the rest of a hash.
+            others = sum(known.partition(" #")[0] == name for known in names.values())
+            names[variant] = f"{name} #{others + 1}" if others else name
+    return names
+
+
+def _usual(family: Mapping[str, Sequence[Evidence]], defaults: Defaults) -> dict[str, Any]:
+    """What goes without saying in the names of one algorithm's variants.
+
+    The commonest configuration's settings, and the algorithm's defaults; or what tuning found,
+    where there was tuning: a row of tuned runs is the algorithm itself.
+    """
+    tuned = {variant: runs for variant, runs in family.items() if was_tuned(runs[0])}
+    counts = Counter({variant: len(runs) for variant, runs in (tuned or family).items()})
+    commonest = min(counts, key=lambda variant: (-counts[variant], variant))
+    first = family[commonest][0]
+    configuration = first.record["configuration"]
+    chosen = configuration["hyperparameters"]
+    if not tuned and not control_of(first):
+        chosen = plain(defaults.get(first.record["algorithm"], chosen))
+    return dict(configuration["settings"] | chosen)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return abbreviate(text)
+
+
+def _bare(name: str, kind: Kind, means: Mapping[str, float]) -> Row:
+    """A row that nobody ran."""
+    return Row(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
+
+
+def _linked(row: Row, one: Evidence, value: Mapping[str, float], folder: Path) -> Row:
+    return replace(row, links=(link(one, value, folder),))
+
+
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = (*METRICS, *SAMPLED)
+    return {
+        key: statistics.fmean(each[key] for each in figures)
+        for key in dict.fromkeys((*names, *RANKED))
+        if figures and all(key in each for each in figures)
+    }
+
+
+def _phases(runs: Sequence[Evidence]) -> dict[str, dict[str, float]]:
+    """Mean cost of each phase that any of the runs entered."""
+    ledgers = [one.record["budget"]["spent"] for one in runs]
+    entered = [phase for phase in PHASES if any(phase in spent for spent in ledgers)]
+    return {
+        phase: {
+            cost: statistics.fmean(float(spent.get(phase, {}).get(cost, 0)) for spent in ledgers)
+            for cost in COSTS
+        }
+        for phase in entered
+    }
+
+
+def _spent(runs: Sequence[Evidence]) -> dict[str, float]:
+    phases = _phases(runs)
+    return {
+        cost: float(sum(amounts[cost] for phase, amounts in phases.items() if phase not in APART))
+        for cost in COSTS
+    }

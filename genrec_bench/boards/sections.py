@@ -1,0 +1,217 @@
+"""The board of a dataset: records sorted into sections, rows compared with each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec_bench.boards.board import ORDER_BY, RANKED, Board, Row, Section
+from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.reported import load_reported
+from genrec_bench.boards.rows import (
+    Defaults,
+    Group,
+    ceiling_row,
+    control_of,
+    differences,
+    group,
+    make_row,
+    start_evidence,
+    start_row,
+    user_values,
+    was_tuned,
+)
+from genrec_bench.boards.targets import Looks, Unit, target_values, unit_of
+from genrec_bench.record_schema import plain
+from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude
+
+BASELINE = "grpo"
+"""The algorithm whose gain is what others have to reach."""
+
+
+def make_board(
+    evidence: Iterable[Evidence],
+    dataset: str,
+    defaults: Defaults | None = None,
+    folder: Path = Path(),
+) -> Board:
+    """Make the board of one dataset.
+
+    Args:
+        evidence: each run once; those of other datasets and trials of sweeps are left aside.
+        dataset: name of the card.
+        defaults: by algorithm, the hyperparameters that go without saying in a row's name. For an
+            algorithm that is not in it, these are the ones that most of its records have.
+        folder: where the board will be written; links are relative to it.
+
+    Returns:
+        The board, the same for the same records in any order.
+    """
+    groups: dict[tuple[str, str], list[Evidence]] = {}
+    for one in sorted(evidence, key=_age):
+        record = one.record
+        if record["dataset"] == dataset and one.on_test:
+            groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
+    order = sorted(groups, key=lambda key: (-len(groups[key]), key))
+    sections = tuple(_section(groups[key], defaults or {}, folder) for key in order)
+    return Board(dataset, sections, load_reported(dataset))
+
+
+def _age(one: Evidence) -> tuple[str, str, str]:
+    """Sort key, oldest first; all records are written in one time zone."""
+    record = one.record
+    return record["times"]["finished"], record["run_id"], one.name
+
+
+def _section(records: Sequence[Evidence], defaults: Defaults, folder: Path) -> Section:
+    """Make a section of comparable records, oldest first."""
+    last = records[-1].record
+    unit = unit_of(last["track"])
+    groups = group(records, defaults)
+    targets, why_none = _targets(groups, unit)
+    rows = [make_row(one, unit, targets, folder) for one in groups]
+    ranked = [row for row in rows if row.kind != "failed"]
+    ranked.sort(key=lambda row: (-row.means.get(ORDER_BY, -1.0), row.name))
+    failed = [row for row in rows if row.kind == "failed"]
+    starts = start_row(records, folder)
+    compared = _conclusions([*starts, *ranked], groups, records)
+    shown = [_judged(row, compared) for row in (*starts, *ranked)]
+    shown += [*failed, *ceiling_row(records, folder)]
+    used = sum(len(one.finished) + len(one.failed) for one in groups)
+    notes = [
+        *_about_rows(shown, len(records) - used),
+        *_about_tests(shown, compared),
+        *_about_tuning(groups, defaults),
+        *([why_none] if why_none else []),
+    ]
+    return Section(
+        benchmark=last["benchmark"],
+        track_id=last["track_id"],
+        track=last["track"],
+        partial=any(one.record["partial"] for one in records),
+        num_records=len(records),
+        unit=unit,
+        rows=tuple(shown),
+        pairs={metric: each.pairs for metric, each in compared.items()},
+        smallest_difference={
+            metric: each.smallest_difference for metric, each in compared.items() if each.pairs
+        },
+        target_values=targets,
+        notes=tuple(notes),
+    )
+
+
+def _targets(groups: Sequence[Group], unit: Unit) -> tuple[dict[str, float], str]:
+    """The values to reach, or why there are none."""
+    known: list[Looks | None] = []
+    for one in groups:
+        # In order of name: where there are several, the usual configuration is the first.
+        if one.algorithm == BASELINE and one.kind == "result":
+            known = one.looks(unit)
+            break
+    else:
+        return {}, f"No targets: they are shares of what {BASELINE} gains, and it was not run here."
+    seen = [each for each in known if each is not None]
+    if len(seen) < len(known):
+        return {}, f"No targets: some runs of {BASELINE} kept no figures of validation."
+    targets = target_values(seen)
+    if not targets:
+        return {}, f"No targets: {BASELINE} gained nothing over the SFT start in validation."
+    return targets, ""
+
+
+def _conclusions(
+    rows: Sequence[Row], groups: Sequence[Group], records: Sequence[Evidence]
+) -> dict[str, Conclusions]:
+    """Compare all rows that have outcomes, by metric."""
+    by_name = {one.name: one for one in groups}
+    found = {}
+    for metric in RANKED:
+        values: dict[str, NDArray[np.float64]] = {}
+        for row in rows:
+            table = None
+            if metric in row.means and row.kind == "start":
+                start = start_evidence(records)
+                table = user_values([start], metric, "start_") if start else None
+            elif metric in row.means:
+                table = user_values(by_name[row.name].finished, metric)
+            if table is not None and table.shape[1] > 1:
+                values[row.name] = table
+        # Rows on other examples than most were never comparable; `verify` names their records.
+        sizes = Counter(table.shape[1] for table in values.values())
+        users = max(sizes, key=lambda size: (sizes[size], size), default=0)
+        entrants = {
+            row.name: Entrant(values[row.name], row.seeds or (0,), fixed=row.kind == "start")
+            for row in rows
+            if row.name in values and values[row.name].shape[1] == users
+        }
+        if entrants:
+            # One generator for one track and metric, whatever else is on the board.
+            key = int(records[0].record["track_id"], 16)
+            generator = np.random.default_rng([key, RANKED.index(metric)])
+            found[metric] = conclude(entrants, generator)
+    return found
+
+
+def _judged(row: Row, compared: Mapping[str, Conclusions]) -> Row:
+    known = {metric: each for metric, each in compared.items() if row.name in each.estimates}
+    return replace(
+        row,
+        estimates={metric: each.estimates[row.name] for metric, each in known.items()},
+        ranks={metric: each.ranks[row.name] for metric, each in known.items()},
+    )
+
+
+def _about_rows(rows: Sequence[Row], replaced: int) -> list[str]:
+    notes = [f"Ordered by {ORDER_BY}. Spent: mean of the runs, without SFT and evaluation."]
+    if replaced:
+        what = "record is" if replaced == 1 else "records are"
+        notes.append(
+            f"{replaced} {what} not shown: the same configuration and seed was run again, "
+            "and the newest complete run counts."
+        )
+    for row in rows:
+        if row.failures and row.kind != "failed":
+            notes.append(
+                f"{row.name}: {len(row.failures)} of {len(row.failures) + len(row.seeds)} seeds "
+                "failed; its figures are of those that finished."
+            )
+    return notes
+
+
+def _about_tests(rows: Sequence[Row], compared: Mapping[str, Conclusions]) -> list[str]:
+    notes = []
+    lone = [row.name for row in rows if _lone(row)]
+    if lone:
+        notes.append(
+            f"One seed only: {', '.join(lone)}. The interval speaks of users alone, not of what "
+            "another seed would give, and the row has no rank."
+        )
+    for row in rows:
+        if row.kind == "start" and ORDER_BY in row.means and not row.estimates:
+            notes.append("The SFT start has no interval: these records do not keep its outcomes.")
+        elif row.kind in ("control", "result") and ORDER_BY in row.means and not row.estimates:
+            notes.append(f"{row.name} has no interval: its outcomes are not those of one test set.")
+    return notes
+
+
+def _lone(row: Row) -> bool:
+    return any(not each.covers_seeds for each in row.estimates.values()) and row.kind != "start"
+
+
+def _about_tuning(groups: Sequence[Group], defaults: Defaults) -> list[str]:
+    """Which hyperparameters tuning chose; the names of rows do not say."""
+    notes = []
+    for one in groups:
+        usual: Mapping[str, Any] | None = defaults.get(one.algorithm)
+        if was_tuned(one.first) and not control_of(one.first) and usual is not None:
+            settings = one.first.record["configuration"]["settings"]
+            chosen = differences(one.first, settings | plain(usual))
+            notes.append(f"{one.name} was tuned: {', '.join(chosen) or 'the defaults were best'}.")
+    return notes

@@ -1,0 +1,334 @@
+"""A board as text: tables for the terminal, and a Markdown page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tabulate import tabulate
+
+from genrec_bench.boards.board import METRICS, ORDER_BY, RANKED, SAMPLED, Board, Row, Section
+from genrec_bench.boards.rows import abbreviate
+from genrec_bench.ledger import PHASES
+
+if TYPE_CHECKING:
+    from genrec_bench.statistics.conclusions import Pair
+
+NONE = "–"
+MISSED = "missed"
+
+REPORTED_HEADING = "As reported, other settings"
+
+_SIZES = {
+    "seconds": (("s", 1.0),),
+    "flops": (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)),
+    "tokens": (("Mtok", 1e6), ("ktok", 1e3)),
+}
+
+
+def render(board: Board) -> str:
+    """The board as text for a terminal: results, targets, what cannot be told apart."""
+    title = titled(board.dataset, board.partial)
+    parts = [f"{title}\n{'=' * len(title)}"]
+    for section in board.sections:
+        head = f"Track {section.track_id}, genrec-bench {section.benchmark}"
+        parts += [f"{head}\n{_track(board, section)}", _quality(board, section, "simple")]
+        parts += [_metrics(section, "simple"), _spent(section, "simple")]
+        if section.target_values:
+            parts += [_targets_title(section), _targets(section, "simple")]
+        parts += [*_statements(section), *section.notes]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_markdown(board: Board) -> str:
+    """The board as a Markdown page; the same for the same records."""
+    parts = [
+        f"# {titled(board.dataset, board.partial)}",
+        f"Made from records by `genrec-bench leaderboard {board.dataset}`; not to be edited.",
+    ]
+    for section in board.sections:
+        parts += [
+            f"## Track {section.track_id}, genrec-bench {section.benchmark}",
+            _track(board, section),
+            "### Quality at the equal budget",
+            _quality(board, section, "pipe"),
+            *(_escaped(text) for text in (*_statements(section), *section.notes)),
+            "### Budget to reach targets",
+        ]
+        if section.target_values:
+            parts += [_targets_title(section), _targets(section, "pipe")]
+        else:
+            parts += ["There are none; the notes above say why."]
+        parts += ["### All metrics", _metrics(section, "pipe")]
+        parts += ["### What was spent", _spent(section, "pipe")]
+        for metric, pairs in section.pairs.items():
+            if pairs:
+                parts += [f"### Pairs by {metric}", _PAIRS_LEGEND, _pairs(pairs)]
+        parts += ["### Records", _records(section)]
+    if board.reported:
+        parts += [f"## {REPORTED_HEADING}", _REPORTED_LEGEND, *_reported(board)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def titled(dataset: str, partial: bool) -> str:
+    """The dataset's name, with a word where its training set is not whole."""
+    return f"{dataset} (partial)" if partial else dataset
+
+
+def apart_statement(section: Section, metric: str) -> str:
+    """Say in one line which rows cannot be told apart by a metric; empty without a test."""
+    pairs = [pair for pair in section.pairs.get(metric, ()) if math.isfinite(pair.interval.low)]
+    if not pairs:
+        return ""
+    alike = [pair for pair in pairs if not pair.distinct]
+    if not alike:
+        return f"By {metric}, each two rows can be told apart."
+    if len(alike) == len(pairs):
+        return f"By {metric}, no two rows can be told apart."
+    others: dict[str, list[str]] = {}
+    for pair in alike:
+        others.setdefault(pair.first, []).append(pair.second)
+    told = "; ".join(f"{first} from {', '.join(names)}" for first, names in others.items())
+    return f"By {metric}, these cannot be told apart: {told}."
+
+
+def seeds_cell(row: Row) -> str:
+    """How many seeds a row is made of, and of how many where some failed."""
+    if row.kind == "failed":
+        return f"0 of {len(row.seeds)}"
+    if row.failures:
+        return f"{len(row.seeds)} of {len(row.seeds) + len(row.failures)}"
+    return str(len(row.seeds)) if row.seeds else NONE
+
+
+def rank_cell(rank: tuple[int, int] | None) -> str:
+    """Best and worst rank, one number where they are the same."""
+    if rank is None:
+        return NONE
+    best, worst = rank
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def _track(board: Board, section: Section) -> str:
+    """State what is fixed; the dataset comes first, with its name."""
+    facts = [f"dataset {titled(board.dataset, section.partial)}"]
+    for key, value in sorted(
+        section.track.items(), key=lambda fact: (fact[0] != "dataset", fact[0])
+    ):
+        text = "none" if value is None else value
+        text = text if isinstance(text, str) else json.dumps(text, sort_keys=True)
+        name = "fingerprint" if key == "dataset" else key.replace("_", " ")
+        facts.append(f"{name} {abbreviate(text)}")
+    return ", ".join(facts)
+
+
+def _quality(board: Board, section: Section, style: str) -> str:
+    headers = [titled(board.dataset, section.partial), f"rank by {ORDER_BY}"]
+    for metric in RANKED:
+        headers += [metric, "95% interval", "IQM"]
+    headers += ["seeds"]
+    lines = []
+    for row in section.rows:
+        line = [_name(row, style), rank_cell(row.ranks.get(ORDER_BY))]
+        for metric in RANKED:
+            mean = _number(row.means.get(metric))
+            estimate = row.estimates.get(metric)
+            if estimate is None:
+                line += [mean, NONE, NONE]
+            else:
+                interval = f"{estimate.interval.low:.4f} to {estimate.interval.high:.4f}"
+                line += [mean, interval, NONE if row.kind == "start" else f"{estimate.iqm:.4f}"]
+        lines.append([*line, seeds_cell(row)])
+    return _table(headers, lines, style)
+
+
+def _statements(section: Section) -> list[str]:
+    found = [apart_statement(section, metric) for metric in RANKED]
+    smallest = [
+        f"{value:.4f} by {metric}"
+        for metric, value in section.smallest_difference.items()
+        if math.isfinite(value)
+    ]
+    if smallest:
+        found.append(
+            "The smallest difference that this design finds in four of five cases, for any two of "
+            f"the rows: {', '.join(smallest)}."
+        )
+    failed = [row for row in section.rows if row.failures]
+    found += [
+        f"{row.name} failed with seed {seed}: {reason}"
+        for row in failed
+        for seed, reason in sorted(row.failures.items())
+    ]
+    return [text for text in found if text]
+
+
+def _metrics(section: Section, style: str) -> str:
+    rows = [row for row in section.rows if row.means]
+    names = [*METRICS, *(name for name in SAMPLED if any(name in row.means for row in rows))]
+    lines = []
+    for row in rows:
+        cells = []
+        for name in names:
+            cell = _number(row.means.get(name))
+            spread = row.deviations.get(name)
+            cells.append(cell if spread is None else f"{cell} ± {spread:.4f}")
+        lines.append([_name(row, style), *cells])
+    return _table(["mean ± standard deviation over seeds", *names], lines, style)
+
+
+def _spent(section: Section, style: str) -> str:
+    """Costs that count, the unit's bill by phase, and tuning; one unit for each column."""
+    rows = [row for row in section.rows if row.spent]
+    if not rows:
+        return ""
+    entered = {phase for row in rows for phase in row.phases}
+    phases = [name for name in PHASES if name in entered and name not in ("sft", "evaluation")]
+    apart = [name for name in ("sft", "evaluation") if name in entered]
+    costs = {cost: _unit(cost, (row.spent.get(cost, 0.0) for row in rows)) for cost in _SIZES}
+    name, size = costs[section.unit]
+    tuned = any(row.tuning for row in rows)
+    headers = ["per run", *(unit for unit, _ in costs.values())]
+    headers += [f"{phase}, {name}" for phase in phases]
+    headers += [f"{phase}, {name} (does not count)" for phase in apart]
+    headers += [f"tuning in all, {name}", "trials (failed, pruned)"] if tuned else []
+    lines = []
+    for row in rows:
+        line = [_name(row, style)]
+        line += [_amount(row.spent[cost], *of) for cost, of in costs.items()]
+        for phase in (*phases, *apart):
+            line.append(_amount(row.phases.get(phase, {}).get(section.unit), name, size))
+        if tuned:
+            tuning: Mapping[str, Any] = row.tuning or {}
+            line += [_amount(tuning.get(section.unit), name, size), _trials(tuning)]
+        lines.append(line)
+    return _table(headers, lines, style)
+
+
+def _trials(tuning: Mapping[str, Any]) -> str:
+    if not tuning.get("trials"):
+        return NONE
+    return f"{tuning['trials']} ({tuning.get('failed', 0)}, {tuning.get('pruned', 0)})"
+
+
+def _targets_title(section: Section) -> str:
+    values = ", ".join(f"{label} is {value:.4f}" for label, value in section.target_values.items())
+    return (
+        "Budget spent at the first look that finds a share of GRPO's gain over the SFT start, by "
+        f"NDCG@10 on part of the validation split ({values}); median over seeds, a miss counted "
+        "as worse than any budget, and how many seeds got there."
+    )
+
+
+def _targets(section: Section, style: str) -> str:
+    rows = [row for row in section.rows if row.targets]
+    found = [each.median for row in rows for each in row.targets.values()]
+    name, size = _unit(section.unit, (median for median in found if median is not None))
+    lines = []
+    for row in rows:
+        cells = []
+        for label in section.target_values:
+            each = row.targets[label]
+            got = sum(spent is not None for spent in each.by_seed)
+            median = MISSED if each.median is None else _amount(each.median, name, size)
+            cells.append(f"{median} ({got} of {len(each.by_seed)})")
+        lines.append([_name(row, style), *cells])
+    return _table([name, *section.target_values], lines, style)
+
+
+_PAIRS_LEGEND = (
+    "Differences are first less second. Decided by the paired bootstrap over seeds and users, "
+    "corrected over all pairs (Holm); p by user takes these seeds as given, p by seed cannot fall "
+    "below 2 / 2^n with n seeds. Effect: standardized by user. Better: how probable it is that a "
+    "run of the first beats one of the second. The intervals of two rows may overlap and the rows "
+    "still be told apart: both are measured on the same users."
+)
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    headers = ["first", "second", "difference", "95% interval", "p by user", "p by seed"]
+    headers += ["p", "p (Holm)", "told apart", "effect", "better"]
+    lines = []
+    for pair in pairs:
+        low, high = pair.interval.low, pair.interval.high
+        interval = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) else NONE
+        ps = [f"{p:.4f}" for p in (pair.p_user, pair.p_seed, pair.p_bootstrap, pair.p_adjusted)]
+        line = [_escaped(pair.first), _escaped(pair.second), f"{pair.difference:+.4f}", interval]
+        line += [*ps, "yes" if pair.distinct else "no"]
+        lines.append([*line, f"{pair.effect:+.3f}", f"{pair.probability:.2f}"])
+    return _table(headers, lines, "pipe", left=2)
+
+
+def _records(section: Section) -> str:
+    """Each number's origin: a link for each seed."""
+    lines = []
+    for row in section.rows:
+        links = [
+            f"[{_origin(row, each.seed)}]({quote(each.path)})"
+            if each.path
+            else _origin(row, each.seed)
+            for each in row.links
+        ]
+        lines.append([_name(row, "pipe"), ", ".join(links) or NONE])
+    return _table(["row", "records"], lines, "pipe", left=2)
+
+
+def _origin(row: Row, seed: int) -> str:
+    return f"seed {seed}" if row.seeds else "record"
+
+
+_REPORTED_LEGEND = (
+    "Figures of papers, in settings of their own: they do not compare with anything above, nor "
+    "with each other across papers."
+)
+
+
+def _reported(board: Board) -> list[str]:
+    known = {name for line in board.reported for name in line.metrics}
+    order = ("HR@1", "HR@3", "HR@5", "HR@10", "NDCG@3", "NDCG@5", "NDCG@10")
+    names = [name for name in order if name in known] + sorted(known - set(order))
+    lines, settings = [], {}
+    for line in board.reported:
+        settings[f"{line.paper}, {line.table}"] = line.setting
+        cells = [_number(line.metrics.get(name)) for name in names]
+        lines.append([f"{line.paper}, {line.table}", _escaped(line.algorithm), *cells])
+    told = [f"- {place}: {setting}" for place, setting in settings.items()]
+    return [_table(["paper", "algorithm", *names], lines, "pipe", left=2), "\n".join(told)]
+
+
+def _unit(cost: str, amounts: Iterable[float]) -> tuple[str, float]:
+    """The unit in which the largest amount of a column has digits before the point."""
+    most = max(amounts, default=0.0)
+    sizes = _SIZES[cost]
+    return next((unit for unit in sizes if most >= unit[1]), sizes[-1])
+
+
+def _amount(amount: float | None, name: str, size: float) -> str:
+    if amount is None:
+        return NONE
+    return f"{amount / size:.{1 if name == 's' else 2}f}"
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"
+
+
+def _name(row: Row, style: str) -> str:
+    marks = {"control": " [control]", "failed": " [failed]"}
+    name = row.name + marks.get(row.kind, "")
+    return _escaped(name) if style == "pipe" else name
+
+
+def _escaped(text: str) -> str:
+    """A name as a cell of a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _table(
+    headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, left: int = 1
+) -> str:
+    sides = ["left"] * left + ["right"] * (len(headers) - left)
+    return tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=sides)

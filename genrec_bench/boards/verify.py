@@ -1,0 +1,315 @@
+"""Verification: does a record say what its per-user outcomes and its curves say?
+
+The outcomes determine HR@K, NDCG@K, MRR and Pass@k, by item and by SID, of the run and of the SFT
+start. Where a record keeps one fact twice, both must agree. A record that states anything else than
+what can be computed was altered, or a file beside it was.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from genrec_bench.boards.evidence import Evidence
+from genrec_bench.budget import parse_budget
+from genrec_bench.errors import UserError
+from genrec_bench.ledger import TRAINING_PHASES
+from genrec_bench.metrics import KS, MISSING, PASS_KS, pass_metrics, ranking_metrics
+from genrec_bench.record_schema import SPLITS, Record
+
+TOLERANCE = 1e-9
+"""Of a metric; one example more or less moves it by far more."""
+
+SHARES = (0.5, 1.5)
+"""Of a budget that a finished run may have spent: steps end within half a step of it."""
+
+UNDETERMINED = re.compile(
+    r"coverage@\d+|diversity@\d+|popularity_lift@\d+|unique_candidates|invalid_rate"
+)
+"""Figures of whole lists, which outcomes do not tell."""
+
+_SAME_IN_SETTINGS = ("beam_width", "dtype", "group_size", "logprob_space", "lora_rank")
+_SAME_IN_FINGERPRINTS = ("dataset", "sft", "sids")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a record states and that is not so.
+
+    Attributes:
+        record: path, or name of the run.
+        key: of the record, with dots.
+        stated: what it says.
+        found: what the other files or keys say.
+    """
+
+    record: str
+    key: str
+    stated: Any
+    found: Any
+
+    def __str__(self) -> str:
+        return f"{self.record}: {self.key}: stated {_text(self.stated)}, found {_text(self.found)}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was verified of one record.
+
+    Attributes:
+        evidence: that was looked at.
+        metrics: figures that were recomputed, of the run.
+        start_metrics: and of the SFT start; 0 where its outcomes were not kept.
+        share: of the budget that was spent; None without a budget.
+        findings: what does not hold.
+    """
+
+    evidence: Evidence
+    metrics: int
+    start_metrics: int
+    share: float | None
+    findings: tuple[Finding, ...]
+
+
+def verify(evidence: Evidence) -> Verified:
+    """Recompute what can be recomputed, and compare what is stated twice."""
+    record, counts = evidence.record, []
+    findings: list[Finding] = []
+    for key, prefix in (("metrics", ""), ("sft", "start_")):
+        count = 0
+        if not prefix or evidence.knows_start:
+            for split in SPLITS:
+                stated = record[key][split]
+                # The SFT start is evaluated before a run can fail, its outcomes are kept after.
+                rows = evidence.of_split(split)
+                if prefix and rows.empty:
+                    continue
+                found = recompute(rows, record, prefix)
+                count += len(found)
+                findings += _differences(evidence.name, f"{key}.{split}", stated, found)
+        counts.append(count)
+    findings += list(_examples(evidence))
+    findings += list(_said_twice(evidence.name, record))
+    findings += list(_spent(evidence))
+    share = budget_share(record)
+    if share is not None and record["complete"] and evidence.on_test:
+        low, high = SHARES
+        if not low <= share <= high:
+            limit = record["budget"]["limit"]
+            findings.append(Finding(evidence.name, "budget.limit", limit, f"{share:.3g} of it"))
+    return Verified(evidence, counts[0], counts[1], share, tuple(findings))
+
+
+def recompute(rows: pd.DataFrame, record: Record, prefix: str = "") -> dict[str, float]:
+    """All metrics that the outcomes of one split determine.
+
+    Args:
+        rows: one for each example.
+        record: its settings say how wide the beam was and how many samples were drawn.
+        prefix: of the columns: `start_` for the SFT start.
+
+    Returns:
+        Metrics by name as in `metrics.evaluate_lists`; empty where there is no example.
+    """
+    if rows.empty:
+        return {}
+    settings = record["configuration"]["settings"]
+    width = settings.get("beam_width", max(KS))
+    ks = [k for k in KS if k <= width]
+    found: dict[str, float] = {}
+    for by, ranks, hits in (("", "item_rank", "sampled_hits"), *_BY_SID):
+        figures = ranking_metrics(rows[prefix + ranks].to_numpy(), ks)
+        drawn = rows[prefix + hits].to_numpy()
+        samples = settings.get("pass_samples", 0)
+        # Hits above the number of samples would index past the table of their probabilities.
+        if samples and np.all((drawn != MISSING) & (drawn <= samples)):
+            figures |= pass_metrics(drawn, samples, PASS_KS)
+        found |= {by + name: value for name, value in figures.items()}
+    return found
+
+
+_BY_SID = (("sid/", "sid_rank", "sid_sampled_hits"),)
+
+
+def budget_share(record: Record) -> float | None:
+    """Share of its budget that a run has spent; None where it had none."""
+    limit = record["budget"]["limit"]
+    if limit is None:
+        return None
+    try:
+        budget = parse_budget(limit)
+    except UserError:
+        return math.inf
+    return total(record, budget.kind) / budget.amount
+
+
+def total(record: Record, cost: str) -> float:
+    """What counts against a budget: seconds, flops or tokens of the training phases."""
+    spent = record["budget"]["spent"]
+    return float(sum(amounts[cost] for phase, amounts in spent.items() if phase in TRAINING_PHASES))
+
+
+def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
+    """What can only be seen of several records: two that cannot both be true."""
+    return [
+        *_between(_same_run, evidence, lambda one: one.record["run_id"]),
+        *_between(_same_examples, evidence, lambda one: one.record["track"]["dataset"]),
+    ]
+
+
+def contradictions(evidence: Sequence[Evidence]) -> list[Finding]:
+    """Equal runs on equal machines that ended differently, and SFT starts that do.
+
+    Rarely, rounding alone does that: the number of threads is in no record. So this stops no board,
+    which shows the newest of equal runs, but is worth a look.
+    """
+    exact = [one for one in evidence if _exact(one.record)]
+    return [*_between(_same_result, exact, _request), *_between(_same_start, exact, _start)]
+
+
+def _between(
+    compare: Callable[[Evidence, Evidence], Iterator[Finding]],
+    evidence: Sequence[Evidence],
+    key: Callable[[Evidence], Any],
+) -> Iterator[Finding]:
+    """Compare each record with the first one of the same key."""
+    first: dict[Any, Evidence] = {}
+    for one in evidence:
+        known = first.setdefault(key(one), one)
+        if known is not one:
+            yield from compare(known, one)
+
+
+def _differences(
+    name: str, key: str, stated: Mapping[str, float], found: Mapping[str, float]
+) -> Iterator[Finding]:
+    if stated and not found:
+        yield Finding(name, key, f"{len(stated)} metrics", "no example in the outcomes")
+        return
+    for metric in sorted(stated.keys() | found.keys()):
+        if metric not in stated:
+            yield Finding(name, f"{key}.{metric}", "nothing", found[metric])
+        elif metric in found:
+            if not math.isclose(stated[metric], found[metric], rel_tol=0, abs_tol=TOLERANCE):
+                yield Finding(name, f"{key}.{metric}", stated[metric], found[metric])
+        elif not UNDETERMINED.fullmatch(metric):
+            yield Finding(name, f"{key}.{metric}", stated[metric], "nothing in the outcomes")
+
+
+def _examples(evidence: Evidence) -> Iterator[Finding]:
+    """Every example of a split must be there once."""
+    for split, rows in evidence.outcomes.groupby("split"):
+        numbers = np.sort(rows["example"].to_numpy())
+        if not np.array_equal(numbers, np.arange(len(numbers))):
+            distinct = len(np.unique(numbers))
+            what = f"{distinct} distinct numbers up to {numbers[-1]}"
+            yield Finding(evidence.name, f"outcomes: {split}", f"{len(rows)} examples", what)
+
+
+def _said_twice(name: str, record: Record) -> Iterator[Finding]:
+    """The track repeats settings and fingerprints, so that an edit of one of them shows."""
+    track, settings = record["track"], record["configuration"]["settings"]
+    fingerprints, limit = record["fingerprints"], record["budget"]["limit"]
+    same = [(key, settings, f"configuration.settings.{key}") for key in _SAME_IN_SETTINGS]
+    same += [(key, fingerprints, f"fingerprints.{key}") for key in _SAME_IN_FINGERPRINTS]
+    for key, other, where in same:
+        if key in track and key in other and track[key] != other[key]:
+            yield Finding(name, f"track.{key}", track[key], f"{where} {_text(other[key])}")
+    if limit is not None and track.get("budget") != limit:
+        yield Finding(name, "track.budget", track.get("budget"), f"budget.limit {limit!r}")
+    version = record["versions"].get("genrec_bench")
+    if version is not None and ".".join(version.split(".")[:2]) != record["benchmark"]:
+        found = f"versions.genrec_bench {version!r}"
+        yield Finding(name, "benchmark", record["benchmark"], found)
+
+
+def _spent(evidence: Evidence) -> Iterator[Finding]:
+    """The ledger of a finished run ends where its curves do."""
+    record, curves = evidence.record, evidence.curves
+    spent = record["budget"]["spent"]
+    for phase, amounts in spent.items():
+        for cost, amount in amounts.items():
+            if amount < 0:
+                yield Finding(evidence.name, f"budget.spent.{phase}.{cost}", amount, "below zero")
+    if not record["complete"] or curves.empty:
+        return
+    for cost in ("seconds", "flops", "tokens"):
+        if cost in curves.columns:
+            last, stated = float(curves[cost].iloc[-1]), total(record, cost)
+            if not math.isclose(stated, last, rel_tol=1e-9, abs_tol=1e-9):
+                yield Finding(evidence.name, f"budget.spent: {cost}", stated, f"curves {last!r}")
+
+
+def _request(one: Evidence) -> Any:
+    """What decides a result; records that failed, and trials of sweeps, are never alike."""
+    record = one.record
+    if not record["complete"] or not one.on_test:
+        return id(one)
+    parts = [
+        record[key]
+        for key in ("algorithm", "benchmark", "track_id", "configuration", "seed", "versions")
+    ]
+    parts += [record["fingerprints"], record["hardware"], record["commit"]]
+    return repr([_sorted(part) for part in parts])
+
+
+def _start(one: Evidence) -> Any:
+    """What decides what the SFT start is found to be."""
+    keys = ("benchmark", "track_id", "versions", "hardware")
+    return repr([_sorted(one.record[key]) for key in keys])
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return [(key, _sorted(value[key])) for key in sorted(value)]
+    return value
+
+
+def _same_run(first: Evidence, second: Evidence) -> Iterator[Finding]:
+    if first.record != second.record:
+        found = f"{first.name} differs and has the same one"
+        yield Finding(second.name, "run_id", second.record["run_id"], found)
+
+
+def _same_result(first: Evidence, second: Evidence) -> Iterator[Finding]:
+    yield from _first_difference("metrics", "an equal run", first, second)
+
+
+def _same_start(first: Evidence, second: Evidence) -> Iterator[Finding]:
+    yield from _first_difference("sft", "of the same SFT start", first, second)
+
+
+def _first_difference(key: str, what: str, first: Evidence, second: Evidence) -> Iterator[Finding]:
+    for split in SPLITS:
+        one, other = first.record[key][split], second.record[key][split]
+        for metric in sorted(one.keys() & other.keys()):
+            if one[metric] != other[metric]:
+                found = f"{one[metric]!r} in {first.name}, {what}"
+                yield Finding(second.name, f"{key}.{split}.{metric}", other[metric], found)
+                return
+
+
+def _exact(record: Record) -> bool:
+    """Whether the run can be repeated bit by bit: neither a clock nor a GPU had a say."""
+    limit = record["budget"]["limit"]
+    clocked = limit is not None and limit.endswith("s")
+    return not clocked and str(record["hardware"].get("device", "cpu")) == "cpu"
+
+
+def _same_examples(first: Evidence, second: Evidence) -> Iterator[Finding]:
+    """One dataset has one number of examples."""
+    for split in SPLITS:
+        one, other = len(first.of_split(split)), len(second.of_split(split))
+        if one and other and one != other:
+            found = f"{one} in {first.name}, on the same dataset"
+            yield Finding(second.name, f"outcomes: {split}", f"{other} examples", found)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,1 @@
+"""The whole protocol as one job: equal tuning, fresh seeds, controls, a board."""

@@ -1,0 +1,1 @@
+"""What follows from several seeds and many users, and what does not."""

@@ -1,0 +1,1 @@
+"""Sweeps: hyperparameters tuned within a total budget that several workers may share."""

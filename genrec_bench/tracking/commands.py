@@ -1,0 +1,67 @@
+"""The command `genrec-bench resend`: tells MLflow what it missed while it was away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrec_bench.errors import UserError
+from genrec_bench.tracking.resend import FOREVER, Tally, folders_below, settle
+from genrec_bench.tracking.sender import Sender, first_line
+
+if TYPE_CHECKING:
+    # argparse's own class is generic in the type checker's eyes only.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_resend_parser(subparsers: Subparsers) -> None:
+    """Add `resend`, which sets `handler`, a function of the arguments.
+
+    Args:
+        subparsers: of the main command.
+    """
+    text = "send to MLflow what earlier commands could not, and end runs that were cut short"
+    parser = subparsers.add_parser("resend", help=text, description=f"{text.capitalize()}.")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=_answer)
+
+
+def _answer(args: argparse.Namespace) -> int:
+    output: Path = args.output
+    if not output.is_dir():
+        raise UserError(f"--output {output}: there is no such folder")
+    sender = Sender(output)
+    folders = folders_below(output)
+    tally = Tally()
+    for number, folder in enumerate(folders):
+        try:
+            tally += settle(folder, output.resolve(), sender, FOREVER)
+        except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
+            rest = len(folders) - number
+            raise UserError(
+                f"MLflow at {sender.place} failed ({first_line(error)}): {tally.sent} runs were "
+                f"sent, {rest} are left; give the command again when it is back"
+            ) from None
+    figures = {"figures": sender.figures, "files": sender.files, "refused": len(sender.refused)}
+    if args.json:
+        print(json.dumps(asdict(tally) | figures, indent=2, sort_keys=True))
+        return 0
+    print(
+        f"sent to {sender.place}: {tally.sent} runs, {sender.figures} figures, {sender.files} files"
+    )
+    notes = {
+        "cut short earlier, ended now": tally.ended,
+        "under way, left alone": tally.live,
+        "kept for another server": tally.elsewhere,
+        "entries that MLflow refused": len(sender.refused),
+    }
+    for text, count in notes.items():
+        if count:
+            print(f"{text}: {count}")
+    return 0
