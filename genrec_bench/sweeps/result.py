@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrec_bench.budget import parse_budget
 from genrec_bench.records import write_atomically
 from genrec_bench.sweeps.study import Trial
 
@@ -67,9 +68,11 @@ class SweepResult:
     @property
     def bill(self) -> dict[str, Any]:
         """What tuning cost, as the records of runs with its result keep it."""
+        # A trial that died counts as all it may have cost, in the unit of the limit.
         return {
             "limit": self.limit,
             **self.spent,
+            parse_budget(self.limit).kind: self.charged,
             "trials": self.started,
             "failed": self.count("failed") + self.count("died"),
             "pruned": self.count("pruned"),
