@@ -73,7 +73,10 @@ class GRPOHyperparameters(Hyperparameters):
     epsilon: float = hyperparameter(
         1e-4, low=0, high=1, search=False, help="eps in the advantage's denominator"
     )
-    divide_by_std: bool = hyperparameter(True, help="false leaves the division out (Dr. GRPO)")
+    # A switch between two papers' algorithms: a sweep finds an algorithm's constants, not another.
+    divide_by_std: bool = hyperparameter(
+        True, search=False, help="false leaves the division out (Dr. GRPO)"
+    )
 
 
 class GRPO(Algorithm):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import sys
@@ -20,13 +19,10 @@ from genrec_bench.analyze_commands import add_analyze_parser
 from genrec_bench.boards.leaderboard import add_leaderboard_parser
 from genrec_bench.comparison.commands import add_compare_parser
 from genrec_bench.data_commands import add_data_parser
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
 from genrec_bench.sweeps.commands import add_sweep_parser
 from genrec_bench.tracking.commands import add_resend_parser
-
-DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
-"""What a disk says when it refuses: nobody's mistake, and the user's to mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A scheduler's polite end is an interruption: what is open gets closed.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = args.handler(args)
-        sys.stdout.flush()
+        with storage_errors():
+            code = args.handler(args)
+            sys.stdout.flush()
         return int(code)
     except UserError as error:
         print(f"genrec-bench: error: {error}", file=sys.stderr)
@@ -55,12 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has seen enough (``| head``). Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.errno not in DISK_TROUBLE:
-            raise
-        where = f" {error.filename}" if error.filename else " the disk"
-        print(f"genrec-bench: error: cannot use{where}: {error.strerror}", file=sys.stderr)
-        return 2
 
 
 class _Parser(argparse.ArgumentParser):

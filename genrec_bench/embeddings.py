@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from genrec_bench.dataset import Dataset, Examples
-from genrec_bench.errors import UserError, nearest
+from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.records import write_atomically
 from genrec_bench.store import file_sha256
 from genrec_bench.workers import Workers
@@ -73,17 +73,21 @@ def sid_embeddings(
 
     Raises:
         UserError: there is no text, or the model cannot be loaded.
+        StorageError: the disk refuses.
     """
-    found: NDArray[np.float32] | str = ""
+    found: NDArray[np.float32] | UserError | None = None
     if workers.is_main:
         try:
-            found = _cached(dataset, resolve_source(dataset, source), data_dir)
+            with storage_errors():
+                found = _cached(dataset, resolve_source(dataset, source), data_dir)
         except UserError as error:
-            # The others wait for an answer, and are to stop for the same reason.
-            found = str(error)
+            # The others wait for an answer, and are to stop for the same reason. Without what led
+            # to it, which need not travel from process to process.
+            found = type(error)(str(error))
     found = workers.agree(found)
-    if isinstance(found, str):
-        raise UserError(found)
+    if isinstance(found, UserError):
+        raise found
+    assert found is not None
     return found
 
 

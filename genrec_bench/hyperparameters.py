@@ -14,6 +14,7 @@ from genrec_bench.errors import UserError, nearest
 
 T = TypeVar("T")
 Value = bool | int | float | str | None
+Rate = Literal["learning_rate", "sft_learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Times:
         low: the range begins at so many times the backbone's rate.
         high: it ends at so many times the rate.
         of: which rate: an attribute of ``Backbone``.
+        default: the rate that None stands for, if it is another one.
     """
 
     low: float
     high: float
-    of: Literal["learning_rate", "sft_learning_rate"] = "learning_rate"
+    of: Rate = "learning_rate"
+    default: Rate | None = None
 
 
 Search = bool | tuple[float, float] | tuple[float, float, float] | Times

@@ -4,6 +4,7 @@ The clock follows the rules of AlgoPerf: the device is synchronised before every
 evaluation is metered apart, so that looking at an algorithm does not cost it anything.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,16 @@ TRAINING_PHASES = ("rollout", "reference", "update", "value", "tuning")
 
 PHASES = ("sft", *TRAINING_PHASES, "evaluation")
 """All phases, in the order in which they are reported."""
+
+
+def of_training(spent: Mapping[str, Mapping[str, float]], kind: str) -> float:
+    """Return what counts against a budget of what a record says was spent.
+
+    Args:
+        spent: costs by phase and kind.
+        kind: "seconds", "flops" or "tokens".
+    """
+    return math.fsum(spent[phase][kind] for phase in TRAINING_PHASES if phase in spent)
 
 
 @dataclass(frozen=True)

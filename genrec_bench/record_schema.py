@@ -62,6 +62,13 @@ def track_id(track: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record's canonical JSON, without the key `sha256` that holds it."""
+    rest = {key: value for key, value in record.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def plain(value: Any, where: str = "") -> Any:
     """Convert to plain JSON types: numpy numbers, tuples and paths are converted, keys made text.
 
@@ -112,6 +119,9 @@ def problem(record: Any) -> str | None:
             return f"{file!r} is no name of a file beside the record"
     if track_id(record["track"]) != record["track_id"]:
         return "track_id is not the hash of track: one of them was changed"
+    # Records of earlier versions have none.
+    if "sha256" in record and record["sha256"] != digest(record):
+        return "sha256 is not the hash of the record: it was changed after the run"
     return None
 
 

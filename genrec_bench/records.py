@@ -2,8 +2,9 @@
 
 A run's folder holds `outcomes.parquet` (the rank of each example's target, and how often it was
 sampled), `curves.parquet` (the figures logged while training) and `record.json`, written in this
-order: a record that is there is complete. It names the other two by their SHA-256, so that none can
-change unnoticed. Nothing in the folder tells who a user is or what an item is called.
+order: a record that is there is complete. It names the other two by their SHA-256 and holds one of
+its own, so that none can change unnoticed. Nothing in the folder tells who a user is or what an
+item is called.
 """
 
 import copy
@@ -22,7 +23,7 @@ import pandas as pd
 
 from genrec_bench import __version__
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.record_schema import SCHEMA, SPLITS, Record, plain, problem, track_id
+from genrec_bench.record_schema import SCHEMA, SPLITS, Record, digest, plain, problem, track_id
 
 RECORD_FILE = "record.json"
 
@@ -179,7 +180,7 @@ def write_record(
 
     Args:
         folder: the run's own folder; made if missing.
-        record: from `build_record`; gains the keys `outcomes` and `curves`.
+        record: from `build_record`; gains the keys `outcomes`, `curves` and `sha256`.
         outcomes: from `join_outcomes`, with or without the columns of the SFT start.
         curves: what was logged while training, any columns.
 
@@ -197,11 +198,13 @@ def write_record(
         raise ValueError(f"outcomes have the columns {list(outcomes.columns)}")
     files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():
-        digest = hashlib.sha256(content).hexdigest()
-        record[key] = {"file": f"{key}.parquet", "sha256": digest}
+        found = hashlib.sha256(content).hexdigest()
+        record[key] = {"file": f"{key}.parquet", "sha256": found}
+    record.pop("sha256", None)
     wrong = problem(record)
     if wrong:
         raise ValueError(f"the record is not valid: {wrong}")
+    record["sha256"] = digest(record)
     for key, content in files.items():
         write_atomically(folder / record[key]["file"], content)
     text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
@@ -235,32 +238,13 @@ def read_record(path: Path) -> Record:
     return record  # type: ignore[no-any-return]  # problem() has checked it
 
 
-def find_records(folder: Path, dataset: str | None = None) -> dict[Path, Record]:
-    """All records at any depth below a folder, by path, in order of path.
-
-    Args:
-        folder: may be missing; then there are none.
-        dataset: only those of this dataset.
-
-    Raises:
-        UserError: a record is damaged. None is passed over in silence.
-    """
-    found: list[Path] = []
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in TRACKING_FOLDERS]
-        if RECORD_FILE in files:
-            found.append(Path(where) / RECORD_FILE)
-    records = {path: read_record(path) for path in sorted(found)}
-    return {p: r for p, r in records.items() if dataset is None or r["dataset"] == dataset}
-
-
 def comparable(record: Record) -> Record:
     """The record without what differs between two equal runs: times, peak memory, names of runs.
 
-    The hash of the curves is left out too, since curves hold seconds.
+    The hash of the curves is left out too, since curves hold seconds, and that of the whole record.
     """
     view = copy.deepcopy(record)
-    for key in ("run_id", "times", "curves"):
+    for key in ("run_id", "times", "curves", "sha256"):
         view.pop(key, None)
     for cost in view["budget"]["spent"].values():
         cost.pop("seconds", None)

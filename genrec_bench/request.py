@@ -78,6 +78,9 @@ def digest_of(request: Request, track: dict[str, Any]) -> str:
         "strict": request.strict,
         "track": track,
     }
+    if request.tuning is not None and request.tuning["study"]:
+        # A record has one bill: that of the trials which found its hyperparameters.
+        what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,13 @@ import pandas as pd
 from genrec_bench.backbones import Backbone, find_backbone, prompt_name
 from genrec_bench.checkpoints import check_policy_fits, save_policy
 from genrec_bench.embeddings import check_source
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import (
+    StorageError,
+    UserError,
+    is_disk_trouble,
+    one_line,
+    storage_errors,
+)
 from genrec_bench.evaluate import Evaluation
 from genrec_bench.ledger import Ledger
 from genrec_bench.post_training import post_train
@@ -31,10 +36,8 @@ from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training import Pruned, total_spent
 from genrec_bench.workers import Workers
 
-LONGEST_REASON = 300
-"""Characters of what a record says of a failure."""
 
-
+@storage_errors()
 def run(
     request: Request,
     workers: Workers,
@@ -60,7 +63,8 @@ def run(
 
     Raises:
         UserError: on bad input, a budget below one step, or a loss that is not finite. A run that
-            fails leaves a record that says so, unless the disk is at fault.
+            fails leaves a record that says so.
+        StorageError: the disk refuses, which leaves no record: the run can go on.
         Pruned: as ``on_validation`` did; there is a record.
     """
     dataset, settings = request.dataset, request.settings
@@ -139,9 +143,12 @@ def run(
                     progress,
                     tracker,
                 )
-            except (StorageError, OSError):
+            except (StorageError, BrokenPipeError):
+                # That nobody listens any more says no more of a run than an interruption does.
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and is_disk_trouble(error):
+                    raise
                 # Processes that do not fail alike cannot add up what they spent.
                 if workers.count == 1 or isinstance(error, UserError | Pruned):
                     status: Status = "KILLED" if isinstance(error, Pruned) else "FAILED"
@@ -162,6 +169,7 @@ def run(
     return path
 
 
+@storage_errors()
 def find_equal(
     request: Request, workers: Workers, progress: Progress, *, failed: bool = False
 ) -> Path | None:
@@ -207,7 +215,7 @@ def _last_step(curves: Sequence[Mapping[str, float]]) -> int:
 def _reason(error: Exception) -> str:
     """Say in one line why a run failed; a mistake of the user's speaks for itself."""
     kind = "" if isinstance(error, UserError | Pruned) else f"{type(error).__name__}: "
-    return shorten(f"{kind}{error}", LONGEST_REASON, placeholder=" ...") or type(error).__name__
+    return one_line(f"{kind}{error}") or type(error).__name__
 
 
 def _summary(results: Mapping[str, Evaluation]) -> str:

@@ -45,6 +45,17 @@ def find_finished(
     return None if chosen is None else parent / chosen / RECORD_FILE
 
 
+def folders_of(parent: Path, digest: str) -> list[Path]:
+    """Return the folders of all runs of this digest: finished, failed, or cut short.
+
+    Args:
+        parent: folder of all runs of a dataset.
+        digest: of all that makes two runs equal.
+    """
+    files = sorted(parent.glob(f"*/{RUN_FILE}"))
+    return [file.parent for file in files if read_json(file).get("request") == digest]
+
+
 @contextlib.contextmanager
 def run_folder(
     parent: Path, digest: str, algorithm: str, seed: int, workers: Workers

@@ -14,7 +14,7 @@ from genrec_bench.policy import LOGPROB_SPACES
 class Settings:
     """Settable with ``--set`` like hyperparameters; an algorithm cannot have one of these names.
 
-    ``run.py`` says which of them a comparison holds fixed.
+    ``request.py`` says which of them a comparison holds fixed.
     """
 
     group_size: int = hyperparameter(

@@ -8,7 +8,6 @@ bits, and records of both must not meet on one board.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from genrec_bench.dataset import Dataset
 from genrec_bench.errors import StorageError
 from genrec_bench.evaluate import Evaluation, Sampling, evaluate
 from genrec_bench.ledger import Cost, Ledger
+from genrec_bench.locks import locked
 from genrec_bench.progress import Progress
 from genrec_bench.records import benchmark_version, parquet_bytes, write_atomically
 from genrec_bench.settings import Settings
@@ -227,10 +227,5 @@ def _locked(folder: Path, workers: Workers) -> Iterator[None]:
     """Keep other runs from training the same start at once; they wait and then find it done."""
     with contextlib.ExitStack() as stack:
         if workers.is_main:
-            try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context(folder.with_name(f"{folder.name}.lock").open("w"))
-            except OSError as error:
-                raise StorageError(f"cannot write {folder}: {error.strerror or error}") from None
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(locked(folder.with_name(f"{folder.name}.lock"), wait=True))
         yield

@@ -1,5 +1,6 @@
 """Records made by hand, with outcomes and curves that fit them."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.metrics import pass_metrics, ranking_metrics
-from genrec_bench.record_schema import Record
+from genrec_bench.record_schema import Record, digest
 from genrec_bench.records import OUTCOME_COLUMNS, build_record, join_outcomes, write_record
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -34,7 +35,7 @@ def make_record(
     phases = {"sft": 100.0, "rollout": 30.0, "update": 10.0, "evaluation": 7.0}
     moment = MIDNIGHT + timedelta(minutes=minutes)
     arguments: dict[str, Any] = {
-        "run_id": f"{algorithm}-{seed}-{minutes}",
+        "run_id": f"{algorithm}-seed{seed}-{minutes}",
         "algorithm": algorithm,
         "dataset": "industrial",
         "seed": seed,
@@ -129,6 +130,12 @@ def whole(
     if looks:
         curves["valid/NDCG@10"] = looks
     return Evidence(record, join_outcomes(after, before), curves)
+
+
+def reseal(path: Path) -> None:
+    """Give an edited record on disk the hash of what it says now, as a careful forger would."""
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"sha256": digest(record)}))
 
 
 def save(folder: Path, one: Evidence) -> Path:

@@ -46,6 +46,7 @@ class Compare:
     def words(self, algorithms: str, *more: str) -> list[str]:
         words = ["compare", "--dataset", "industrial", "--algorithms", algorithms, "--no-mlflow"]
         words += ["--data-dir", str(self.data), "--output", str(self.output), "--budget", BUDGET]
+        words += ["--tuning-budget", "400Mflop"]
         words += [word for word in more if "=" not in word]
         return [*words, "--set", *WORDS, *(word for word in more if "=" in word)]
 
@@ -82,12 +83,22 @@ class Sweeps:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.failure: Failure | None = None
+        self.flops = 3e8
+        self.trials = 3
+        self.study = "study"
 
-    def __call__(self, row: Row, plan: Plan, context: Context, storage: str | None) -> Tuned:
+    def __call__(
+        self, row: Row, plan: Plan, context: Context, storage: str | None, retry_failed: bool
+    ) -> Tuned:
         self.asked.append(row.name)
-        spent = {"seconds": 0.5, "flops": 3e8, "tokens": 1000}
-        counts = {"trials": 3, "failed": 1, "pruned": 0}
-        bill = {"limit": plan.tuning.text, **spent, **counts, "study": f"study of {row.name}"}
+        spent = {"seconds": 0.5, "flops": self.flops, "tokens": 1000}
+        counts = {"trials": self.trials, "failed": 1, "pruned": 0}
+        bill = {
+            "limit": plan.tuning.text,
+            **spent,
+            **counts,
+            "study": f"{self.study} of {row.name}",
+        }
         words = () if self.failure else (f"learning_rate={0.001 * len(row.name)}",)
         return Tuned(row.name, words, None if self.failure else 0.25, bill, self.failure)
 

@@ -18,9 +18,10 @@ import pandas as pd
 from tiny_runs import run_words, save_tiny
 
 from genrec_bench import training
+from genrec_bench.boards.evidence import record_paths
 from genrec_bench.checkpoints import LEFTOVER
 from genrec_bench.cli import main
-from genrec_bench.records import comparable, find_records
+from genrec_bench.records import comparable, read_record
 
 MOMENTS = ("fsync", "mkdir", "rename", "replace", "rmdir", "unlink")
 """Functions of `os` around which a kill matters: everything that is written comes by them."""
@@ -79,6 +80,13 @@ def compare_command() -> list[str]:
     return ["compare", "--algorithms", "grpo", *budgets, "--seeds", "1", *rest]
 
 
+def sweep_command() -> list[str]:
+    """The words of a quick sweep in which the pruner has a say."""
+    _, _, *rest = run_command("grpo", "pass_samples=0", "validations=4")
+    budgets = ["--total-budget", "240Mflop", "--trial-budget", "60Mflop", "--sampler", "random"]
+    return ["sweep", "grpo", *budgets, *rest]
+
+
 def _names(words: Sequence[str]) -> set[str]:
     return {word.partition("=")[0] for word in words if "=" in word}
 
@@ -87,6 +95,7 @@ COMMANDS: dict[str, list[str]] = {
     **{name: run_command(*words) for name, words in RUNS.items()},
     "ablate": ablate_command(),
     "compare": compare_command(),
+    "sweep": sweep_command(),
 }
 """To be killed, by name."""
 
@@ -199,12 +208,12 @@ def assert_same_end(expected: Path, found: Path, *, repeats: bool = False) -> No
         found: root of the other.
         repeats: whether the command may have made a run once more, being killed at its very end.
     """
-    one, other = _runs(expected / "out"), _runs(found / "out")
-    assert one and one.keys() == other.keys(), "records, but for times"
-    for key, folders in other.items():
-        assert repeats or len(folders) == len(one[key])
+    runs, others = _runs(expected / "out"), _runs(found / "out")
+    assert runs and runs.keys() == others.keys(), "records, but for times"
+    for key, folders in others.items():
+        assert repeats or len(folders) == len(runs[key])
         for folder in folders:
-            _assert_same_run(one[key][0], folder)
+            _assert_same_run(runs[key][0], folder)
     starts = [sorted((root / "data").glob("sft/*/sft.json")) for root in (expected, found)]
     assert [file.parent.name for file in starts[0]] == [file.parent.name for file in starts[1]]
     for first, second in zip(*starts, strict=True):
@@ -214,6 +223,11 @@ def assert_same_end(expected: Path, found: Path, *, repeats: bool = False) -> No
         for root in (expected, found)
     ]
     assert tables[0] == tables[1]
+    sweeps = [sorted(root.glob("out/*/sweeps/*/trials.csv")) for root in (expected, found)]
+    for first, second in zip(*sweeps, strict=True):
+        assert first.parent.name == second.parent.name, "the same study"
+        one, other = (pd.read_csv(file).drop(columns="seconds") for file in (first, second))
+        pd.testing.assert_frame_equal(one, other)
     # A process that is killed while it makes its folder leaves one that no run ever began in.
     left = [
         path
@@ -226,9 +240,9 @@ def assert_same_end(expected: Path, found: Path, *, repeats: bool = False) -> No
 def _runs(output: Path) -> dict[str, list[Path]]:
     """The folders of records by what is comparable in them."""
     found: dict[str, list[Path]] = {}
-    for path, record in find_records(output).items():
+    for path in record_paths([output]):
         # Somebody may commit while the tests run.
-        view = comparable(record) | {"commit": None}
+        view = comparable(read_record(path)) | {"commit": None}
         found.setdefault(json.dumps(view, sort_keys=True), []).append(path.parent)
     return found
 

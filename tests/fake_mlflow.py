@@ -41,12 +41,14 @@ class FakeServer:
     Attributes:
         away: every request fails.
         loses_answers: every request is carried out and then fails.
-        refuses: names of figures that it will never take.
+        refuses: names of figures and parameters that it will never take.
+        deleted: somebody has deleted the experiment with all its runs, and may restore it.
     """
 
     away: bool = False
     loses_answers: bool = False
     refuses: tuple[str, ...] = ()
+    deleted: bool = False
     runs: dict[str, FakeRun] = field(default_factory=dict)
     requests: int = 0
     experiments: list[str] = field(default_factory=list)
@@ -78,6 +80,13 @@ class FakeClient:
 
         return ask
 
+    def _check_active(self) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+        if self._server.deleted:
+            raise MlflowException("must be in the 'active' state", INVALID_PARAMETER_VALUE)
+
     def _run(self, run_id: str) -> FakeRun:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
@@ -94,6 +103,7 @@ class FakeClient:
         return name
 
     def _create_run(self, experiment: str, start: int, tags: dict[str, str], name: str) -> FakeRun:
+        self._check_active()
         run = FakeRun(f"id{len(self._server.runs)}", name, start, dict(tags))
         self._server.runs[run.run_id] = run
         return run
@@ -101,6 +111,8 @@ class FakeClient:
     def _search_runs(
         self, experiments: list[str], asked: str, order_by: list[str]
     ) -> list[FakeRun]:
+        if self._server.deleted:
+            return []
         name, _, token = asked.removeprefix("tags.").partition(" = ")
         return [r for r in self._server.runs.values() if r.tags.get(name) == token.strip("'")]
 
@@ -108,6 +120,7 @@ class FakeClient:
         return self._run(run_id)
 
     def _update_run(self, run_id: str, status: str) -> None:
+        self._check_active()
         self._run(run_id).status = status
 
     def _delete_run(self, run_id: str) -> None:
@@ -122,7 +135,8 @@ class FakeClient:
         run = self._run(run_id)
         figures = [(m.key, m.value, m.timestamp, m.step) for m in metrics]
         assert len(figures) <= 1000
-        if any(key in self._server.refuses for key, *_ in figures):
+        names = {key for key, *_ in figures} | {param.key for param in params}
+        if not names.isdisjoint(self._server.refuses):
             raise MlflowException("not this one", INVALID_PARAMETER_VALUE)
         run.received += figures
         run.params |= {param.key: param.value for param in params}

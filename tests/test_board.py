@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_world import START, TRACK, bare, figures, make_record, metrics_of, whole
+from board_world import SETTINGS, START, TRACK, bare, figures, make_record, metrics_of, whole
 
 from genrec_bench.boards.board import Board, Reached, Row, Section
 from genrec_bench.boards.csv_table import to_csv
@@ -178,17 +178,24 @@ def test_a_failed_run_is_a_row_with_its_reason_and_what_it_spent() -> None:
     ]
     found = row(board, "grpo")
     assert (found.means, found.seeds, found.failures) == ({}, (3,), {3: "loss is nan"})
-    assert found.spent["seconds"] == 40.0 and found.links[0].run_id == "grpo-3-0"
+    assert found.spent["seconds"] == 40.0 and found.links[0].run_id == "grpo-seed3-0"
     assert row(board, "srpo").failures == {0: "it ended early; the record gives no reason"}
 
 
 def test_seeds_that_failed_are_told_of_beside_those_that_did_not() -> None:
-    failed = bare("ugr", 0.0, seed=2, complete=False, metrics={}, failure="disk")
-    board = make(bare("ugr", 0.1), bare("ugr", 0.3, seed=1), failed)
+    failed = bare("ugr", 0.0, seed=0, complete=False, metrics={}, failure="disk")
+    board = make(bare("ugr", 0.1, seed=2), bare("ugr", 0.3, seed=1), failed)
     (found,) = [one for one in rows(board) if one.algorithm == "ugr"]
-    assert (found.kind, found.seeds, found.failures) == ("result", (0, 1), {2: "disk"})
+    assert (found.kind, found.seeds, found.failures) == ("result", (1, 2), {0: "disk"})
     assert found.means["HR@10"] == pytest.approx(0.2)
-    assert any(note.startswith("ugr: 1 of 3 seeds failed") for note in only(board).notes)
+    assert [(each.seed, each.failed) for each in found.links] == [(1, False), (2, False), (0, True)]
+    # Its rollouts and updates: 40 s and a teraflop, which the row's own figures leave out.
+    assert found.lost == {"seconds": 40.0, "flops": 1e12, "tokens": 2e6}
+    assert found.spent == found.lost, "the mean of the two that finished"
+    (note,) = [note for note in only(board).notes if note.startswith("ugr: 1 of 3 seeds failed")]
+    assert note.endswith("What failed cost 40.0 s, 1.00 TFLOP, 2.00 Mtok beside.")
+    other = bare("ugr", 0.0, seed=4, complete=False, metrics={}, failure="x")
+    assert row(make(bare("ugr", 0.1, seed=2), failed, other), "ugr").lost["seconds"] == 80.0
 
 
 def test_a_failed_run_that_was_repeated_is_no_longer_missing() -> None:
@@ -302,6 +309,69 @@ def test_without_targets_a_note_says_why(records: list[Evidence], reason: str) -
     section = only(make(*records))
     assert section.target_values == {} and all(row.targets == {} for row in section.rows)
     assert any(note.startswith("No targets: ") and reason in note for note in section.notes)
+
+
+def test_rows_that_looked_otherwise_have_no_targets() -> None:
+    """More looks reach a target earlier, other examples or beams find other values."""
+    usual = SETTINGS | {"validations": 2, "validation_examples": 512}
+    looks = {"looks": (0.10, 0.12, 0.14), **BUDGET}
+    often, fewer, wide = (
+        usual | change
+        for change in ({"validations": 9}, {"validation_examples": 16}, {"beam_width": 50})
+    )
+    board = make(
+        whole("grpo", BEST, settings=usual, **looks),
+        whole("sft", GOOD, settings=usual | {"prompts_per_step": 9}, **looks),
+        whole("ugr", GOOD, settings=often, **looks),
+        whole("srpo", GOOD, settings=fewer, **looks),
+        whole("vstar", GOOD, settings=wide, **looks),
+    )
+    assert {row.name: (bool(row.targets), bool(row.curve)) for row in rows(board)} == {
+        "SFT start": (False, False),
+        "grpo": (True, True),
+        "sft": (True, True),
+        "ugr": (False, True),
+        "srpo": (False, False),
+        "vstar": (False, False),
+        "ceiling": (False, False),
+    }
+    why = "it looks otherwise than others"
+    assert [note for note in only(board).notes if why in note] == [
+        f"srpo has no targets and no curve: {why} (validation_examples 16).",
+        f"ugr has no targets: {why} (validations 9).",
+        f"vstar has no targets and no curve: {why} (beam_width 50).",
+    ]
+    alone = make(
+        whole("sft", GOOD, settings=usual, **looks), whole("ugr", GOOD, settings=fewer, **looks)
+    )
+    assert row(alone, "sft").curve and not row(alone, "ugr").curve, "one drawing, one measure"
+
+
+@pytest.mark.parametrize(
+    ("limit", "spent", "told"),
+    [
+        ("1Tflop", {"flops": 0.504e12}, ""),
+        ("1Tflop", {"flops": 0.508e12}, "ugr ended off its budget: seed 3 spent 101.6% of it."),
+        ("1Tflop", {"flops": 0.492e12}, "ugr ended off its budget: seed 3 spent 98.4% of it."),
+        ("2Mtok", {"tokens": 1_015_000, "flops": 9e12}, ""),
+        ("2Mtok", {"tokens": 1_025_000}, "ugr ended off its budget: seed 3 spent 102.5% of it."),
+        ("40s", {"seconds": 20.3}, ""),
+        ("40s", {"seconds": 19.0}, "ugr ended off its budget: seed 3 spent 95.0% of it."),
+    ],
+)
+def test_a_share_of_the_budget_that_is_off_is_told(
+    limit: str, spent: dict[str, float], told: str
+) -> None:
+    """FLOPs may be off by a hundredth, tokens and seconds by two: rollout and update cost alike."""
+    cost = {"tokens": 1_000_000, "flops": 5e11, "seconds": 20.0, "peak_memory_bytes": 1}
+    budget: dict[str, Any] = {"track": TRACK | {"budget": limit}, "budget_limit": limit}
+    exact, off = (dict.fromkeys(("rollout", "update"), one) for one in (cost, cost | spent))
+    board = make(
+        bare("ugr", 0.1, spent=exact, **budget),
+        bare("ugr", 0.1, 3, spent=off, **budget),
+        bare("grpo", 0, spent=off, complete=False, metrics={}, failure="x", **budget),
+    )
+    assert [note for note in only(board).notes if "off its budget" in note] == [told] * bool(told)
 
 
 def test_links_lead_from_the_board_to_the_records() -> None:

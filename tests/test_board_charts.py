@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_tree import parse
 
-from genrec_bench.boards.cells import unit_for
 from genrec_bench.boards.charts import (
     COLORS,
     DASHES,
@@ -20,6 +19,7 @@ from genrec_bench.boards.charts import (
     stacked_bar,
     ticks,
 )
+from genrec_bench.boards.units import unit_for
 
 
 def test_each_look_is_of_its_own() -> None:
@@ -103,6 +103,8 @@ def test_domain_shows_all_and_the_optional_where_it_is_near() -> None:
         ("flops", [3e15], "PFLOP", "3.00"),
         ("flops", [3e12], "TFLOP", "3.00"),
         ("flops", [3e9], "GFLOP", "3.00"),
+        ("flops", [5e11], "GFLOP", "500.00"),
+        ("tokens", [5e5], "ktok", "500.00"),
         ("tokens", [2.5e6], "Mtok", "2.50"),
         ("tokens", [2500.0], "ktok", "2.50"),
         ("flops", [], "GFLOP", "0.00"),

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from board_world import KEYS, START, TRACK, bare, make_record, whole
 from genrec_bench.boards.board import Board, Row
 from genrec_bench.boards.csv_table import COLUMNS, to_csv
 from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, render, seeds_cell, to_markdown
 from genrec_bench.records import benchmark_version
@@ -150,6 +152,46 @@ def test_failures_are_rows_and_reasons() -> None:
     assert "| grpo [failed] | 40.0 |" in part(page, "What was spent"), "it is charged all the same"
 
 
+def test_seeds_that_failed_are_linked_and_their_cost_is_shown() -> None:
+    failed = {"complete": False, "metrics": {}, "failure": "loss is nan"}
+    records = [
+        Evidence(one.record, path=Path("runs", one.record["run_id"], "record.json"))
+        for one in (bare("ugr", 0.1, 1), bare("ugr", 0, 0, **failed), bare("grpo", 0, 2, **failed))
+    ]
+    board = make(*records)
+    page = to_markdown(board)
+    links = part(page, "Records")
+    assert (
+        "| ugr | [seed 1](runs/ugr-seed1-0/record.json), "
+        "[seed 0 (failed)](runs/ugr-seed0-0/record.json) |" in links
+    )
+    assert "[seed 2 (failed)](runs/grpo-seed2-0/record.json)" in links
+    for text in (page, render(board), to_html(board)):
+        assert "What failed cost 40.0 s, 1.00 TFLOP, 2.00 Mtok beside." in text
+    assert ">0 failed</a>" in to_html(board)
+    assert 'href="runs/ugr-seed0-0/record.json"' in to_html(board)
+    found = {(line["row"], line["quantity"]): line for line in read_csv(board)}
+    assert found["ugr", "lost/seconds"]["value"] == "40.0"
+    hits = found["ugr", "test/HR@10"]
+    assert (hits["seeds"], hits["failed_seeds"], hits["by_seed"]) == ("1", "0", "0.1")
+    assert hits["records"].split() == [
+        "runs/ugr-seed1-0/record.json",
+        "runs/ugr-seed0-0/record.json",
+    ]
+    assert ("grpo", "lost/seconds") not in found, "there it is what the row spent"
+    assert found["grpo", "spent/seconds"]["value"] == "40.0"
+
+
+def test_pages_and_tables_write_amounts_alike() -> None:
+    """Half a teraflop is 500 GFLOP in all of them."""
+    spent = {"update": {"seconds": 1.0, "tokens": 5e5, "flops": 5e11, "peak_memory_bytes": 1}}
+    board = make(bare("ugr", 0.1, spent=spent))
+    lines = part(to_markdown(board), "What was spent").splitlines()
+    assert cells(lines[0])[2:4] == ["GFLOP", "ktok"] and cells(lines[2])[2:4] == ["500.00"] * 2
+    html = to_html(board)
+    assert "TFLOP" not in html and "Mtok" not in html and html.count("500.00") >= 2
+
+
 def test_controls_are_marked() -> None:
     page = to_markdown(make(bare("sft", 0.1, control="SFT continued")))
     assert "| SFT continued [control] |" in squeezed(page)
@@ -189,7 +231,7 @@ def test_partial_stands_at_every_dataset_and_only_where_it_is_true() -> None:
 @pytest.mark.parametrize(
     ("spent", "expected"),
     [
-        ({"seconds": 3600.0, "tokens": 2e9, "flops": 3e15}, ["s", "PFLOP", "Mtok", "3600.0"]),
+        ({"seconds": 3600.0, "tokens": 2e9, "flops": 3e15}, ["s", "PFLOP", "Mtok", "3,600.0"]),
         ({"seconds": 1.0, "tokens": 2e3, "flops": 3e9}, ["s", "GFLOP", "ktok", "1.0"]),
     ],
 )
@@ -254,7 +296,7 @@ def test_csv_gives_back_every_number_of_the_board() -> None:
     assert (grpo["seeds"], grpo["by_seed"], grpo["records"]) == (
         "0 1",
         "1.0 1.0",
-        "grpo-0-0 grpo-1-0",
+        "grpo-seed0-0 grpo-seed1-0",
     )
     failed = found["failed", "srpo", "", "spent/seconds"]
     assert (failed["failed_seeds"], failed["seeds"], failed["value"]) == ("5", "", "40.0")

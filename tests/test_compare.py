@@ -13,7 +13,8 @@ import pytest
 from compare_world import TUNING, Compare, Killed, Sweeps, count_steps, stand_in
 from tiny_runs import call, last_error, only_error, run_folders, save_tiny, shrink_backbone
 
-from genrec_bench import jobs, post_training, sft_start
+from genrec_bench import jobs, post_training, sft_start, workers
+from genrec_bench.comparison import compare as compare_module
 from genrec_bench.comparison import report as compare_report
 from genrec_bench.comparison import work as compare_work
 from genrec_bench.comparison.compare import Tuned
@@ -104,6 +105,11 @@ def test_the_whole_protocol_then_more_seeds(
     for cell in result["cells"]:
         step = largest_step(compare.folder() / cell["record"], "flops")
         assert abs(cell["spent"] - 1e8) <= step / 2
+        curves = pd.read_parquet((compare.folder() / cell["record"]).with_name("curves.parquet"))
+        assert cell["step"] == pytest.approx(cell["spent"] / curves["step"].max() / 1e8)
+        # Some three steps are a coarse budget, and the reader is told while it runs and at the end.
+        words = f"{cell['name']}: a step takes {cell['step']:.1%} of the budget"
+        assert called.err.count(words) == called.out.count(words) == 1
     spent = {cell["name"]: cell["spent"] for cell in result["cells"]}
     assert result["paid"] == {
         "tuning": 6e8,
@@ -130,6 +136,44 @@ def test_the_whole_protocol_then_more_seeds(
     after = {key: value["run_id"] for key, value in compare.records().items()}
     assert len(after) == 8 and before.items() <= after.items()
     assert len(run_folders(compare.output)) == 8
+
+
+def test_small_steps_are_not_told_of(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (compare_module, compare_work):
+        monkeypatch.setattr(module, "LARGE_STEP", 0.9)
+    called = compare.call("grpo", "--seeds", "1")
+    assert called.code == 0 and "a step takes" not in called.err + called.out
+
+
+def test_a_result_of_another_study_is_another_run_with_its_own_bill(
+    compare: Compare, sweeps: Sweeps
+) -> None:
+    compare.json("grpo", "--seeds", "1")
+    # Another way to search ends at the same point, and so do more trials of it.
+    bills = {("another", 3): 2e8, ("another", 5): 2.5e8}
+    for number, ((sweeps.study, sweeps.trials), sweeps.flops) in enumerate(bills.items()):
+        (cell, *_) = compare.json("grpo", "--seeds", "1")["cells"]
+        record = read_record(compare.folder() / cell["record"])
+        assert record["tuning"]["flops"] == sweeps.flops
+        # Its own run; the controls are the same.
+        assert len(run_folders(compare.output)) == 4 + number
+
+
+def test_several_processes_are_refused_before_anything_starts(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Two(workers.Workers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 2
+
+    monkeypatch.setattr(workers, "Workers", Two)
+    for words in ((), ("--plan",)):
+        message = only_error(compare.call("grpo", *words))
+        assert message.startswith("compare runs in one process, not in 2")
+    assert not sweeps.asked and not compare.output.exists()
 
 
 def test_a_run_that_is_killed_goes_on(

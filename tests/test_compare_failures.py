@@ -10,6 +10,7 @@ from tiny_runs import last_error, run_folders, save_tiny, shrink_backbone
 
 from genrec_bench import run
 from genrec_bench.ablate import Failure
+from genrec_bench.comparison import work as compare_work
 from genrec_bench.errors import StorageError, UserError
 
 Capture = pytest.CaptureFixture[str]
@@ -84,11 +85,19 @@ def test_an_algorithm_that_cannot_be_tuned_is_a_row_too(compare: Compare, sweeps
     assert "0 of 1" in called.out
     assert "3e+08" not in called.out and "tuning 300 MFLOP of 400 MFLOP" in called.out
 
+    # 300 spent and 50 for a further trial are within 400.
+    assert "--retry-failed tries these again." in called.out
+
     assert compare.call("grpo", "--seeds", "1").code == 2
     assert len(run_folders(compare.output)) == 3
-    # What tuning may cost is spent: there is nothing to try again with.
+    # Tried again in vain: the row says what that cost too.
+    sweeps.flops, sweeps.trials = 4e8, 6
+    called = compare.call("grpo", "--seeds", "1", "--retry-failed")
+    assert called.code == 2 and "--retry-failed" not in called.out
+    assert "grpo: not tuned again: the tuning budget is spent." in called.out
+    assert compare.records()["grpo", 0]["tuning"]["flops"] == 4e8
     assert compare.call("grpo", "--seeds", "1", "--retry-failed").code == 2
-    assert len(run_folders(compare.output)) == 3
+    assert len(run_folders(compare.output)) == 4
 
 
 def test_a_full_disk_is_no_verdict_on_an_algorithm(
@@ -106,6 +115,59 @@ def test_a_full_disk_is_no_verdict_on_an_algorithm(
     assert len(run_folders(compare.output)) == 3
 
 
+def test_what_failed_attempts_spent_is_paid(
+    compare: Compare, sweeps: Sweeps, steps_taken: dict[str, Any]
+) -> None:
+    # Each time after one step: another attempt's record is not this one's.
+    steps_taken["raise"] = {2: UserError("the loss is nan")}
+    result = compare.json("grpo", "--seeds", "1", code=2)
+    first = result["cells"][0]
+    assert first["spent"] > 0 and first["wasted"] == 0.0
+    assert result["paid"]["training"] == first["spent"]
+
+    steps_taken["raise"] = {steps_taken["taken"] + 2: UserError("the loss is inf")}
+    second = compare.json("grpo", "--seeds", "1", "--retry-failed", code=2)["cells"][0]
+    assert second["failure"] == "the loss is inf" and second["record"] != first["record"]
+    assert second["spent"] == second["wasted"] == first["spent"]
+    assert compare.records()["grpo", 0]["failure"] == "the loss is inf"
+
+    result = compare.json("grpo", "--seeds", "1", "--retry-failed")
+    third = result["cells"][0]
+    assert third["failure"] is None and third["wasted"] == 2 * first["spent"]
+    assert result["paid"]["training"] == third["spent"] + 2 * first["spent"]
+    assert compare.json("grpo", "--seeds", "1")["paid"] == result["paid"]
+
+
+def test_a_run_that_began_is_not_said_to_have_cost_nothing(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no record today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_record", broken)
+        called = compare.call("grpo", "--seeds", "1")
+    assert called.code == 2
+    last = called.err.splitlines()[-1]
+    assert "the run left no record: ValueError: no record today; the same command again" in last
+    assert compare.call("grpo", "--seeds", "1").code == 0
+    assert len(run_folders(compare.output)) == 3
+
+
+def test_a_run_that_cannot_begin_is_a_row(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise UserError("not with these words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare_work, "do", refuses)
+        result = compare.json("grpo", "--seeds", "1", code=2)
+    assert {cell["failure"] for cell in result["cells"]} == {"not with these words"}
+    assert compare.records()["grpo", 0]["budget"]["spent"] == {}
+    assert result["paid"] == {"tuning": 3e8, "training": 0.0, "controls": 0.0}
+
+
 def test_trials_that_all_fail_leave_failed_rows(
     compare: Compare, steps_taken: dict[str, Any]
 ) -> None:
@@ -119,4 +181,20 @@ def test_trials_that_all_fail_leave_failed_rows(
     assert compare.records()["random reward", 0]["complete"]
     taken = steps_taken["taken"]
     assert compare.call("grpo", *TUNING, "100Mflop").code == 2
+    assert steps_taken["taken"] == taken
+
+    # They cost nothing, so that the tuning budget pays for three more.
+    assert "--retry-failed tries these again." in called.out
+    called = compare.call("grpo", *TUNING, "100Mflop", "--retry-failed")
+    assert called.code == 0, called.err
+    assert "learning_rate=3e-05" in next(
+        line for line in called.err.splitlines() if line.startswith("trial 3: ")
+    ), "the defaults, as that of the first attempt"
+    assert "trial 6: " not in called.err
+    record = compare.records()["grpo", 0]
+    assert record["complete"] and record["tuning"]["trials"] == 6
+    assert record["tuning"]["failed"] == 3 and 0 < record["tuning"]["flops"] <= 4e8
+    taken = steps_taken["taken"]
+    for words in ((), ("--retry-failed",)):
+        assert compare.call("grpo", *TUNING, "100Mflop", *words).code == 0
     assert steps_taken["taken"] == taken

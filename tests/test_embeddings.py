@@ -23,7 +23,7 @@ from genrec_bench.embeddings import (
     sid_means,
     text_vectors,
 )
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.workers import Workers
 
 Rows = Sequence[tuple[int, Sequence[int], int]]
@@ -280,8 +280,16 @@ def test_other_processes_are_handed_the_result_or_the_reason(tmp_path: Path) -> 
     vectors = np.ones((4, 2), dtype=np.float32)
     found = sid_embeddings(dataset(TITLES), "text", tmp_path, Pair(vectors))
     assert found is vectors and not (tmp_path / "embeddings").exists()
-    with pytest.raises(UserError, match="the reason"):
-        sid_embeddings(dataset(TITLES), "text", tmp_path, Pair("the reason"))
+    for kind in (UserError, StorageError):
+        with pytest.raises(UserError, match="the reason") as raised:
+            sid_embeddings(dataset(TITLES), "text", tmp_path, Pair(kind("the reason")))
+        assert raised.type is kind
+
+
+def test_a_disk_that_refuses_is_no_mistake_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "embeddings").write_text("in the way")
+    with pytest.raises(StorageError, match=r"^cannot write .*embeddings"):
+        sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
 
 
 def test_the_name_of_a_dataset_does_not_matter_but_its_content(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from crashes import (
     COMMANDS,
@@ -73,9 +74,18 @@ def check_kills(name: str, count: int, tmp_path: Path, seed: int) -> None:
             assert_same_end(whole, folder, repeats=words[0] == "run")
 
 
-@pytest.mark.parametrize(("name", "count"), [("grpo", 3), ("srpo", 2), ("vstar", 2), ("ablate", 2)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("grpo", 3), ("srpo", 2), ("vstar", 2), ("ablate", 2), ("sweep", 2)]
+)
 def test_files_as_a_kill_leaves_them(name: str, count: int, tmp_path: Path) -> None:
     check_kills(name, count, tmp_path, seed=0)
+
+
+def test_the_sweep_that_is_killed_prunes(tmp_path: Path) -> None:
+    """Else that its table is the same says nothing of the pruner."""
+    whole, _ = undisturbed("sweep", tmp_path)
+    (table,) = whole.glob("out/*/sweeps/*/trials.csv")
+    assert set(pd.read_csv(table)["state"]) >= {"complete", "pruned"}
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from genrec_bench.statistics.resampling import (
     Components,
     components,
     draw_seeds,
+    half_width,
     resample_users,
     users_part,
 )
@@ -127,6 +128,51 @@ def test_no_difference_is_no_evidence() -> None:
     draws = draw_seeds(3, generator(), 99)
     assert bootstrap_test(0.0, parts, np.zeros(99), draws) == 1.0
     assert bootstrap_test(0.1, parts, np.zeros(99), draws) == 0.01
+
+
+def test_p_values_go_on_where_no_resample_is_as_far() -> None:
+    # Seeds alone are Student's t: of 40 standard errors and 4 degrees of freedom p is 2.3e-6, which
+    # no resample reaches. The 100 that set the height are known to a tenth.
+    parts = Components(seeds=0.04, users=0.0, profile=0.0, num_seeds=5)
+    draws = draw_seeds(5, generator(), 20_000)
+    p_value = bootstrap_test(40 * 0.2, parts, np.zeros(20_000), draws)
+    assert p_value == pytest.approx(2 * stats.t.sf(40, 4), rel=0.35)
+    assert p_value < 1e-5
+    # Users alone are normal: 5 standard errors, p is 5.7e-7.
+    alone = Components(seeds=0.0, users=0.04, profile=0.04, num_seeds=1)
+    users = 0.2 * generator(1).standard_normal(20_000)
+    p_value = bootstrap_test(1.0, alone, users, draw_seeds(1, generator(), 20_000))
+    assert p_value == pytest.approx(2 * stats.norm.sf(5), rel=0.35)
+
+
+@pytest.mark.parametrize("resamples", [99, 2000, 20_000])
+def test_p_values_fall_without_a_jump(resamples: int) -> None:
+    """Where counting ends and the model goes on, both say the same."""
+    parts = Components(seeds=0.02, users=0.02, profile=0.02, num_seeds=5)
+    draws = draw_seeds(5, generator(), resamples)
+    users = np.sqrt(0.02) * generator(1).standard_normal(resamples)
+    found = [
+        bootstrap_test(error, parts, users, draws) for error in np.linspace(0, 4, 4001).tolist()
+    ]
+    assert np.all(np.diff(found) <= 0) and found[0] == 1.0 and 0 < found[-1] < 2e-4
+    # A step of a thousandth is worth no more than a resample or two.
+    steps = np.array(found[:-1]) / np.array(found[1:])
+    assert steps[np.array(found[:-1]) < 0.01].max() < 1.1
+
+
+def test_values_that_differ_by_rounding_alone_have_no_effect_of_rounding() -> None:
+    profile = np.full(5, 0.3) + np.array([0, 1, 0, -1, 0]) * 5e-17
+    assert profile.std() > 0 and standardized_effect(profile) == np.inf
+
+
+@pytest.mark.filterwarnings("error")
+def test_tiny_variances_are_no_division_by_zero() -> None:
+    first = np.array([1.0, 0.0, 2.0]) * 1e-160
+    found = probability_interval(first, first[::-1].copy(), generator(), 100)
+    assert found.low < 0.5 < found.high
+    values = np.outer(first, [1.0, 2.0, 1.0, 0.0])
+    draws = draw_seeds(3, generator(), 100)
+    assert np.isfinite(half_width(components(values), np.zeros(100), draws.mean, draws))
 
 
 def test_the_effect_by_hand() -> None:

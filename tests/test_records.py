@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec_bench import __version__, environment
+from genrec_bench.boards.evidence import record_paths
 from genrec_bench.errors import UserError
 from genrec_bench.record_schema import Record, plain, track_id
 from genrec_bench.records import (
     build_record,
     comparable,
-    find_records,
     join_outcomes,
     new_run_id,
     read_record,
@@ -122,10 +122,10 @@ def test_a_crash_before_the_end_leaves_no_record(
     monkeypatch.setattr(records, "write_atomically", fail_at_record)
     with pytest.raises(UserError, match="disk full"):
         write(tmp_path)
-    assert find_records(tmp_path) == {}
+    assert not list(record_paths([tmp_path]))
     monkeypatch.undo()
     write(tmp_path)
-    assert len(find_records(tmp_path)) == 1
+    assert len(list(record_paths([tmp_path]))) == 1
 
 
 def test_a_file_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
@@ -169,6 +169,32 @@ def delete(record: Record, *keys: str) -> None:
     del record[keys[-1]]
 
 
+def test_a_record_holds_the_hash_of_itself(tmp_path: Path) -> None:
+    """Hash of the compact JSON with sorted keys, made here with another program's words."""
+    path = write(tmp_path)
+    record = json.loads(path.read_text())
+    text = path.read_text()
+    sorted_keys = json.dumps({k: v for k, v in record.items() if k != "sha256"}, sort_keys=True)
+    compact = sorted_keys.replace(", ", ",").replace(": ", ":")
+    assert record["sha256"] == hashlib.sha256(compact.encode()).hexdigest()
+    for old, new in (
+        ('"cores": 2', '"cores": 64'),
+        ('"seed": 0', '"seed": 1'),
+        ('"steps": 160', '"steps": 161'),
+        (record["sha256"], "0" * 64),
+        (f'"{record["sha256"]}"', "null"),
+    ):
+        assert text.count(old) == 1
+        path.write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=r"sha256 is not the hash of the record.*changed"):
+            read_record(path)
+    path.write_text(json.dumps(record, indent=7))
+    assert read_record(path) == record, "spaces are no content"
+    record.pop("sha256")
+    path.write_text(json.dumps(record))
+    assert read_record(path) == record, "records of earlier versions have none"
+
+
 BROKEN: list[tuple[Callable[[Record], Any], str]] = [
     (lambda r: delete(r, "seed"), "seed is missing"),
     (lambda r: delete(r, "budget", "limit"), "budget.limit is missing"),
@@ -193,7 +219,7 @@ def test_a_broken_record_is_named_with_its_key(
     breakage(record)
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=message) as caught:
-        find_records(tmp_path)
+        read_record(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -223,10 +249,8 @@ def test_records_are_found_at_any_depth_but_not_among_mlflows_copies(tmp_path: P
     copy = tmp_path / "mlartifacts" / "1" / "2" / "artifacts" / "record.json"
     copy.parent.mkdir(parents=True)
     copy.write_text("{}")
-    found = find_records(tmp_path, "industrial")
-    assert [path.parent.name for path in found] == ["a", "b"]
-    assert len(find_records(tmp_path)) == 3
-    assert find_records(tmp_path / "missing") == {}
+    found = list(record_paths([tmp_path, tmp_path / "missing"]))
+    assert [path.parent.name for path in found] == ["c", "a", "b"]
 
 
 def test_two_runs_with_one_seed_compare_equal_but_for_times(tmp_path: Path) -> None:
@@ -238,6 +262,7 @@ def test_two_runs_with_one_seed_compare_equal_but_for_times(tmp_path: Path) -> N
     write_record(tmp_path / "1", first, make_outcomes(), make_curves(seconds=1.0))
     write_record(tmp_path / "2", second, make_outcomes(), make_curves(seconds=2.0))
     assert first != second
+    assert first["sha256"] != second["sha256"]
     assert comparable(first) == comparable(second)
     assert first["budget"]["spent"]["update"]["seconds"] == 9.9, "the record itself is untouched"
     assert comparable(make_record(spent=spent, seed=1)) != comparable(make_record(spent=spent))

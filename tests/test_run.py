@@ -292,6 +292,40 @@ def test_a_loss_without_a_value_stops_the_run_and_keeps_a_checkpoint(
     assert bench.run(str(file), "steps=5") != folder
 
 
+BREAKS = NAN_AFTER_TWO.replace(
+    "        self.calls += 1\n",
+    "        self.calls += 1\n"
+    "        if self.calls == 3:\n"
+    "            raise OSError(ERROR, 'so it is', '/there')\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("2", "FileNotFoundError: [Errno 2] so it is: '/there'"), ("None", "OSError: ")],
+)
+def test_an_error_of_the_system_is_the_algorithms_own_and_recorded(
+    bench: Bench, tmp_path: Path, error: str, said: str
+) -> None:
+    file = tmp_path / "breaks.py"
+    file.write_text(BREAKS.replace("ERROR", error))
+    with pytest.raises(OSError, match="so it is"):
+        bench.call(str(file), "steps=5")
+    (folder,) = run_folders(bench.output)
+    record, curves = record_and_curves(folder)
+    assert not record["complete"] and record["failure"].startswith(said)
+    assert curves["step"].tolist() == [0, 1, 2]
+    assert record["budget"]["spent"]["rollout"]["tokens"] > curves["tokens"].iloc[-1] / 3
+
+
+def test_a_disk_that_refuses_is_no_verdict_on_a_run(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "breaks.py"
+    file.write_text(BREAKS.replace("ERROR", "28"))
+    assert last_error(bench.call(str(file), "steps=5")) == "cannot use /there: so it is"
+    (folder,) = run_folders(bench.output)
+    assert not (folder / "record.json").exists()
+
+
 def test_a_file_of_ones_own_is_recorded_under_its_name(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(NAN_AFTER_TWO.replace("== 3", "== 99"))

@@ -179,6 +179,10 @@ def problem(**declared: Any) -> str | None:
             {"kind": float | None, "default": None, "search": Times(0.1, 10, of="width")},  # type: ignore[arg-type]
             "some: the backbone has no rate 'width'",
         ),
+        (
+            {"kind": float | None, "default": None, "search": Times(0.1, 10, default="depth")},  # type: ignore[arg-type]
+            "some: the backbone has no rate 'depth'",
+        ),
     ],
 )
 def test_a_range_that_cannot_be_searched_is_named(
@@ -209,16 +213,36 @@ def test_the_contract_refuses_such_an_algorithm() -> None:
     ("name", "searched"),
     [
         ("sft", ["learning_rate"]),
-        ("grpo", ["learning_rate", "beta", "divide_by_std"]),
+        ("grpo", ["learning_rate", "beta"]),
         (
             "ugr",
-            ["learning_rate", "beta", "divide_by_std", "alpha_min", "gamma_partial", "gamma_wrong"],
+            ["learning_rate", "beta", "alpha_min", "gamma_partial", "gamma_wrong"],
         ),
     ],
 )
 def test_what_is_searched(name: str, searched: list[str]) -> None:
     cls = discover().get(name).algorithm.hyperparameters_class
     assert [dimension.name for dimension in space_of(cls, TINY)] == searched
+
+
+@pytest.mark.parametrize("entry", discover().entries, ids=lambda entry: entry.name)
+def test_no_sweep_turns_an_algorithm_into_another(entry: Any) -> None:
+    space = space_of(entry.algorithm.hyperparameters_class, TINY)
+    assert [dimension.name for dimension in space if True in dimension.choices] == []
+
+
+def test_continued_sft_may_learn_as_fast_as_its_own_stage() -> None:
+    cls = discover().get("sft").algorithm.hyperparameters_class
+    # From 1/200 of the stage's rate, begun at that of an RL run.
+    for backbone, low, default, high in (
+        (TINY, 1e-5, 3e-5, 2e-3),
+        (Backbone("hub/model", "", False, 2e-4, 2e-6), 1e-6, 2e-6, 2e-4),
+        # Rates of their own that are further apart: the default is never left out.
+        (Backbone("mine", "", True, 1e-3, 1e-7), 1e-7, 1e-7, 1e-3),
+    ):
+        (rate,) = space_of(cls, backbone)
+        assert (rate.low, rate.default, rate.high) == pytest.approx((low, default, high))
+        assert rate.log
 
 
 @pytest.mark.parametrize("entry", discover().entries, ids=lambda entry: entry.name)

@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 
 from genrec_bench.budget import Budget, parse_budget
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
+from genrec_bench.sweeps import admission, database
 from genrec_bench.sweeps import study as study_module
+from genrec_bench.sweeps.admission import Trial, verdict
+from genrec_bench.sweeps.database import shown_url
+from genrec_bench.sweeps.halving import falls_behind
 from genrec_bench.sweeps.search_space import Dimension
-from genrec_bench.sweeps.study import Study, Trial, shown_url, verdict
+from genrec_bench.sweeps.study import Study
 
 SPACE = (
     Dimension("rate", 1e-3, low=1e-4, high=1e-2, log=True),
@@ -199,6 +205,102 @@ def test_halving_lets_the_better_half_go_on(tmp_path: Path) -> None:
     assert study.trials()[1].value == 0.4
 
 
+def test_a_rung_by_hand() -> None:
+    def behind(own: dict[int, float], step: int, *others: dict[int, float]) -> bool:
+        return falls_behind(own, step, others)
+
+    assert not behind({30: 0.1}, 30), "the first of all goes on"
+    assert not behind({30: 0.1}, 30, {20: 0.9}), "nobody else has come to a quarter"
+    assert behind({30: 0.1}, 30, {26: 0.2}) and not behind({30: 0.3}, 30, {26: 0.2})
+    # Of 0.4, 0.3 and 0.2 one goes on; of 0.4, 0.3, 0.2 and 0.1 two.
+    three = ({25: 0.4}, {25: 0.2})
+    assert behind({30: 0.3}, 30, *three) and not behind({30: 0.3}, 30, *three, {49: 0.1})
+    # What counts is the first look from a quarter on; a second one below half is at no rung.
+    assert behind({30: 0.1}, 30, {26: 0.2, 40: 0.0}) and not behind({30: 0.1, 40: 0}, 40, {26: 1})
+    # A look beyond half comes to both rungs, or to the second one alone.
+    assert behind({60: 0.3}, 60, {26: 0.2, 52: 0.4}), "ahead at a quarter, behind at half"
+    assert behind({30: 0.9, 60: 0.3}, 60, {52: 0.4}) and not behind({80: 0.1}, 80, {80: 0.2})
+
+
+def test_the_trial_with_the_defaults_is_never_pruned(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    for _ in range(3):
+        study.ask()
+    assert not study.report(1, 0.26, 0.5)
+    assert not study.report(0, 0.26, 0.1), "it would come second of two"
+    # It is compared with all the same: of 0.5, 0.3 and 0.1 one goes on.
+    assert study.report(2, 0.26, 0.3)
+
+
+def test_a_trial_killed_while_it_is_judged_is_judged_alike(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    for _ in range(4):
+        study.ask()
+    assert not study.report(0, 0.26, 0.5)
+    # Killed after the look was written down and before the verdict.
+    study._open(1).report(0.4, 26)
+    assert not study.report(1, 0.13, 0.2), "it goes on from an earlier checkpoint"
+    assert make(tmp_path).report(1, 0.26, 0.4)
+    # Killed once more, after the verdict and before the record: pruned where it was, not before.
+    assert not make(tmp_path).report(1, 0.13, 0.2)
+    assert make(tmp_path).report(1, 0.26, 0.4)
+    # What was let go on goes on, whoever came to the rung since.
+    assert not study.report(2, 0.26, 0.6)
+    assert not study.report(3, 0.26, 0.9)
+    assert not make(tmp_path).report(2, 0.26, 0.6)
+
+
+@pytest.mark.parametrize("fails", ["get_all_trials", "record_heartbeat", "_get_stale_trial_ids"])
+def test_a_database_that_falls_silent_is_asked_again_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    monkeypatch.setattr(database, "PAUSE", 0.001)
+    study = make(tmp_path)
+    assert study.start(study.ask()) is not None
+    # Optuna reads trials through a cache of its own.
+    asked: Any = study._study._storage if fails == "get_all_trials" else study._storage
+    original, left = getattr(asked, fails), 2
+    errors = (StorageInternalError("gone"), OperationalError("x", {}, Exception("gone")))
+
+    def silent(*args: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise errors[left % 2]
+        return original(*args, **named)
+
+    def work() -> None:
+        study.beat(0)
+        study.bury([0])
+
+    monkeypatch.setattr(asked, fails, silent)
+    work()
+    assert left < 0
+    left = 1000
+    with pytest.raises(
+        StorageError, match=r"^the study's database does not answer: .*gone"
+    ) as said:
+        work()
+    assert "\n" not in str(said.value)
+
+
+def test_a_study_is_told_from_one_of_its_name_in_another_database(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    mark = make(tmp_path).mark
+    assert make(tmp_path).mark == mark != make(tmp_path / "other").mark
+    assert make(tmp_path, "s2").mark != mark
+
+
+def test_points_that_cost_nothing_do_not_go_on_for_ever() -> None:
+    free, paid = of("failed", 0), of("failed", 1)
+    most = admission.FREE_TRIALS
+    assert verdict([free] * (most - 1), TOTAL, 10) == "start"
+    assert verdict([of("complete", 10), *[free] * most], TOTAL, 10) == "stop"
+    assert verdict([*[free] * most, paid], TOTAL, 10) == "start"
+    assert verdict([*[free] * most, of("running", 10)], TOTAL, 10) == "wait"
+    assert verdict([free] * most, TOTAL, 10, excused=1) == "start"
+
+
 def test_without_a_pruner_nothing_is_pruned(tmp_path: Path) -> None:
     study = make(tmp_path, pruner="none")
     for number in range(4):
@@ -249,7 +351,7 @@ def test_workers_leave_notes_for_each_other(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_opened_is_named(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_module, "PAUSE", 0.001)
+    monkeypatch.setattr(database, "PAUSE", 0.001)
     with pytest.raises(UserError, match=r"^--storage .*: cannot be opened: ") as raised:
         Study(url, "s", SPACE, sampler="tpe", pruner="none", seed=0, total=TOTAL, trial=TRIAL)
     assert "\n" not in str(raised.value)

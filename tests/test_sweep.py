@@ -2,61 +2,27 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 import pytest
+import torch
+from sweep_world import TOTAL, TRIAL, Make, request, table
 from tiny_runs import SETTINGS, Bench, call, only_error, save_tiny, shrink_backbone
 
 from genrec_bench.budget import parse_budget
 from genrec_bench.errors import UserError
 from genrec_bench.jobs import Context, add_context_options, context_of
+from genrec_bench.locks import locked
 from genrec_bench.records import read_record
 from genrec_bench.steps import RolloutStepper
 from genrec_bench.sweeps import sweep as sweep_module
-from genrec_bench.sweeps import trial as sweep_trial
 from genrec_bench.sweeps.result import SweepResult
 from genrec_bench.sweeps.study import Study
-from genrec_bench.sweeps.sweep import SweepRequest, sweep
-
-TOTAL, TRIAL = "900Mflop", "200Mflop"
-
-FAILS = '''
-"""GRPO with a choice that no run survives.
-
-It is there to be found out.
-"""
-
-from dataclasses import dataclass
-
-from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
-from genrec_bench.hyperparameters import hyperparameter
-
-
-@dataclass(frozen=True)
-class Choices(GRPOHyperparameters):
-    """One more."""
-
-    beta: float = hyperparameter(0.0, low=0, high=1, search=False, help="none")
-    strength: float = hyperparameter(DEFAULT, low=0, high=2, search=(0, 2), help="how much")
-
-
-class Fails(GRPO):
-    """GRPO, told again."""
-
-    hyperparameters_class = Choices
-
-    def loss(self, batch, scores):
-        """Divide by nothing where much is asked for."""
-        loss, figures = super().loss(batch, scores)
-        return loss / (self.hyperparameters.strength < 0.5), figures
-'''
-
-Make = Callable[..., Context]
+from genrec_bench.sweeps.sweep import sweep
 
 
 class Killed(BaseException):
@@ -85,16 +51,6 @@ def make(data: Path, tmp_path: Path) -> Make:
     return context
 
 
-def request(algorithm: str = "grpo", **changed: Any) -> SweepRequest:
-    budgets = {"total": parse_budget(TOTAL), "trial": parse_budget(TRIAL)}
-    return SweepRequest(algorithm, **{**budgets, "sampler": "random", **changed})
-
-
-def table(result: SweepResult) -> pd.DataFrame:
-    """All trials but for what differs between two equal sweeps."""
-    return pd.read_csv(result.folder / "trials.csv").drop(columns="seconds")
-
-
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     parser = argparse.ArgumentParser()
@@ -111,7 +67,7 @@ def test_a_sweep_spends_its_budget_and_finds_the_best(undisturbed: SweepResult) 
     assert 900e6 - 200e6 < result.charged <= 900e6, "no further trial would be paid for"
     assert result.spent["flops"] == result.charged
     first, *others = result.trials
-    assert first.point == {"learning_rate": 3e-5, "beta": 0.0, "divide_by_std": True}
+    assert first.point == {"learning_rate": 3e-5, "beta": 0.0}
     assert all(3e-6 <= trial.point["learning_rate"] <= 3e-4 for trial in others)  # type: ignore[operator]
     values = [t.value for t in result.trials if t.state == "complete" and t.value is not None]
     assert result.best is not None and result.best.value == max(values)
@@ -150,9 +106,14 @@ def test_a_finished_sweep_returns_at_once(
     monkeypatch.setattr(sweep_module, "carry_out", None)
     context = replace(make(), output=undisturbed.folder.parents[2])
     assert sweep(request(), context) == undisturbed
-    # More trials of the same study do not change what it is called, another seed does.
-    fewer = sweep(request(most=1), context)
-    assert fewer.study == undisturbed.study and fewer.trials == undisturbed.trials
+    # Fewer trials are those that a sweep of so many would have made, whatever others found since.
+    table = (undisturbed.folder / "trials.csv").read_text()
+    fewer = sweep(request(most=2), context)
+    assert fewer.study == undisturbed.study and fewer.trials == undisturbed.trials[:2]
+    first, second = fewer.trials
+    assert fewer.best == max(fewer.trials, key=lambda trial: trial.value or 0.0)
+    assert fewer.bill["trials"] == 2 and fewer.charged == first.charge + second.charge
+    assert (undisturbed.folder / "trials.csv").read_text() == table, "nobody's trial is forgotten"
 
 
 def test_test_examples_are_never_read(make: Make, undisturbed: SweepResult) -> None:
@@ -222,36 +183,6 @@ def test_a_sweep_that_was_cut_short_ends_as_an_undisturbed_one(
     assert result.finished
 
 
-def test_what_fails_is_charged_and_the_sweep_goes_on(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "fails.py").write_text(FAILS.replace("DEFAULT", "0.25"))
-    result = sweep(request(str(tmp_path / "fails.py"), pruner="none"), make())
-    failed = [trial for trial in result.trials if trial.state == "failed"]
-    assert failed and result.count("complete"), "chances for either are even"
-    for trial in failed:
-        assert trial.point["strength"] >= 0.5 and "is nan" in trial.reason  # type: ignore[operator]
-        assert 0 < trial.charge < 200e6, "it paid for the step that failed, and no more"
-    assert result.charged <= 900e6 and result.bill["failed"] == len(failed)
-
-
-def test_a_sweep_whose_first_trials_all_fail_says_why_and_stops(make: Make, tmp_path: Path) -> None:
-    (tmp_path / "fails.py").write_text(
-        FAILS.replace("DEFAULT", "1.5").replace("search=(0, 2)", "search=(1, 2)")
-    )
-    asked, context = request(str(tmp_path / "fails.py")), make()
-    for again in (False, True):
-        with pytest.raises(UserError, match=r"its first 3 trials failed; .* is nan and"):
-            sweep(asked, context)
-        (folder,) = (tmp_path / "runs/industrial/sweeps").iterdir()
-        assert len(pd.read_csv(folder / "trials.csv")) == 3, again
-        assert json.loads((folder / "best.json").read_text())["value"] is None
-
-
-def test_a_budget_below_one_step_is_charged_for_what_it_took(make: Make) -> None:
-    small = request(total=parse_budget("100Mflop"), trial=parse_budget("1Mflop"))
-    with pytest.raises(UserError, match=r"its first trial failed; .*too small for one step"):
-        sweep(small, make())
-
-
 def test_words_that_are_given_are_not_searched(make: Make) -> None:
     asked = request(assignments=("beta=0.5",), most=2, pruner="none")
     result = sweep(asked, make("divide_by_std=false"))
@@ -264,30 +195,34 @@ def test_words_that_are_given_are_not_searched(make: Make) -> None:
         sweep(request("sft"), make("learning_rate=1e-3"))
 
 
-def test_a_trial_that_another_machine_buried_stays_charged(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_trial_of_a_study_of_this_name_elsewhere_is_not_ours(make: Make, tmp_path: Path) -> None:
+    here = sweep_module._Work(request(), make())
+    shared = sweep_module._Work(request(storage=f"sqlite:///{tmp_path}/shared.db"), make())
+    assert here.study.name == shared.study.name and here._folder == shared._folder
+    for work in (here, shared):
+        assert work.study.ask() == 0
+    lock = here._trial_folder(0) / sweep_module.LOCK_FILE
+    with locked(lock, mark=here.study.mark):
+        pass
+    assert (here.ours(), shared.ours()) == ([0], [])
+    with locked(lock, mark=shared.study.mark):
+        pass
+    assert shared.ours() == [0]
+
+
+def test_with_a_budget_in_seconds_another_number_of_threads_is_another_study(
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes to its end all the same, too late for the study."""
-    original: Callable[..., Path] = vars(sweep_trial)["run"]
-    url = f"sqlite:///{tmp_path}/shared.db"
+    def names(threads: int) -> list[str]:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        found = []
+        for total, trial in ((TOTAL, TRIAL), ("9s", "1s")):
+            asked = request(total=parse_budget(total), trial=parse_budget(trial))
+            found.append(sweep_module._Work(asked, make()).study.name)
+        return found
 
-    def buries(*args: Any, **named: Any) -> Path:
-        path = original(*args, **named)
-        (name,) = optuna.get_all_study_names(url)
-        theirs = optuna.load_study(study_name=name, storage=url)
-        theirs.tell(0, state=optuna.trial.TrialState.FAIL)
-        return path
-
-    monkeypatch.setattr(sweep_trial, "run", buries)
-    context = make()
-    said: list[str] = []
-    monkeypatch.setattr(context.progress, "say", said.append)
-    result = sweep(request(most=1, storage=url), context)
-    assert "the study had taken it for dead" in said[-1]
-    (trial,) = result.trials
-    assert (trial.state, trial.charge, trial.cost) == ("died", 200e6, None)
-    assert result.finished and result.best is None and result.bill["failed"] == 1
-    assert not (result.folder / "study.db").exists()
+    (operations, seconds), (same, other) = names(1), names(2)
+    assert operations == same and seconds != other and names(1) == [operations, seconds]
 
 
 def test_mlflow_has_one_parent_and_each_trials_true_end(make: Make, tmp_path: Path) -> None:

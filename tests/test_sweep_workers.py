@@ -16,11 +16,11 @@ from tiny_runs import SETTINGS, save_tiny, shrink_backbone
 from genrec_bench import cli
 from genrec_bench.budget import parse_budget
 from genrec_bench.jobs import Context, add_context_options, context_of
+from genrec_bench.locks import locked
 from genrec_bench.sweeps import commands as sweep_commands
 from genrec_bench.sweeps import sweep as sweep_module
 from genrec_bench.sweeps.commands import words_of_worker
 from genrec_bench.sweeps.sweep import SweepRequest, sweep
-from genrec_bench.sweeps.trial import locked
 
 
 @pytest.fixture(scope="module")

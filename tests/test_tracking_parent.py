@@ -1,13 +1,18 @@
 """Parents: one for a study, whoever works on it, and no run left running."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_mlflow import FakeServer, install
 from test_tracking_resend import kill, quiet, resend
 
-from genrec_bench.tracking.outbox import waiting
+from genrec_bench.tracking import outbox as tracking_outbox
+from genrec_bench.tracking.courier import LAST_SECONDS
+from genrec_bench.tracking.outbox import open_outbox, unmark_waiting, waiting
 from genrec_bench.tracking.parent import Parent
 from genrec_bench.tracking.sender import PARENT_TAG
 from genrec_bench.tracking.tracker import Tracker
@@ -26,6 +31,26 @@ def trial(output: Path, parent: Parent, number: int) -> Tracker:
     tracker = Tracker(output, "synthetic", quiet, parent=parent, child=f"trial-{number}")
     tracker.start(f"trial {number}", {}, {}, parent.folder / f"trial-{number}")
     return tracker
+
+
+def hold(patch: pytest.MonkeyPatch, parent: Parent, seconds: float) -> Callable[[float], None]:
+    """Have another process work at the parent's outbox, and send all, for so long.
+
+    Time passes only while somebody waits for it, or calls what is returned.
+    """
+    held = open_outbox(parent.folder, parent._courier.sender.to)
+    assert held is not None
+    clock = [0.0]
+
+    def sleep(pause: float) -> None:
+        clock[0] += pause
+        if clock[0] >= seconds:
+            unmark_waiting(parent._output, parent.folder)
+            held.close()
+
+    clocks = SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep, time=time.time)
+    patch.setattr(tracking_outbox, "time", clocks)
+    return sleep
 
 
 def states(server: FakeServer) -> dict[str, tuple[str, str | None]]:
@@ -148,3 +173,76 @@ def test_a_child_outlives_the_folder_of_its_parent(server: FakeServer, tmp_path:
     tracker.finish()
     assert server.by_name("trial").status == "FINISHED"
     assert PARENT_TAG not in server.by_name("trial").tags
+
+
+SLOW = LAST_SECONDS + 5
+"""What another process takes that imports MLflow before it sends for as long as it may."""
+
+
+def test_the_last_worker_waits_for_a_slow_one_before_it_ends_the_parent(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = parent_in(tmp_path)
+    parent.open("study", {}, {})
+    hold(monkeypatch, parent, SLOW)
+    parent.close()
+    assert states(server)["study"] == ("FINISHED", None)
+    assert resend(tmp_path)["ended"] == 0
+
+
+def test_a_worker_that_is_interrupted_leaves_the_end_to_others(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = parent_in(tmp_path)
+    parent.open("study", {}, {})
+    sleep = hold(monkeypatch, parent, SLOW)
+    with pytest.raises(KeyboardInterrupt), parent:
+        raise KeyboardInterrupt
+    assert states(server)["study"] == ("RUNNING", None)
+    sleep(SLOW)
+    assert resend(tmp_path)["ended"] == 1
+    assert states(server)["study"] == ("KILLED", None)
+
+
+def test_a_dead_trial_is_ended_however_slow_another_worker_is(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = parent_in(tmp_path)
+    parent.open("study", {}, {})
+    kill(trial(tmp_path, parent, 1))
+    hold(monkeypatch, parent, SLOW)
+    parent.end_child("trial-1", "failed")
+    assert states(server)["trial 1"] == ("FAILED", "failed")
+
+
+def test_the_note_of_what_is_unsent_outlives_another_worker(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = parent_in(tmp_path)
+    parent.open("study", {}, {})
+    hold(monkeypatch, parent, 1.0)
+    server.away = True
+    parent.close()
+    assert list(waiting(tmp_path)) == [parent.folder]
+
+
+def test_a_dead_trial_keeps_its_end_however_often_it_is_told(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    parent, elsewhere = parent_in(tmp_path), parent_in(tmp_path / "other machine")
+    parent.open("study", {}, {})
+    elsewhere.open("study", {}, {})
+    kill(trial(tmp_path, parent, 1))
+    assert resend(tmp_path)["ended"] == 1
+    assert states(server)["trial 1"] == ("KILLED", "interrupted"), "as far as its folder knows"
+    parent.end_child("trial-1", "failed")
+    assert states(server)["trial 1"] == ("FAILED", "failed")
+    server.by_name("trial 1").end_time = 1
+    for one in (parent, elsewhere, parent):
+        one.end_child("trial-1", "failed")
+    assert server.by_name("trial 1").end_time == 1
+    parent.close()
+    again = parent_in(tmp_path)
+    again.open("study", {}, {})
+    again.end_child("trial-1", "failed")
+    assert server.by_name("trial 1").end_time == 1

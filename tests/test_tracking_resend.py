@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_mlflow import FakeServer, install
+from fake_mlflow import FakeClient, FakeRun, FakeServer, install
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -227,6 +227,95 @@ def test_a_run_that_mlflow_no_longer_knows_is_made_anew(server: FakeServer, tmp_
     tracker.finish()
     run = server.by_name("run")
     assert run.points() == [("loss", 0, 0.0), ("loss", 1, 1.0)] and run.status == "FINISHED"
+
+
+def test_a_run_that_mlflow_does_not_take_is_kept_until_it_does(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    """Somebody deletes the experiment, then restores it; another dataset's is always there."""
+    server.deleted = True
+    lines = list[str]()
+    for name in ("first", "second"):
+        tracker = Tracker(tmp_path, "synthetic", lines.append)
+        tracker.start(name, {"a": 1}, {}, tmp_path / "synthetic" / name)
+        tracker.log({"loss": 1.0}, 0)
+        tracker.finish()
+    (line,) = lines
+    assert "MLflow refused a run (must be in the 'active' state)" in line and "resend" in line
+    assert not server.runs
+    with pytest.raises(UserError, match=r"refused 2 runs \(must be in the 'active' state\)"):
+        resend(tmp_path)
+    server.deleted = False
+    answer = resend(tmp_path)
+    assert (answer["sent"], answer["figures"], answer["left"], answer["refused"]) == (2, 2, 0, 0)
+    for name in ("first", "second"):
+        run = server.by_name(name)
+        assert (run.status, run.params, run.points()) == (
+            "FINISHED",
+            {"a": "1"},
+            [("loss", 0, 1.0)],
+        )
+    assert not list(waiting(tmp_path))
+
+
+def test_a_run_that_goes_on_is_kept_while_mlflow_does_not_take_it(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    tracker = started(tmp_path)
+    tracker.log({"loss": 0.0}, 0)
+    kill(tracker)
+    server.deleted = True
+    tracker = started(tmp_path)
+    tracker.log({"loss": 1.0}, 1)
+    assert server.by_name("run").points() == [("loss", 0, 0.0)]
+    server.deleted = False
+    tracker.log({"loss": 2.0}, 2)  # It is asked again in the same run.
+    assert server.by_name("run").points() == [("loss", step, float(step)) for step in range(3)]
+    tracker.finish()
+    assert len(server.runs) == 1 and server.by_name("run").status == "FINISHED"
+
+
+def test_a_run_that_is_refused_does_not_hold_up_others(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.away = True
+    for name in ("first", "second", "third"):
+        started(tmp_path, name).finish()
+    server.away = False
+    create = FakeClient._create_run
+
+    def choosy(
+        client: FakeClient, experiment: str, start: int, tags: dict[str, str], name: str
+    ) -> FakeRun:
+        if name == "first":
+            client._server.deleted = True
+            try:
+                return create(client, experiment, start, tags, name)
+            finally:
+                client._server.deleted = False
+        return create(client, experiment, start, tags, name)
+
+    monkeypatch.setattr(FakeClient, "_create_run", choosy)
+    lines = list[str]()
+    tracker = Tracker(tmp_path, "synthetic", lines.append)
+    tracker.start("new", {}, {}, tmp_path / "synthetic" / "new")
+    tracker.finish()
+    assert {run.name for run in server.runs.values()} == {"second", "third", "new"}
+    assert not lines, "what earlier runs meet is no news of this one"
+    with pytest.raises(UserError, match="refused 1 runs"):
+        resend(tmp_path)
+
+
+def test_parameters_that_mlflow_refuses_do_not_cost_the_run(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    server.refuses = ("a",)
+    tracker = started(tmp_path)
+    tracker.log({"loss": 1.0}, 0)
+    tracker.finish()
+    run = server.by_name("run")
+    assert (run.status, run.params, run.points()) == ("FINISHED", {}, [("loss", 0, 1.0)])
+    assert not list(waiting(tmp_path))
 
 
 def test_files_are_found_again_when_the_folder_has_moved(

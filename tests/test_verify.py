@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from board_world import SETTINGS, TRACK, bare, metrics_of, save, whole
+from board_world import SETTINGS, TRACK, bare, metrics_of, reseal, save, whole
 
 from genrec_bench.boards.evidence import Evidence, read_all, read_evidence
 from genrec_bench.boards.verify import (
@@ -118,6 +118,13 @@ def test_a_true_record_holds() -> None:
         ("budget spent update flops", 1e11, ["budget.spent: flops"]),
         ("budget spent update seconds", 1.0, ["budget.spent: seconds"]),
         ("budget spent update tokens", -5, ["budget.spent.update.tokens", "budget.spent: tokens"]),
+        ("run_id", "grpo-seed0-0", ["run_id"]),
+        ("run_id", "ugr-seed01-0", ["run_id"]),
+        ("seed", 7, ["run_id"]),
+        ("algorithm", "grpo", ["run_id"]),
+        ("complete", False, ["complete", "metrics.test"]),
+        ("failure", "the loss is nan", ["complete"]),
+        ("splits", ["valid"], ["metrics.test"]),
         ("metrics test coverage@10", 0.9, []),
     ],
 )
@@ -134,8 +141,8 @@ def test_an_edit_is_found_at_its_key(path: str, value: Any, expected: list[str])
 def test_a_finding_names_record_key_and_both_values() -> None:
     edited = changed(whole("ugr", RANKS), "metrics test HR@10", 0.9)
     (finding,) = verify(edited).findings
-    assert finding == Finding("ugr-0-0", "metrics.test.HR@10", 0.9, 5 / 6)
-    expected = "ugr-0-0: metrics.test.HR@10: stated 0.9, found 0.8333333333333334"
+    assert finding == Finding("ugr-seed0-0", "metrics.test.HR@10", 0.9, 5 / 6)
+    expected = "ugr-seed0-0: metrics.test.HR@10: stated 0.9, found 0.8333333333333334"
     assert str(finding) == expected
 
 
@@ -159,14 +166,49 @@ def test_a_budget_is_spent_and_not_overspent(limit: str, share: float, expected:
     one = whole("ugr", RANKS, track=TRACK | {"budget": limit}, budget_limit=limit)
     assert budget_share(one.record) == pytest.approx(share)
     assert keys(one) == expected
-    failed = changed(one, "complete", False)
-    assert keys(failed) == [], "a run that failed may have spent anything"
+    failed = changed(changed(one, "complete", False), "failure", "no")
+    assert "budget.limit" not in keys(failed), "a run that failed may have spent anything"
+
+
+def test_a_run_that_did_not_end_as_it_says() -> None:
+    """Failed and evaluated, or neither failed nor evaluated; older records give no reasons."""
+    failed = whole("ugr", RANKS, complete=False, metrics={}, failure="no")
+    one = Evidence(failed.record, join_outcomes({}), pd.DataFrame())
+    assert keys(one) == []
+    assert keys(changed(one, "failure", "")) == ["complete"]
+    assert keys(changed(one, "complete", True)) == ["complete", "metrics.test"]
+    old = {key: value for key, value in one.record.items() if key not in ("failure", "splits")}
+    assert keys(Evidence(old, one.outcomes, one.curves)) == []
+    (finding,) = verify(changed(whole("ugr", RANKS), "failure", "disk")).findings
+    assert str(finding) == "ugr-seed0-0: complete: stated True, found failure 'disk'"
+
+
+@pytest.mark.parametrize(
+    ("tuning", "track", "expected"),
+    [
+        ({"limit": "6Tflop", "flops": 6.0e12}, "6Tflop", []),
+        ({"limit": "6Tflop", "flops": 6.2e12, "seconds": 1e9}, "6Tflop", []),
+        ({"limit": "6Tflop", "flops": 6.4e12}, "6Tflop", ["tuning.flops"]),
+        ({"limit": "60s", "flops": 6.4e12, "seconds": 61}, "60s", []),
+        ({"limit": "60s", "flops": 6.4e12, "seconds": 70}, "60s", ["tuning.seconds"]),
+        ({"limit": "6Tflop", "flops": 6.0e12}, "60Tflop", ["track.tuning"]),
+        ({"limit": "6Tflop", "flops": 6.0e12}, None, []),
+        ({"limit": "a lot"}, "a lot", ["tuning.limit"]),
+        (None, "6Tflop", []),
+    ],
+)
+def test_tuning_cost_no_more_than_the_track_says(
+    tuning: dict[str, Any] | None, track: str | None, expected: list[str]
+) -> None:
+    """Up to a twentieth more is a step that ended too late."""
+    more = {} if track is None else {"tuning": track}
+    assert keys(whole("ugr", RANKS, track=TRACK | more, tuning=tuning)) == expected
 
 
 def test_equal_runs_with_different_results_contradict_each_other() -> None:
     first, second = whole("ugr", RANKS), whole("ugr", OTHER, minutes=5)
     (finding,) = contradictions([first, second])
-    assert finding.record == "ugr-0-5" and "an equal run" in str(finding)
+    assert finding.record == "ugr-seed0-5" and "an equal run" in str(finding)
     assert verify_together([first, second]) == [], "a board shows the newest and says so"
     assert contradictions([first, whole("ugr", RANKS, minutes=5)]) == [], "bit-equal"
     assert contradictions([first, whole("ugr", OTHER, seed=1)]) == []
@@ -191,7 +233,7 @@ def test_an_edited_start_differs_from_that_of_other_records() -> None:
     records = [whole("ugr", RANKS), whole("grpo", RANKS), whole("srpo", RANKS, start=OTHER)]
     assert not any(keys(one) for one in records)
     (finding,) = contradictions(records)
-    assert finding.record == "srpo-0-0" and finding.key.startswith("sft.valid.")
+    assert finding.record == "srpo-seed0-0" and finding.key.startswith("sft.valid.")
 
 
 def test_one_dataset_has_one_number_of_examples() -> None:
@@ -210,6 +252,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     record = json.loads(path.read_text())
     change(record)
     path.write_text(json.dumps(record))
+    reseal(path)
 
 
 def fix_hash(path: Path) -> None:

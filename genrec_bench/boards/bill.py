@@ -9,16 +9,16 @@ from genrec_bench.boards.cells import (
     Cell,
     Column,
     Line,
-    Unit,
+    amount_cell,
     beside,
     details,
     small,
     table,
-    unit_for,
 )
 from genrec_bench.boards.charts import stacked_bar
 from genrec_bench.boards.markup import Markup, element, fragment
 from genrec_bench.boards.quality import looks, name_cell, row_class
+from genrec_bench.boards.units import Unit, unit_for
 from genrec_bench.ledger import PHASES, TRAINING_PHASES
 
 
@@ -74,7 +74,7 @@ def _phase_table(section: Section, cost: str) -> Markup:
     for row, look in zip(section.rows, looks(section.rows), strict=True):
         if row.phases:
             amounts_by = [row.phases.get(phase, {}).get(cost) for phase in phases]
-            cells = [name_cell(row, look), *(unit.cell(amount) for amount in amounts_by)]
+            cells = [name_cell(row, look), *(amount_cell(unit, each) for each in amounts_by)]
             lines.append(Line(cells, row_class(row)))
     label = f"{UNIT_NAMES[cost]} by phase, {unit.symbol}, mean of a row's runs"
     return fragment(element("h4", label), table(label, columns, lines))

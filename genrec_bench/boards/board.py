@@ -2,14 +2,14 @@
 
 Records are comparable within one track and one Major.Minor of the benchmark; each such group is a
 section. Within a section, the seeds of one algorithm in one configuration are one row. This file
-holds what a board says; `board_rows.py` and `board_sections.py` make it from records, and
-`board_tables.py` and `board_html.py` show it.
+holds what a board says; `rows.py` and `sections.py` make it from records, and `tables.py`,
+`csv_table.py` and `html_page.py` show it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from genrec_bench.boards.reported import Reported
@@ -51,12 +51,14 @@ class Link:
         path: POSIX path of `record.json` relative to the folder that the board is written to; empty
             where the record was not read from a file.
         value: its metrics of the test split.
+        failed: whether the run failed, so that it has no metrics.
     """
 
     run_id: str
     seed: int
     path: str
     value: Mapping[str, float]
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,10 @@ class Row:
         targets: by label of a target; empty where there are no curves of validation.
         curve: (spent in the unit of the budget, mean, lowest and highest seed) of the validation
             metric, in order of what was spent; empty where the runs have no such curves.
-        links: the records, in order of seeds.
+        links: the records of `seeds`, in their order, and after them those of `failures`.
         failures: by seed: why a run failed that nobody has made good since.
+        lost: what those failed runs, all together, spent of `seconds`, `flops` and `tokens` that
+            would have counted; empty without any, and where `kind` is `failed`: there `spent` says.
     """
 
     name: str
@@ -112,6 +116,7 @@ class Row:
     curve: tuple[tuple[float, float, float, float], ...]
     links: tuple[Link, ...]
     failures: Mapping[int, str]
+    lost: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

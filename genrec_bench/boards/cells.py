@@ -1,9 +1,10 @@
 """Tables of a board's page: cells that can be sorted, and how numbers are written in them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genrec_bench.boards.markup import Markup, element, fragment
+from genrec_bench.boards.units import Unit
 
 NONE = "–"
 """Where there is no number."""
@@ -62,44 +63,9 @@ class Line:
     classes: str | None = None
 
 
-@dataclass(frozen=True)
-class Unit:
-    """How amounts of one kind are written.
-
-    Attributes:
-        symbol: of the unit.
-        size: how much of what the records hold is one unit.
-        digits: behind the point.
-    """
-
-    symbol: str
-    size: float
-    digits: int
-
-    def write(self, amount: float) -> str:
-        """An amount without its unit."""
-        return f"{amount / self.size:,.{self.digits}f}"
-
-    def cell(self, amount: float | None) -> Cell:
-        """An amount as a cell; None is no amount."""
-        return Cell(NONE) if amount is None else Cell(self.write(amount), amount)
-
-
-def unit_for(cost: str, amounts: Iterable[float]) -> Unit:
-    """Choose the unit in which all of some amounts are easy to read.
-
-    Args:
-        cost: `seconds`, `flops` or `tokens`.
-        amounts: in seconds, floating-point operations or tokens.
-    """
-    most = max(amounts, default=0.0)
-    if cost == "seconds":
-        return Unit("s", 1.0, 1)
-    if cost == "flops":
-        if most >= 1e15:
-            return Unit("PFLOP", 1e15, 2)
-        return Unit("TFLOP", 1e12, 2) if most >= 1e11 else Unit("GFLOP", 1e9, 2)
-    return Unit("Mtok", 1e6, 2) if most >= 1e5 else Unit("ktok", 1e3, 2)
+def amount_cell(unit: Unit, amount: float | None) -> Cell:
+    """An amount without its unit as a cell; None is no amount."""
+    return Cell(NONE) if amount is None else Cell(unit.write(amount), amount)
 
 
 def figure(value: float) -> str:

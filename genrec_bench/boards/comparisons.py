@@ -11,7 +11,6 @@ from genrec_bench.boards.cells import (
     Cell,
     Column,
     Line,
-    Unit,
     beside,
     details,
     figure,
@@ -20,7 +19,6 @@ from genrec_bench.boards.cells import (
     small,
     span,
     table,
-    unit_for,
 )
 from genrec_bench.boards.charts import (
     FRAMES,
@@ -37,6 +35,7 @@ from genrec_bench.boards.charts import (
 from genrec_bench.boards.markup import Markup, element, fragment
 from genrec_bench.boards.quality import looks, name_cell, row_class
 from genrec_bench.boards.reported import Reported
+from genrec_bench.boards.units import Unit, unit_for
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair

@@ -6,12 +6,14 @@ Quantities:
   tests also have an interval, an interquartile mean and ranks; `by_seed` is in order of `seeds`.
 - `spent/flops`, ...: what counts against the budget, mean over seeds.
 - `phase/rollout/flops`, ...: the same by phase of the ledger; `sft` and `evaluation` do not count.
+- `lost/flops`, ...: what the failed runs of a row that has finished ones spent, all together.
 - `tuning/flops`, `tuning/trials`, ...: what finding the hyperparameters took.
 - `reach/25%`, ...: budget to reach a target, in the unit of the budget: the median over seeds;
   `missed` where there is none.
 - `pair/NDCG@10`, ...: `row` less `other`, with the tests.
 
-Lines of the kind `reported` are a paper's figures and nothing of ours. Empty: does not apply.
+`records` are those of `seeds` and, after them, of `failed_seeds`. Lines of the kind `reported` are
+a paper's figures and nothing of ours. Empty: does not apply.
 """
 
 from __future__ import annotations
@@ -101,8 +103,9 @@ def _of_row(row: Row) -> Iterator[dict[str, Any]]:
     for metric, mean in row.means.items():
         line: dict[str, Any] = {"quantity": f"test/{metric}", "value": mean}
         line["deviation"] = row.deviations.get(metric)
-        if row.seeds and all(metric in each.value for each in row.links):
-            line["by_seed"] = tuple(each.value[metric] for each in row.links)
+        finished = [each for each in row.links if not each.failed]
+        if row.seeds and all(metric in each.value for each in finished):
+            line["by_seed"] = tuple(each.value[metric] for each in finished)
         if estimate := row.estimates.get(metric):
             line |= {"low": estimate.interval.low, "high": estimate.interval.high}
             line |= {"iqm": estimate.iqm, "iqm_low": estimate.iqm_interval.low}
@@ -112,6 +115,8 @@ def _of_row(row: Row) -> Iterator[dict[str, Any]]:
         yield line
     for cost, amount in row.spent.items():
         yield {"quantity": f"spent/{cost}", "value": amount}
+    for cost, amount in row.lost.items():
+        yield {"quantity": f"lost/{cost}", "value": amount}
     for phase, costs in row.phases.items():
         for cost, amount in costs.items():
             yield {"quantity": f"phase/{phase}/{cost}", "value": amount}

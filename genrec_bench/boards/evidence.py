@@ -99,13 +99,18 @@ def read_evidence(path: Path) -> Evidence:
 
 
 def read_all(folders: Sequence[Path]) -> tuple[list[Evidence], list[str]]:
-    """Read all records below some folders.
+    """Read all records below some folders (see `read_each`)."""
+    return read_each(record_paths(folders))
+
+
+def read_each(paths: Iterable[Path]) -> tuple[list[Evidence], list[str]]:
+    """Read some records.
 
     Returns:
         What could be read, and one line for each record that could not.
     """
     found, wrong = [], []
-    for path in record_paths(folders):
+    for path in paths:
         try:
             found.append(read_evidence(path))
         except UserError as error:

@@ -33,6 +33,14 @@ VERIFY = "verify"
 SHOWN = 3
 """Findings of one record that a board's refusal shows; `verify` shows them all."""
 
+ALTERED, CONTRADICTS = "altered", "contradicts"
+"""What a record is called that does not hold, and one that an equal run speaks against."""
+
+NOT_ALTERED = (
+    "What contradicts may be honest: runs that should be equal can differ by rounding, as with "
+    "another number of threads, which not every record states. It stops nothing."
+)
+
 NOT_RECOMPUTED = (
     "Not recomputed, since outcomes do not determine them: coverage, diversity, popularity lift, "
     "unique candidates, invalid rate, and the ceiling."
@@ -77,9 +85,23 @@ def collect(folders: Sequence[Path]) -> tuple[list[Evidence], list[str]]:
         The records that hold, and a line for each thing that is wrong with the others.
     """
     from genrec_bench.boards.evidence import read_all
+
+    return sift(*read_all(folders))
+
+
+def sift(found: Sequence[Evidence], unread: Sequence[str]) -> tuple[list[Evidence], list[str]]:
+    """Verify records before a board is made of them, each run once.
+
+    Args:
+        found: of equal copies the one that comes first counts.
+        unread: a line for each record that could not even be read.
+
+    Returns:
+        The records that hold, and a line for each thing that is wrong with the others.
+    """
     from genrec_bench.boards.verify import verify, verify_together
 
-    found, wrong = read_all(folders)
+    wrong = list(unread)
     bad: dict[str, list[str]] = {}
     verified = [verify(one) for one in found]
     own = [finding for one in verified for finding in one.findings]
@@ -161,7 +183,7 @@ def _boards(
     from genrec_bench.boards.tables import render
 
     evidence, wrong = collect(folders)
-    _refuse(wrong, "no board is made until they are restored, or moved out of these folders")
+    refuse(wrong, "no board is made until they are restored, or moved out of these folders")
     datasets = sorted({one.record["dataset"] for one in evidence if one.on_test})
     if name is not None and name not in datasets:
         hint = nearest(name, datasets)
@@ -191,21 +213,28 @@ def _verify(folders: Sequence[Path], as_json: bool) -> int:
         raise UserError(f"no record was found; {_remedy(folders, 'synthetic')}")
     verified = [verify(one) for one in found]
     findings = [finding for one in verified for finding in one.findings]
-    findings += verify_together(found) + contradictions(found)
+    findings += verify_together(found)
     wrong += [str(finding) for finding in findings]
-    bad = {finding.record for finding in findings}
-    lines = [_line(one, one.evidence.name in bad) for one in verified]
+    bad = {finding.record: ALTERED for finding in findings}
+    contrary = contradictions(found)
+    doubtful = {finding.record: CONTRADICTS for finding in contrary}
+    lines = [_line(one, (doubtful | bad).get(one.evidence.name)) for one in verified]
     if as_json:
-        print(json.dumps(_finite({"records": lines, "wrong": wrong}), indent=2))
+        told = {"records": lines, "wrong": wrong, "contradictions": [str(one) for one in contrary]}
+        print(json.dumps(_finite(told), indent=2))
     else:
         print(tabulate([_shown(line) for line in lines], headers="keys", disable_numparse=True))
         print(f"\n{NOT_RECOMPUTED}")
+    for finding in contrary:
+        print(f"{CONTRADICTS}: {finding}", file=sys.stderr)
+    if contrary:
+        print(NOT_ALTERED, file=sys.stderr)
     holding = len(verified) - len(bad)
-    _refuse(wrong, f"{holding} others do")
+    refuse(wrong, f"{holding} others do")
     return 0
 
 
-def _line(one: Verified, bad: bool) -> dict[str, Any]:
+def _line(one: Verified, doubt: str | None) -> dict[str, Any]:
     record = one.evidence.record
     return {
         "record": one.evidence.name,
@@ -214,7 +243,7 @@ def _line(one: Verified, bad: bool) -> dict[str, Any]:
         "metrics": one.metrics,
         "SFT start's": one.start_metrics,
         "budget": one.share,
-        "result": "altered" if bad else "holds" if record["complete"] else "holds, failed run",
+        "result": doubt or ("holds" if record["complete"] else "holds, failed run"),
     }
 
 
@@ -226,7 +255,7 @@ def _shown(line: dict[str, Any]) -> dict[str, str]:
     return cells
 
 
-def _refuse(wrong: Sequence[str], consequence: str) -> None:
+def refuse(wrong: Sequence[str], consequence: str) -> None:
     """Name all that is wrong, and stop.
 
     Raises:
@@ -235,7 +264,7 @@ def _refuse(wrong: Sequence[str], consequence: str) -> None:
     if not wrong:
         return
     for line in wrong:
-        print(f"altered: {line}", file=sys.stderr)
+        print(f"{ALTERED}: {line}", file=sys.stderr)
     raise UserError(f"some records do not hold, as the lines above say; {consequence}")
 
 

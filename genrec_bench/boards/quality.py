@@ -13,12 +13,12 @@ from genrec_bench.boards.cells import (
     Cell,
     Column,
     Line,
+    amount_cell,
     beside,
     figure,
     small,
     span,
     table,
-    unit_for,
 )
 from genrec_bench.boards.charts import (
     Scale,
@@ -30,6 +30,7 @@ from genrec_bench.boards.charts import (
     swatch,
 )
 from genrec_bench.boards.markup import Markup, element, fragment
+from genrec_bench.boards.units import unit_for
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.resampling import Interval
@@ -121,7 +122,7 @@ def quality_table(section: Section) -> Markup:
             if ranked:
                 cells.append(_rank_cell(row.ranks.get(metric)))
         cells.append(_seeds_cell(row))
-        cells += [units[cost].cell(row.spent.get(cost)) for cost in COSTS]
+        cells += [amount_cell(units[cost], row.spent.get(cost)) for cost in COSTS]
         lines.append(Line(cells, row_class(row)))
     return table("Quality at the equal budget", columns, lines)
 
@@ -223,10 +224,11 @@ def _seeds_cell(row: Row) -> Cell:
 def _link(link: Link) -> Markup:
     figures = [f"{metric} {link.value[metric]}" for metric in RANKED if metric in link.value]
     title = f"seed {link.seed}: {', '.join([*figures, link.run_id])}"
+    name = f"{link.seed} failed" if link.failed else str(link.seed)
     if not link.path:
-        return element("span", str(link.seed), title=title)
+        return element("span", name, title=title)
     # Quoted, so that a path can't be taken for an address elsewhere.
-    return element("a", str(link.seed), href=quote(link.path), title=title)
+    return element("a", name, href=quote(link.path), title=title)
 
 
 def _scale(rows: Sequence[Row], metric: str) -> Scale | None:

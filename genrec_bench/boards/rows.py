@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.boards.board import APART, COSTS, METRICS, RANKED, SAMPLED, Kind, Link, Row
 from genrec_bench.boards.evidence import Evidence
-from genrec_bench.boards.targets import Looks, Unit, curve, looks, reached
+from genrec_bench.boards.targets import LOOKED_BY, Looks, Unit, curve, looks, reached
 from genrec_bench.ledger import PHASES
 from genrec_bench.metrics import MISSING
 from genrec_bench.record_schema import plain
@@ -62,6 +62,11 @@ class Group:
         """What the finished runs' looks at the validation split found."""
         return [looks(one.curves, unit) for one in self.finished]
 
+    def looks_apart(self, other: Group) -> list[str]:
+        """Settings of looks, `targets.LOOKED_BY`, in which these runs differ from another row's."""
+        ours, theirs = (one.first.record["configuration"]["settings"] for one in (self, other))
+        return [key for key in LOOKED_BY if ours.get(key) != theirs.get(key)]
+
 
 def control_of(one: Evidence) -> str:
     """What the run is a control for; empty if it is none."""
@@ -105,6 +110,7 @@ def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Pat
         folder: that links are relative to.
     """
     runs = group.finished or group.failed
+    failed = group.failed if group.finished else ()
     figures = [one.record["metrics"]["test"] for one in group.finished]
     means = _means(figures)
     deviations = {}
@@ -125,10 +131,11 @@ def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Pat
         tuning=group.first.record.get("tuning"),
         targets=reached(seen, targets),
         curve=curve(seen),
-        links=tuple(link(one, one.record["metrics"]["test"], folder) for one in runs),
+        links=tuple(link(one, one.record["metrics"]["test"], folder) for one in (*runs, *failed)),
         failures={
             one.record["seed"]: str(one.record.get("failure") or NO_REASON) for one in group.failed
         },
+        lost={cost: amount * len(failed) for cost, amount in _spent(failed).items() if failed},
     )
 
 
@@ -162,7 +169,8 @@ def link(one: Evidence, value: Mapping[str, float], folder: Path) -> Link:
     path = ""
     if one.path is not None:
         path = Path(os.path.relpath(one.path, folder)).as_posix()
-    return Link(one.record["run_id"], one.record["seed"], path, dict(value))
+    failed = not one.record["complete"]
+    return Link(one.record["run_id"], one.record["seed"], path, dict(value), failed)
 
 
 def user_values(
@@ -277,7 +285,8 @@ def _bare(name: str, kind: Kind, means: Mapping[str, float]) -> Row:
 
 
 def _linked(row: Row, one: Evidence, value: Mapping[str, float], folder: Path) -> Row:
-    return replace(row, links=(link(one, value, folder),))
+    # These figures are none of the run's own: they hold however it ended.
+    return replace(row, links=(replace(link(one, value, folder), failed=False),))
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -28,11 +28,16 @@ from genrec_bench.boards.rows import (
     was_tuned,
 )
 from genrec_bench.boards.targets import Looks, Unit, target_values, unit_of
+from genrec_bench.boards.units import unit_for
+from genrec_bench.boards.verify import budget_share
 from genrec_bench.record_schema import plain
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude
 
 BASELINE = "grpo"
 """The algorithm whose gain is what others have to reach."""
+
+OFF: Mapping[Unit, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
+"""By what share of its budget a run may end off it before a note says so."""
 
 
 def make_board(
@@ -75,7 +80,13 @@ def _section(records: Sequence[Evidence], defaults: Defaults, folder: Path) -> S
     unit = unit_of(last["track"])
     groups = group(records, defaults)
     targets, why_none = _targets(groups, unit)
-    rows = [make_row(one, unit, targets, folder) for one in groups]
+    apart = _looks_apart(groups)
+    rows = [
+        _without_curve(make_row(one, unit, {}, folder), apart[one.name])
+        if one.name in apart
+        else make_row(one, unit, targets, folder)
+        for one in groups
+    ]
     ranked = [row for row in rows if row.kind != "failed"]
     ranked.sort(key=lambda row: (-row.means.get(ORDER_BY, -1.0), row.name))
     failed = [row for row in rows if row.kind == "failed"]
@@ -89,6 +100,8 @@ def _section(records: Sequence[Evidence], defaults: Defaults, folder: Path) -> S
         *_about_tests(shown, compared),
         *_about_tuning(groups, defaults),
         *([why_none] if why_none else []),
+        *_about_looks(groups, apart, unit),
+        *_about_budgets(groups),
     ]
     return Section(
         benchmark=last["benchmark"],
@@ -109,14 +122,10 @@ def _section(records: Sequence[Evidence], defaults: Defaults, folder: Path) -> S
 
 def _targets(groups: Sequence[Group], unit: Unit) -> tuple[dict[str, float], str]:
     """The values to reach, or why there are none."""
-    known: list[Looks | None] = []
-    for one in groups:
-        # In order of name: where there are several, the usual configuration is the first.
-        if one.algorithm == BASELINE and one.kind == "result":
-            known = one.looks(unit)
-            break
-    else:
+    baseline = _baseline(groups)
+    if baseline is None:
         return {}, f"No targets: they are shares of what {BASELINE} gains, and it was not run here."
+    known: list[Looks | None] = baseline.looks(unit)
     seen = [each for each in known if each is not None]
     if len(seen) < len(known):
         return {}, f"No targets: some runs of {BASELINE} kept no figures of validation."
@@ -124,6 +133,31 @@ def _targets(groups: Sequence[Group], unit: Unit) -> tuple[dict[str, float], str
     if not targets:
         return {}, f"No targets: {BASELINE} gained nothing over the SFT start in validation."
     return targets, ""
+
+
+def _baseline(groups: Sequence[Group]) -> Group | None:
+    """The row whose gain sets the targets; None where it was not run."""
+    # In order of name: where there are several, the usual configuration is the first.
+    known = (one for one in groups if one.algorithm == BASELINE and one.kind == "result")
+    return next(known, None)
+
+
+def _looks_apart(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """By name, in which settings of its looks a row differs from the one that sets the targets.
+
+    Without that one, from the first row that finished: curves are drawn all the same.
+    """
+    finished = [one for one in groups if one.finished]
+    measure = _baseline(groups) or (finished[0] if finished else None)
+    if measure is None:
+        return {}
+    found = {one.name: one.looks_apart(measure) for one in finished}
+    return {name: keys for name, keys in found.items() if keys}
+
+
+def _without_curve(row: Row, apart: Sequence[str]) -> Row:
+    """The row as it can stand beside others: how often it looks is seen, the rest is not."""
+    return row if list(apart) == ["validations"] else replace(row, curve=())
 
 
 def _conclusions(
@@ -180,8 +214,45 @@ def _about_rows(rows: Sequence[Row], replaced: int) -> list[str]:
         if row.failures and row.kind != "failed":
             notes.append(
                 f"{row.name}: {len(row.failures)} of {len(row.failures) + len(row.seeds)} seeds "
-                "failed; its figures are of those that finished."
+                "failed; its figures are of those that finished. What failed cost "
+                f"{_amounts(row.lost)} beside."
             )
+    return notes
+
+
+def _amounts(spent: Mapping[str, float]) -> str:
+    """What was spent, each cost with its unit."""
+    units = {cost: unit_for(cost, [amount]) for cost, amount in spent.items()}
+    return ", ".join(f"{unit.write(spent[cost])} {unit.symbol}" for cost, unit in units.items())
+
+
+def _about_looks(
+    groups: Sequence[Group], apart: Mapping[str, Sequence[str]], unit: Unit
+) -> list[str]:
+    """Which rows looked at validation data otherwise than the row that sets the targets."""
+    notes = []
+    for one in groups:
+        if one.name in apart and any(one.looks(unit)):
+            settings = one.first.record["configuration"]["settings"]
+            told = ", ".join(f"{key} {settings.get(key, 'unknown')}" for key in apart[one.name])
+            left = "targets" if list(apart[one.name]) == ["validations"] else "targets and no curve"
+            notes.append(f"{one.name} has no {left}: it looks otherwise than others ({told}).")
+    return notes
+
+
+def _about_budgets(groups: Sequence[Group]) -> list[str]:
+    """Which finished runs spent more or less than others by what a step does not explain."""
+    notes = []
+    for one in groups:
+        shares = {each.record["seed"]: budget_share(each.record) for each in one.finished}
+        kinds = [unit_of(each.record["track"]) for each in one.finished]
+        off = [
+            f"seed {seed} spent {share:.1%}"
+            for (seed, share), kind in zip(shares.items(), kinds, strict=True)
+            if share is not None and abs(share - 1) > OFF[kind]
+        ]
+        if off:
+            notes.append(f"{one.name} ended off its budget: {', '.join(off)} of it.")
     return notes
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tabulate import tabulate
 
-from genrec_bench.boards.board import METRICS, ORDER_BY, RANKED, SAMPLED, Board, Row, Section
+from genrec_bench.boards.board import (
+    COSTS,
+    METRICS,
+    ORDER_BY,
+    RANKED,
+    SAMPLED,
+    Board,
+    Link,
+    Row,
+    Section,
+)
 from genrec_bench.boards.rows import abbreviate
+from genrec_bench.boards.units import Unit, unit_for
 from genrec_bench.ledger import PHASES
 
 if TYPE_CHECKING:
@@ -21,12 +32,6 @@ NONE = "–"
 MISSED = "missed"
 
 REPORTED_HEADING = "As reported, other settings"
-
-_SIZES = {
-    "seconds": (("s", 1.0),),
-    "flops": (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)),
-    "tokens": (("Mtok", 1e6), ("ktok", 1e3)),
-}
 
 
 def render(board: Board) -> str:
@@ -188,22 +193,23 @@ def _spent(section: Section, style: str) -> str:
     entered = {phase for row in rows for phase in row.phases}
     phases = [name for name in PHASES if name in entered and name not in ("sft", "evaluation")]
     apart = [name for name in ("sft", "evaluation") if name in entered]
-    costs = {cost: _unit(cost, (row.spent.get(cost, 0.0) for row in rows)) for cost in _SIZES}
-    name, size = costs[section.unit]
+    units = {cost: unit_for(cost, (row.spent.get(cost, 0.0) for row in rows)) for cost in COSTS}
+    unit = units[section.unit]
+    name = unit.symbol
     tuned = any(row.tuning for row in rows)
-    headers = ["per run", *(unit for unit, _ in costs.values())]
+    headers = ["per run", *(each.symbol for each in units.values())]
     headers += [f"{phase}, {name}" for phase in phases]
     headers += [f"{phase}, {name} (does not count)" for phase in apart]
     headers += [f"tuning in all, {name}", "trials (failed, pruned)"] if tuned else []
     lines = []
     for row in rows:
         line = [_name(row, style)]
-        line += [_amount(row.spent[cost], *of) for cost, of in costs.items()]
+        line += [_amount(row.spent[cost], of) for cost, of in units.items()]
         for phase in (*phases, *apart):
-            line.append(_amount(row.phases.get(phase, {}).get(section.unit), name, size))
+            line.append(_amount(row.phases.get(phase, {}).get(section.unit), unit))
         if tuned:
             tuning: Mapping[str, Any] = row.tuning or {}
-            line += [_amount(tuning.get(section.unit), name, size), _trials(tuning)]
+            line += [_amount(tuning.get(section.unit), unit), _trials(tuning)]
         lines.append(line)
     return _table(headers, lines, style)
 
@@ -226,22 +232,22 @@ def _targets_title(section: Section) -> str:
 def _targets(section: Section, style: str) -> str:
     rows = [row for row in section.rows if row.targets]
     found = [each.median for row in rows for each in row.targets.values()]
-    name, size = _unit(section.unit, (median for median in found if median is not None))
+    unit = unit_for(section.unit, (median for median in found if median is not None))
     lines = []
     for row in rows:
         cells = []
         for label in section.target_values:
             each = row.targets[label]
             got = sum(spent is not None for spent in each.by_seed)
-            median = MISSED if each.median is None else _amount(each.median, name, size)
+            median = MISSED if each.median is None else _amount(each.median, unit)
             cells.append(f"{median} ({got} of {len(each.by_seed)})")
         lines.append([_name(row, style), *cells])
-    return _table([name, *section.target_values], lines, style)
+    return _table([unit.symbol, *section.target_values], lines, style)
 
 
 _PAIRS_LEGEND = (
     "Differences are first less second. Decided by the paired bootstrap over seeds and users, "
-    "corrected over all pairs (Holm); p by user takes these seeds as given, p by seed cannot fall "
+    "corrected over the pairs of this table (Holm); p by user takes these seeds as given, p by seed cannot fall "
     "below 2 / 2^n with n seeds. Effect: standardized by user. Better: how probable it is that a "
     "run of the first beats one of the second. The intervals of two rows may overlap and the rows "
     "still be told apart: both are measured on the same users."
@@ -267,17 +273,17 @@ def _records(section: Section) -> str:
     lines = []
     for row in section.rows:
         links = [
-            f"[{_origin(row, each.seed)}]({quote(each.path)})"
-            if each.path
-            else _origin(row, each.seed)
+            f"[{_origin(row, each)}]({quote(each.path)})" if each.path else _origin(row, each)
             for each in row.links
         ]
         lines.append([_name(row, "pipe"), ", ".join(links) or NONE])
     return _table(["row", "records"], lines, "pipe", left=2)
 
 
-def _origin(row: Row, seed: int) -> str:
-    return f"seed {seed}" if row.seeds else "record"
+def _origin(row: Row, link: Link) -> str:
+    if not row.seeds:
+        return "record"
+    return f"seed {link.seed}" + (" (failed)" if link.failed else "")
 
 
 _REPORTED_LEGEND = (
@@ -299,17 +305,8 @@ def _reported(board: Board) -> list[str]:
     return [_table(["paper", "algorithm", *names], lines, "pipe", left=2), "\n".join(told)]
 
 
-def _unit(cost: str, amounts: Iterable[float]) -> tuple[str, float]:
-    """The unit in which the largest amount of a column has digits before the point."""
-    most = max(amounts, default=0.0)
-    sizes = _SIZES[cost]
-    return next((unit for unit in sizes if most >= unit[1]), sizes[-1])
-
-
-def _amount(amount: float | None, name: str, size: float) -> str:
-    if amount is None:
-        return NONE
-    return f"{amount / size:.{1 if name == 's' else 2}f}"
+def _amount(amount: float | None, unit: Unit) -> str:
+    return NONE if amount is None else unit.write(amount)
 
 
 def _number(value: float | None) -> str:

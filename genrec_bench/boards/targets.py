@@ -23,6 +23,9 @@ from genrec_bench.errors import UserError
 METRIC = "valid/NDCG@10"
 """Column of the curves; NaN in the rows of steps after which nobody looked."""
 
+LOOKED_BY = ("validations", "validation_examples", "beam_width")
+"""Settings that say how often and how runs look; the last two also what a look finds."""
+
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of GRPO's gain."""
 

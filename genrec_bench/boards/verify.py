@@ -29,6 +29,9 @@ TOLERANCE = 1e-9
 SHARES = (0.5, 1.5)
 """Of a budget that a finished run may have spent: steps end within half a step of it."""
 
+MOST_TUNING = 1.05
+"""Of its limit that tuning may have cost: what stops it is a step too late at worst."""
+
 UNDETERMINED = re.compile(
     r"coverage@\d+|diversity@\d+|popularity_lift@\d+|unique_candidates|invalid_rate"
 )
@@ -96,6 +99,8 @@ def verify(evidence: Evidence) -> Verified:
         counts.append(count)
     findings += list(_examples(evidence))
     findings += list(_said_twice(evidence.name, record))
+    findings += list(_ending(evidence))
+    findings += list(_tuning(evidence.name, record))
     findings += list(_spent(evidence))
     share = budget_share(record)
     if share is not None and record["complete"] and evidence.on_test:
@@ -166,8 +171,8 @@ def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
 def contradictions(evidence: Sequence[Evidence]) -> list[Finding]:
     """Equal runs on equal machines that ended differently, and SFT starts that do.
 
-    Rarely, rounding alone does that: the number of threads is in no record. So this stops no board,
-    which shows the newest of equal runs, but is worth a look.
+    Rarely, rounding alone does that: the number of threads is not in every record. So this accuses
+    nobody and stops no board, which shows the newest of equal runs, but is worth a look.
     """
     exact = [one for one in evidence if _exact(one.record)]
     return [*_between(_same_result, exact, _request), *_between(_same_start, exact, _start)]
@@ -227,6 +232,41 @@ def _said_twice(name: str, record: Record) -> Iterator[Finding]:
     if version is not None and ".".join(version.split(".")[:2]) != record["benchmark"]:
         found = f"versions.genrec_bench {version!r}"
         yield Finding(name, "benchmark", record["benchmark"], found)
+
+
+def _ending(evidence: Evidence) -> Iterator[Finding]:
+    """A run is called after what it is, and either came to its end or says why not."""
+    record, name = evidence.record, evidence.name
+    called = f"{record['algorithm']}-seed{record['seed']}-"
+    if not record["run_id"].startswith(called):
+        yield Finding(name, "run_id", record["run_id"], f"algorithm and seed, {called}...")
+    complete, failure = record["complete"], record.get("failure")
+    # Records of earlier versions give no reasons.
+    if failure is not None and complete is bool(failure):
+        found = f"failure {failure!r}"
+        yield Finding(name, "complete", complete, found)
+    there, due = bool(record["metrics"]["test"]), complete and evidence.on_test
+    if there is not due:
+        found = "a run that was evaluated on test" if due else "a run that was not evaluated there"
+        yield Finding(name, "metrics.test", f"{len(record['metrics']['test'])} metrics", found)
+
+
+def _tuning(name: str, record: Record) -> Iterator[Finding]:
+    """What tuning was allowed to cost is part of the track, and it cost no more."""
+    tuning, track = record.get("tuning") or {}, record["track"]
+    limit = tuning.get("limit")
+    if limit is None:
+        return
+    if "tuning" in track and track["tuning"] != limit:
+        yield Finding(name, "track.tuning", track["tuning"], f"tuning.limit {limit!r}")
+    try:
+        budget = parse_budget(str(limit))
+    except UserError:
+        yield Finding(name, "tuning.limit", limit, "no budget")
+        return
+    cost = tuning.get(budget.kind)
+    if cost is not None and not cost <= budget.amount * MOST_TUNING:
+        yield Finding(name, f"tuning.{budget.kind}", cost, f"a limit of {limit}")
 
 
 def _spent(evidence: Evidence) -> Iterator[Finding]:

@@ -88,6 +88,11 @@ def add_compare_parser(subparsers: Subparsers) -> None:
 
 def _compare(args: argparse.Namespace) -> int:
     with context_of(args) as context:
+        if context.workers.count > 1:
+            raise UserError(
+                f"compare runs in one process, not in {context.workers.count}: its sweeps do; "
+                "start it without a launcher"
+            )
         plan = _plan(args, context)
         pace = _pace(plan, context)
         if args.plan:
@@ -95,8 +100,7 @@ def _compare(args: argparse.Namespace) -> int:
             told, code = (json.dumps(plan.as_dict(), indent=2) if args.json else text), 0
         else:
             told, code = _carried_out(plan, pace, args, context)
-    if context.workers.is_main:
-        print(told)
+    print(told)
     return code
 
 
@@ -108,23 +112,19 @@ def _carried_out(
     from genrec_bench.comparison.report import log, report, to_plain, write_board
     from genrec_bench.comparison.work import carry_out
 
-    main = context.workers.is_main
     context.progress.say(render(plan, pace) + "\n")
     # Also refuses words that fit no row, before anything is written.
     folder = folder_of(plan, context)
-    with locked(folder, context):
-        if main:
-            _write(folder / PLAN_FILE, plan.as_dict())
+    with locked(folder):
+        _write(folder / PLAN_FILE, plan.as_dict())
         outcome = carry_out(
             plan,
             context,
             pace,
-            lambda outcome: write_board(outcome, folder) if main else None,
+            lambda outcome: write_board(outcome, folder),
             storage=args.storage,
             retry_failed=args.retry_failed,
         )
-        if not main:
-            return "", outcome.exit_code
         board = write_board(outcome, folder)
         result = to_plain(outcome, folder)
         _write(folder / RESULT_FILE, result)

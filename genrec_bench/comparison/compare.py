@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -12,16 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrec_bench import locks
 from genrec_bench.ablate import Failure
 from genrec_bench.comparison.plan import Plan, Row
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import UserError
 from genrec_bench.jobs import Context, Job, configure
 from genrec_bench.records import benchmark_version
+from genrec_bench.sweeps.admission import SLACK
 
 FOLDER = "comparisons"
 """Beside the runs of a dataset."""
 
 LOCK_FILE = "lock"
+
+LARGE_STEP = 0.02
+"""Share of the budget; with larger steps two runs may end further apart than half of it each."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,10 @@ class Cell:
         name: of the row.
         seed: of the run.
         record: path of its record, which a run that failed has too.
-        spent: in the budgets' unit.
+        spent: by the run, in the budgets' unit.
         failure: why it failed.
+        wasted: by equal runs that failed, and that it makes up for; in the same unit.
+        step: share of the budget that a step takes; 0 of a run that failed.
     """
 
     name: str
@@ -60,6 +66,13 @@ class Cell:
     record: Path
     spent: float
     failure: Failure | None
+    wasted: float = 0.0
+    step: float = 0.0
+
+    @property
+    def paid(self) -> float:
+        """What it cost, failed attempts included."""
+        return self.spent + self.wasted
 
 
 @dataclass(frozen=True)
@@ -77,13 +90,35 @@ class Outcome:
 
     @property
     def paid(self) -> dict[str, float]:
-        """What was spent, by part of the price, in the budgets' unit."""
+        """What was spent, by part of the price, in the budgets' unit; failed attempts too."""
         controls = {row.name for row in self.plan.controls}
         return {
             "tuning": math.fsum(tuned.bill[self.plan.unit] for tuned in self.tuned),
-            "training": math.fsum(c.spent for c in self.cells if c.name not in controls),
-            "controls": math.fsum(c.spent for c in self.cells if c.name in controls),
+            "training": math.fsum(c.paid for c in self.cells if c.name not in controls),
+            "controls": math.fsum(c.paid for c in self.cells if c.name in controls),
         }
+
+    @property
+    def coarse(self) -> dict[str, float]:
+        """Rows whose steps are large, and the share of the budget that one takes.
+
+        A run ends with the step that is nearest to its budget.
+        """
+        shares: dict[str, float] = {}
+        for cell in self.cells:
+            shares[cell.name] = max(cell.step, shares.get(cell.name, 0.0))
+        return {name: share for name, share in shares.items() if share > LARGE_STEP}
+
+    def can_retry(self, name: str) -> bool:
+        """Return whether to try a row again, if it failed, is more than to find it failed.
+
+        What could not be tuned needs a further trial, and a tuning budget that pays for it.
+        """
+        for tuned in self.tuned:
+            if tuned.name == name and tuned.failure is not None:
+                spent = tuned.bill[self.plan.unit] + self.plan.trial.amount
+                return bool(spent <= self.plan.tuning.amount * (1 + SLACK))
+        return True
 
     @property
     def exit_code(self) -> int:
@@ -93,6 +128,14 @@ class Outcome:
         if any(failure.broken for failure in failures):
             return 1
         return 2 if failures else 0
+
+
+def coarse_note(name: str, step: float) -> str:
+    """Return what to know of a row with large steps."""
+    return (
+        f"{name}: a step takes {step:.1%} of the budget, and a run ends with the step nearest to "
+        f"it: up to {step / 2:.1%} above or below"
+    )
 
 
 def folder_of(plan: Plan, context: Context) -> Path:
@@ -123,26 +166,15 @@ def folder_of(plan: Plan, context: Context) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, context: Context) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep the comparison to this process; the system frees it if the process dies.
 
     Raises:
         UserError: an equal one is at work.
         StorageError: the disk refuses.
     """
-    with contextlib.ExitStack() as stack:
-        busy = False
-        if context.workers.is_main:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                handle = stack.enter_context((folder / LOCK_FILE).open("ab"))
-            except OSError as error:
-                raise StorageError(f"cannot write {folder}: {error.strerror or error}") from None
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                busy = True
-        if context.workers.agree(busy):
+    with locks.locked(folder / LOCK_FILE) as free:
+        if not free:
             raise UserError(f"{folder}: an equal comparison is at work on it; wait for its end")
         yield
 

@@ -8,37 +8,31 @@ from typing import Any
 from tabulate import tabulate
 
 from genrec_bench.boards.board import RANKED, Board, Row
-from genrec_bench.boards.csv_table import to_csv
-from genrec_bench.boards.evidence import read_evidence
-from genrec_bench.boards.html_page import to_html
+from genrec_bench.boards.evidence import read_each
+from genrec_bench.boards.leaderboard import refuse, sift, write_boards
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.tables import (
-    NONE,
-    apart_statement,
-    rank_cell,
-    seeds_cell,
-    titled,
-    to_markdown,
-)
-from genrec_bench.comparison.compare import Outcome
+from genrec_bench.boards.tables import NONE, apart_statement, rank_cell, seeds_cell, titled
+from genrec_bench.comparison.compare import Cell, Outcome, Tuned, coarse_note
 from genrec_bench.comparison.plan import amount, price_of, total_price
 from genrec_bench.jobs import Context
-from genrec_bench.records import write_atomically
 from genrec_bench.run_commands import defaults
 from genrec_bench.tracking.tracker import Tracker
+
+BOARD = "board"
+"""The name of its files, but for their endings."""
 
 
 def write_board(outcome: Outcome, folder: Path) -> Board:
     """Write the board of what there is of a comparison into its folder.
 
     Raises:
+        UserError: a record does not hold; what is wrong is printed, line by line.
         StorageError: the disk refuses.
     """
-    evidence = [read_evidence(path) for path in outcome.records]
+    evidence, wrong = sift(*read_each(outcome.records))
+    refuse(wrong, "no board is made until they are restored, or deleted and run again")
     board = make_board(evidence, outcome.plan.dataset, defaults(), folder)
-    pages = {"board.md": to_markdown, "board.csv": to_csv, "board.html": to_html}
-    for name, page in pages.items():
-        write_atomically(folder / name, page(board).encode())
+    write_boards(board, folder, BOARD)
     return board
 
 
@@ -63,6 +57,8 @@ def to_plain(outcome: Outcome, folder: Path) -> dict[str, Any]:
                 "seed": cell.seed,
                 "record": f"../../{cell.record.relative_to(runs).as_posix()}",
                 "spent": cell.spent,
+                "wasted": cell.wasted,
+                "step": cell.step,
                 "failure": cell.failure.reason if cell.failure else None,
             }
             for cell in outcome.cells
@@ -80,8 +76,9 @@ def log(outcome: Outcome, folder: Path, context: Context) -> None:
     plan = outcome.plan
     tags = {"kind": "comparison", "dataset": plan.dataset, "partial": str(plan.partial).lower()}
     with Tracker(context.output, plan.dataset) as tracker:
-        tracker.start(f"compare-{folder.name}", plan.as_dict(), tags)
-        for file in sorted(folder.glob("board.*")):
+        # In its folder, so that the same comparison again goes on with its run.
+        tracker.start(f"compare-{folder.name}", plan.as_dict(), tags, folder)
+        for file in sorted(folder.glob(f"{BOARD}.*")):
             tracker.attach(file)
         tracker.finish(status="FAILED" if outcome.exit_code else "FINISHED")
 
@@ -109,11 +106,22 @@ def report(outcome: Outcome, folder: Path, board: Board) -> str:
         )
         if failure is not None
     ]
-    if failed:
-        failed.append("--retry-failed tries these again.")
+    failed += _what_retrying_does(outcome)
+    notes += [coarse_note(name, step) for name, step in outcome.coarse.items()]
     files = ", ".join(sorted(file.name for file in folder.glob("board.*")))
     parts = [table, *notes, "\n".join(failed), _bill(outcome), f"written: {folder}: {files}"]
     return "\n\n".join(part for part in parts if part)
+
+
+def _what_retrying_does(outcome: Outcome) -> list[str]:
+    """Return what ``--retry-failed`` would do about the rows that failed."""
+    parts: tuple[Tuned | Cell, ...] = (*outcome.tuned, *outcome.cells)
+    names = [part.name for part in parts if part.failure is not None]
+    final = [name for name in dict.fromkeys(names) if not outcome.can_retry(name)]
+    lines = [f"{', '.join(final)}: not tuned again: the tuning budget is spent."] if final else []
+    if set(names) - set(final):
+        lines.append(f"--retry-failed tries {'the others' if final else 'these'} again.")
+    return lines
 
 
 def _bill(outcome: Outcome) -> str:

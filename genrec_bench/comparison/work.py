@@ -10,15 +10,17 @@ import math
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from genrec_bench.ablate import Failure
-from genrec_bench.comparison.compare import Cell, Outcome, Tuned, job_of
-from genrec_bench.comparison.failed_run import leave_failure
+from genrec_bench.budget import BudgetKind
+from genrec_bench.comparison.compare import LARGE_STEP, Cell, Outcome, Tuned, coarse_note, job_of
+from genrec_bench.comparison.failed_run import leave_failure, records_of
 from genrec_bench.comparison.pace import Pace, duration
 from genrec_bench.comparison.plan import (
     Plan,
@@ -29,12 +31,10 @@ from genrec_bench.comparison.plan import (
     time_left,
     total_price,
 )
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import StorageError, UserError, one_line, storage_errors
 from genrec_bench.jobs import Context, Job, do, find_done, request_of
-from genrec_bench.ledger import TRAINING_PHASES, Cost
+from genrec_bench.ledger import Cost, of_training
 from genrec_bench.records import read_record
-
-LONGEST_REASON = 300
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class _Work:
             self._tuned[row.name] = self._tune(row)
         for name, seed in plan.cells:
             tuned = self._tuned.get(name)
-            # What could not be tuned is not tried again: its budget for that is spent.
+            # What could not be tuned, tried again or not, has no run to be tried again.
             failed = not self._retry_failed or (tuned is not None and tuned.failure is not None)
             found = find_done(self._job(name, seed), self._context, failed=failed)
             if found is not None:
@@ -130,7 +130,7 @@ class _Work:
         """Return the best configuration of an algorithm, from a sweep or one that is finished."""
         context, began = self._context, time.monotonic()
         self._tell(f"tuning {row.name}")
-        tuned = tune(row, self._plan, context, self._storage)
+        tuned = tune(row, self._plan, context, self._storage, self._retry_failed)
         if tuned.failure is not None:
             context.progress.say(f"failed: {tuned.failure.reason}")
         seconds, wall = tuned.bill["seconds"], time.monotonic() - began
@@ -154,6 +154,8 @@ class _Work:
         began = time.monotonic()
         path = self._found.get((name, seed))
         failure: Failure | None = None
+        request = request_of(job, context)
+        earlier = records_of(request, context.workers, context.progress)
         if path is None:
             tuned = self._tuned.get(name)
             if tuned is not None and tuned.failure is not None:
@@ -162,25 +164,32 @@ class _Work:
             else:
                 done = _attempt(lambda: do(job, context), context)
                 if isinstance(done, Failure):
-                    failure, path = done, find_done(job, context, failed=True)
+                    failure = done
+                    # Its own, with what it spent, and not that of an attempt before it.
+                    now = records_of(request, context.workers, context.progress)
+                    path = next((record for record in now if record not in earlier), None)
                 else:
                     path = done
             if path is None:
                 assert failure is not None
-                path = leave_failure(
-                    request_of(job, context), failure.reason, context.workers, context.progress
-                )
-        record = read_record(path)
+                path = leave_failure(request, failure.reason, context.workers, context.progress)
+        record, unit = read_record(path), self._plan.unit
         spent = record["budget"]["spent"]
         if failure is None and not record["complete"]:
             failure = Failure(record["failure"], bool(_OURS.match(record["failure"])))
             context.progress.say(f"failed before: {failure.reason}")
-        paid, took = (_of_training(spent, kind) for kind in (self._plan.unit, "seconds"))
+        paid, took = (of_training(spent, kind) for kind in (unit, "seconds"))
+        others = [read_record(other) for other in earlier if other != path]
+        wasted = [of_training(r["budget"]["spent"], unit) for r in others if not r["complete"]]
+        step = 0.0
         if record["complete"]:
+            step = _size_of_step(path, unit) / self._plan.budget.amount
+            if step > LARGE_STEP and name not in self._outcome().coarse:
+                context.progress.say(coarse_note(name, step))
             # Of a run that was found the ledger knows; one made now also took time to set up.
             around = max(spent["evaluation"]["seconds"], time.monotonic() - began - took)
             self._pace.saw(name, paid, took, of_cell(self._plan), around)
-        return Cell(name, seed, path, paid, failure)
+        return Cell(name, seed, path, paid, failure, math.fsum(wasted), step)
 
     def _tell(self, what: str) -> None:
         """Say what comes next, what was spent so far, and how long it will take."""
@@ -197,7 +206,7 @@ class _Work:
         )
 
 
-def tune(row: Row, plan: Plan, context: Context, storage: str | None) -> Tuned:
+def tune(row: Row, plan: Plan, context: Context, storage: str | None, retry_failed: bool) -> Tuned:
     """Find an algorithm's best configuration within the tuning budget.
 
     Args:
@@ -205,6 +214,8 @@ def tune(row: Row, plan: Plan, context: Context, storage: str | None) -> Tuned:
         plan: says the budgets, and how to search.
         context: what the trials share.
         storage: where the trials are kept; None for a file of the sweep's own.
+        retry_failed: whether a sweep whose trials all failed makes more of them, if its budget
+            pays for one.
 
     Raises:
         UserError: a sweep cannot be made of these words.
@@ -221,6 +232,7 @@ def tune(row: Row, plan: Plan, context: Context, storage: str | None) -> Tuned:
         storage=storage,
         sampler=plan.sampler,
         pruner=plan.pruner,
+        retry_failed=retry_failed,
     )
     try:
         result = sweep(request, context)
@@ -241,8 +253,10 @@ def _no_bill(plan: Plan) -> dict[str, Any]:
     return {"limit": plan.tuning.text, **nothing, "study": ""}
 
 
-def _of_training(spent: Mapping[str, Mapping[str, float]], kind: str) -> float:
-    return math.fsum(spent[phase][kind] for phase in TRAINING_PHASES if phase in spent)
+def _size_of_step(record: Path, unit: BudgetKind) -> float:
+    """Return what a step of a finished run cost on average."""
+    last = pd.read_parquet(record.with_name("curves.parquet")).iloc[-1]
+    return float(last[unit] / last["step"])
 
 
 def _attempt(action: Callable[[], T], context: Context) -> T | Failure:
@@ -252,18 +266,15 @@ def _attempt(action: Callable[[], T], context: Context) -> T | Failure:
         StorageError: the disk refuses, and would refuse the rest too.
     """
     try:
-        return action()
+        with storage_errors():
+            return action()
     except StorageError:
         raise
     except UserError as error:
-        failure = Failure(_one_line(error), broken=False)
+        failure = Failure(one_line(error) or "no message", broken=False)
     except Exception as error:
         traceback.print_exc()
-        failure = Failure(f"{type(error).__name__}: {_one_line(error)}", broken=True)
+        message = str(error) or "no message"
+        failure = Failure(one_line(f"{type(error).__name__}: {message}"), broken=True)
     context.progress.say(f"failed: {failure.reason}")
     return failure
-
-
-def _one_line(error: Exception) -> str:
-    """Return the beginning of a message, which may be a page."""
-    return shorten(str(error) or "no message", LONGEST_REASON, placeholder=" ...")

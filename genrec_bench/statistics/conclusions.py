@@ -123,8 +123,8 @@ def conclude(
     Args:
         entrants: by name, in the order in which pairs are listed.
         generator: of all draws; equal generators give equal conclusions.
-        resamples: of each bootstrap and each random permutation test. A p-value is never below
-            1 / (1 + resamples), before the correction.
+        resamples: of each bootstrap and each random permutation test. A p-value of the latter is
+            never below 1 / (1 + resamples).
 
     Raises:
         ValueError: there is no entrant, or they have different numbers of users, or one has too few

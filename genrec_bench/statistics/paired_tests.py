@@ -19,11 +19,13 @@ from genrec_bench.statistics.resampling import (
 )
 
 LEVEL = 1.0 - CONFIDENCE
-"""Chance of any false finding on a board, at most."""
+"""Chance of any false finding by one metric in one section of a board, at most."""
 
 POWER = 0.8
 """With which a design should see a difference that is called visible."""
 
+_COUNTED = 100  # resamples as far, from which on their share is known well enough
+_COUNTED_SHARE = 0.01  # and no more than this share of few resamples
 _EXACT_FLIPS = 1 << 12  # up to so many, all patterns of signs are tried
 _CHUNK = 1 << 22  # cells of a block of signs
 _TOLERANCE = 1e-9  # relative: sums in another order are equal
@@ -63,12 +65,17 @@ def sign_flip_test(
 
 
 def bootstrap_test(difference: float, parts: Components, users: Floats, draws: SeedDraws) -> float:
-    """Two-sided p-value of a mean difference over seeds and users: (1 + as far) / (1 + R).
+    """Two-sided p-value of a mean difference over seeds and users.
 
-    The share of ``possible_errors`` that are as large as the difference. It takes other seeds and
-    other users into account; ``sign_flip_test`` takes the one or the other. It is stricter than the
-    interval: two or three seeds that agree by accident, more closely than the rest of the variance
-    lets them, are no evidence, so that seeds count for no less than that rest.
+    The share of ``possible_errors`` that are as large as the difference, (1 + as far) / (1 + R). It
+    takes other seeds and other users into account; ``sign_flip_test`` takes the one or the other.
+    It is stricter than the interval: two or three seeds that agree by accident, more closely than
+    the rest of the variance lets them, are no evidence, so that seeds count for no less than that
+    rest.
+
+    Where only a few resamples are as far, their share says little, and with many rows Holm's first
+    level may lie below the least one there is. Beyond the last error that many reach, p falls as
+    ``_tail`` does: as far out as that is the resamples' word, what comes after is a model's.
 
     Args:
         difference: mean over seeds and users.
@@ -76,9 +83,28 @@ def bootstrap_test(difference: float, parts: Components, users: Floats, draws: S
         users: [R] of ``users_part``.
         draws: [R] of as many seeds.
     """
-    errors = np.abs(possible_errors(parts.cautious, users, draws.mean, draws))
-    far = int((errors >= abs(difference) * (1.0 - _TOLERANCE)).sum())
-    return (1 + far) / (1 + len(errors))
+    parts = parts.cautious
+    errors = np.abs(possible_errors(parts, users, draws.mean, draws))
+    seen = abs(difference) * (1.0 - _TOLERANCE)
+    far = int((errors >= seen).sum())
+    enough = max(1, min(_COUNTED, int(_COUNTED_SHARE * len(errors))))
+    if far >= enough or parts.total == 0.0:
+        return (1 + far) / (1 + len(errors))
+    last = float(np.partition(errors, -enough)[-enough])
+    return (1 + enough) / (1 + len(errors)) * _tail(seen, parts) / _tail(last, parts)
+
+
+def _tail(error: float, parts: Components) -> float:
+    """Chance of an error as large, with normal users, and seeds whose variance S of them showed.
+
+    The same distribution as that of ``possible_errors``, by integration instead of draws.
+    """
+    spread = np.sqrt(np.array([parts.total]))
+    weights = np.ones(1)
+    if parts.num_seeds > 1:
+        ratios, weights = _variance_ratios(parts.num_seeds - 1)
+        spread = np.sqrt(parts.seeds / ratios + parts.users)
+    return float(2 * special.ndtr(-error / spread) @ weights)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -101,7 +127,8 @@ def standardized_effect(profile: Floats) -> float:
     0 where all are 0, infinite where all are the same and not 0.
     """
     mean, deviation = float(profile.mean()), float(profile.std(ddof=1))
-    if deviation == 0.0:
+    # All the same up to rounding: without this the effect would be what rounding left.
+    if deviation <= abs(mean) * _TOLERANCE:
         return 0.0 if mean == 0.0 else float(np.copysign(np.inf, mean))
     return mean / deviation
 
@@ -224,7 +251,8 @@ def probability_interval(
     if variance == 0.0:
         return Interval(found, found)
     terms = list(zip(variances, map(len, sides), strict=True))
-    freedom = variance**2 / sum(one**2 / (count - 1) for one, count in terms if one > 0.0)
+    # Shares of the variance first: squares of tiny variances would be 0.
+    freedom = 1 / sum((one / variance) ** 2 / (count - 1) for one, count in terms if one > 0.0)
     error = np.sqrt(sum(one / count for one, count in terms) / variance)
     estimate = float(first.mean() - second.mean()) / np.sqrt(variance)
     possible = estimate * np.sqrt(generator.chisquare(freedom, resamples) / freedom)

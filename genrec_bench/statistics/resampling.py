@@ -240,12 +240,11 @@ def half_width(parts: Components, users: Floats, seeds: Floats, draws: SeedDraws
     errors = np.abs(possible_errors(parts, users, seeds, draws))
     if parts.total == 0.0:
         return 0.0
-    seen = np.sqrt(parts.seeds * np.square(draws.deviation) + parts.users)
+    # Standard errors of the resamples in that of the mean: a tiny variance is not yet a zero.
+    shares = parts.seeds / parts.total, parts.users / parts.total
+    seen = np.sqrt(shares[0] * np.square(draws.deviation) + shares[1])
     studentized = np.abs(np.sqrt(parts.seeds) * seeds + users) / seen
-    return float(
-        np.quantile(errors, CONFIDENCE) / 2
-        + np.quantile(studentized, CONFIDENCE) * np.sqrt(parts.total) / 2
-    )
+    return float(np.quantile(errors, CONFIDENCE) / 2 + np.quantile(studentized, CONFIDENCE) / 2)
 
 
 def around(center: float, width: float) -> Interval:

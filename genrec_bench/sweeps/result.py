@@ -12,7 +12,7 @@ from typing import Any
 
 from genrec_bench.budget import parse_budget
 from genrec_bench.records import write_atomically
-from genrec_bench.sweeps.study import Trial
+from genrec_bench.sweeps.admission import Trial
 
 BEST_FILE, TABLE_FILE = "best.json", "trials.csv"
 

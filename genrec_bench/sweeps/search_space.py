@@ -11,9 +11,9 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from genrec_bench.hyperparameters import Hyperparameters, Times, Value, field_types
+from genrec_bench.hyperparameters import Hyperparameters, Rate, Times, Value, field_types
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -173,8 +173,9 @@ def search_problem(field: dataclasses.Field[Any], accepted: Collection[type]) ->
 def _problem_of_times(field: dataclasses.Field[Any], times: Times) -> str | None:
     if field.default is not None:
         return f"{field.name}: a range of Times the backbone's rate is for the default None"
-    if times.of not in ("learning_rate", "sft_learning_rate"):
-        return f"{field.name}: the backbone has no rate {times.of!r}"
+    for rate in (times.of, times.default or times.of):
+        if rate not in get_args(Rate):
+            return f"{field.name}: the backbone has no rate {rate!r}"
     if not 0 < times.low <= 1 <= times.high < math.inf or times.low == times.high:
         return f"{field.name}: {times.low:g} .. {times.high:g} times a rate must hold the rate"
     return None
@@ -213,10 +214,13 @@ def _dimension(
     if not whole and default is not None:
         default = float(default)
     if isinstance(search, Times):
-        default = getattr(backbone, search.of)
-        # What is allowed wins: a rate of the backbone's own may lie near its end.
-        low = max(search.low * default, -math.inf if low is None else low)
-        high = min(search.high * default, math.inf if high is None else high)
+        rate, default = (
+            getattr(backbone, name) for name in (search.of, search.default or search.of)
+        )
+        # What is allowed wins: a rate of the backbone's own may lie near its end. A range relative
+        # to another rate than the default's holds the default all the same.
+        low = max(min(search.low * rate, default), -math.inf if low is None else low)
+        high = min(max(search.high * rate, default), math.inf if high is None else high)
     elif isinstance(search, tuple) and len(search) == 3:
         step = float(search[2])
     assert low is not None and high is not None

@@ -15,89 +15,36 @@ highest number, and read the line above with what everything has cost in the end
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from genrec_bench.budget import Budget
-from genrec_bench.errors import StorageError, UserError
 from genrec_bench.hyperparameters import Value
+from genrec_bench.sweeps.admission import Trial, Verdict, verdict
+from genrec_bench.sweeps.database import open_storage, patiently, shown_url
+from genrec_bench.sweeps.halving import LAST_RUNG, falls_behind
 from genrec_bench.sweeps.search_space import Dimension
-from genrec_bench.sweeps.trial_sampler import Sampler, SamplerName, quiet
+from genrec_bench.sweeps.trial_sampler import EXCUSED, Sampler, SamplerName, quiet
 
-T = TypeVar("T")
 PrunerName = Literal["halving", "none"]
-Verdict = Literal["start", "wait", "stop"]
 
 PRUNERS: tuple[PrunerName, ...] = ("halving", "none")
-
-FIRST_RUNG, REDUCTION, LAST_RUNG = 25, 2, 75
-"""Pruning: at a quarter of the budget, and again at half of it, the better half goes on. Percent.
-From the last figure on there is too little left to save."""
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 """How often a worker gives a sign of life, and the silence after which a trial counts as dead."""
 
-TRIES, PAUSE = 5, 1.0
-"""How often to ask a database that does not answer, and seconds in between; they double."""
-
-SLACK = 1e-9
-"""Relative; what sums of decimal fractions may be off by."""
-
-COST, REASON, REFUSED, SIGNS, PRUNED = "cost", "reason", "refused", "signs of life", "pruned at"
+COST, REASON, REFUSED, SIGNS = "cost", "reason", "refused", "signs of life"
 """User attributes of trials."""
 
-
-@dataclass(frozen=True)
-class Trial:
-    """A trial as the database has it.
-
-    Attributes:
-        number: from 0, in the order in which trials were asked for.
-        state: "died" is a trial that was running and gave no sign of life any more.
-        value: validation NDCG@10, of a pruned trial that of its last look.
-        point: hyperparameters by name.
-        cost: seconds, flops and tokens; None while it runs and if it died.
-        charge: on the total budget, in its unit.
-        reason: why it failed or was pruned.
-    """
-
-    number: int
-    state: Literal["running", "complete", "pruned", "failed", "died", "refused"]
-    value: float | None
-    point: Mapping[str, Value]
-    cost: Mapping[str, float] | None
-    charge: float
-    reason: str
-
-
-def verdict(
-    trials: Sequence[Trial], total: Budget, trial_budget: float, most: int | None = None
-) -> Verdict:
-    """Say whether another trial may start after these.
-
-    Args:
-        trials: all that come before it.
-        total: budget of the study.
-        trial_budget: what the trial may cost, in the same unit.
-        most: how many trials may start in all; None for any number.
-
-    Returns:
-        "wait" if it may not, but a running trial's end could change that.
-    """
-    counted = [trial for trial in trials if trial.state != "refused"]
-    spent = math.fsum(trial.charge for trial in counted)
-    pays = spent + trial_budget <= total.amount * (1 + SLACK)
-    if pays and (most is None or len(counted) < most):
-        return "start"
-    return "wait" if any(trial.state == "running" for trial in trials) else "stop"
+PRUNED, KEPT = "pruned at", "kept at"
+"""User attributes too: the last look's percentage, by what was decided on it."""
 
 
 class Study:
@@ -114,8 +61,13 @@ class Study:
         trial: budget of a trial; of the same kind.
         most: how many trials may start; None for any number.
 
+    Attributes:
+        name: of the study.
+        mark: tells it from studies of this name in other databases.
+
     Raises:
         UserError: the database cannot be opened.
+        StorageError: here as in all methods: it does not answer, however often it is asked.
     """
 
     def __init__(
@@ -136,36 +88,47 @@ class Study:
         self._prunes = pruner == "halving"
         self._total, self._trial, self._most = total, trial, most
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._storage = _open_storage(url)
-        halving = optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=FIRST_RUNG, reduction_factor=REDUCTION
-        )
-        self._study = _patiently(
+        self._storage = open_storage(url, HEARTBEAT_SECONDS, GRACE_SECONDS)
+        self._study = patiently(
             lambda: optuna.create_study(
                 storage=self._storage,
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
                 sampler=Sampler(sampler, seed, space),
-                pruner=halving if self._prunes else optuna.pruners.NopPruner(),
+                pruner=optuna.pruners.NopPruner(),
             )
         )
-        self._id = self._storage.get_study_id_from_name(name)
+        self._id: int = patiently(lambda: self._storage.get_study_id_from_name(name))
+        named = f"{shown_url(url)} {self._id}"
+        self.mark = hashlib.sha256(named.encode()).hexdigest()[:32]
 
     def trials(self) -> list[Trial]:
         """Return all trials as they are now, in order of number."""
-        found = _patiently(lambda: self._study.get_trials(deepcopy=False))
+        found = patiently(lambda: self._study.get_trials(deepcopy=False))
         return [self._seen(trial) for trial in sorted(found, key=lambda trial: trial.number)]
 
     def verdict(self, before: int | None = None) -> Verdict:
         """Say whether a trial may start: that of a number, or the next one."""
         trials = self.trials()
-        return verdict(trials[:before], self._total, self._trial.amount, self._most)
+        return verdict(trials[:before], self._total, self._trial.amount, self._most, self.excused)
+
+    @property
+    def excused(self) -> int:
+        """How many of the first trials failed and were made up for by a further attempt."""
+        return int(self.noted(EXCUSED) or 0)
+
+    def excuse(self) -> None:
+        """Make a further attempt: what has failed so far does not speak against the rest.
+
+        It stays charged. The next trial has the defaults again.
+        """
+        self.note(EXCUSED, len(self.trials()))
 
     def ask(self) -> int:
         """Begin a trial and return its number. It may start only if ``start`` says so."""
         with quiet():
-            return _patiently(lambda: self._study.ask()).number
+            return patiently(lambda: self._study.ask()).number
 
     def start(self, number: int) -> Mapping[str, Value] | None:
         """Return a running trial's point, or None if the budget does not pay for it.
@@ -179,7 +142,7 @@ class Study:
         with quiet():
             trial = self._open(number)
             for dimension in self._space:
-                _patiently(partial(_choose, trial, dimension))
+                patiently(partial(_choose, trial, dimension))
             return dict(trial.params)
 
     def report(self, number: int, share: float, value: float) -> bool:
@@ -193,17 +156,25 @@ class Study:
         step = int(100 * share)
         with quiet():
             trial = self._open(number)
-            frozen = _patiently(lambda: self._storage.get_trial(self._trial_id(number)))
-            if PRUNED in frozen.user_attrs:
+            noted = trial.user_attrs
+            # A trial that was cut short looks again at what it has seen, and hears the same.
+            if step >= noted.get(PRUNED, math.inf):
                 return True
-            # A trial that was cut short looks again at what it has seen.
-            if step in frozen.intermediate_values or not math.isfinite(value):
+            if step <= noted.get(KEPT, -1) or not math.isfinite(value):
                 return False
-            _patiently(lambda: trial.report(value, step))
-            pruned = self._prunes and step < LAST_RUNG and _patiently(trial.should_prune)
-            if pruned:
-                _patiently(lambda: trial.set_user_attr(PRUNED, step))
-        return pruned
+            patiently(lambda: trial.report(value, step))
+            behind = self._prunes and step < LAST_RUNG and self._falls_behind(number, step)
+            patiently(lambda: trial.set_user_attr(PRUNED if behind else KEPT, step))
+        return behind
+
+    def _falls_behind(self, number: int, step: int) -> bool:
+        # No tuning is what all tuning is compared with.
+        if number in (0, self.excused):
+            return False
+        found = patiently(lambda: self._study.get_trials(deepcopy=False))
+        looks = {trial.number: trial.intermediate_values for trial in found}
+        own = looks.pop(number)
+        return falls_behind(own, step, list(looks.values()))
 
     def complete(self, number: int, value: float, cost: Mapping[str, float]) -> bool:
         """Close a trial that came to its end; False if it was taken for dead meanwhile."""
@@ -219,10 +190,7 @@ class Study:
 
     def beat(self, number: int) -> None:
         """Give a sign of life of a running trial; a trial that has ended needs none."""
-        trial_id = self._trial_id(number)
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._storage.record_heartbeat(trial_id)
-            self._storage.set_trial_user_attr(trial_id, SIGNS, True)
+        patiently(lambda: self._beat(number))
 
     @contextlib.contextmanager
     def beating(self, numbers: Callable[[], Sequence[int]]) -> Iterator[None]:
@@ -238,7 +206,7 @@ class Study:
                 # The next sign may get through; the grace period is made for that.
                 with contextlib.suppress(Exception):
                     for number in numbers():
-                        self.beat(number)
+                        self._beat(number)
             self._storage.remove_session()
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -255,23 +223,30 @@ class Study:
         Args:
             ours: running trials that this machine will take up itself; they stay.
         """
-        for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        running = (TrialState.RUNNING,)
+        for trial in patiently(lambda: self._study.get_trials(deepcopy=False, states=running)):
             # A worker may die before its first sign; from ours on, the grace period runs.
             if trial.number in ours or SIGNS not in trial.user_attrs:
                 self.beat(trial.number)
         with quiet():
-            _patiently(lambda: optuna.storages.fail_stale_trials(self._study))
+            patiently(lambda: optuna.storages.fail_stale_trials(self._study))
 
     def noted(self, key: str) -> Any:
         """Return what a worker noted under a key for all of them; None if nobody did."""
-        return _patiently(lambda: self._study.user_attrs).get(key)
+        return patiently(lambda: self._study.user_attrs).get(key)
 
     def note(self, key: str, content: Any) -> None:
         """Note something for all workers, in plain JSON types."""
-        _patiently(lambda: self._study.set_user_attr(key, content))
+        patiently(lambda: self._study.set_user_attr(key, content))
+
+    def _beat(self, number: int) -> None:
+        trial_id = self._trial_id(number)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._storage.record_heartbeat(trial_id)
+            self._storage.set_trial_user_attr(trial_id, SIGNS, True)
 
     def _open(self, number: int) -> optuna.Trial:
-        return _patiently(lambda: optuna.Trial(self._study, self._trial_id(number)))
+        return patiently(lambda: optuna.Trial(self._study, self._trial_id(number)))
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._id, number)
@@ -288,8 +263,8 @@ class Study:
             with quiet():
                 trial = self._open(number)
                 for key, content in attributes.items():
-                    _patiently(partial(trial.set_user_attr, key, content))
-                told = _patiently(
+                    patiently(partial(trial.set_user_attr, key, content))
+                told = patiently(
                     lambda: self._study.tell(number, value, state, skip_if_finished=True)
                 )
         except optuna.exceptions.UpdateFinishedTrialError:
@@ -311,17 +286,6 @@ class Study:
         return Trial(trial.number, state, trial.value, trial.params, cost, charge, reason)
 
 
-def shown_url(url: str) -> str:
-    """Return a database's address without its password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "the address"
-
-
 def _choose(trial: optuna.Trial, dimension: Dimension) -> None:
     """Have the sampler choose one hyperparameter, unless it has before."""
     name, low, high = dimension.name, dimension.low, dimension.high
@@ -332,45 +296,3 @@ def _choose(trial: optuna.Trial, dimension: Dimension) -> None:
         trial.suggest_int(name, round(low), round(high), step=step, log=dimension.log)
     else:
         trial.suggest_float(name, low, high, step=dimension.step, log=dimension.log)
-
-
-def _open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Open a database; make its tables if there are none."""
-    # A file is locked for as long as somebody writes; the default gives up after five seconds.
-    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    for attempt in range(TRIES):
-        try:
-            with quiet():
-                return optuna.storages.RDBStorage(
-                    url,
-                    engine_kwargs=options,
-                    heartbeat_interval=HEARTBEAT_SECONDS,
-                    grace_period=GRACE_SECONDS,
-                )
-        # What a driver raises is known to the driver alone. Two workers that make the tables at
-        # one moment trip over each other, once.
-        except Exception as error:
-            if attempt == TRIES - 1 or isinstance(error, ImportError):
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(
-                    f"--storage {shown_url(url)}: cannot be opened: {reason}; give the address of "
-                    "a database such as sqlite:///FILE or postgresql://USER@HOST/NAME"
-                ) from None
-            time.sleep(PAUSE * 2**attempt)
-    raise AssertionError("not reached")
-
-
-def _patiently(action: Callable[[], T]) -> T:
-    """Do something with the database, and again if it does not answer."""
-    for attempt in range(TRIES):
-        try:
-            return action()
-        except optuna.exceptions.StorageInternalError as error:
-            if attempt == TRIES - 1:
-                reason = " ".join(str(error.__cause__ or error).split())[:200]
-                raise StorageError(
-                    f"the study's database does not answer: {reason}; the command given again goes "
-                    "on"
-                ) from None
-            time.sleep(PAUSE * 2**attempt)
-    raise AssertionError("not reached")

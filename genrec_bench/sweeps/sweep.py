@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from sqlalchemy.engine import URL
 
 from genrec_bench.backbones import find_backbone
@@ -25,13 +26,15 @@ from genrec_bench.environment import hardware
 from genrec_bench.errors import UserError
 from genrec_bench.hyperparameters import Value
 from genrec_bench.jobs import Context, Job, configure, request_of, split_words
+from genrec_bench.locks import locked, read_mark
 from genrec_bench.records import benchmark_version
 from genrec_bench.registry import source_hash
 from genrec_bench.sft_start import sft_start
+from genrec_bench.sweeps.admission import FREE_TRIALS, Trial, first_of, is_stuck, pays
 from genrec_bench.sweeps.result import OBJECTIVE, SweepResult, write_result
 from genrec_bench.sweeps.search_space import describe_space, space_of, words_of
-from genrec_bench.sweeps.study import PrunerName, Study, Trial
-from genrec_bench.sweeps.trial import Ending, blind, carry_out, locked, tidy
+from genrec_bench.sweeps.study import PrunerName, Study
+from genrec_bench.sweeps.trial import Ending, blind, carry_out, tidy
 from genrec_bench.sweeps.trial_sampler import SamplerName
 from genrec_bench.tracking.parent import Parent
 from genrec_bench.tracking.tracker import NullTracker, Tracker
@@ -66,6 +69,8 @@ class SweepRequest:
         sampler: how points are chosen.
         pruner: whether trials that do badly are given up early.
         seed: of the choices and of each trial's training.
+        retry_failed: whether a study whose trials all failed makes a further attempt, with what is
+            left of its budget.
     """
 
     algorithm: str
@@ -77,6 +82,7 @@ class SweepRequest:
     sampler: SamplerName = "tpe"
     pruner: PrunerName = "halving"
     seed: int = TUNING_SEED
+    retry_failed: bool = False
 
     def __post_init__(self) -> None:
         """Check that the budgets fit each other.
@@ -113,19 +119,22 @@ def sweep(request: SweepRequest, context: Context) -> SweepResult:
         context: dataset, backbone, words, folders; its budget is not asked.
 
     Returns:
-        What the study came to. It is finished, whoever finished it.
+        What the study came to. It is finished, whoever finished it. With ``most`` it is that of
+        so many trials, whoever has made more.
 
     Raises:
         UserError: on bad input, or if the first trials all failed.
         StorageError: the disk or the database refuses; the same sweep again goes on.
     """
     work = _Work(request, context)
+    if request.retry_failed:
+        work.excuse()
     if not work.result().finished:
         work.begin()
         with work.parent(), work.study.beating(work.ours):
             work.loop()
     result = work.result()
-    write_result(result)
+    write_result(work.result(whole=True))
     work.stop_if_all_fail()
     return result
 
@@ -199,7 +208,8 @@ class _Work:
         # Nobody else can see a database in our folder; of another, what we began is ours.
         if self._asked.storage is None:
             return running
-        return [number for number in running if (self._trial_folder(number) / LOCK_FILE).exists()]
+        files = {number: self._trial_folder(number) / LOCK_FILE for number in running}
+        return [n for n, file in files.items() if read_mark(file) == self.study.mark]
 
     def loop(self) -> None:
         """Carry out trials until none is left to be done by anyone."""
@@ -217,11 +227,25 @@ class _Work:
             elif verdict == "wait":
                 time.sleep(WAIT_SECONDS)
             else:
+                if is_stuck(trials, self.study.excused):
+                    self._context.progress.say(
+                        f"study {self._name}: ends, as {FREE_TRIALS} trials in a row could not "
+                        f"begin; the last one's reason was: {trials[-1].reason}"
+                    )
                 return
 
-    def result(self) -> SweepResult:
-        """Return what has become of the study so far."""
+    def excuse(self) -> None:
+        """Have a study that came to nothing make a further attempt, if its budget pays for one."""
+        result, asked = self.result(), self._asked
+        left = pays(self.study.trials(), asked.total, asked.trial.amount)
+        if result.finished and result.best is None and left:
+            self.study.excuse()
+
+    def result(self, *, whole: bool = False) -> SweepResult:
+        """Return what has become of the study so far, of all trials or of those asked for."""
         trials = tuple(self.study.trials())
+        if not whole:
+            trials = first_of(trials, self._asked.most, self.study.excused)
         complete = [trial for trial in trials if trial.state == "complete"]
         best = max(complete, key=lambda t: (t.value or 0.0, -t.number), default=None)
         running = any(trial.state == "running" for trial in trials)
@@ -268,7 +292,7 @@ class _Work:
     def _take(self, number: int) -> bool:
         """Carry a running trial out unless someone else is at it; return whether it was free."""
         folder = self._trial_folder(number)
-        with locked(folder / LOCK_FILE) as free:
+        with locked(folder / LOCK_FILE, mark=self.study.mark) as free:
             if not free or self.study.trials()[number].state != "running":
                 return False
             point = self.study.start(number)
@@ -311,7 +335,7 @@ class _Work:
         """Raise ``AllFailed`` if the first trials all failed: the next would too."""
         trials = self.study.trials()
         if self._failed(trials):
-            failed = [trial for trial in trials if trial.state == "failed"]
+            failed = [trial for trial in self.result().trials if trial.state == "failed"]
             first = "trial" if len(failed) == 1 else f"{len(failed)} trials"
             raise AllFailed(
                 f"study {self._name}: its first {first} failed; the reason was: "
@@ -321,6 +345,7 @@ class _Work:
 
     def _failed(self, trials: Sequence[Trial]) -> bool:
         """Return whether no trial succeeded, and no further one would."""
+        trials = first_of(trials, self._asked.most, self.study.excused)[self.study.excused :]
         ended = [trial for trial in trials if trial.state in ("complete", "pruned", "failed")]
         if not ended or {trial.state for trial in ended} != {"failed"}:
             return False
@@ -363,6 +388,7 @@ class _Work:
             # Trials of one study are compared, and a second is worth what the machine makes of it.
             machine = hardware(str(context.workers.device))
             what["hardware"] = {k: v for k, v in machine.items() if k != "memory_bytes"}
+            what["threads"] = torch.get_num_threads()
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

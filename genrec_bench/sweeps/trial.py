@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from genrec_bench.dataset import Dataset
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.jobs import Context, Job, request_of
-from genrec_bench.ledger import TRAINING_PHASES
+from genrec_bench.jobs import Context, Job, request_of, split_words
+from genrec_bench.ledger import of_training
 from genrec_bench.progress import Progress
 from genrec_bench.records import read_record
 from genrec_bench.run import find_equal, run
@@ -77,13 +75,13 @@ def carry_out(
     except StorageError:
         raise
     except UserError as error:  # values that exclude each other
-        return Ending("failed", NOTHING, reason=str(error))
+        return _never_began(job, context, tracker, str(error))
     try:
         # Killed between its record and its end in the study: what was paid for is done.
         record = find_equal(request, workers, quiet, failed=True)
         if record is None:
             record = run(request, workers, quiet, tracker, on_validation=on_validation)
-    except StorageError:
+    except (StorageError, BrokenPipeError):
         raise
     # Whatever a point leads to is a finding about it, and no reason to end the sweep.
     except Exception as error:
@@ -92,9 +90,9 @@ def carry_out(
         reason = f"{kind}{' '.join(str(error).split())}"
         record = find_equal(request, workers, quiet, failed=True)
     if record is None:
-        return Ending("failed", NOTHING, reason=reason)
+        return _never_began(job, context, tracker, reason)
     content = read_record(record)
-    cost = _cost(content)
+    cost = {kind: of_training(content["budget"]["spent"], kind) for kind in KINDS}
     if content["complete"]:
         return Ending("complete", cost, float(content["metrics"]["valid"][OBJECTIVE]))
     reason = content["failure"] or reason
@@ -106,23 +104,6 @@ def blind(dataset: Dataset) -> Dataset:
     return replace(dataset, test=dataset.valid)
 
 
-@contextlib.contextmanager
-def locked(file: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock, which the system frees if the process dies; yields whether it was free."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = file.open("ab")
-    except OSError as error:
-        raise StorageError(f"cannot write {file}: {error.strerror or error}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
 def tidy(folder: Path) -> None:
     """Remove what a trial that has ended needs no more; records stay."""
     for name in ("checkpoints", "policy"):
@@ -130,13 +111,14 @@ def tidy(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _cost(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what counts against a budget, by kind."""
-    spent = record["budget"]["spent"]
-    return {
-        kind: float(sum(spent[phase][kind] for phase in TRAINING_PHASES if phase in spent))
-        for kind in KINDS
-    }
+def _never_began(job: Job, context: Context, tracker: NullTracker, reason: str) -> Ending:
+    """Close a trial that did not become a run, so that MLflow hears of it all the same."""
+    given = split_words(context.assignments) | split_words(job.assignments)
+    tags = {"algorithm": Path(job.algorithm).stem, "dataset": context.dataset.name}
+    with tracker:
+        tracker.start(f"{tags['algorithm']}-s{job.seed}", given, tags, context.output)
+        tracker.finish(status="FAILED")
+    return Ending("failed", NOTHING, reason=reason)
 
 
 class _Bars(Progress):

@@ -20,6 +20,9 @@ SamplerName = Literal["tpe", "random", "qmc"]
 
 SAMPLERS: tuple[SamplerName, ...] = ("tpe", "random", "qmc")
 
+EXCUSED = "excused"
+"""User attribute of a study: how many of its first trials a further attempt has made up for."""
+
 RANDOM_TRIALS = 5
 """Trials before TPE has a say; budgets for tuning pay for few trials, so that it begins early."""
 
@@ -28,7 +31,9 @@ class Sampler(optuna.samplers.BaseSampler):
     """Chooses each trial's point from seed, number and history alone.
 
     A worker that starts anew therefore goes on as if it had never stopped. The first point is that
-    of the defaults, so that a study never ends with less than no tuning would have given.
+    of the defaults: unless its trial fails, a study ends with no less than no tuning would have
+    given. If the first trials all failed and a further attempt is made, it begins with the defaults
+    too.
 
     Args:
         name: of the way to choose.
@@ -55,7 +60,7 @@ class Sampler(optuna.samplers.BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """Return the trial's point."""
-        if trial.number == 0:
+        if trial.number in (0, study.user_attrs.get(EXCUSED)):
             return defaults_of(self._space)
         if self._name == "qmc":
             sequence = qmc.Sobol(len(self._space), scramble=True, seed=self._seed)

@@ -51,7 +51,17 @@ def _answer(args: argparse.Namespace) -> int:
     figures = {"figures": sender.figures, "files": sender.files, "refused": len(sender.refused)}
     if args.json:
         print(json.dumps(asdict(tally) | figures, indent=2, sort_keys=True))
-        return 0
+    else:
+        _print(tally, sender)
+    if tally.left:
+        raise UserError(
+            f"MLflow at {sender.place} refused {tally.left} runs ({sender.kept[0]}), which are "
+            "kept; restore there what was deleted and give the command again"
+        )
+    return 0
+
+
+def _print(tally: Tally, sender: Sender) -> None:
     print(
         f"sent to {sender.place}: {tally.sent} runs, {sender.figures} figures, {sender.files} files"
     )
@@ -64,4 +74,3 @@ def _answer(args: argparse.Namespace) -> int:
     for text, count in notes.items():
         if count:
             print(f"{text}: {count}")
-    return 0

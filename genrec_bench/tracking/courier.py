@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrec_bench.tracking.outbox import Outbox
-from genrec_bench.tracking.sender import Sender, first_line
+from genrec_bench.tracking.sender import RunRefused, Sender, first_line
 
 FLUSH_SECONDS = 5.0
 """Figures are sent at most this often, and a server is asked again no sooner after a failure."""
@@ -36,11 +36,13 @@ class _Weather:
         pause: seconds until it is asked again; doubled by each failure.
         next_try: when, on the monotonic clock.
         is_bad: whether the last try failed.
+        refusal_told: whether a warning has said that it does not take a run.
     """
 
     pause: float = 0.0
     next_try: float = 0.0
     is_bad: bool = False
+    refusal_told: bool = False
 
 
 _weather: dict[str, _Weather] = {}
@@ -59,6 +61,7 @@ class Courier:
         self._warn = warn
         self._state = _weather.setdefault(self._sender.key, _Weather())
         self._next_flush = 0.0
+        self._patience = 0.0
 
     @property
     def sender(self) -> Sender:
@@ -85,6 +88,9 @@ class Courier:
         began = time.monotonic()
         try:
             self._sender.deliver(outbox, LAST_SECONDS if last else SEND_SECONDS)
+        except RunRefused as error:
+            self._refused(error)
+            return False
         except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
             if not state.is_bad:
                 self._warn(
@@ -102,3 +108,16 @@ class Courier:
             self._warn(f"warning: MLflow refused some of a run ({self._sender.refused[0]})")
             self._sender.refused.clear()
         return not outbox.pending
+
+    def _refused(self, error: RunRefused) -> None:
+        """Put one run off; the server is there, and may take others."""
+        state = self._state
+        if not state.refusal_told:
+            self._warn(
+                f"warning: MLflow refused a run ({error}); the run goes on, and is kept for "
+                "`genrec-bench resend`, which sends it once MLflow takes it"
+            )
+        state.refusal_told = True
+        state.is_bad, state.pause, state.next_try = False, 0.0, 0.0
+        self._patience = min(max(2 * self._patience, FLUSH_SECONDS), LONGEST_PAUSE)
+        self._next_flush = time.monotonic() + self._patience

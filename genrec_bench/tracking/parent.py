@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from genrec_bench.tracking.courier import Courier
+from genrec_bench.tracking.courier import LAST_SECONDS, Courier
 from genrec_bench.tracking.outbox import Outbox, mark_waiting, open_outbox, unmark_waiting
 
 ALIVE_FILE = "tracking.alive"
@@ -25,6 +25,10 @@ ALIVE_FILE = "tracking.alive"
 
 LOCK_SECONDS = 10.0
 """How long to wait for another process that is telling MLflow of the same parent."""
+
+END_LOCK_SECONDS = 2 * LAST_SECONDS
+"""The same for an end, which nobody says again. The other may be sending for as long as a last try
+takes, after an import of MLflow."""
 
 STATUS_OF = {
     "complete": "FINISHED",
@@ -118,6 +122,8 @@ class Parent:
     def end_child(self, child: str, state: State) -> None:
         """End the run of a trial whose process died, here or on another machine.
 
+        Said again, it changes nothing: the run keeps the end that it has.
+
         Args:
             child: the name that its `Tracker` was given.
             state: what became of it.
@@ -129,7 +135,8 @@ class Parent:
                 token=self.token_of(child),
                 status=STATUS_OF[state],
                 tags={"trial_state": state},
-            )
+            ),
+            wait=END_LOCK_SECONDS,
         )
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
@@ -147,7 +154,9 @@ class Parent:
                 outbox.add("end", status=status, tags={})
             fcntl.flock(alive, fcntl.LOCK_UN)
 
-        self._tell(ended, last=True)
+        # Of a run without an end others say that it was killed, so that end need not be waited for.
+        wait = LOCK_SECONDS if status == "KILLED" else END_LOCK_SECONDS
+        self._tell(ended, wait=wait, last=True)
         os.close(alive)
         self._alive = None
 
@@ -172,15 +181,18 @@ class Parent:
         interrupted = kind is not None and not issubclass(kind, Exception)
         self.close("KILLED" if interrupted else "FAILED")
 
-    def _tell(self, say: Callable[[Outbox], None], *, last: bool = False) -> None:
+    def _tell(
+        self, say: Callable[[Outbox], None], *, wait: float = LOCK_SECONDS, last: bool = False
+    ) -> None:
         """Add to the outbox and send it; held only meanwhile, since others share it."""
         with contextlib.suppress(OSError):
             to = self._courier.sender.to
-            mark_waiting(self._output, self.folder)
-            outbox = open_outbox(self.folder, to, wait=LOCK_SECONDS, new=True)
+            outbox = open_outbox(self.folder, to, wait=wait, new=True)
             if outbox is None:
                 return
             with outbox:
+                # Whoever held it until now may have taken an earlier note back.
+                mark_waiting(self._output, self.folder)
                 say(outbox)
                 self._courier.send(outbox, last=last)
                 self._run = outbox.run or self._run

@@ -24,6 +24,7 @@ from genrec_bench.tracking.outbox import (
     waiting,
 )
 from genrec_bench.tracking.parent import is_alive
+from genrec_bench.tracking.sender import RunRefused
 
 if TYPE_CHECKING:
     from genrec_bench.tracking.courier import Courier
@@ -71,7 +72,7 @@ def settle(folder: Path, output: Path, sender: Sender, seconds: float) -> Tally:
         seconds: how long it may take.
 
     Raises:
-        Exception: whatever MLflow and what it stands on raise.
+        Exception: whatever MLflow and what it stands on raise; a run that MLflow refuses is left.
     """
     try:
         outbox = open_outbox(folder, sender.to)
@@ -87,7 +88,9 @@ def settle(folder: Path, output: Path, sender: Sender, seconds: float) -> Tally:
         if dead:
             _end(outbox)
         asked = bool(outbox.pending)
-        sender.deliver(outbox, seconds)
+        # Another run may be taken.
+        with contextlib.suppress(RunRefused):
+            sender.deliver(outbox, seconds)
         if outbox.pending:
             return Tally(ended=int(dead), left=1)
         if outbox.is_done:
@@ -112,6 +115,7 @@ def settle_waiting(output: Path, courier: Courier) -> None:
             settle(folder, output, courier.sender, rest)
     # What was refused is no news of the run that starts.
     courier.sender.refused.clear()
+    courier.sender.kept.clear()
 
 
 def folders_below(output: Path) -> list[Path]:

@@ -59,6 +59,10 @@ ENVIRONMENT = {
 _LOGGERS = ("mlflow", "alembic", "sqlalchemy", "urllib3")
 
 
+class RunRefused(Exception):
+    """MLflow does not take a run, such as one of an experiment that was deleted; it may later."""
+
+
 class Sender:
     """Sends outboxes to the server that the environment names.
 
@@ -71,6 +75,7 @@ class Sender:
         place: the server's address without a password, for people.
         key: tells servers apart within this process.
         refused: why the server would never take an entry; such entries are skipped.
+        kept: why the server did not take a run; such runs stay in their outboxes.
         figures: how many figures it took.
         files: how many files it took.
     """
@@ -83,6 +88,7 @@ class Sender:
         self.place = without_password(self._uri) or str(output / "mlflow.db")
         self.key = self._uri or str(self._output)
         self.refused: list[str] = []
+        self.kept: list[str] = []
         self.figures = self.files = 0
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
@@ -96,6 +102,7 @@ class Sender:
             seconds: how long to go on.
 
         Raises:
+            RunRefused: MLflow does not take the run; all of it is still pending.
             Exception: whatever MLflow and what it stands on raise; what was sent is noted.
         """
         until = time.monotonic() + seconds
@@ -119,6 +126,10 @@ class Sender:
                 return
             if error.error_code not in REFUSED and not gone:
                 raise
+            if entries[0]["kind"] == "open":
+                # Without its run, all that follows would be lost.
+                self.kept.append(first_line(error))
+                raise RunRefused(first_line(error)) from error
             self.refused.append(first_line(error))
         outbox.acknowledge(len(entries))
 
@@ -143,6 +154,7 @@ class Sender:
     def _open(self, client: MlflowClient, outbox: Outbox, entry: Mapping[str, Any]) -> None:
         """Make the run, or set it going again; all that belongs to it, but figures and files."""
         from mlflow.entities import Param, RunTag
+        from mlflow.exceptions import MlflowException
 
         experiment = self._experiment_id(client, entry["experiment"])
         tags = {TOKEN_TAG: entry["token"]} | entry["tags"]
@@ -162,8 +174,14 @@ class Sender:
         if outbox.run is None:
             flat = {mlflow_name(key): value for key, value in _flatten(entry["params"])}
             params = [Param(key, value[:MAX_PARAM]) for key, value in flat.items()]
-            for first in range(0, len(params), PARAMS_PER_BATCH):
-                client.log_batch(known, params=params[first : first + PARAMS_PER_BATCH])
+            try:
+                for first in range(0, len(params), PARAMS_PER_BATCH):
+                    client.log_batch(known, params=params[first : first + PARAMS_PER_BATCH])
+            except MlflowException as error:
+                # Others may have opened it with other ones; the run itself was taken.
+                if error.error_code not in REFUSED:
+                    raise
+                self.refused.append(first_line(error))
             if any(len(value) > MAX_PARAM for value in flat.values()):
                 text = json.dumps(entry["params"], indent=2, sort_keys=True, default=str)
                 client.log_text(known, text, "configuration.json")
@@ -210,7 +228,8 @@ class Sender:
     def _end_child(self, client: MlflowClient, outbox: Outbox, entry: Mapping[str, Any]) -> None:
         experiment = self._experiment_id(client, entry["experiment"])
         found = find_run(client, experiment, entry["token"])
-        if found is not None:
+        # Whoever sees a trial die says so, each time and on each machine; the first end stays.
+        if found is not None and client.get_run(found).info.status != entry["status"]:
             _end(client, found, entry)
 
     def _connected(self) -> MlflowClient:

@@ -1,0 +1,71 @@
+"""The board of a comparison: made of records that hold, and kept in one run of MLflow."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from board_world import reseal
+from compare_world import Compare, Sweeps, stand_in
+from fake_mlflow import FakeServer, install
+from tiny_runs import call, save_tiny, shrink_backbone
+
+from genrec_bench.tracking.outbox import OUTBOX_FILE, waiting
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        yield save_tiny(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def compare(
+    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Compare:
+    """Stays out of the repository."""
+    monkeypatch.chdir(tmp_path)
+    return Compare(capsys, data, tmp_path / "runs")
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+    return stand_in(monkeypatch)
+
+
+def test_no_board_is_made_of_records_that_do_not_hold(compare: Compare, sweeps: Sweeps) -> None:
+    assert compare.call("grpo", "--seeds", "1").code == 0
+    result = json.loads((compare.folder() / "result.json").read_text())
+    path = (compare.folder() / result["cells"][0]["record"]).resolve()
+    record = json.loads(path.read_text())
+    record["metrics"]["test"]["HR@10"] = 0.99
+    path.write_text(json.dumps(record))
+    reseal(path)
+    board = (compare.folder() / "board.md").read_bytes()
+    called = compare.call("grpo", "--seeds", "1")
+    assert called.code == 2 and called.out == ""
+    (altered,) = [line for line in called.err.splitlines() if line.startswith("altered: ")]
+    assert path.parent.name in altered and "metrics.test.HR@10: stated 0.99, found" in altered
+    assert "some records do not hold" in called.err.splitlines()[-1]
+    assert (compare.folder() / "board.md").read_bytes() == board
+
+
+def test_the_same_comparison_again_is_one_run_of_mlflow(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = install(monkeypatch, FakeServer())
+    words = [word for word in compare.words("grpo", "--seeds", "1") if word != "--no-mlflow"]
+    for _ in range(2):
+        assert call(compare.capsys, words).code == 0
+        found = server.by_name(f"compare-{compare.folder().name}")
+        assert found.status == "FINISHED"
+        assert set(found.files) == {"board.md", "board.csv", "board.html"}
+    assert (compare.folder() / OUTBOX_FILE).is_file() and not list(waiting(compare.output))
+    # What a server that is away misses waits on the disk.
+    server.away = True
+    assert call(compare.capsys, words).code == 0
+    assert compare.folder().resolve() in [each.resolve() for each in waiting(compare.output)]
