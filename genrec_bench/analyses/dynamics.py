@@ -113,7 +113,9 @@ def run(context: Context, args: argparse.Namespace) -> Result:
         for job in same:
             path = do(job, context)
             records.append(path)
-            curves.append(pd.read_parquet(path.parent / read_record(path)["curves"]["file"]))
+            figures = pd.read_parquet(path.parent / read_record(path)["curves"]["file"])
+            # The row of the start has nothing of a rollout.
+            curves.append(figures[figures["step"] > 0])
         tables[label] = over_seeds([windows(each, args.windows, columns) for each in curves])
     table = pd.concat(
         [each.assign(variant=label) for label, each in tables.items()], ignore_index=True

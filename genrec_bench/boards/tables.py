@@ -247,10 +247,10 @@ def _targets(section: Section, style: str) -> str:
 
 _PAIRS_LEGEND = (
     "Differences are first less second. Decided by the paired bootstrap over seeds and users, "
-    "corrected over the pairs of this table (Holm); p by user takes these seeds as given, p by seed cannot fall "
-    "below 2 / 2^n with n seeds. Effect: standardized by user. Better: how probable it is that a "
-    "run of the first beats one of the second. The intervals of two rows may overlap and the rows "
-    "still be told apart: both are measured on the same users."
+    "corrected over the pairs of this table (Holm); p by user takes these seeds as given, p by "
+    "seed cannot fall below 2 / 2^n with n seeds. Effect: standardized by user. Better: how "
+    "probable it is that a run of the first beats one of the second. The intervals of two rows "
+    "may overlap and the rows still be told apart: both are measured on the same users."
 )
 
 
