@@ -324,7 +324,7 @@ def test_the_command_describes_one(tmp_path: Path, capsys: pytest.CaptureFixture
     assert code == 0
     assert "Learns nothing." in text
     rows = [line.split() for line in text.splitlines() if line.startswith(("weight", "centre"))]
-    assert rows[0] == ["weight", "0.5", "0", "..", "2", "of", "the", "term"]
+    assert rows[0] == ["weight", "0.5", "0", "..", "2", "all", "of", "the", "term"]
     assert rows[1][:4] == ["centre", "true", "true,", "false"]
     code, text = answer(capsys, str(file), "--json")
     said = json.loads(text)
