@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from textwrap import shorten
 from typing import TypeVar
 
 from genrec_bench.ablation_file import Ablation, Row, Table
-from genrec_bench.errors import StorageError, UserError, nearest
+from genrec_bench.errors import StorageError, UserError, nearest, one_line, storage_errors
 from genrec_bench.evaluate_again import Metrics, evaluate_again, with_words
 from genrec_bench.jobs import Context, Job, do, find_done, request_of, split_words
 from genrec_bench.records import read_record
@@ -93,7 +92,7 @@ def carry_out(ablation: Ablation, seeds: Sequence[int], context: Context) -> Out
     runs: dict[str, Path | Failure] = {}
     for number, (identity, job) in enumerate(jobs.items(), start=1):
         say(f"[{number}/{len(jobs)}] {job.label}, seed {job.seed}")
-        run = runs[identity] = _attempt(partial(do, job, context), context)
+        run = runs[identity] = attempt(partial(do, job, context), context)
         if isinstance(run, Path):
             # A misspelt metric should not wait for the other runs.
             for table in ablation.tables:
@@ -151,18 +150,28 @@ def _identity(job: Job, context: Context) -> str:
     return json.dumps(what, sort_keys=True)
 
 
-def _attempt(action: Callable[[], T], context: Context) -> T | Failure:
-    """Do something that must not keep the rest from being done."""
+def attempt(action: Callable[[], T], context: Context) -> T | Failure:
+    """Do something that must not keep the rest from being done.
+
+    Args:
+        action: may fail in any way: algorithms are anybody's. A traceback shows what is no user's
+            mistake.
+        context: is told of a failure.
+
+    Raises:
+        StorageError: the disk refuses, and would refuse the rest too.
+    """
     try:
-        return action()
+        with storage_errors():
+            return action()
     except StorageError:
-        # No verdict on a row: the next one would fail alike.
         raise
     except UserError as error:
-        failure = Failure(_one_line(error), broken=False)
+        failure = Failure(one_line(error) or "no message", broken=False)
     except Exception as error:
         traceback.print_exc()
-        failure = Failure(f"{type(error).__name__}: {_one_line(error)}", broken=True)
+        message = str(error) or "no message"
+        failure = Failure(one_line(f"{type(error).__name__}: {message}"), broken=True)
     context.progress.say(f"failed: {failure.reason}")
     return failure
 
@@ -179,7 +188,7 @@ def _trained(
         if isinstance(run, Failure):
             found = run
         else:
-            found = _attempt(partial(_evaluated, table, row, job, run, context), context)
+            found = attempt(partial(_evaluated, table, row, job, run, context), context)
             runs |= {} if isinstance(found, Failure) else {job.seed: run.parent.name}
         if isinstance(found, Failure):
             failures[job.seed] = found
@@ -225,11 +234,6 @@ def _columns(table: Table, metrics: Metrics) -> Metrics:
                     f"{nearest(key, metrics)}"
                 )
     return {m.name: statistics.fmean(metrics[key] for key in m.mean) for m in table.metrics}
-
-
-def _one_line(error: Exception) -> str:
-    """Return the beginning of a message, which may be a page."""
-    return shorten(str(error) or "no message", 300, placeholder=" ...")
 
 
 def _counted(number: int, what: str) -> str:

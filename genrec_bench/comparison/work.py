@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 import re
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
-from genrec_bench.ablate import Failure
+from genrec_bench.ablate import Failure, attempt
 from genrec_bench.budget import BudgetKind
 from genrec_bench.comparison.compare import LARGE_STEP, Cell, Outcome, Tuned, coarse_note, job_of
 from genrec_bench.comparison.failed_run import leave_failure, records_of
@@ -31,12 +30,9 @@ from genrec_bench.comparison.plan import (
     time_left,
     total_price,
 )
-from genrec_bench.errors import StorageError, UserError, one_line, storage_errors
 from genrec_bench.jobs import Context, Job, do, find_done, request_of
 from genrec_bench.ledger import Cost, of_training
 from genrec_bench.records import read_record
-
-T = TypeVar("T")
 
 _OURS = re.compile(r"[A-Z]\w*: ")
 """How the reason begins that a record gives for a mistake of the program: with what was raised."""
@@ -102,7 +98,7 @@ class _Work:
                 self._cells[row.name, seed] = self._cell(row.name, seed)
             if seed != plan.seeds[-1]:
                 # A board that cannot be made yet must not keep the runs from being made.
-                _attempt(lambda: show(self._outcome()), self._context)
+                attempt(lambda: show(self._outcome()), self._context)
         return self._outcome()
 
     def _outcome(self) -> Outcome:
@@ -162,7 +158,7 @@ class _Work:
                 failure = tuned.failure
                 context.progress.say(f"failed: {failure.reason}")
             else:
-                done = _attempt(lambda: do(job, context), context)
+                done = attempt(lambda: do(job, context), context)
                 if isinstance(done, Failure):
                     failure = done
                     # Its own, with what it spent, and not that of an attempt before it.
@@ -257,24 +253,3 @@ def _size_of_step(record: Path, unit: BudgetKind) -> float:
     """Return what a step of a finished run cost on average."""
     last = pd.read_parquet(record.with_name("curves.parquet")).iloc[-1]
     return float(last[unit] / last["step"])
-
-
-def _attempt(action: Callable[[], T], context: Context) -> T | Failure:
-    """Do something that must not keep the rest from being done.
-
-    Raises:
-        StorageError: the disk refuses, and would refuse the rest too.
-    """
-    try:
-        with storage_errors():
-            return action()
-    except StorageError:
-        raise
-    except UserError as error:
-        failure = Failure(one_line(error) or "no message", broken=False)
-    except Exception as error:
-        traceback.print_exc()
-        message = str(error) or "no message"
-        failure = Failure(one_line(f"{type(error).__name__}: {message}"), broken=True)
-    context.progress.say(f"failed: {failure.reason}")
-    return failure
