@@ -29,13 +29,22 @@ class Sampler:
     def __init__(self, count: int, batch: int, seed: int) -> None:
         """Sample ``batch`` of ``count`` rows a step; a small set repeats within a batch's run."""
         self._count = count
-        self._batch = batch
+        self.batch = batch
         self._seed = seed
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
-    def rows(self, index: int) -> NDArray[np.int64]:
-        """Return the rows of step ``index``; asking in any order gives the same."""
-        return self.visits(index * self._batch, self._batch)
+    def size(self, part: float) -> int:
+        """Return how many rows come nearest to a part of a batch, at least one."""
+        return max(1, round(part * self.batch))
+
+    def rows(self, index: int, part: float = 1.0) -> NDArray[np.int64]:
+        """Return the rows of step ``index``; asking in any order gives the same.
+
+        Args:
+            index: of the step.
+            part: of the batch; its first rows.
+        """
+        return self.visits(index * self.batch, self.size(part))
 
     def visits(self, start: int, number: int) -> NDArray[np.int64]:
         """Return which rows are visited after ``start`` others, ``number`` of them."""
@@ -103,6 +112,7 @@ class Rollout:
         groups: that it holds, or None.
         places: [n] the place of each of them in the batch of all processes, ascending.
         size: how many groups the batch has, all processes.
+        part: of a whole batch, that was asked for.
         drawn: how many prompts were rolled out to find them, all processes.
         figures: averages over all that was rolled out, rejected or not.
     """
@@ -110,6 +120,7 @@ class Rollout:
     groups: Groups | None
     places: NDArray[np.int64]
     size: int
+    part: float
     drawn: int
     figures: dict[str, float]
 
@@ -118,8 +129,8 @@ class Rollouts:
     """Rolls out the prompts of a step, and others for those whose groups are rejected.
 
     Attributes:
-        refilled: how many prompts were drawn beyond those of the steps so far. With it a resumed
-            run goes on at the prompt at which it was cut short.
+        refilled: how many prompts were drawn beyond those of the steps so far; fewer than none
+            after a part of a batch. With it a resumed run goes on where it was cut short.
     """
 
     def __init__(
@@ -139,12 +150,11 @@ class Rollouts:
         self._examples = examples
         self._workers = workers
         self._group_size = group_size
-        self._wanted = prompts_per_step
         self._sampler = Sampler(len(examples), prompts_per_step, seed)
         self._seed = seed
         self.refilled = 0
 
-    def gather(self, index: int) -> Rollout:
+    def gather(self, index: int, part: float = 1.0) -> Rollout:
         """Roll out until the batch of step ``index`` is full or no refill is left.
 
         A refill draws as many prompts as are missing. To draw more, in view of how many are
@@ -153,15 +163,20 @@ class Rollouts:
 
         A batch that is not full is what it is. If every group was rejected, it is those of the
         first round: their advantages say nothing, but the step is taken.
+
+        Args:
+            index: of the step.
+            part: of a whole batch, that is to be filled.
         """
-        start = index * self._wanted + self.refilled
+        whole, wanted = self._sampler.batch, self._sampler.size(part)
+        start = index * whole + self.refilled
         drawn = size = 0
         sums: dict[str, float] = {}
         first: Groups | None = None
         kept: list[Groups] = []
         places: list[NDArray[np.int64]] = []
         for turn in range(self._algorithm.most_refills + 1):
-            rows = self._sampler.visits(start + drawn, self._wanted - size)
+            rows = self._sampler.visits(start + drawn, wanted - size)
             groups = self._roll_out(start + drawn, self._workers.mine(rows))
             accepted = self._accepted(groups, len(rows))
             if groups is not None:
@@ -177,19 +192,19 @@ class Rollouts:
                     kept.append(groups.select(here.to(groups.targets.device)))
             drawn += len(rows)
             size += int(accepted.sum())
-            if size == self._wanted:
+            if size == wanted:
                 break
-        self.refilled += drawn - self._wanted
+        self.refilled += drawn - whole
         totals = self._workers.sum_named(sums)
         figures = {name: total / drawn for name, total in totals.items()}
         if self._algorithm.most_refills:
             figures["accepted"] = size / drawn
         if size == 0:
-            every = self._workers.mine(np.arange(self._wanted))
-            return Rollout(first, every, self._wanted, drawn, figures)
+            every = self._workers.mine(np.arange(wanted))
+            return Rollout(first, every, wanted, wanted / whole, drawn, figures)
         groups = Groups.join(kept) if kept else None
         mine_of_all = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
-        return Rollout(groups, mine_of_all, size, drawn, figures)
+        return Rollout(groups, mine_of_all, size, wanted / whole, drawn, figures)
 
     def _roll_out(self, start: int, rows: NDArray[np.int64]) -> Groups | None:
         """Roll out this process's part of a round; None if it has none.

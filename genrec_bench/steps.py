@@ -28,8 +28,15 @@ from genrec_bench.workers import Workers
 class Stepper(Protocol):
     """Something that takes a step."""
 
-    def step(self, index: int, share: float) -> dict[str, float]:
-        """Take step ``index``, after ``share`` of the work is done; return figures to log."""
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        """Take step ``index``, after ``share`` of the work is done; return figures to log.
+
+        Args:
+            index: how many steps were taken before.
+            share: drives the learning rate.
+            part: of a whole batch to learn from, above 0, at most 1; "part" among the figures is
+                what it came to.
+        """
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return what a checkpoint must hold, by name."""
@@ -82,9 +89,9 @@ class SupervisedStepper:
     def load(self, state: Mapping[str, int]) -> None:
         """Take up nothing."""
 
-    def step(self, index: int, share: float) -> dict[str, float]:
-        """Take one step on a batch of training sequences."""
-        rows = self._sampler.rows(index)
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        """Take one step on a batch of training sequences, or a part of it."""
+        rows = self._sampler.rows(index, part)
         mine = self._workers.mine(rows)
         last = self._chains.last[mine]
         # A target counts once, whatever sequence and process it is in.
@@ -94,16 +101,16 @@ class SupervisedStepper:
         total = 0.0
         self._policy.train()
         with self._ledger.phase(self._phase):
-            for part in chunks(sizes, items):
+            for some in chunks(sizes, items):
                 loss, _ = supervised_loss(
-                    self._policy, self._examples, self._chains, mine[part.numpy()]
+                    self._policy, self._examples, self._chains, mine[some.numpy()]
                 )
                 (loss / count).backward()
                 total += float(loss.detach()) / count
             (total,) = self._workers.sum([total])
             where = f"{self._phase} step {index + 1}"
             norm = self._optimization.step(share, total, where)
-        return {"loss": total, "gradient_norm": norm}
+        return {"part": len(rows) / self._sampler.batch, "loss": total, "gradient_norm": norm}
 
 
 class RolloutStepper:
@@ -160,13 +167,13 @@ class RolloutStepper:
         """Go on at the prompt that was next."""
         self._rollouts.refilled = state["refilled"]
 
-    def step(self, index: int, share: float) -> dict[str, float]:
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         """Learn from one rollout."""
         policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
         # No dropout: what is learned from is what was rolled out.
         policy.eval()
         with torch.no_grad(), ledger.phase("rollout"):
-            rollout = self._rollouts.gather(index)
+            rollout = self._rollouts.gather(index, part)
         batch = None if rollout.groups is None else self._batch(rollout.groups)
         idle = 0.0
         if batch is not None:
@@ -176,15 +183,15 @@ class RolloutStepper:
         norm = loss = 0.0
         updates = 0
         for update in range(algorithm.updates_per_rollout):
-            for part in self._minibatches(index, update, rollout.size):
-                own_loss = self._accumulate(rollout, batch, part, sums)
+            for places in self._minibatches(index, update, rollout.size):
+                own_loss = self._accumulate(rollout, batch, places, sums)
                 with ledger.phase("update"):
                     (own_loss,) = self._workers.sum([own_loss])
                     norm += self._optimization.step(share, own_loss, f"step {index + 1}")
                 loss += own_loss
                 updates += 1
         totals = self._workers.sum_named(sums)
-        figures = rollout.figures | {"zero_advantage": idle / rollout.size}
+        figures = {"part": rollout.part, **rollout.figures, "zero_advantage": idle / rollout.size}
         figures |= {name: total / updates for name, total in totals.items()}
         figures |= {"loss": loss / updates, "gradient_norm": norm / updates}
         mix = algorithm.reference_mix(index + 1)

@@ -1,12 +1,14 @@
 """The loop of a run: steps until the budget is spent, with curves, checkpoints and a way back.
 
 The share of the budget that is spent drives the learning rate. Without a budget the share is that
-of the steps. Steps end where the budget does, to within half a step on either side.
+of the steps. Where what is left pays for less than a step, the last one learns from a part of a
+batch, so that runs end at their budget, whatever a step of their algorithm costs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ from genrec_bench.workers import Workers
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
+SMALLEST_PART = 1 / 8
+"""Of a batch: a step's gradient from fewer prompts would be mostly noise."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -41,8 +46,8 @@ class Limit:
     Attributes:
         budget: what may be spent, or None.
         steps: how many steps to take if there is no budget.
-        strict: whether to stop short of the budget and not where the nearest step ends. A step is
-            then taken only if one as large as the largest so far still fits.
+        strict: whether to stop short of the budget and not nearest to it. A step is then whole,
+            and taken only if one as large as the largest so far still fits.
     """
 
     budget: Budget | None
@@ -117,11 +122,12 @@ def train(
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar("training", total) as bar:
         share = _share(ledger, limit, step, workers)
+        taken = math.fsum(figures.get("part", 0.0) for figures in curves)
         reserve = _largest_step(curves, limit)
-        more = _pays_for_another(share, step, reserve)
-        while more:
+        part = _next_part(limit, share, taken, reserve)
+        while part:
             try:
-                figures = stepper.step(step, share)
+                figures = stepper.step(step, share, part)
             except NotFiniteError as error:
                 # What the weights are now led here; what was saved before may not.
                 kept = training_checkpoints(folder)[-1]
@@ -138,8 +144,9 @@ def train(
             figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
             curves.append(figures)
             reserve = None if reserve is None else max(reserve, _last_step(curves, limit))
-            more = _pays_for_another(share, step, reserve)
-            if watch is not None and (_is_due(watch, before, share) or not more):
+            taken += figures["part"]
+            part = _next_part(limit, share, taken, reserve)
+            if watch is not None and (_is_due(watch, before, share) or not part):
                 figures |= watch.look(step)
                 if watch.told is not None:
                     watch.told(share, figures)
@@ -187,17 +194,24 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
     return share
 
 
-def _pays_for_another(share: float, step: int, reserve: float | None = None) -> bool:
-    """Return whether another step would end nearer to the budget than stopping does.
+def _next_part(limit: Limit, share: float, taken: float, reserve: float | None) -> float:
+    """Return the part of a whole batch to learn from next, or 0 to stop.
 
     Args:
-        share: of the budget that ``step`` steps have spent.
-        step: how many steps were taken.
-        reserve: the share that must be left for the step; None for half an average one.
+        limit: when training ends.
+        share: of the limit that is spent.
+        taken: whole batches that were learned from, and parts of them.
+        reserve: the share that must be left for a step that is strictly within the budget.
     """
-    if reserve is None:
-        return step == 0 or 1.0 - share > 0.5 * share / step
-    return step == 0 or 1.0 - share >= reserve
+    if taken == 0:
+        return 1.0
+    if limit.budget is None:
+        return float(share < 1.0)
+    if reserve is not None:
+        return float(1.0 - share >= reserve)
+    # By the average of what was spent; the price of a prompt differs from step to step.
+    left = (1.0 - share) / (share / taken)
+    return 0.0 if left < SMALLEST_PART / 2 else min(max(left, SMALLEST_PART), 1.0)
 
 
 def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:

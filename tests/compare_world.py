@@ -115,11 +115,11 @@ def count_steps(patch: pytest.MonkeyPatch) -> dict[str, Any]:
     real = steps.RolloutStepper.step
     state: dict[str, Any] = {"taken": 0, "raise": {}}
 
-    def step(self: Any, index: int, share: float) -> dict[str, float]:
+    def step(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         state["taken"] += 1
         if state["taken"] in state["raise"]:
             raise state["raise"][state["taken"]]
-        return real(self, index, share)
+        return real(self, index, share, part)
 
     patch.setattr(steps.RolloutStepper, "step", step)
     return state

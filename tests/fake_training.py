@@ -19,6 +19,7 @@ from genrec_bench.training import Limit, Watch, train
 from genrec_bench.workers import Workers
 
 PEAK = 0.5
+BATCH = 64
 
 
 class Clock:
@@ -62,13 +63,15 @@ class Fake:
     def modules(self) -> dict[str, nn.Module]:
         return {"policy": self.model}
 
-    def step(self, index: int, share: float) -> dict[str, float]:
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         self.asked.append((index, share))
-        seconds, tokens, flops = self.cost
+        # A batch of this many prompts, so that parts of it are whole prompts.
+        part = max(1, round(part * BATCH)) / BATCH
+        seconds, tokens, flops = (amount * part for amount in self.cost)
         with self.ledger.phase("rollout"):
             # Drawn from the generator that a resumption has to restore.
             inputs = torch.randn(4, 2)
-            self.ledger.charge(tokens=tokens, flops=flops)
+            self.ledger.charge(tokens=round(tokens), flops=flops)
             self.clock.now += seconds
         if index == self.fail_at:
             raise KeyboardInterrupt
@@ -80,7 +83,7 @@ class Fake:
             self.optimization.step(share, float(loss.detach()), f"step {index + 1}")
         self.rates.append(self.optimization.optimizer.param_groups[0]["lr"])
         self.visited += 10 + index
-        return {"loss": float(loss.detach())}
+        return {"part": part, "loss": float(loss.detach())}
 
 
 class Heard(NullTracker):

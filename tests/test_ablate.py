@@ -145,12 +145,12 @@ def test_ugr_is_killed_and_goes_on(ablate: Ablate, monkeypatch: pytest.MonkeyPat
     real = steps.RolloutStepper.step
     taken = 0
 
-    def step(self: Any, index: int, share: float) -> dict[str, float]:
+    def step(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         nonlocal taken
         taken += 1
         if taken == 6:
             raise Killed
-        return real(self, index, share)
+        return real(self, index, share, part)
 
     monkeypatch.setattr(steps.RolloutStepper, "step", step)
     # Two steps a run: the third run dies in its second.

@@ -99,14 +99,15 @@ def test_the_whole_protocol_then_more_seeds(
     assert controls["SFT continued"] == "SFT continued"
     assert controls["random reward"] == "random reward"
 
-    # The price is what was spent, but for half a step of each run.
+    # The price is what was spent, but for the smallest part of a step of each run.
     result = json.loads((compare.folder() / "result.json").read_text())
     assert result["announced"] == {"tuning": 8e8, "training": 2e8, "controls": 2e8}
     for cell in result["cells"]:
         step = largest_step(compare.folder() / cell["record"], "flops")
-        assert abs(cell["spent"] - 1e8) <= step / 2
+        # Prompts differ in length: an average is off by a part of the last step.
+        assert abs(cell["spent"] - 1e8) <= step * 0.15
         curves = pd.read_parquet((compare.folder() / cell["record"]).with_name("curves.parquet"))
-        assert cell["step"] == pytest.approx(cell["spent"] / curves["step"].max() / 1e8)
+        assert cell["step"] == pytest.approx(cell["spent"] / curves["part"].sum() / 1e8)
         # Some three steps are a coarse budget, and the reader is told while it runs and at the end.
         words = f"{cell['name']}: a step takes {cell['step']:.1%} of the budget"
         assert called.err.count(words) == called.out.count(words) == 1

@@ -63,14 +63,14 @@ def test_the_same_command_resumes_a_run_that_was_cut_short(
     real = kind.step
     taken: list[int] = []
 
-    def die_at_four(self: Any, index: int, share: float) -> dict[str, float]:
+    def die_at_four(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         if index == 4:
             raise Killed
-        return real(self, index, share)
+        return real(self, index, share, part)
 
-    def count(self: Any, index: int, share: float) -> dict[str, float]:
+    def count(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         taken.append(index)
-        return real(self, index, share)
+        return real(self, index, share, part)
 
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     monkeypatch.setattr(kind, "step", die_at_four)
@@ -139,12 +139,12 @@ def test_two_equal_runs_at_once_get_a_folder_each(
     real = steps.RolloutStepper.step
     inner: list[Called] = []
 
-    def run_another(self: Any, index: int, share: float) -> dict[str, float]:
+    def run_another(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         if not inner:
             # Set before the call: the other run's own steps start no third one.
             inner.append(Called(0, "", ""))
             inner[0] = bench.call("grpo")
-        return real(self, index, share)
+        return real(self, index, share, part)
 
     monkeypatch.setattr(steps.RolloutStepper, "step", run_another)
     outer = bench.run("grpo")

@@ -141,6 +141,23 @@ def test_without_refills_a_steps_rows_are_its_own() -> None:
     assert rollouts.refilled == 0
 
 
+def test_a_part_of_a_batch_is_filled_and_the_next_step_goes_on_behind_it() -> None:
+    liked, policy = target_leaves(0.5), tiny_policy(CATALOG)
+    leaves = leaves_of(policy)
+    visits = Sampler(20, PROMPTS, 0).visits(0, 500).tolist()
+    rollouts = rollouts_of(Picky(liked, refills=50), policy)
+    at = 0
+    for index, (part, wanted) in enumerate([(0.5, 3), (1.0, PROMPTS), (0.01, 1), (1.0, PROMPTS)]):
+        batch: list[int] = []
+        while len(batch) < wanted:
+            batch += [visits[at]] if leaves[visits[at]] in liked else []
+            at += 1
+        rollout = rollouts.gather(index, part)
+        assert rows_of(rollout.groups) == expected_rows(policy, batch)
+        assert rollout.size == wanted and rollout.part == wanted / PROMPTS
+        assert rollouts.refilled == at - (index + 1) * PROMPTS
+
+
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
 def test_what_is_rejected_is_replaced_by_the_next_prompts(share: float) -> None:
     """Walked through by hand: the accepted ones of the visits, until the batch is full."""

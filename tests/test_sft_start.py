@@ -120,9 +120,9 @@ def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(
     taken: list[int] = []
     real = steps.SupervisedStepper.step
 
-    def count(self: Any, index: int, share: float) -> dict[str, float]:
+    def count(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         taken.append(index)
-        return real(self, index, share)
+        return real(self, index, share, part)
 
     monkeypatch.setattr(steps.SupervisedStepper, "step", count)
     start = train(tmp_path, *QUICK)

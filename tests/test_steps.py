@@ -104,6 +104,15 @@ def test_a_sampler_visits_every_row_once_an_epoch(count: int, batch: int, seed: 
         assert np.array_equal(again.rows(index), rows[index * batch : (index + 1) * batch])
 
 
+@given(st.integers(1, 30), st.integers(1, 40), st.floats(0.001, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_a_part_of_a_batch_is_its_first_rows(count: int, batch: int, part: float) -> None:
+    sampler = Sampler(count, batch, 0)
+    rows = sampler.rows(2, part)
+    assert rows.tolist() == sampler.rows(2)[: len(rows)].tolist()
+    assert len(rows) >= 1 and (len(rows) == 1 or abs(len(rows) - part * batch) <= 0.5)
+
+
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     first = Sampler(50, 50, 0)
     assert not np.array_equal(first.rows(0), first.rows(1))

@@ -17,6 +17,7 @@ from genrec_bench import training
 from genrec_bench.checkpoints import load_training, save_training, training_checkpoints
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.optimization import NotFiniteError
+from genrec_bench.training import SMALLEST_PART
 
 
 def test_without_a_budget_the_steps_are_counted(tmp_path: Path) -> None:
@@ -29,44 +30,63 @@ def test_without_a_budget_the_steps_are_counted(tmp_path: Path) -> None:
     assert curves["tokens"].tolist() == [10, 20, 30, 40]
     assert curves["flops"].tolist() == [100, 200, 300, 400]
     assert [step for step, _ in tracker.heard] == [1, 2, 3, 4]
-    assert tracker.heard[0][1].keys() == {"loss", "share", "seconds", "tokens", "flops"}
+    assert tracker.heard[0][1].keys() == {"part", "loss", "share", "seconds", "tokens", "flops"}
 
 
 @pytest.mark.parametrize(
-    ("budget", "steps"),
+    ("budget", "parts"),
     [
-        ("4s", 4),
-        ("3.6s", 4),
-        ("3.4s", 3),
-        ("4.1s", 4),
-        ("1s", 1),
-        ("40tok", 4),
-        ("31tok", 3),
-        ("400flop", 4),
-        ("301flop", 3),
-        ("0.1kflop", 1),
+        ("4s", [1, 1, 1, 1]),
+        ("3.5s", [1, 1, 1, 0.5]),
+        ("3.25s", [1, 1, 1, 0.25]),
+        # A part below the smallest one is taken if that ends nearer to the budget.
+        ("3.07s", [1, 1, 1, SMALLEST_PART]),
+        ("3.06s", [1, 1, 1]),
+        ("1s", [1]),
+        ("40tok", [1, 1, 1, 1]),
+        ("35tok", [1, 1, 1, 0.5]),
+        ("400flop", [1, 1, 1, 1]),
+        ("325flop", [1, 1, 1, 0.25]),
+        ("0.1kflop", [1]),
     ],
 )
-def test_steps_end_nearest_to_the_budget(tmp_path: Path, budget: str, steps: int) -> None:
+def test_the_last_step_is_as_large_as_what_is_left(
+    tmp_path: Path, budget: str, parts: list[float]
+) -> None:
     fake = Fake()
     curves = go(fake, tmp_path, budget, steps=1000)
-    assert len(curves) == len(fake.asked) == steps
+    assert curves["part"].tolist() == parts
     # No step begins when the budget is spent.
     assert all(share < 1.0 for _, share in fake.asked)
     assert curves["share"].iloc[-1] <= 1.0
 
 
-@given(st.integers(1, 100), st.integers(1, 50))
-@settings(max_examples=25, deadline=None)
-def test_a_run_stops_within_half_a_step_of_the_budget(budget: int, cost: int) -> None:
-    fake = Fake(tokens=cost)
+def test_where_the_last_step_was_cheap_another_part_follows(tmp_path: Path) -> None:
+    fake = Fake()
+    real = fake.step
+
+    def step(index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        fake.cost = (0.5, 10, 100.0) if index == 3 else (1.0, 10, 100.0)
+        return real(index, share, part)
+
+    fake.step = step  # type: ignore[method-assign]
+    curves = go(fake, tmp_path, "3.5s")
+    # What half a batch cost less is spent on what it pays for by the average of 3.25 s for 3.5.
+    assert curves["part"].tolist() == [1, 1, 1, 0.5, round(64 * 0.25 * 3.5 / 3.25) / 64]
+    assert curves["seconds"].iloc[-1] == pytest.approx(3.25 + 17 / 64)
+
+
+@given(st.integers(1, 5000), st.integers(1, 50))
+@settings(max_examples=50, deadline=None)
+def test_runs_end_at_the_budget_whatever_a_step_costs(budget: int, cost: int) -> None:
+    fake = Fake(flops=float(cost))
     with tempfile.TemporaryDirectory() as folder:
         if cost > budget:
             with pytest.raises(UserError, match="too small for one step"):
-                go(fake, Path(folder), f"{budget}tok")
+                go(fake, Path(folder), f"{budget}flop")
         else:
-            spent = go(fake, Path(folder), f"{budget}tok")["tokens"].iloc[-1]
-            assert abs(spent - budget) <= cost / 2
+            spent = go(fake, Path(folder), f"{budget}flop")["flops"].iloc[-1]
+            assert abs(spent - budget) <= cost * SMALLEST_PART / 2 + 1e-9 * budget
 
 
 def test_a_budget_below_one_step_says_what_a_step_takes(tmp_path: Path) -> None:

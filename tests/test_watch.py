@@ -52,8 +52,8 @@ def test_a_watch_looks_once_where_the_end_is_a_share_too(tmp_path: Path) -> None
     fake = Fake(seconds=3.0)
     looks = Looks(fake, 8)
     go(fake, tmp_path, "10s", watch=looks.watch)
-    # Three steps of three seconds: several eighths lie within each, and the last is the end.
-    assert looks.steps == [0, 1, 2, 3]
+    # Steps of three seconds and a part: several eighths lie within each, and the last is the end.
+    assert looks.steps == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("cut", range(1, 10))
@@ -100,9 +100,9 @@ def test_a_strict_limit_reserves_the_largest_step_so_far(
     class Uneven(Fake):
         """Its second step is long."""
 
-        def step(self, index: int, share: float) -> dict[str, float]:
+        def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
             self.cost = (5.0 if index == 1 else 1.0, 10, 100.0)
-            return super().step(index, share)
+            return super().step(index, share, part)
 
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     fake = Uneven()

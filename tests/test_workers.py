@@ -111,8 +111,8 @@ def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict
         rollouts = stepper._rollouts
         gather = rollouts.gather
 
-        def watched(index: int) -> Rollout:
-            found = gather(index)
+        def watched(index: int, part: float = 1.0) -> Rollout:
+            found = gather(index, part)
             held.append(len(found.places))
             return found
 

@@ -27,7 +27,7 @@ TOLERANCE = 1e-9
 """Of a metric; one example more or less moves it by far more."""
 
 SHARES = (0.5, 1.5)
-"""Of a budget that a finished run may have spent: steps end within half a step of it."""
+"""Of a budget that a finished run may have spent, where its last step cost other than expected."""
 
 MOST_TUNING = 1.05
 """Of its limit that tuning may have cost: what stops it is a step too late at worst."""

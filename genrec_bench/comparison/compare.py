@@ -24,8 +24,8 @@ FOLDER = "comparisons"
 
 LOCK_FILE = "lock"
 
-LARGE_STEP = 0.02
-"""Share of the budget; with larger steps two runs may end further apart than half of it each."""
+LARGE_STEP = 0.1
+"""Share of the budget; with larger steps a training has so few that it learns from little."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,7 @@ class Outcome:
 
     @property
     def coarse(self) -> dict[str, float]:
-        """Rows whose steps are large, and the share of the budget that one takes.
-
-        A run ends with the step that is nearest to its budget.
-        """
+        """Rows whose steps are large, and the share of the budget that one takes."""
         shares: dict[str, float] = {}
         for cell in self.cells:
             shares[cell.name] = max(cell.step, shares.get(cell.name, 0.0))
@@ -133,8 +130,8 @@ class Outcome:
 def coarse_note(name: str, step: float) -> str:
     """Return what to know of a row with large steps."""
     return (
-        f"{name}: a step takes {step:.1%} of the budget, and a run ends with the step nearest to "
-        f"it: up to {step / 2:.1%} above or below"
+        f"{name}: a step takes {step:.1%} of the budget, which pays for few of them; give more, or "
+        "fewer prompts_per_step"
     )
 
 

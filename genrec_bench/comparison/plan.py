@@ -289,8 +289,7 @@ def render(plan: Plan, pace: Pace) -> str:
     notes = [
         f"{trials}; {plan.sampler} chooses, pruning: {plan.pruner}; the best by NDCG@10 on valid.",
         "The SFT start is trained once if it is not there yet; it counts against no budget.",
-        "A run ends with the step nearest to its budget; rows whose steps are a large share of it "
-        "are told of.",
+        "The last step of a run learns from as many prompts as the rest of the budget pays for.",
         f"Not on the bill: each training is validated {plan.validations} times on "
         f"{plan.validation_examples} examples; a trial ranks {valid} of valid at its end, a run "
         f"these and {test} of test, once. About {ranked} rankings in all.",

@@ -250,6 +250,7 @@ def _no_bill(plan: Plan) -> dict[str, Any]:
 
 
 def _size_of_step(record: Path, unit: BudgetKind) -> float:
-    """Return what a step of a finished run cost on average."""
-    last = pd.read_parquet(record.with_name("curves.parquet")).iloc[-1]
-    return float(last[unit] / last["step"])
+    """Return what a whole step of a finished run cost on average."""
+    curves = pd.read_parquet(record.with_name("curves.parquet"))
+    last = curves.iloc[-1]
+    return float(last[unit] / curves["part"].sum())
