@@ -94,6 +94,8 @@ def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict
     ledger = policy.meter = Ledger(CPU)
     head_rate = algorithm.head_learning_rate if algorithm else None
     optimization = Optimization(policy, workers, head_learning_rate=head_rate, **RATES)
+    # Adam makes full steps of gradients that are rounding errors, which no two sums share.
+    optimization.optimizer = torch.optim.SGD(optimization.optimizer.param_groups)
     stepper: Stepper
     if algorithm is None:
         stepper = SupervisedStepper(
@@ -293,20 +295,14 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
     for key, expected in alone.items():
         assert torch.equal(both[0][key], both[1][key]), key
         found = both[0][key]
-        if key.endswith("heads.value.key_value.bias"):
-            # What all keys have in common changes no attention: its gradient is a rounding error.
-            found, expected = found[HIDDEN_SIZE:], expected[HIDDEN_SIZE:]
-        # V-STAR's policy gradient is near 0 in this world, and Adam makes full steps of what is
-        # left of it by rounding; that its processes agree is checked above.
-        if name != "vstar" or ".heads." in key:
-            assert torch.allclose(found, expected, atol=1e-5), key
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6), key
         before = start.get(key.removeprefix("policy."))
         if before is not None and before.shape == expected.shape:
             part = key.split(".")[1]
             moved[part] = max(moved[part], float((expected - before).abs().max()))
-    assert moved["backbone"] > 0.005
-    # The unused one stays as it is; V-STAR's has a peak of three times the policy's.
-    assert moved["heads"] > 0.015 if name == "vstar" else moved["heads"] == 0
+    # Steps are a hundred times as large as what is forgiven; the unused head stays as it is.
+    assert moved["backbone"] > 1e-3
+    assert moved["heads"] > 1e-3 if name == "vstar" else moved["heads"] == 0
 
 
 def test_evaluation_is_the_same_to_the_last_digit(one: Path, two: Path) -> None:
