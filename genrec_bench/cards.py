@@ -1,5 +1,6 @@
 """Dataset cards: what a dataset is, where it comes from, and what it should count."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,9 +9,12 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.preparation.recipe import Raw, Step
+from genrec_bench.sids.recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.strict_yaml import parse_yaml, read_fields
 
-PROTOCOLS = {
+PROTOCOLS = ("chronological", "leave-one-out")
+LAYOUTS = {
     "minionerec": "chronological",
     "lcrec": "leave-one-out",
     "synthetic": "chronological",
@@ -21,15 +25,16 @@ SHARED_SID_RULES = ("popularity", "index")
 
 @dataclass(frozen=True)
 class Expected:
-    """The counts a whole dataset has, and where they are taken from."""
+    """The counts a whole dataset has, and where they are taken from; None where nobody says."""
 
-    items: int
-    distinct_sids: int
-    train_rows: int
-    valid_rows: int
-    test_rows: int
     source: str
     users: int | None = None
+    items: int | None = None
+    interactions: int | None = None
+    distinct_sids: int | None = None
+    train_rows: int | None = None
+    valid_rows: int | None = None
+    test_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,18 @@ class Card:
         title: one line for tables.
         description: what the data are, filters included.
         source: who publishes them, and where they are described.
-        layout: layout of the source files, a key of `PROTOCOLS`.
-        protocol: how examples are split, the layout's own.
+        protocol: how examples are split, one of `PROTOCOLS`.
         history_length: most items in a history; the last ones are kept.
-        codes_per_level: codes available on each SID level.
+        codes_per_level: codes available on each SID level, but for a level that `sids` adds.
         shared_sids: order of items that share a SID, one of `SHARED_SID_RULES`.
         expected: counts of the whole dataset.
-        category: how the source's file names start; "" where nothing is imported.
-        sha256: checksums of the source files known to be whole, by path in the source folder.
+        supersedes: which earlier version or card it takes the place of, and why; "" for none.
+        layout: layout of prepared files that others publish, a key of `LAYOUTS`; "" for none.
+        category: how the names of these files start; "" where nothing is imported.
+        sha256: checksums of these files, known to be whole, by path in the source folder.
+        raw: the raw files that it can be made from; None for none.
+        filters: what is done to them, in this order.
+        sids: how SIDs are made where the files bring none.
         synthetic: parameters of the generator, on a card of that layout only.
     """
 
@@ -107,14 +116,18 @@ class Card:
     title: str
     description: str
     source: str
-    layout: str
     protocol: str
     history_length: int
     codes_per_level: tuple[int, ...]
     shared_sids: str
     expected: Expected
+    supersedes: str = ""
+    layout: str = ""
     category: str = ""
     sha256: Mapping[str, str] = field(default_factory=dict)
+    raw: Raw | None = None
+    filters: tuple[Step, ...] = ()
+    sids: SIDRecipe | None = None
     synthetic: SyntheticParameters | None = None
 
     @property
@@ -168,20 +181,50 @@ def _check(card: Card, where: str) -> None:
         require(value in choices, key, f"one of {', '.join(choices)}, not {value!r}")
 
     require(f"datasets/{card.name}.yaml" == where, "name", "the name of the file")
-    one_of("layout", card.layout, PROTOCOLS)
-    one_of("protocol", card.protocol, [PROTOCOLS[card.layout]])
+    require(bool(card.layout) or card.raw is not None, "layout", "there, or else the key 'raw'")
+    if card.layout:
+        one_of("layout", card.layout, LAYOUTS)
+        one_of("protocol", card.protocol, [LAYOUTS[card.layout]])
+    one_of("protocol", card.protocol, PROTOCOLS)
     one_of("shared_sids", card.shared_sids, SHARED_SID_RULES)
     require(card.version >= 1, "version", "at least 1")
     require(card.history_length >= 1, "history_length", "at least 1")
     codes = card.codes_per_level
     # Levels are named by one letter each in the source files.
     require(1 <= len(codes) <= 26 and min(codes) >= 1, "codes_per_level", "1 to 26 positive counts")
-    require(min(card.expected.items, card.expected.train_rows) >= 1, "expected", "positive counts")
+    counts = [n for n in dataclasses.astuple(card.expected) if isinstance(n, int)]
+    require(min(counts, default=1) >= 1, "expected", "positive counts")
     synthetic = card.layout == "synthetic"
     require((card.synthetic is not None) == synthetic, "synthetic", "there if layout is synthetic")
-    require(bool(card.category) != synthetic, "category", "there unless layout is synthetic")
+    imported = bool(card.layout) and not synthetic
+    require(bool(card.category) == imported, "category", "there if files of others are imported")
+    require((card.sids is not None) == (card.raw is not None), "sids", "there if raw is")
+    if card.raw is not None:
+        _check_raw(card, card.raw, where, require)
+    else:
+        require(not card.filters, "filters", "there only if raw is")
+    if card.sids is not None:
+        one_of("sids.method", card.sids.method, METHODS)
+        one_of("sids.collisions", card.sids.collisions, COLLISIONS)
+        require(card.sids.seed >= 0, "sids.seed", "at least 0")
     if card.synthetic is not None:
         _check_synthetic(card.synthetic, codes, require)
+
+
+def _check_raw(card: Card, raw: Raw, where: str, require: Any) -> None:
+    from genrec_bench.preparation.filters import check_steps
+    from genrec_bench.preparation.formats import FORMATS
+
+    require(raw.format in FORMATS, "raw.format", f"one of {', '.join(FORMATS)}, not {raw.format!r}")
+    require(0 <= raw.malformed < 1, "raw.malformed", "a share from 0 to below 1")
+    units = ("s", "ms", "iso")
+    require(raw.columns.time_unit in units, "raw.columns.time_unit", f"one of {', '.join(units)}")
+    for key, file in (("interactions", raw.interactions), ("items", raw.items)):
+        if file is not None:
+            name = file.file
+            require(bool(name) and "/" not in name, f"raw.{key}.file", "a file's name")
+            require(bool(file.url or raw.how), f"raw.{key}.url", "there, or else the key 'raw.how'")
+    check_steps(card.filters, where)
 
 
 def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], require: Any) -> None:

@@ -21,6 +21,7 @@ from genrec_bench.comparison.commands import add_compare_parser
 from genrec_bench.data_commands import add_data_parser
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.run_commands import add_bench_parser, add_run_parser, defaults
+from genrec_bench.sids.commands import add_sids_parser
 from genrec_bench.sweeps.commands import add_sweep_parser
 from genrec_bench.tracking.commands import add_resend_parser
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_ablate_parser(commands)
     add_analyze_parser(commands)
     add_data_parser(commands)
+    add_sids_parser(commands)
     add_algorithms_parser(commands)
     add_leaderboard_parser(commands, defaults)
     add_bench_parser(commands)

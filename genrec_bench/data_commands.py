@@ -1,4 +1,4 @@
-"""The command `genrec-bench data`: list, show, import and verify datasets."""
+"""The command `genrec-bench data`: prepare, import, list, show and verify datasets."""
 
 import argparse
 import json
@@ -15,13 +15,18 @@ from genrec_bench.data_report import (
     verify,
 )
 from genrec_bench.errors import UserError
-from genrec_bench.importers import READERS, import_dataset
+from genrec_bench.importers import READERS, import_contents
+from genrec_bench.obtain import prepare_dataset
+from genrec_bench.progress import Progress
+from genrec_bench.sids.store import labels
 from genrec_bench.store import (
     data_directory,
     differing_sources,
+    load_contents,
     load_dataset,
     read_manifest,
-    save_dataset,
+    save_contents,
+    split_name,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 
 def add_data_parser(subparsers: "Subparsers") -> None:
     """Add `data` and its four commands; each sets `handler`, a function of the arguments."""
-    data = subparsers.add_parser("data", help="list, show, import or verify datasets")
+    data = subparsers.add_parser("data", help="prepare, import, list, show or verify datasets")
     commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
 
     command = _add(commands, "list", "every dataset card, and whether it is prepared")
@@ -43,7 +48,21 @@ def add_data_parser(subparsers: "Subparsers") -> None:
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.set_defaults(handler=_show)
 
-    command = _add(commands, "import", "prepare a dataset from files that others publish")
+    command = _add(commands, "prepare", "make a dataset from its raw files, fetched if need be")
+    command.add_argument("name", metavar="NAME", help="the dataset")
+    command.add_argument(
+        "--reviews", metavar="FILE", help="the interactions, instead of fetching them"
+    )
+    command.add_argument(
+        "--metadata", metavar="FILE", help="the items' texts, instead of fetching them"
+    )
+    command.add_argument(
+        "--accept-counts", action="store_true", help="also if counts are not those of the card"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    command.set_defaults(handler=_prepare)
+
+    command = _add(commands, "import", "take a dataset from prepared files that others publish")
     command.add_argument("layout", metavar="LAYOUT", help=" or ".join(READERS))
     command.add_argument("directory", metavar="DIR", help="the folder that holds the files")
     command.add_argument(
@@ -74,16 +93,43 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     data_dir = data_directory(args.data_dir)
-    report = describe(load_dataset(args.name, data_dir), read_manifest(args.name, data_dir))
+    base, label = split_name(args.name)
+    contents = load_contents(base, data_dir)
+    card = contents.card
+    wanted = label or (card.sids.label(card.codes_per_level) if card.sids else "")
+    made = bool(label) or contents.sids is not None or wanted in labels(base, data_dir)
+    dataset = load_dataset(args.name, data_dir) if made else None
+    report = describe(contents, dataset, read_manifest(base, data_dir))
     print(_json(report) if args.json else format_description(report))
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from genrec_bench.preparation.prepare import format_report
+
+    interactions, items = (None if f is None else Path(f) for f in (args.reviews, args.metadata))
+    prepared, folder = prepare_dataset(
+        load_card(args.name),
+        data_directory(args.data_dir),
+        Progress(),
+        interactions=interactions,
+        items=items,
+        accept_counts=args.accept_counts,
+    )
+    if args.json:
+        print(_json(prepared.report.as_dict()))
+    else:
+        print(format_report(prepared.report))
+        print(f"\nwritten to {folder}")
+        print(f"SIDs come with the first run, or now: genrec-bench sids build {args.name}")
     return 0
 
 
 def _import(args: argparse.Namespace) -> int:
     card = load_card(args.name)
-    dataset, sources = import_dataset(args.layout, Path(args.directory), card)
-    folder = save_dataset(dataset, data_directory(args.data_dir), sources)
-    print(format_imported(dataset, card, differing_sources(card, sources)))
+    contents, sources = import_contents(args.layout, Path(args.directory), card)
+    folder = save_contents(contents, data_directory(args.data_dir), sources)
+    print(format_imported(contents.dataset(), card, differing_sources(card, sources)))
     print(f"written to {folder}")
     return 0
 

@@ -10,8 +10,18 @@ import numpy as np
 from tabulate import tabulate
 
 from genrec_bench.cards import Card, card_names, load_card
+from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset, Examples
-from genrec_bench.store import changed_files, is_prepared, load_dataset, read_manifest
+from genrec_bench.errors import UserError
+from genrec_bench.preparation.leaks import find_leaks
+from genrec_bench.sids.store import labels, load_sids
+from genrec_bench.store import (
+    changed_files,
+    is_prepared,
+    load_contents,
+    read_manifest,
+    split_name,
+)
 
 WIDTH = 100
 """Characters a line of running text."""
@@ -21,7 +31,7 @@ Row = dict[str, Any]
 
 
 def list_datasets(data_dir: Path) -> list[Row]:
-    """Return one row a card: whether it is prepared, its rows by split, and the partial mark."""
+    """Return one row a card: whether it is prepared and how, its counts, its SIDs, its marks."""
     rows = []
     for name in card_names():
         card = load_card(name)
@@ -29,55 +39,80 @@ def list_datasets(data_dir: Path) -> list[Row]:
         if row["prepared"]:
             manifest = read_manifest(name, data_dir)
             row |= {"items": manifest["items"], **manifest["rows"], "partial": manifest["partial"]}
+            row |= {"made": manifest["made"], "sids": _sids(manifest, labels(name, data_dir))}
         rows.append(row)
     return rows
 
 
-def describe(dataset: Dataset, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _sids(manifest: Mapping[str, Any], made: Sequence[str]) -> list[str]:
+    """Return which SIDs there are: those that the files bring, and labels of others."""
+    return (["the files'"] if manifest["sid_fingerprint"] else []) + list(made)
+
+
+def describe(
+    contents: Contents, dataset: Dataset | None, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return everything that `data show` prints.
 
+    Args:
+        contents: of the dataset.
+        dataset: with the SIDs that were asked for; None where none were made yet.
+        manifest: of its folder.
+
     Returns:
-        `dataset`, `title`, `version`, `partial`, `fingerprint`, `sid_fingerprint`, `source`,
-        `expected_from`, `differs_from_card` (source files by path), `ceiling`; and the tables
-        `counts`, `sids`, `shared`, `histories`, `duplicates`, `overlaps`, each a list of rows.
+        `dataset`, `title`, `version`, `made`, `partial`, `fingerprint`, `sid_fingerprint`,
+        `source`,
+        `expected_from`, `differs_from_card` (source files by path), `report` of the preparation,
+        `ceiling`; and the tables `counts`, `sids`, `shared`, `histories`, `duplicates`, `overlaps`,
+        `leaks`, each a list of rows; those of SIDs are empty where there are none.
     """
-    card = dataset.card
+    card = contents.card
+    leaks = find_leaks(contents.splits, contents.times, card.protocol)
     return {
-        "dataset": dataset.name,
+        "dataset": dataset.name if dataset else card.name,
         "title": card.title,
         "version": card.version,
-        "partial": dataset.partial,
-        "fingerprint": dataset.fingerprint,
-        "sid_fingerprint": dataset.sid_fingerprint,
+        "made": manifest["made"],
+        "partial": manifest["partial"],
+        "fingerprint": contents.fingerprint,
+        "sid_fingerprint": dataset.sid_fingerprint if dataset else "",
         "source": card.source,
         "expected_from": card.expected.source,
         "differs_from_card": list(manifest["differs_from_card"]),
-        "ceiling": dict(dataset.ceiling),
-        "counts": count_rows(dataset),
-        "sids": sid_level_rows(dataset),
-        "shared": shared_sid_rows(dataset),
-        "histories": history_rows(dataset),
-        "duplicates": duplicate_rows(dataset),
-        "overlaps": overlap_rows(dataset),
+        "report": dict(contents.report),
+        "ceiling": dict(contents.ceiling),
+        "counts": count_rows(contents, dataset),
+        "sids": sid_level_rows(dataset) if dataset else [],
+        "shared": shared_sid_rows(dataset) if dataset else [],
+        "histories": history_rows(contents),
+        "duplicates": duplicate_rows(contents),
+        "overlaps": overlap_rows(contents),
+        "leaks": leaks.as_rows(),
+        "about_leaks": leaks.note,
     }
 
 
-def count_rows(dataset: Dataset) -> list[Row]:
+def count_rows(contents: Contents, dataset: Dataset | None) -> list[Row]:
     """Return what was found beside what the card expects."""
-    expected = dataset.card.expected
-    users = np.concatenate([examples.users for examples in dataset.splits.values()])
+    expected = contents.card.expected
+    splits = contents.splits
+    users = np.concatenate([examples.users for examples in splits.values()])
     pairs = [
         ("users", len(np.unique(users)), expected.users),
-        ("items", dataset.catalog.num_items, expected.items),
-        ("distinct SIDs", len(dataset.catalog.unique_sids), expected.distinct_sids),
-        ("train rows", len(dataset.train), expected.train_rows),
-        ("valid rows", len(dataset.valid), expected.valid_rows),
-        ("test rows", len(dataset.test), expected.test_rows),
+        ("items", len(contents.item_names), expected.items),
+        ("train rows", len(splits["train"]), expected.train_rows),
+        ("valid rows", len(splits["valid"]), expected.valid_rows),
+        ("test rows", len(splits["test"]), expected.test_rows),
     ]
+    if dataset is not None:
+        # Those of the card are the files': SIDs that were made are others.
+        wanted = expected.distinct_sids if contents.sids is not None else None
+        pairs.insert(2, ("distinct SIDs", len(dataset.catalog.unique_sids), wanted))
+    partial = contents.partial
     rows = []
     for what, found, wanted in pairs:
         mark = "not on the card" if wanted is None else "" if found == wanted else "differs"
-        if what == "train rows" and dataset.partial:
+        if what == "train rows" and partial:
             mark = "partial"
         rows.append({"count": what, "found": found, "expected": wanted, "": mark})
     return rows
@@ -126,10 +161,10 @@ def shared_sid_rows(dataset: Dataset) -> list[Row]:
     return rows
 
 
-def history_rows(dataset: Dataset) -> list[Row]:
+def history_rows(contents: Contents | Dataset) -> list[Row]:
     """Return the lengths of the histories of each split."""
     rows = []
-    for split, examples in dataset.splits.items():
+    for split, examples in contents.splits.items():
         lengths = examples.history_lengths
         if len(lengths):
             rows.append(
@@ -144,14 +179,14 @@ def history_rows(dataset: Dataset) -> list[Row]:
     return rows
 
 
-def duplicate_rows(dataset: Dataset) -> list[Row]:
+def duplicate_rows(contents: Contents | Dataset) -> list[Row]:
     """Return the rows of each split whose history or whole content stands in that split again.
 
     A history with several targets is why rewards must go by row: looked up by history, all but one
     of its targets would be lost.
     """
     rows = []
-    for split, examples in dataset.splits.items():
+    for split, examples in contents.splits.items():
         keys = _history_keys(examples)
         targets = defaultdict(set)
         for key, target in zip(keys, examples.targets.tolist(), strict=True):
@@ -169,9 +204,9 @@ def duplicate_rows(dataset: Dataset) -> list[Row]:
     return rows
 
 
-def overlap_rows(dataset: Dataset) -> list[Row]:
+def overlap_rows(contents: Contents | Dataset) -> list[Row]:
     """Return, for each pair of splits, the later one's rows that stand in the earlier one too."""
-    splits = dataset.splits
+    splits = contents.splits
     rows = []
     for earlier, later in (("train", "valid"), ("train", "test"), ("valid", "test")):
         known, keys = _history_keys(splits[earlier]), _history_keys(splits[later])
@@ -194,16 +229,27 @@ def overlap_rows(dataset: Dataset) -> list[Row]:
 def verify(name: str, data_dir: Path) -> list[str]:
     """Return what is wrong with a prepared dataset, one line each; empty where all is well.
 
+    Args:
+        name: a card's name; with ``@LABEL`` these SIDs are looked at too, without it all that were
+            made.
+        data_dir: see ``store.data_directory``.
+
     Raises:
         UserError: not prepared, or so damaged that it cannot be loaded; altered files that make a
             difference to the contents are found by checksum first.
     """
-    card = load_card(name)
-    if not is_prepared(name, data_dir):
-        load_dataset(name, data_dir)  # draws `synthetic`, explains how to import any other
-    problems = [f"{path} was altered or is missing" for path in changed_files(name, data_dir)]
-    if not problems:
-        load_dataset(card.name, data_dir)
+    base, label = split_name(name)
+    if not is_prepared(base, data_dir):
+        load_contents(base, data_dir)  # draws `synthetic`, explains how to prepare any other
+    problems = [f"{path} was altered or is missing" for path in changed_files(base, data_dir)]
+    if problems:
+        return problems
+    contents = load_contents(base, data_dir)
+    for one in [label] if label else labels(base, data_dir):
+        try:
+            load_sids(base, one, data_dir, contents.fingerprint)
+        except UserError as error:
+            problems.append(str(error))
     return problems
 
 
@@ -212,9 +258,10 @@ def format_list(rows: Sequence[Row]) -> str:
     shown = [
         {
             "dataset": row["dataset"],
-            "prepared": "yes" if row["prepared"] else "no",
+            "prepared": row.get("made", "no"),
             **{key: row.get(key, "") for key in ("items", "train", "valid", "test")},
             "": "partial" if row.get("partial") else "",
+            "SIDs": ", ".join(row.get("sids", ())),
             "what": row["title"],
         }
         for row in rows
@@ -229,14 +276,20 @@ def format_description(report: Mapping[str, Any]) -> str:
         f"{report['dataset']}{mark}: {report['title']} (card version {report['version']})",
         textwrap.fill(f"Source: {report['source']}", WIDTH),
         *(f"{path} differs from the card's checksum" for path in report["differs_from_card"]),
-        f"Fingerprint {report['fingerprint'][:16]}, SIDs {report['sid_fingerprint'][:16]}",
+        f"Fingerprint {report['fingerprint'][:16]}, "
+        + (f"SIDs {report['sid_fingerprint'][:16]}" if report["sids"] else "no SIDs yet"),
         _titled("Counts", report["counts"]),
         textwrap.fill(f"Expected counts: {report['expected_from']}", WIDTH),
-        _titled("SIDs by level", report["sids"]),
-        _titled("Items that share a SID", report["shared"]),
+        *(
+            _titled(title, report[key])
+            for title, key in (("SIDs by level", "sids"), ("Items that share a SID", "shared"))
+            if report[key]
+        ),
         _titled("History lengths", report["histories"]),
         _titled("Duplicates within a split", report["duplicates"]),
         _titled("Duplicates across splits", report["overlaps"]),
+        _titled("What splits give away", report["leaks"]),
+        *([textwrap.fill(report["about_leaks"], WIDTH)] if report["about_leaks"] else []),
     ]
     if report["ceiling"]:
         rows = [

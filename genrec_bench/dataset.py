@@ -153,7 +153,7 @@ class Dataset:
     """A prepared dataset: its card, its catalog and its three splits.
 
     Attributes:
-        name: the card's name.
+        name: the card's name; with SIDs that were made for it, ``NAME@LABEL``.
         card: what the dataset should be.
         catalog: the items.
         train: examples to learn from.
@@ -189,6 +189,7 @@ def build_dataset(
     titles: Sequence[str],
     splits: Mapping[str, Examples],
     ceiling: Mapping[str, Mapping[str, float]] | None = None,
+    name: str | None = None,
 ) -> Dataset:
     """Put a dataset together and derive what follows from its contents.
 
@@ -199,6 +200,7 @@ def build_dataset(
         titles: [num_items], "" where unknown.
         splits: "train", "valid" and "test".
         ceiling: best possible metrics by split, where known.
+        name: of the dataset; None for the card's.
 
     Raises:
         ValueError: an item index outside the catalog, or SIDs of another shape.
@@ -222,22 +224,32 @@ def build_dataset(
         rank_shared=card.shared_sids,
     )
     return Dataset(
-        name=card.name,
+        name=name or card.name,
         card=card,
         catalog=catalog,
         train=train,
         valid=splits["valid"],
         test=splits["test"],
-        partial=len(train) < PARTIAL_BELOW * card.expected.train_rows,
-        fingerprint=_fingerprint(card, catalog, splits),
+        partial=len(train) < PARTIAL_BELOW * (card.expected.train_rows or 0),
+        fingerprint=contents_fingerprint(card, item_names, titles, splits),
         sid_fingerprint=_sid_fingerprint(catalog),
         ceiling=dict(ceiling or {}),
     )
 
 
-def _fingerprint(card: Card, catalog: Catalog, splits: Mapping[str, Examples]) -> str:
+def contents_fingerprint(
+    card: Card, item_names: Sequence[str], titles: Sequence[str], splits: Mapping[str, Examples]
+) -> str:
+    """Hash all of a dataset but its SIDs.
+
+    Args:
+        card: name, version and rule for shared SIDs are read.
+        item_names: [num_items].
+        titles: [num_items].
+        splits: "train", "valid" and "test".
+    """
     digest = hashlib.sha256()
-    head = [card.name, card.version, catalog.rank_shared, catalog.item_names, catalog.titles]
+    head = [card.name, card.version, card.shared_sids, list(item_names), list(titles)]
     digest.update(json.dumps(head, sort_keys=True).encode())
     for name in ("train", "valid", "test"):
         examples = splits[name]

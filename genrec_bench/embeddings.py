@@ -9,25 +9,19 @@ An item of which a source knows nothing has the zero vector: its cosine with eve
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import scipy.sparse
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from genrec_bench.dataset import Dataset, Examples
-from genrec_bench.errors import UserError, nearest, storage_errors
-from genrec_bench.records import write_atomically
-from genrec_bench.store import file_sha256
+from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.progress import Progress
+from genrec_bench.text_encoder import encode_texts, model_files, require_package
+from genrec_bench.vector_cache import fingerprint, load_vectors, save_vectors, versions
 from genrec_bench.workers import Workers
 
 Floats = NDArray[np.float64]
@@ -50,11 +44,16 @@ WORDS: dict[str, Any] = {
     "token_pattern": r"(?u)\b\w+\b",
 }
 
-KEY = "sids"
+PACKAGES = ("numpy", "scikit-learn", "scipy")
+"""Whose versions the vectors depend on."""
 
 
 def sid_embeddings(
-    dataset: Dataset, source: str, data_dir: Path, workers: Workers
+    dataset: Dataset,
+    source: str,
+    data_dir: Path,
+    workers: Workers,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Return embeddings of the catalog's SIDs, computed now if they are not in the cache.
 
@@ -66,6 +65,7 @@ def sid_embeddings(
         source: "text", "collaborative", "auto", or a sentence-transformers model (name or folder).
         data_dir: holds the cache, in its folder ``embeddings``.
         workers: the main process computes, the others are handed the result.
+        progress: shows how far a model is; None for silence.
 
     Returns:
         [num_sids, E] in the order of ``catalog.unique_sids``; finite; a row of zeros where nothing
@@ -79,7 +79,8 @@ def sid_embeddings(
     if workers.is_main:
         try:
             with storage_errors():
-                found = _cached(dataset, resolve_source(dataset, source), data_dir)
+                resolved = resolve_source(dataset, source)
+                found = _cached(dataset, resolved, data_dir, progress or Progress(quiet=True))
         except UserError as error:
             # The others wait for an answer, and are to stop for the same reason. Without what led
             # to it, which need not travel from process to process.
@@ -115,12 +116,26 @@ def text_vectors(titles: Sequence[str]) -> Floats:
     Term frequency is 1 + log(count), times the inverse document frequency; latent semantic
     analysis (Deerwester et al. 1990). A title without any word has the zero vector.
     """
-    if not any(character.isalnum() for title in titles for character in title):
-        return np.zeros((len(titles), 1))
+    weights = word_weights(titles, WORDS)
+    return np.zeros((len(titles), 1)) if weights is None else decompose(weights, DIMENSIONS)
+
+
+def word_weights(texts: Sequence[str], words: Mapping[str, Any]) -> scipy.sparse.csr_array | None:
+    """Return [n, words] weights of the words of texts, each row of length 1 or 0.
+
+    Args:
+        texts: [n].
+        words: arguments of scikit-learn's TfidfVectorizer.
+
+    Returns:
+        None if there is not one word.
+    """
+    if not any(character.isalnum() for text in texts for character in text):
+        return None
     # Imported late, as below: it takes its time, and few runs need it.
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return _decompose(TfidfVectorizer(**WORDS).fit_transform(titles))
+    return scipy.sparse.csr_array(TfidfVectorizer(**words).fit_transform(texts))
 
 
 def collaborative_vectors(train: Examples, num_items: int) -> Floats:
@@ -155,7 +170,7 @@ def collaborative_vectors(train: Examples, num_items: int) -> Floats:
     surprise = np.log(together.data * of_item.sum() / (of_item[one] * of_item[other]))
     matrix = scipy.sparse.csr_array((np.maximum(surprise, 0.0), (one, other)), shape=together.shape)
     has_company = np.bincount(one, minlength=num_items) > 1
-    vectors: Floats = _decompose(matrix) * has_company[:, None]
+    vectors: Floats = decompose(matrix, DIMENSIONS) * has_company[:, None]
     return vectors
 
 
@@ -165,41 +180,8 @@ def check_source(source: str) -> None:
     Raises:
         UserError: it is none of ours, and the package for models is not installed.
     """
-    if source not in SOURCES and find_spec("sentence_transformers") is None:
-        raise UserError(
-            f"embeddings={source} is none of {', '.join(SOURCES)}{nearest(source, SOURCES)}; to "
-            "use a sentence-transformers model install the package: pip install "
-            "'genrec-bench[text]'"
-        )
-
-
-def model_vectors(titles: Sequence[str], model: str) -> Floats:
-    """Return [n, E] vectors of titles by a sentence-transformers model; zeros for empty titles.
-
-    Args:
-        titles: [n].
-        model: a name on the hub, or a folder.
-
-    Raises:
-        UserError: the package is not installed, or the model cannot be loaded.
-    """
-    check_source(model)
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        encoder = SentenceTransformer(model, trust_remote_code=False)
-    except Exception as error:  # the hub, the disk and the model's own files each fail their way
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"embeddings={model}: the sentence-transformers model cannot be loaded ({reason}); "
-            f"other sources are {', '.join(SOURCES)}{nearest(model, SOURCES)}"
-        ) from None
-    vectors: Floats = np.asarray(
-        encoder.encode(list(titles), show_progress_bar=False), dtype=np.float64
-    )
-    known = np.array([bool(title.strip()) for title in titles])
-    vectors *= known[:, None]
-    return vectors
+    if source not in SOURCES:
+        require_package(source, SOURCES)
 
 
 def sid_means(
@@ -212,21 +194,38 @@ def sid_means(
         sid_of_item: [num_items].
         num_sids: rows of the result.
     """
-    length = np.linalg.norm(vectors, axis=1)
-    # A decomposition leaves rounding errors where there is nothing.
-    known = length > 1e-9 * max(1.0, float(length.max(initial=0.0)))
-    units = vectors[known] / length[known, None]
+    units, known = unit_rows(vectors)
     total = np.zeros((num_sids, vectors.shape[1]))
-    np.add.at(total, sid_of_item[known], units)
+    np.add.at(total, sid_of_item[known], units[known])
     count = np.bincount(sid_of_item[known], minlength=num_sids)
     return (total / np.maximum(count, 1)[:, None]).astype(np.float32)
 
 
-def _decompose(matrix: scipy.sparse.csr_array) -> Floats:
-    """Return [n, E] rows of U S, E as many dimensions as asked for, or as there are."""
+def unit_rows(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return vectors of length 1, and which rows have one.
+
+    Args:
+        vectors: [n, E] of any length.
+
+    Returns:
+        [n, E], zeros where nothing is known; and [n] whether something is.
+    """
+    length = np.linalg.norm(vectors, axis=1)
+    # A decomposition leaves rounding errors where there is nothing.
+    known = length > 1e-9 * max(1.0, float(length.max(initial=0.0)))
+    return np.where(known[:, None], vectors / np.where(known, length, 1.0)[:, None], 0.0), known
+
+
+def decompose(matrix: scipy.sparse.csr_array, dimensions: int) -> Floats:
+    """Return [n, E] rows of U S of a truncated singular value decomposition.
+
+    Args:
+        matrix: [n, m].
+        dimensions: E, or as many as there are.
+    """
     from sklearn.decomposition import TruncatedSVD
 
-    dimensions = min(DIMENSIONS, *matrix.shape)
+    dimensions = min(dimensions, *matrix.shape)
     if not matrix.nnz:
         return np.zeros((matrix.shape[0], dimensions))
     if matrix.shape[1] == 1:
@@ -237,57 +236,30 @@ def _decompose(matrix: scipy.sparse.csr_array) -> Floats:
         return np.asarray(decomposition.fit_transform(matrix), dtype=np.float64)
 
 
-def _versions(source: str) -> dict[str, str]:
-    """Return the versions of what makes the vectors; a package that is missing has none."""
-    names = ["numpy", "scikit-learn", "scipy"]
-    names += [] if source in SOURCES else ["sentence-transformers"]
-    found = {}
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _cached(dataset: Dataset, source: str, data_dir: Path) -> NDArray[np.float32]:
-    catalog = dataset.catalog
+def _cached(
+    dataset: Dataset, source: str, data_dir: Path, progress: Progress
+) -> NDArray[np.float32]:
+    catalog, folder = dataset.catalog, data_dir / "embeddings"
+    is_model = source not in SOURCES
     key = {
         "dataset": dataset.fingerprint,
         "sids": dataset.sid_fingerprint,
         "source": source,
         "parameters": [SEED, DIMENSIONS, POWER_ITERATIONS, sorted(WORDS.items())],
-        "versions": _versions(source),
-        "model": _model_files(source),
+        "versions": versions([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
+        "model": model_files(source) if is_model else {},
     }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = data_dir / "embeddings" / f"{dataset.name}-{digest[:16]}.safetensors"
+    path = folder / f"{dataset.name}-{fingerprint(key)}.safetensors"
     num_sids = len(catalog.unique_sids)
-    found = _read(path, num_sids)
+    found = load_vectors(path, num_sids)
     if found is None:
         if source == "text":
             vectors = text_vectors(catalog.titles)
         elif source == "collaborative":
             vectors = collaborative_vectors(dataset.train, catalog.num_items)
         else:
-            vectors = model_vectors(catalog.titles, source)
+            encoded = encode_texts(catalog.titles, source, folder, progress, SOURCES)
+            vectors = encoded.astype(np.float64)
         found = sid_means(vectors, catalog.sid_of_item, num_sids)
-        write_atomically(path, safetensors.numpy.save({KEY: found}))
+        save_vectors(path, found)
     return found
-
-
-def _model_files(source: str) -> dict[str, str]:
-    """Hash a model that is a folder: the next one there may be another."""
-    folder = Path(source)
-    if source in SOURCES or not folder.is_dir():
-        return {}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): file_sha256(path) for path in files}
-
-
-def _read(path: Path, num_sids: int) -> NDArray[np.float32] | None:
-    """Read a file of the cache; None where it is missing or damaged, as it can be made again."""
-    try:
-        found = safetensors.numpy.load(path.read_bytes())[KEY]
-    except (OSError, SafetensorError, KeyError):
-        return None
-    good = found.shape[:1] == (num_sids,) and found.ndim == 2 and found.dtype == np.float32
-    return found if good and bool(np.isfinite(found).all()) else None

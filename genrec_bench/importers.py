@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.cards import Card
-from genrec_bench.dataset import Dataset, Examples, build_dataset
+from genrec_bench.contents import Contents
+from genrec_bench.dataset import Dataset, Examples
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.source_files import Folder, csv_rows, only_file
 
@@ -42,6 +43,12 @@ class Items:
 
 
 def import_dataset(layout: str, directory: Path, card: Card) -> tuple[Dataset, dict[str, str]]:
+    """Read the files in `directory` as a dataset with the SIDs in them; see `import_contents`."""
+    contents, sources = import_contents(layout, directory, card)
+    return contents.dataset(), sources
+
+
+def import_contents(layout: str, directory: Path, card: Card) -> tuple[Contents, dict[str, str]]:
     """Read the files in `directory` as the card's dataset.
 
     Args:
@@ -50,7 +57,7 @@ def import_dataset(layout: str, directory: Path, card: Card) -> tuple[Dataset, d
         card: what the files should be.
 
     Returns:
-        The dataset, and the sha256 of each source file by its path in the folder.
+        What the files hold, SIDs too, and the sha256 of each by its path in the folder.
 
     Raises:
         UserError: anything wrong with the files, naming file and line.
@@ -61,21 +68,20 @@ def import_dataset(layout: str, directory: Path, card: Card) -> tuple[Dataset, d
             f"the layouts are {', '.join(READERS)}"
         )
     if card.layout != layout:
-        raise UserError(
-            f"dataset {card.name!r} has layout {card.layout!r}, not {layout!r}"
-            + (": it is drawn, not imported" if card.layout == "synthetic" else "")
-        )
+        kinds = {"synthetic": "it is drawn, not imported", "": "it is made from raw files"}
+        hint = kinds.get(card.layout, f"its layout is {card.layout!r}")
+        raise UserError(f"dataset {card.name!r} has no layout {layout!r}: {hint}")
     if not directory.is_dir():
         raise UserError(f"{directory} is not a folder")
     found = _layouts_found(directory)
     if layout not in found and found:
         raise UserError(f"{directory} holds files of layout {found[0]!r}, not {layout!r}")
     folder = Folder(directory)
-    dataset = READERS[layout](folder, card)
-    return dataset, folder.checksums()
+    contents = READERS[layout](folder, card)
+    return contents, folder.checksums()
 
 
-def read_minionerec(folder: Folder, card: Card) -> Dataset:
+def read_minionerec(folder: Folder, card: Card) -> Contents:
     """Read MiniOneRec's layout: CSV by split, info/*.txt, index/*.index.json, index/*.item.json."""
     root, category = folder.path, card.category
     tables = {
@@ -91,18 +97,21 @@ def read_minionerec(folder: Folder, card: Card) -> Dataset:
                 f"{items.file}: SID {items.texts[name]} names no item: item {name} is not in "
                 f"{items_file}"
             )
-    titles = [_title(items_file, described, name) for name in range(len(items.texts))]
+    count = range(len(items.texts))
+    titles, descriptions = (
+        [_text(items_file, described, item, key) for item in count]
+        for key in ("title", "description")
+    )
     _check_info(folder, info, items)
     users: dict[str, int] = {}
     splits = {
         split: _read_csv(folder, path, items, users, card.history_length)
         for split, path in tables.items()
     }
-    names = [str(item) for item in range(len(titles))]
-    return build_dataset(card, items.sids, names, titles, splits)
+    return _contents(card, items, titles, descriptions, splits)
 
 
-def read_lcrec(folder: Folder, card: Card) -> Dataset:
+def read_lcrec(folder: Folder, card: Card) -> Contents:
     """Read LC-Rec's layout, NAME.inter.json and NAME.index.json, and split leave-one-out.
 
     The last item of a user is the test target, the one before it the validation target, and
@@ -135,11 +144,11 @@ def read_lcrec(folder: Folder, card: Card) -> Dataset:
             history = sequence[max(0, place - card.history_length) : place]
             rows[split].append((user_index, history, sequence[place]))
     splits = {split: _examples(part) for split, part in rows.items()}
-    names = [str(item) for item in range(len(items.texts))]
-    return build_dataset(card, items.sids, names, [""] * len(names), splits)
+    nothing = [""] * len(items.texts)
+    return _contents(card, items, nothing, nothing, splits)
 
 
-READERS: Mapping[str, Callable[[Folder, Card], Dataset]] = {
+READERS: Mapping[str, Callable[[Folder, Card], Contents]] = {
     "minionerec": read_minionerec,
     "lcrec": read_lcrec,
 }
@@ -167,7 +176,7 @@ def parse_sid(tokens: Sequence[object], num_levels: int, where: str) -> tuple[in
             raise UserError(f"{where}: SID token {token!r} stands where level {letter!r} belongs")
         codes.append(int(match[2]))
     if len(codes) != num_levels:
-        raise UserError(f"{where}: SID has {len(codes)} levels, the card says {num_levels}")
+        raise UserError(f"{where}: SID has {len(codes)} levels, not {num_levels}")
     return tuple(codes)
 
 
@@ -279,12 +288,30 @@ def _examples(rows: Sequence[tuple[int, list[int], int]]) -> Examples:
     return Examples.from_lists(users, histories, targets)
 
 
-def _title(path: Path, described: Mapping[str, Any], item: int) -> str:
+def _contents(
+    card: Card,
+    items: Items,
+    titles: Sequence[str],
+    descriptions: Sequence[str],
+    splits: Mapping[str, Examples],
+) -> Contents:
+    return Contents(
+        card=card,
+        item_names=tuple(str(item) for item in range(len(titles))),
+        titles=tuple(titles),
+        splits=splits,
+        sids=items.sids,
+        descriptions=tuple(descriptions),
+        categories=((),) * len(titles),
+    )
+
+
+def _text(path: Path, described: Mapping[str, Any], item: int, key: str) -> str:
     entry = described[str(item)]
-    title = entry.get("title", "") if isinstance(entry, dict) else None
-    if not isinstance(title, str):
-        raise UserError(f"{path}: item {item} must be an object whose title is text")
-    return title
+    text = entry.get(key, "") if isinstance(entry, dict) else None
+    if not isinstance(text, str):
+        raise UserError(f"{path}: item {item} must be an object whose {key} is text")
+    return text
 
 
 def _layouts_found(directory: Path) -> list[str]:

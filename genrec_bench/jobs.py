@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench.budget import Budget, parse_budget
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.store import data_directory, load_dataset
+from genrec_bench.obtain import obtain
+from genrec_bench.progress import Progress
+from genrec_bench.store import data_directory
 
 if TYPE_CHECKING:
     from genrec_bench.algorithm import Algorithm
     from genrec_bench.dataset import Dataset
     from genrec_bench.policy import Policy
-    from genrec_bench.progress import Progress
     from genrec_bench.registry import Entry
     from genrec_bench.request import Request
     from genrec_bench.settings import Settings
@@ -141,11 +142,10 @@ def context_of(args: argparse.Namespace) -> Iterator[Context]:
     data_dir = data_directory(args.data_dir)
     split_words(args.set)
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        dataset = load_dataset(args.dataset, data_dir)
+        dataset = obtain(args.dataset, data_dir, Progress())
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from transformers.utils import logging as transformers_logging
 
-        from genrec_bench.progress import Progress
         from genrec_bench.workers import Workers
 
         transformers_logging.disable_progress_bar()

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -89,4 +90,7 @@ def _convert(kind: Any, value: object, where: str, key: str) -> Any:
         tuple: "a list",
     }
     wanted = expected.get(origin or kind, "a mapping")
+    if kind is str and isinstance(value, date):
+        # YAML takes what looks like a day for one.
+        wanted = "text in quotes"
     raise UserError(f"{where}: key {key!r} must be {wanted}, not {value!r}")

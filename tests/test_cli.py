@@ -257,7 +257,7 @@ def test_a_disk_that_refuses_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "runs/x")
 
-    monkeypatch.setattr("genrec_bench.jobs.load_dataset", refuse)
+    monkeypatch.setattr("genrec_bench.jobs.obtain", refuse)
     said = only_error(call(capsys, ["run", "grpo"]))
     assert said == f"cannot use runs/x: {os.strerror(getattr(errno, number))}"
 
@@ -268,6 +268,6 @@ def test_what_is_no_disks_fault_is_not_hidden(
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionResetError(errno.ECONNRESET, "gone")
 
-    monkeypatch.setattr("genrec_bench.jobs.load_dataset", refuse)
+    monkeypatch.setattr("genrec_bench.jobs.obtain", refuse)
     with pytest.raises(ConnectionResetError):
         call(capsys, ["run", "grpo"])

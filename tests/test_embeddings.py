@@ -62,7 +62,9 @@ def cosines(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted((folder / "embeddings").iterdir())
+    """What is cached of SIDs; what a model gave for the titles lies beside it."""
+    found = sorted((folder / "embeddings").iterdir())
+    return [path for path in found if not path.name.startswith("texts-")]
 
 
 def test_text_by_hand() -> None:

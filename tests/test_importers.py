@@ -143,8 +143,8 @@ def test_sid_tokens_of_any_number_of_levels() -> None:
         (["<a_01>", "<b_1>"], "'<a_01>' is not of the form"),
         ([3, "<b_1>"], "3 is not of the form"),
         (["<b_1>", "<a_1>"], "'<b_1>' stands where level 'a' belongs"),
-        (["<a_1>"], "SID has 1 levels, the card says 2"),
-        (["<a_1>", "<b_1>", "<c_1>"], "SID has 3 levels, the card says 2"),
+        (["<a_1>"], "SID has 1 levels, not 2"),
+        (["<a_1>", "<b_1>", "<c_1>"], "SID has 3 levels, not 2"),
     ],
 )
 def test_a_bad_sid_is_named(tokens: list[object], message: str) -> None:
@@ -214,7 +214,7 @@ LCREC_INDEX = rf"{NAME}\.index\.json"
         (bad_json(f"index/{NAME}.index.json", index(**{"1": ["<a_x>", "<b_1>"]})),
          f"{INDEX}, item 1: SID token '<a_x>'"),
         (bad_json(f"index/{NAME}.index.json", index(**{"1": ["<a_1>"]})),
-         f"{INDEX}, item 1: SID has 1 levels, the card says 2"),
+         f"{INDEX}, item 1: SID has 1 levels, not 2"),
         (bad_json(f"index/{NAME}.index.json", [1]), f"{INDEX}: expected a JSON object"),
         (bad_json(f"index/{NAME}.item.json", {"0": {}, "1": {"title": 3}, "2": {}}),
          r"item\.json: item 1 must be an object whose title is text"),
@@ -265,9 +265,13 @@ def test_each_mistake_in_lcrec_files_is_named(
 def test_layouts_are_told_apart(lcrec: Path) -> None:
     with pytest.raises(UserError, match="holds files of layout 'lcrec', not 'minionerec'"):
         read("minionerec", lcrec)
-    with pytest.raises(UserError, match="'beauty' has layout 'lcrec', not 'minionerec'"):
+    with pytest.raises(
+        UserError, match="'beauty' has no layout 'minionerec': its layout is 'lcrec'"
+    ):
         import_dataset("minionerec", lcrec, tiny_card("lcrec"))
-    with pytest.raises(UserError, match="'synthetic' has layout.*it is drawn, not imported"):
+    with pytest.raises(
+        UserError, match="'synthetic' has no layout 'lcrec': it is drawn, not imported"
+    ):
         import_dataset("lcrec", lcrec, load_card("synthetic"))
     with pytest.raises(UserError, match="unknown layout 'lcerc'; did you mean 'lcrec'"):
         import_dataset("lcerc", lcrec, tiny_card("lcrec"))

@@ -47,7 +47,7 @@ def test_looks_are_the_rows_with_a_figure() -> None:
 def test_targets_are_shares_of_the_median_gain_by_hand() -> None:
     """Bests 0.14, 0.18, 0.30 from 0.10: the median gains 0.08, so 0.12, 0.14, 0.16, 0.18."""
     grpo = [seen(0.10, 0.30, 0.20), seen(0.10, 0.14), seen(0.10, 0.12, 0.18)]
-    values = target_values(grpo)
+    values = target_values(grpo, 512)
     assert list(values) == ["25%", "50%", "75%", "100%"]
     assert list(values.values()) == pytest.approx([0.12, 0.14, 0.16, 0.18])
 
@@ -55,7 +55,7 @@ def test_targets_are_shares_of_the_median_gain_by_hand() -> None:
 def test_with_an_even_number_of_seeds_grpo_still_reaches_its_own() -> None:
     """The middle bests are 0.14 and 0.18; the mean of both would be out of reach for half."""
     grpo = [seen(0.10, best) for best in (0.12, 0.14, 0.18, 0.30)]
-    values = target_values(grpo)
+    values = target_values(grpo, 512)
     assert values["100%"] == 0.14
     found = reached(grpo, values)["100%"]
     assert found.by_seed == (None, 100.0, 100.0, 100.0) and found.median == 100.0
@@ -65,12 +65,16 @@ def test_with_an_even_number_of_seeds_grpo_still_reaches_its_own() -> None:
 @pytest.mark.parametrize("best", [0.3, 0.7115301234567891, 0.5 + 1e-12])
 def test_all_of_the_gain_is_reached_to_the_last_bit(start: float, best: float) -> None:
     one = seen(start, best)
-    assert one.reach(target_values([one])["100%"]) == 100.0
+    assert one.reach(target_values([one], 10**6)["100%"]) == 100.0
 
 
 def test_without_a_gain_there_are_no_targets() -> None:
-    assert target_values([seen(0.2, 0.1), seen(0.2, 0.2), seen(0.2, 0.9)]) == {}
-    assert target_values([]) == {}
+    assert target_values([seen(0.2, 0.1), seen(0.2, 0.2), seen(0.2, 0.9)], 512) == {}
+    assert target_values([], 512) == {}
+    # One example more at the top of 512 is worth 0.00195: less than that is luck.
+    assert target_values([seen(0.2, 0.2019)], 512) == {}
+    assert target_values([seen(0.2, 0.2020)], 512)["100%"] == 0.2020
+    assert target_values([seen(0.2, 0.2019)], 1024)["100%"] == 0.2019
 
 
 def test_a_target_is_reached_at_the_first_look_at_or_above_it() -> None:

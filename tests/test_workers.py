@@ -95,7 +95,8 @@ def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict
     head_rate = algorithm.head_learning_rate if algorithm else None
     optimization = Optimization(policy, workers, head_learning_rate=head_rate, **RATES)
     # Adam makes full steps of gradients that are rounding errors, which no two sums share.
-    optimization.optimizer = torch.optim.SGD(optimization.optimizer.param_groups)
+    plain = torch.optim.SGD(optimization.optimizer.param_groups)
+    optimization.optimizer = plain  # type: ignore[assignment]
     stepper: Stepper
     if algorithm is None:
         stepper = SupervisedStepper(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -129,9 +130,10 @@ def _targets(groups: Sequence[Group], unit: Unit) -> tuple[dict[str, float], str
     seen = [each for each in known if each is not None]
     if len(seen) < len(known):
         return {}, f"No targets: some runs of {BASELINE} kept no figures of validation."
-    targets = target_values(seen)
+    settings = baseline.first.record["configuration"]["settings"]
+    targets = target_values(seen, settings.get("validation_examples", math.inf))
     if not targets:
-        return {}, f"No targets: {BASELINE} gained nothing over the SFT start in validation."
+        return {}, f"No targets: {BASELINE} gained less than one validation example's worth."
     return targets, ""
 
 

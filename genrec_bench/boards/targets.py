@@ -89,7 +89,7 @@ def looks(curves: pd.DataFrame, unit: Unit) -> Looks | None:
     )
 
 
-def target_values(grpo: Sequence[Looks]) -> dict[str, float]:
+def target_values(grpo: Sequence[Looks], examples: float) -> dict[str, float]:
     """Values of the metric to reach, by label.
 
     GRPO's gain is the median over its seeds of the best value, less the SFT start's. Of two seeds
@@ -97,15 +97,17 @@ def target_values(grpo: Sequence[Looks]) -> dict[str, float]:
 
     Args:
         grpo: looks of GRPO's seeds.
+        examples: that a look ranks; infinity where nobody knows.
 
     Returns:
-        Empty where GRPO gains nothing.
+        Empty where GRPO gains less than one example more at the top would: the best of several
+        looks is above the start by luck alone.
     """
     if not grpo:
         return {}
     start = statistics.median(one.start for one in grpo)
     best = statistics.median_low(one.best for one in grpo)
-    if best <= start:
+    if best <= start or best - start < 1 / examples:
         return {}
     # Not start + share * gain: all of the gain must come to the best value to the last bit.
     return {f"{share:.0%}": (1 - share) * start + share * best for share in SHARES}

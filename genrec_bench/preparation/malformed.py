@@ -1,0 +1,109 @@
+"""What was malformed in raw files, within a declared limit.
+
+A reader never guesses what a malformed line meant: the line is skipped, counted and reported, and
+where a file has more of them than its card allows, the file is refused.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrec_bench.errors import UserError
+
+EXAMPLES = 3
+"""Of each file and kind of reason, how many lines are remembered."""
+
+PATIENCE = 1000
+"""This many malformed lines among the first twice as many, and no more of the file is read."""
+
+
+class MalformedLine(Exception):
+    """A line that cannot be used; the message is its kind of reason, of which there are few."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A line that was skipped.
+
+    Attributes:
+        file: its name.
+        line: counted from 1.
+        reason: its kind.
+    """
+
+    file: str
+    line: int
+    reason: str
+
+
+class Malformed:
+    """What was malformed, within a declared limit.
+
+    Attributes:
+        limit: the share of a file's lines that may be malformed.
+        counts: lines rejected, by file name and kind of reason.
+        examples: the first few of each file and kind, in the order in which they were met.
+        position: bytes of the file now being read that are behind us, compressed as they lie on
+            disk: for a progress bar.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.counts: dict[str, dict[str, int]] = {}
+        self.examples: list[Rejected] = []
+        self.position = 0
+        self._rejected: dict[Path, int] = {}  # of the files now being read
+
+    def reject(self, file: Path, line: int, reason: str) -> None:
+        """Count a line as malformed.
+
+        Args:
+            file: where it stands.
+            line: counted from 1.
+            reason: a kind such as "not JSON"; whatever differs from line to line is left out.
+
+        Raises:
+            UserError: hardly a line of the file's beginning can be used, so that it is most likely
+                another file than it was taken for.
+        """
+        counts = self.counts.setdefault(file.name, {})
+        counts[reason] = counts.get(reason, 0) + 1
+        if counts[reason] <= EXAMPLES:
+            self.examples.append(Rejected(file.name, line, reason))
+        rejected = self._rejected[file] = self._rejected.get(file, 0) + 1
+        if rejected == PATIENCE and line < 2 * PATIENCE and rejected > self.limit * line:
+            raise UserError(
+                f"{file}: {rejected} of its first {line} lines are malformed "
+                f"({self._shown(file)}); is it the right file, in the right format?"
+            )
+
+    def end(self, file: Path, lines: int) -> None:
+        """Judge a file that was read to its end.
+
+        Args:
+            file: which one.
+            lines: how many there were, rejected ones too, blank ones and a header not.
+
+        Raises:
+            UserError: no line can be used, or more than the limit were rejected.
+        """
+        rejected = self._rejected.pop(file, 0)
+        if not lines:
+            raise UserError(f"{file} is empty: it has no line of data")
+        if rejected >= lines:
+            raise UserError(
+                f"{file}: no line can be used ({self._shown(file)}); "
+                "is it the right file, in the right format?"
+            )
+        if rejected > self.limit * lines:
+            raise UserError(
+                f"{file}: {rejected} of {lines} lines are malformed, more than the limit of "
+                f"{self.limit:.3%}: {self._shown(file)}"
+            )
+
+    def _shown(self, file: Path) -> str:
+        """Return the kinds of reasons, the most frequent ones first, each with its first line."""
+        counts = self.counts[file.name]
+        first = {r.reason: r.line for r in reversed(self.examples) if r.file == file.name}
+        kinds = sorted(counts, key=lambda kind: (-counts[kind], first[kind]))
+        shown = [f"{kind}: {counts[kind]}, first in line {first[kind]}" for kind in kinds[:3]]
+        return "; ".join(shown) + ("; ..." if len(kinds) > 3 else "")

@@ -1,0 +1,93 @@
+"""SIDs of a dataset: vectors of its items, quantized, collisions resolved, quality measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from genrec_bench.contents import Contents
+from genrec_bench.errors import UserError
+from genrec_bench.item_vectors import check_source, item_vectors
+from genrec_bench.progress import Progress
+from genrec_bench.sids.collisions import resolve
+from genrec_bench.sids.methods import quantize
+from genrec_bench.sids.quality import Quality, quality
+from genrec_bench.sids.quality_figure import quality_png
+from genrec_bench.sids.recipe import SIDRecipe
+from genrec_bench.sids.store import SIDs, load_sids, save_sids, sids_folder
+from genrec_bench.store import MARK, file_sha256
+from genrec_bench.text_encoder import model_files
+from genrec_bench.vector_cache import fingerprint
+
+VECTORS = "embeddings"
+"""The cache of item vectors, in the data directory."""
+
+
+def is_built(contents: Contents, label: str, data_dir: Path) -> bool:
+    """Return whether SIDs of a label are there, whole, and made of these contents."""
+    try:
+        load_sids(contents.card.name, label, data_dir, contents.fingerprint)
+    except UserError:
+        return False
+    return True
+
+
+def build(
+    contents: Contents,
+    recipe: SIDRecipe,
+    codes_per_level: Sequence[int],
+    label: str,
+    data_dir: Path,
+    progress: Progress,
+) -> tuple[SIDs, Quality, Path]:
+    """Make SIDs of a dataset's items and keep them; nothing of valid or test is read.
+
+    Args:
+        contents: whose items they are: titles, descriptions and, for collaborative embeddings,
+            training examples are read.
+        recipe: how.
+        codes_per_level: before collisions are resolved.
+        label: theirs.
+        data_dir: see ``store.data_directory``.
+        progress: shows what takes its time.
+
+    Returns:
+        The SIDs, what they are worth, and their folder.
+
+    Raises:
+        UserError: what they are made of cannot be had, or collisions cannot be resolved.
+        StorageError: the disk refuses.
+    """
+    check_source(recipe.embeddings)
+    sids_folder(contents.card.name, label, data_dir)  # refuses a label before the long work
+    vectors = item_vectors(
+        recipe.embeddings,
+        contents.titles,
+        contents.descriptions,
+        contents.splits["train"],
+        data_dir / VECTORS,
+        progress,
+    )
+    found = quantize(vectors, recipe.method, codes_per_level, recipe.seed, progress)
+    codes, per_level = resolve(found.codes, codes_per_level, recipe.collisions, found.distances)
+    known = any(contents.categories)
+    worth = quality(
+        codes,
+        per_level,
+        vectors,
+        found.reconstruction,
+        contents.categories if known else None,
+        found.errors,
+    )
+    made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
+    # Where files lie is nobody's business; what they hold is.
+    source = Path(recipe.embeddings)
+    if recipe.embeddings.endswith(".npy"):
+        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
+    elif files := model_files(recipe.embeddings):
+        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
+    sids = SIDs(codes, per_level, made_of, worth.as_dict())
+    name = contents.card.name
+    figure = quality_png(worth, f"{name}{MARK}{label}")
+    return sids, worth, save_sids(sids, name, label, data_dir, contents.fingerprint, figure)

@@ -1,0 +1,50 @@
+"""What a card, or a person, says of how SIDs are made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+METHODS = ("rq-kmeans", "rq-vae", "rq-kmeans-balanced")
+COLLISIONS = ("keep", "level", "code")
+MOST_LEVELS, MOST_CODES = 26, 65536
+"""Of what people ask for: levels are named by letters, and a level of more codes is a mistake."""
+
+
+@dataclass(frozen=True)
+class SIDRecipe:
+    """How SIDs are made.
+
+    Attributes:
+        method: one of `METHODS`.
+        embeddings: what is quantized: "text", "collaborative", the name or folder of a
+            sentence-transformers model, or a file ``*.npy`` with one row for each item.
+        collisions: what becomes of items that share a SID, one of `COLLISIONS`.
+        seed: of everything random.
+    """
+
+    method: str
+    embeddings: str
+    collisions: str = "keep"
+    seed: int = 0
+
+    def label(self, codes_per_level: Sequence[int]) -> str:
+        """Return the name that such SIDs have: what they are made of, and what is unusual.
+
+        Args:
+            codes_per_level: before collisions are resolved.
+        """
+        source = Path(self.embeddings)
+        parts = [self.method, source.stem if source.suffix == ".npy" else source.name]
+        if len(set(codes_per_level)) == 1:
+            parts.append(f"{len(codes_per_level)}x{codes_per_level[0]}")
+        else:
+            parts.append("x".join(map(str, codes_per_level)))
+        parts += [] if self.collisions == "keep" else [self.collisions]
+        parts += [f"seed{self.seed}"] if self.seed else []
+        # Files and models may have other characters in their names.
+        return as_label("-".join(parts))
+
+
+def as_label(text: str) -> str:
+    """Return the text with a ``-`` for each character that no label has."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

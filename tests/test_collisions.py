@@ -1,0 +1,79 @@
+"""Items that share a SID: GREAM's slot, TIGER's code, and what makes all SIDs distinct."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrec_bench.errors import UserError
+from genrec_bench.sids.collisions import resolve
+from genrec_bench.sids.recipe import COLLISIONS
+
+CODES = np.array([[1, 2], [0, 0], [1, 2], [1, 2], [0, 1]], dtype=np.int32)
+DISTANCES = np.array([0.5, 9.0, 0.1, 0.5, 0.0])
+
+
+def test_a_slot_numbers_items_from_the_nearest_on() -> None:
+    codes, codes_per_level = resolve(CODES, (3, 4), "level", DISTANCES)
+    # Of the items 0, 2 and 3 the second is nearest; the others are equally near.
+    assert codes.tolist() == [[1, 2, 1], [0, 0, 0], [1, 2, 0], [1, 2, 2], [0, 1, 0]]
+    assert codes_per_level == (3, 4, 4)
+    assert codes.dtype == np.int32
+
+
+def test_an_extra_code_numbers_items_in_the_order_of_the_catalog() -> None:
+    codes, codes_per_level = resolve(CODES, (3, 4), "code")
+    assert codes.tolist() == [[1, 2, 0], [0, 0, 0], [1, 2, 1], [1, 2, 2], [0, 1, 0]]
+    assert codes_per_level == (3, 4, 3), "as many codes as the largest group has items"
+
+
+def test_kept_collisions_change_nothing() -> None:
+    codes, codes_per_level = resolve(CODES, [3, 4], "keep", DISTANCES)
+    assert codes is CODES
+    assert codes_per_level == (3, 4)
+
+
+def test_the_level_is_added_where_nothing_collides() -> None:
+    distinct = np.array([[0, 1], [1, 0]], dtype=np.int32)
+    assert resolve(distinct, (2, 2), "code")[1] == (2, 2, 1)
+    codes, codes_per_level = resolve(distinct, (2, 2), "level", np.ones(2))
+    assert codes.tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert codes_per_level == (2, 2, 2)
+
+
+def test_more_items_than_slots_are_refused_with_what_to_do() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(CODES, (3, 2), "level", DISTANCES)
+    assert str(caught.value) == (
+        "collisions=level: 3 items share the SID 1-2, and the level that tells them apart has 2 "
+        "codes; ask for more levels or more codes per level, use collisions=code, or embeddings "
+        "that tell these items apart"
+    )
+
+
+def test_a_way_that_does_not_exist_is_refused_with_a_hint() -> None:
+    with pytest.raises(UserError, match="unknown way 'levels'; did you mean 'level'"):
+        resolve(CODES, (3, 4), "levels")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=40),
+    st.sampled_from(["level", "code"]),
+    st.integers(0, 1000),
+)
+def test_resolved_sids_are_distinct_and_keep_their_prefixes(
+    sids: list[tuple[int, int]], how: str, seed: int
+) -> None:
+    assert how in COLLISIONS
+    codes = np.array(sids, dtype=np.int32)
+    distances = np.random.default_rng(seed).integers(0, 3, size=len(codes)).astype(np.float64)
+    resolved, codes_per_level = resolve(codes, (3, 40), how, distances)
+    assert len({tuple(sid) for sid in resolved.tolist()}) == len(sids)
+    np.testing.assert_array_equal(resolved[:, :2], codes)
+    assert (resolved.max(axis=0) < codes_per_level).all()
+    for sid in set(sids):
+        group = [item for item, other in enumerate(sids) if other == sid]
+        assert sorted(resolved[group, 2].tolist()) == list(range(len(group)))
+        if how == "level":
+            in_order = sorted(group, key=lambda item: int(resolved[item, 2]))
+            assert in_order == sorted(group, key=lambda item: (float(distances[item]), item))
