@@ -27,6 +27,7 @@ from tabulate import tabulate
 from transformers.utils import logging as transformers_logging
 
 from genrec_bench.backbones import find_backbone
+from genrec_bench.cards import MARK
 from genrec_bench.checkpoints import read_json
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset
@@ -40,9 +41,9 @@ from genrec_bench.settings import SETTING_NAMES, Settings
 from genrec_bench.sft_start import evaluate_start, sft_start
 from genrec_bench.sids.build import build as build_sids
 from genrec_bench.sids.build import is_built
-from genrec_bench.sids.recipe import METHODS, SIDRecipe
+from genrec_bench.sids.recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.statistics.resampling import Interval, estimate
-from genrec_bench.store import MARK, data_directory, load_dataset
+from genrec_bench.store import data_directory, load_dataset
 from genrec_bench.workers import Workers
 
 Floats = NDArray[np.float64]
@@ -99,6 +100,7 @@ class Bench:
     data_dir: Path
     workers: Workers
     progress: Progress
+    collisions: str = "move"
 
     def settings(self, seed: int) -> Settings:
         """Return the settings of a seed; without Pass@k, which nobody asks for, it is faster."""
@@ -110,15 +112,16 @@ class Bench:
         parts = [benchmark_version(), find_backbone("tiny").fingerprint, self.contents.fingerprint]
         setup = json.dumps([*parts, settings.prompt, settings.beam_width, settings.sft()])
         if sids != PUBLISHED:
-            sids = SIDRecipe(sids, self.embeddings).label(self.contents.card.codes_per_level)
+            recipe = SIDRecipe(sids, self.embeddings, self.collisions)
+            sids = recipe.label(self.contents.card.codes_per_level)
         digest = hashlib.sha256(setup.encode()).hexdigest()
         return self.name, sids, seed, digest[:16]
 
     def dataset(self, sids: str, seed: int) -> Dataset:
-        """Return the dataset with its SIDs, built now if they are not there; shared ones stay."""
+        """Return the dataset with its SIDs, built now if they are not there."""
         if sids == PUBLISHED:
             return self.contents.dataset()
-        card, recipe = self.contents.card, SIDRecipe(sids, self.embeddings, "keep", seed)
+        card, recipe = self.contents.card, SIDRecipe(sids, self.embeddings, self.collisions, seed)
         label = recipe.label(card.codes_per_level)
         if not is_built(self.contents, label, self.data_dir):
             where = label, self.data_dir, self.progress
@@ -219,7 +222,8 @@ def bench_of(args: argparse.Namespace) -> Bench:
         raise UserError(f"dataset {args.dataset!r} brings no SIDs; `genrec-bench data import` it")
     name = f"{args.dataset} (partial)" if contents.dataset().partial else args.dataset
     source = "text" if any((*contents.titles, *contents.descriptions)) else "collaborative"
-    return Bench(name, contents, source, words, data_dir, Workers(), progress)
+    source = args.embeddings or source
+    return Bench(name, contents, source, words, data_dir, Workers(), progress, args.collisions)
 
 
 def main() -> int:
@@ -228,6 +232,8 @@ def main() -> int:
     parser.add_argument("--dataset", default="industrial", help="imported; default: industrial")
     parser.add_argument("--data-dir", help="prepared data, SIDs and SFT starts")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--embeddings", help="default: text if there is any, else collaborative")
+    parser.add_argument("--collisions", choices=COLLISIONS, default="move", help="default: move")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: 3")
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="key=value")
     parser.add_argument("--json", type=Path, metavar="FILE", help="runs that are done")

@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from genrec_bench.errors import UserError, nearest
@@ -21,6 +23,15 @@ LAYOUTS = {
 }
 """How the examples of each layout are split."""
 SHARED_SID_RULES = ("popularity", "index")
+
+MARK = "@"
+"""Between a dataset's name and the label of its SIDs."""
+
+RESERVED = ("downloads", "embeddings", "sft", "sids")
+"""Folders of the data directory, whatever datasets are called."""
+
+CARDS = "GENREC_BENCH_CARDS"
+"""Names a folder of the user's own cards."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +148,8 @@ class Card:
 
 
 def card_names(directory: Traversable | None = None) -> list[str]:
-    """Return the names of all cards, sorted."""
-    folder = directory or files("genrec_bench") / "datasets"
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    """Return the names of all cards, sorted; see `load_card` for the folder and what it raises."""
+    return sorted(_found(directory))
 
 
 def load_card(name: str, directory: Traversable | None = None) -> Card:
@@ -151,23 +157,47 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
 
     Args:
         name: the card's name.
-        directory: folder of cards; None for the package's own.
+        directory: folder of cards; None for the package's own, and beside them those in the folder
+            that the environment variable `CARDS` names.
 
     Raises:
-        UserError: no such card (names the nearest one), or a card that is not as it should be
-            (names file and key).
+        UserError: no such card (names the nearest one), two of one name, or a card that is not as
+            it should be (names file and key).
     """
-    folder = directory or files("genrec_bench") / "datasets"
-    names = card_names(folder)
-    if name not in names:
+    found = _found(directory)
+    if name not in found:
         raise UserError(
-            f"unknown dataset {name!r}{nearest(name, names)}; the datasets are {', '.join(names)}"
+            f"unknown dataset {name!r}{nearest(name, found)}; "
+            f"the datasets are {', '.join(sorted(found))}"
         )
     where = f"datasets/{name}.yaml"
-    content = parse_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"), where)
-    card = read_fields(Card, content, where)
+    try:
+        text = found[name].read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8: {error}") from None
+    card = read_fields(Card, parse_yaml(text, where), where)
     _check(card, where)
     return card
+
+
+def _found(directory: Traversable | None) -> dict[str, Traversable]:
+    """Return the file of every card by its name."""
+    folders: list[Traversable] = [directory or files("genrec_bench") / "datasets"]
+    own = os.environ.get(CARDS)
+    if directory is None and own:
+        if not Path(own).expanduser().is_dir():
+            raise UserError(f"${CARDS} is {own}, which is no folder")
+        folders.append(Path(own).expanduser())
+    found: dict[str, Traversable] = {}
+    for folder in folders:
+        for entry in folder.iterdir():
+            name = entry.name.removesuffix(".yaml")
+            if name == entry.name:
+                continue
+            if name in found:
+                raise UserError(f"{entry}: there is a card {name!r} already; name it otherwise")
+            found[name] = entry
+    return found
 
 
 def _check(card: Card, where: str) -> None:
@@ -181,6 +211,8 @@ def _check(card: Card, where: str) -> None:
         require(value in choices, key, f"one of {', '.join(choices)}, not {value!r}")
 
     require(f"datasets/{card.name}.yaml" == where, "name", "the name of the file")
+    taken = card.name in RESERVED or MARK in card.name
+    require(not taken, "name", f"none of {', '.join(RESERVED)}, and without {MARK!r}")
     require(bool(card.layout) or card.raw is not None, "layout", "there, or else the key 'raw'")
     if card.layout:
         one_of("layout", card.layout, LAYOUTS)

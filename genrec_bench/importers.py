@@ -20,6 +20,7 @@ from genrec_bench.cards import Card
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset, Examples
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.sids.recipe import MOST_CODES
 from genrec_bench.source_files import Folder, csv_rows, only_file
 
 TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,8})>")
@@ -174,6 +175,8 @@ def parse_sid(tokens: Sequence[object], num_levels: int, where: str) -> tuple[in
         letter = chr(ord("a") + level)
         if match[1] != letter:
             raise UserError(f"{where}: SID token {token!r} stands where level {letter!r} belongs")
+        if int(match[2]) >= MOST_CODES:
+            raise UserError(f"{where}: SID token {token!r}: codes must be below {MOST_CODES}")
         codes.append(int(match[2]))
     if len(codes) != num_levels:
         raise UserError(f"{where}: SID has {len(codes)} levels, not {num_levels}")

@@ -72,7 +72,10 @@ def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
     """
     card = load_card(name)
     if card.raw is not None and not is_prepared(name, data_dir):
-        progress.say(f"{name} is not prepared yet: making it from {card.raw.interactions.file}")
+        said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
+        if card.layout:
+            said += f" (or stop, and `genrec-bench data import {card.layout} DIR --as {name}`)"
+        progress.say(said)
         prepare_dataset(card, data_dir, progress)
     return load_contents(name, data_dir)
 

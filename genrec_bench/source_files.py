@@ -38,6 +38,8 @@ class Folder:
             content = json.loads(self.text(path), object_pairs_hook=lambda p: _unique_keys(path, p))
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {error.lineno}: malformed JSON: {error.msg}") from error
+        except RecursionError:
+            raise UserError(f"{path}: malformed JSON: nested too deeply") from None
         if not isinstance(content, dict) or not content:
             raise UserError(f"{path}: expected a JSON object with at least one entry")
         return content

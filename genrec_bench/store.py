@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
-from genrec_bench.cards import Card, load_card
+from genrec_bench.cards import MARK, Card, load_card
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset, Examples
 from genrec_bench.errors import UserError
@@ -32,8 +32,6 @@ from genrec_bench.synthetic import generate
 
 SPLITS = ("train", "valid", "test")
 TABLES = ("items", *SPLITS)
-MARK = "@"
-"""Between a dataset's name and the label of its SIDs."""
 
 
 def data_directory(argument: str | None) -> Path:
@@ -64,8 +62,14 @@ def ways_to_prepare(card: Card) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split ``NAME@LABEL`` into the name of a card and a label of SIDs, "" for none."""
-    base, _, label = name.partition(MARK)
+    """Split ``NAME@LABEL`` into the name of a card and a label of SIDs, "" for none.
+
+    Raises:
+        UserError: there is a mark and no label behind it.
+    """
+    base, mark, label = name.partition(MARK)
+    if mark and not label:
+        raise UserError(f"dataset {name!r}: behind {MARK} belongs a label of SIDs")
     return base, label
 
 

@@ -38,12 +38,8 @@ RAW_CARDS = [name for name in card_names() if load_card(name).raw is not None]
 
 
 def world_log(card: Card, users: int = USERS) -> Log:
-    """Users go from item to item in the period of the card, mostly to the next one.
-
-    Another user and another item have too few interactions to stay, where few are too few.
-    """
-    since = next((step.since for step in card.filters if step.since), "2018-05-01")
-    first = datetime.fromisoformat(since).replace(tzinfo=UTC) + timedelta(days=1)
+    """Users go from item to item in the period of the card, mostly to the next one."""
+    first = first_day(card)
     draw = random.Random(0)
     rows = []
     for user in range(users):
@@ -52,9 +48,23 @@ def world_log(card: Card, users: int = USERS) -> Log:
             rows.append((f"A{user:03d}", NAMES[item], first + timedelta(days=day)))
             item = (item + 1 if draw.random() < 0.8 else draw.randrange(ITEMS)) % ITEMS
             day += draw.randrange(1, 10)
-    if any(step.step == "core" for step in card.filters):
-        rows += [("A999", name, first) for name in ("B999", NAMES[0])]
     return [(user, item, int(when.timestamp())) for user, item, when in rows]
+
+
+def strays(card: Card) -> Log:
+    """Interactions that the card's filters drop: before the period, and of a user with too few."""
+    found, first = [], first_day(card)
+    if any(step.since for step in card.filters):
+        found.append(("A000", NAMES[0], first - timedelta(days=3)))
+    if any(step.step == "core" for step in card.filters):
+        found += [("A999", item, first) for item in ("B999", *NAMES[:3])]
+    return [(user, item, int(when.timestamp())) for user, item, when in found]
+
+
+def first_day(card: Card) -> datetime:
+    """The second day of the card's period."""
+    since = next((step.since for step in card.filters if step.since), "2018-05-01")
+    return datetime.fromisoformat(since).replace(tzinfo=UTC) + timedelta(days=1)
 
 
 def world_counts(protocol: str) -> dict[str, int]:
@@ -111,7 +121,7 @@ class RawWorld:
         assert raw is not None and raw.items is not None
         folder = self.root / "raw"
         folder.mkdir(parents=True, exist_ok=True)
-        log = world_log(self.card, users)
+        log = [*strays(self.card), *world_log(self.card, users)]
         ratings = ".csv" in raw.interactions.file and WRITERS[raw.format].ratings is not None
         written = write_raw_files(raw.format, folder, log, TEXTS, ratings=ratings, shuffle=shuffle)
         for mine, file in zip((written.interactions, written.items), self.files, strict=True):

@@ -152,7 +152,6 @@ def test_the_process_keeps_stdout_for_the_record(root: Path, data: Path, tmp_pat
         (["grpo", "--budget", "fast"], "budget 'fast' is not understood"),
         (["grpo", "--budget", ""], "budget '' is not understood"),
         (["grpo", "--dataset", "industrail"], "did you mean 'industrial'?"),
-        (["grpo", "--dataset", "beauty"], "genrec-bench data import lcrec DIR --as beauty"),
         (["grpo", "--backbone", "tyni"], "did you mean 'tiny'?"),
         (["grpo", "--backbone", "./nowhere"], "--backbone ./nowhere: "),
         (["grpo", "--backbone", "."], "holds no config.json"),

@@ -27,6 +27,22 @@ def test_an_extra_code_numbers_items_in_the_order_of_the_catalog() -> None:
     assert codes_per_level == (3, 4, 3), "as many codes as the largest group has items"
 
 
+def test_items_move_to_the_nearest_free_code_of_the_last_level() -> None:
+    codes = np.array([[0, 1], [0, 1], [0, 1], [0, 0], [1, 1]], dtype=np.int32)
+    codebook = np.array([[0.0], [1.0], [5.0], [2.0]], dtype=np.float32)
+    distances = np.array([0.3, 0.1, 0.2, 0.0, 0.0])
+    moved, codes_per_level = resolve(codes, (2, 4), "move", distances, codebook)
+    # Item 1 is nearest and stays; item 2 is next and takes code 3, at a distance of 1, since 0 is
+    # taken; item 0 gets what is left. Under the prefix 1 nothing collides.
+    assert moved.tolist() == [[0, 2], [0, 1], [0, 3], [0, 0], [1, 1]]
+    assert codes_per_level == (2, 4)
+    # A code without a vector is the last choice.
+    moved, _ = resolve(codes, (2, 4), "move", distances, codebook[:3])
+    assert moved.tolist() == [[0, 3], [0, 1], [0, 2], [0, 0], [1, 1]]
+    with pytest.raises(UserError, match=r"collisions=move: more items share the prefix 0 than the"):
+        resolve(codes, (2, 3), "move", distances, codebook[:3])
+
+
 def test_kept_collisions_change_nothing() -> None:
     codes, codes_per_level = resolve(CODES, [3, 4], "keep", DISTANCES)
     assert codes is CODES

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from raw_world import NAMES, RawWorld, raw_world, world_counts
 from tiny_runs import Called, call, only_error
 
-from genrec_bench import store
 from genrec_bench.store import load_contents
 
 Capture = pytest.CaptureFixture[str]
@@ -80,7 +80,7 @@ def test_json(sports: RawWorld, capsys: Capture) -> None:
     assert report["counts"] == world_counts("leave-one-out")
     assert report["files"].keys() == {file.name for file in sports.files}
     (step,) = report["steps"]
-    assert step["removed"] == {"user with fewer than 5": 2}
+    assert step["removed"] == {"user with fewer than 5": 4}
 
 
 def test_no_path_of_this_machine_is_kept(sports: RawWorld, capsys: Capture) -> None:
@@ -207,7 +207,7 @@ def test_interrupted_it_leaves_the_earlier_dataset(
     assert prepare(capsys, sports).code == 0
     before = contents_of(sports.data)
     sports.write_files(users=50)
-    write, written = store.pq.write_table, 0
+    write, written = pq.write_table, 0
 
     def cut_short(*words: object) -> None:
         nonlocal written
@@ -217,7 +217,7 @@ def test_interrupted_it_leaves_the_earlier_dataset(
         write(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.pq, "write_table", cut_short)
+        patch.setattr(pq, "write_table", cut_short)
         assert prepare(capsys, sports, *sports.given, "--accept-counts").code == 130
     assert written == at
     assert contents_of(sports.data) == before

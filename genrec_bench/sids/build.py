@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from genrec_bench.cards import MARK
 from genrec_bench.contents import Contents
 from genrec_bench.errors import UserError
 from genrec_bench.item_vectors import check_source, item_vectors
@@ -16,7 +17,7 @@ from genrec_bench.sids.quality import Quality, quality
 from genrec_bench.sids.quality_figure import quality_png
 from genrec_bench.sids.recipe import SIDRecipe
 from genrec_bench.sids.store import SIDs, load_sids, save_sids, sids_folder
-from genrec_bench.store import MARK, file_sha256
+from genrec_bench.store import file_sha256
 from genrec_bench.text_encoder import model_files
 from genrec_bench.vector_cache import fingerprint
 
@@ -70,7 +71,9 @@ def build(
         progress,
     )
     found = quantize(vectors, recipe.method, codes_per_level, recipe.seed, progress)
-    codes, per_level = resolve(found.codes, codes_per_level, recipe.collisions, found.distances)
+    codes, per_level = resolve(
+        found.codes, codes_per_level, recipe.collisions, found.distances, found.codebooks[-1]
+    )
     known = any(contents.categories)
     worth = quality(
         codes,

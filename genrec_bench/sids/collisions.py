@@ -16,11 +16,17 @@ def resolve(
     codes_per_level: Sequence[int],
     how: str,
     distances: NDArray[np.float64] | None = None,
+    codebook: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int32], tuple[int, ...]]:
     """Tell items that share a SID apart, or let them be.
 
-    "keep" lets them share it. The other two add a level at the end, for every item, so that SIDs
-    have one length; where nothing collides its code is 0 throughout.
+    "keep" lets them share it. "move" gives all of them but the nearest to the SID's reconstruction
+    another code on the last level: of those that no item with the same prefix has, the one whose
+    vector is nearest to the old one's. The number of levels stays, as in SIDs that LC-Rec (Zheng et
+    al. 2024, Section 3.2) and MiniOneRec publish, which spread such items by optimal transport.
+
+    The other two add a level at the end, for every item, so that SIDs have one length; where
+    nothing collides its code is 0 throughout.
 
     "level" is GREAM's conflict-resolution slot (Section 6.1.3), a level like the others, with as
     many codes as the last of them. Of the items that share a SID the nearest to its reconstruction
@@ -34,14 +40,16 @@ def resolve(
         codes: [n, L] zero-based.
         codes_per_level: K_l, for each of the L levels.
         how: one of ``recipe.COLLISIONS``.
-        distances: [n] of each item to its SID's reconstruction; "level" alone asks for them.
+        distances: [n] of each item to its SID's reconstruction; "level" and "move" ask for them.
+        codebook: [at most K_L, E] vectors of the last level's codes; "move" alone asks for them.
 
     Returns:
         Codes [n, L] or [n, L + 1], and their codes per level. All SIDs are distinct unless they
         were to be kept.
 
     Raises:
-        UserError: an unknown way, or "level" where more items share a SID than a level has codes.
+        UserError: an unknown way, "level" where more items share a SID than a level has codes, or
+            "move" where more items share a prefix than the last level has codes.
     """
     if how not in COLLISIONS:
         raise UserError(
@@ -53,6 +61,10 @@ def resolve(
     if how == "code":
         places = _places(codes, np.zeros(len(codes)))
         return _append(codes, places), (*codes_per_level, int(places.max(initial=0)) + 1)
+    if how == "move":
+        if distances is None or codebook is None:
+            raise ValueError("collisions=move needs distances and the last level's vectors")
+        return _moved(codes, codes_per_level[-1], distances, codebook), tuple(codes_per_level)
     if distances is None:
         raise ValueError("collisions=level needs the items' distances to their reconstructions")
     places, slots = _places(codes, distances), codes_per_level[-1]
@@ -65,6 +77,40 @@ def resolve(
             "collisions=code, or embeddings that tell these items apart"
         )
     return _append(codes, places), (*codes_per_level, slots)
+
+
+def _moved(
+    codes: NDArray[np.int32],
+    num_codes: int,
+    distances: NDArray[np.float64],
+    codebook: NDArray[np.float32],
+) -> NDArray[np.int32]:
+    """[n, L] with another code on the last level for all items of a SID but the nearest."""
+    places = _places(codes, distances)
+    used: dict[bytes, set[int]] = {}
+    for row in codes:
+        used.setdefault(row[:-1].tobytes(), set()).add(int(row[-1]))
+    # Codes that the method left without a vector are as far as can be, and still free.
+    vectors = np.full((num_codes, codebook.shape[1]), np.inf)
+    vectors[: len(codebook)] = codebook
+    moved = codes.copy()
+    # The nearest items choose first; equally near ones in the order of the catalog.
+    for item in np.lexsort((distances, places)).tolist():
+        if places[item] == 0:
+            continue
+        own, taken = int(codes[item, -1]), used[codes[item, :-1].tobytes()]
+        free = np.setdiff1d(np.arange(num_codes), list(taken))
+        if not len(free):
+            prefix = "-".join(map(str, codes[item, :-1].tolist()))
+            raise UserError(
+                f"collisions=move: more items share the prefix {prefix} than the last level's "
+                f"{num_codes} codes; ask for more levels or more codes per level"
+            )
+        away = np.square(vectors[free] - vectors[own]).sum(axis=1)
+        code = int(free[away.argmin()])
+        moved[item, -1] = code
+        taken.add(code)
+    return moved
 
 
 def _places(codes: NDArray[np.int32], order_by: NDArray[np.float64]) -> NDArray[np.int32]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrec_bench.cards import Card, card_names, load_card
+from genrec_bench.cards import MARK, Card, card_names, load_card
 from genrec_bench.errors import UserError
 from genrec_bench.sids.recipe import COLLISIONS, METHODS, MOST_CODES, MOST_LEVELS, SIDRecipe
 
@@ -48,8 +48,8 @@ def add_sids_parser(subparsers: Subparsers) -> None:
     command.add_argument(
         "--collisions",
         choices=COLLISIONS,
-        help="of items that share a SID: keep them, or tell them apart by a further level (as "
-        "GREAM) or a further code (as TIGER); default: the card's",
+        help="of items that share a SID: keep them so, move them to free codes of the last level, "
+        "or add a level (as GREAM) or a code (as TIGER); default: the card's",
     )
     command.add_argument(
         "--seed", type=_number(2**31 - 1, least=0), help="default: the card's, else 0"
@@ -126,7 +126,7 @@ def _build(args: argparse.Namespace) -> int:
     from genrec_bench.sids.build import build
     from genrec_bench.sids.quality import format_quality
     from genrec_bench.sids.store import sids_folder
-    from genrec_bench.store import MARK, data_directory
+    from genrec_bench.store import data_directory
 
     card, data_dir, progress = load_card(args.name), data_directory(args.data_dir), Progress()
     # A mistyped option should not wait for a download.
@@ -159,7 +159,7 @@ def _import(args: argparse.Namespace) -> int:
     from genrec_bench.progress import Progress
     from genrec_bench.sids.index_file import import_index
     from genrec_bench.sids.store import sids_folder
-    from genrec_bench.store import MARK, data_directory
+    from genrec_bench.store import data_directory
 
     card, data_dir = load_card(args.name), data_directory(args.data_dir)
     # A mistyped word should not wait for a download.
@@ -191,7 +191,7 @@ def _list(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from genrec_bench.sids.store import labels
-    from genrec_bench.store import MARK, data_directory
+    from genrec_bench.store import data_directory
 
     data_dir = data_directory(args.data_dir)
     rows = [

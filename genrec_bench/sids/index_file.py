@@ -13,7 +13,6 @@ from genrec_bench.contents import Contents
 from genrec_bench.errors import UserError
 from genrec_bench.importers import parse_sid
 from genrec_bench.sids.quality import quality
-from genrec_bench.sids.recipe import MOST_CODES
 from genrec_bench.sids.store import SIDs, save_sids
 from genrec_bench.source_files import Folder
 
@@ -56,9 +55,6 @@ def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> 
             raise UserError(f"{file}: item {name!r} must have a list of SID tokens")
     levels = len(index[names[0]])
     sids = [parse_sid(index[name], levels, f"{file}, item {name!r}") for name in names]
-    for name, sid in zip(names, sids, strict=True):
-        if max(sid) >= MOST_CODES:
-            raise UserError(f"{file}, item {name!r}: code {max(sid)} is above {MOST_CODES - 1}")
     codes = np.array(sids, dtype=np.int32)
     declared = contents.card.codes_per_level
     least = declared if len(declared) == levels else (0,) * levels

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 METHODS = ("rq-kmeans", "rq-vae", "rq-kmeans-balanced")
-COLLISIONS = ("keep", "level", "code")
+COLLISIONS = ("keep", "move", "level", "code")
 MOST_LEVELS, MOST_CODES = 26, 65536
 """Of what people ask for: levels are named by letters, and a level of more codes is a mistake."""
 

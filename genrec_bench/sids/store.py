@@ -153,7 +153,11 @@ def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
         column = pq.read_table(pa.BufferReader(content))["sid"].combine_chunks()
         per_level = tuple(int(count) for count in manifest["codes_per_level"])
         codes = np.array(column.flatten(), dtype=np.int32).reshape(len(column), len(per_level))
+        if (codes < 0).any() or (codes >= per_level).any():
+            raise ValueError("codes are not below the codes per level")
         contents, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
+        if not isinstance(recipe, dict) or not isinstance(quality, dict):
+            raise TypeError("recipe and quality are no mappings")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{folder} cannot be read ({error}); {again}") from error
     if contents != fingerprint:
