@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from genrec_bench.progress import Progress
+from genrec_bench.sids.methods import quantize
 from genrec_bench.sids.rq_kmeans import Vectors
 from genrec_bench.sids.rq_vae import (
     RQVAE,
@@ -134,7 +135,7 @@ def test_training_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch)
         return reconstruction * 0 + 1.0, loss
 
     monkeypatch.setattr(RQVAE, "forward", counted)
-    settings = RQVAESettings(hidden=(), latent=2, epochs=50, patience=3)
+    settings = RQVAESettings(hidden=(), latent=2, epochs=50, patience=3, least_batches=1)
     rq_vae(clusters(20)[0], (2,), 0, QUIET, settings)
     assert steps == 4, "an epoch that is the best so far, and three without progress"
 
@@ -148,3 +149,12 @@ def test_few_or_equal_vectors_make_no_trouble(
     assert codes.shape == (len(vectors), 2)
     assert all(np.isfinite(book).all() for book in codebooks)
     assert np.isfinite(decoded[-1]).all()
+
+
+def test_a_small_catalog_is_learned_too() -> None:
+    # One batch holds all of it: as many epochs as elsewhere would be far fewer steps.
+    random = np.random.default_rng(5)
+    centers = random.normal(size=(8, 16))[np.arange(60) % 8]
+    vectors = (centers + 0.1 * random.normal(size=(60, 16))).astype(np.float32)
+    found = quantize(vectors, "rq-vae", (8, 8), 0, Progress(quiet=True))
+    assert found.errors[-1] < 0.2

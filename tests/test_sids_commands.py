@@ -307,7 +307,10 @@ def test_codes_per_level_are_the_cards_where_they_suffice(sids: Sids, tmp_path: 
             index(B004=["<a_0>", "<b_-1>", "<c_1>"]),
             ", item 'B004': SID token '<b_-1>' is not of the form '<a_12>'",
         ),
-        (index(B004=["<a_0>", "<b_1>", "<c_65536>"]), ", item 'B004': SID token '<c_65536>': codes must be below 65536"),
+        (
+            index(B004=["<a_0>", "<b_1>", "<c_65536>"]),
+            ", item 'B004': SID token '<c_65536>': codes must be below 65536",
+        ),
         (index(B004=["<a_0>", "<b_1>", f"<c_{'9' * 30}>"]), ", item 'B004': SID token '<c_999"),
     ],
 )

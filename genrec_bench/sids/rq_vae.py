@@ -38,6 +38,8 @@ class RQVAESettings:
         beta: weight of the term that holds the encoder to its codes, TIGER's.
         learning_rate: of AdamW (UGR, Appendix C).
         batch_size: items (UGR, Appendix C).
+        least_batches: in an epoch; a small catalog is gone through several times, lest patience end
+            before training has begun.
         epochs: at most. UGR trains for 10,000 on a GPU.
         patience: epochs without progress after which training stops.
         progress: the share by which the reconstruction error must fall to count as progress.
@@ -50,6 +52,7 @@ class RQVAESettings:
     beta: float = 0.25
     learning_rate: float = 1e-3
     batch_size: int = 1024
+    least_batches: int = 4
     epochs: int = 500
     patience: int = 10
     progress: float = 0.01
@@ -170,17 +173,19 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     _start_codebooks(model, inputs, seed, generator, settings.first_items)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
+    batches = -(-len(inputs) // settings.batch_size)
+    passes = -(-settings.least_batches // batches)
     least, since = float("inf"), 0
     with progress.bar("SIDs: epochs", settings.epochs) as bar:
         for epoch in range(settings.epochs):
             error = 0.0
-            order = torch.randperm(len(inputs), generator=generator)
-            for rows in order.split(settings.batch_size):
+            orders = [torch.randperm(len(inputs), generator=generator) for _ in range(passes)]
+            for rows in (part for order in orders for part in order.split(settings.batch_size)):
                 reconstruction, codebook_loss = model(inputs[rows], settings.beta)
                 optimizer.zero_grad()
                 (reconstruction + codebook_loss).backward()
                 optimizer.step()
-                error += float(reconstruction.detach()) * len(rows) / len(inputs)
+                error += float(reconstruction.detach()) * len(rows) / len(inputs) / passes
             bar.update(epoch + 1, error=error)
             if error < least * (1 - settings.progress):
                 least, since = error, 0
