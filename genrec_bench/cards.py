@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -29,6 +30,8 @@ MARK = "@"
 
 RESERVED = ("downloads", "embeddings", "sft", "sids")
 """Folders of the data directory, whatever datasets are called."""
+
+SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 CARDS = "GENREC_BENCH_CARDS"
 """Names a folder of the user's own cards."""
@@ -175,6 +178,8 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
         text = found[name].read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8: {error}") from None
+    except OSError as error:
+        raise UserError(f"{found[name]} cannot be read: {error.strerror}") from None
     card = read_fields(Card, parse_yaml(text, where), where)
     _check(card, where)
     return card
@@ -192,8 +197,8 @@ def _found(directory: Traversable | None) -> dict[str, Traversable]:
     for folder in folders:
         for entry in folder.iterdir():
             name = entry.name.removesuffix(".yaml")
-            if name == entry.name:
-                continue
+            if name == entry.name or name.startswith("."):
+                continue  # no card, or what an editor or a system keeps beside one
             if name in found:
                 raise UserError(f"{entry}: there is a card {name!r} already; name it otherwise")
             found[name] = entry
@@ -251,11 +256,16 @@ def _check_raw(card: Card, raw: Raw, where: str, require: Any) -> None:
     require(0 <= raw.malformed < 1, "raw.malformed", "a share from 0 to below 1")
     units = ("s", "ms", "iso")
     require(raw.columns.time_unit in units, "raw.columns.time_unit", f"one of {', '.join(units)}")
+    columns = (raw.columns.user, raw.columns.item, raw.columns.time)
+    require(len(set(columns)) == 3, "raw.columns", "other names for user, item and time each")
     for key, file in (("interactions", raw.interactions), ("items", raw.items)):
         if file is not None:
             name = file.file
-            require(bool(name) and "/" not in name, f"raw.{key}.file", "a file's name")
+            is_name = name not in ("", ".", "..") and "/" not in name
+            require(is_name, f"raw.{key}.file", "a file's name")
             require(bool(file.url or raw.how), f"raw.{key}.url", "there, or else the key 'raw.how'")
+            checksum = SHA256.fullmatch(file.sha256 or "0" * 64)
+            require(checksum is not None, f"raw.{key}.sha256", "64 hexadecimal digits")
     check_steps(card.filters, where)
 
 

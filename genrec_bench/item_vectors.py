@@ -102,7 +102,12 @@ def item_vectors(
         key: dict[str, object] = {
             "titles": texts_sha256(titles),
             "descriptions": texts_sha256(descriptions),
-            "parameters": [TEXT_DIMENSIONS, DESCRIPTION_WEIGHT, sorted(WORDS.items())],
+            "parameters": [
+                TEXT_DIMENSIONS,
+                DESCRIPTION_WEIGHT,
+                sorted(WORDS.items()),
+                sorted(DESCRIPTION_WORDS.items()),
+            ],
         }
     elif source == "collaborative":
         key = {"train": _examples_sha256(train), "items": num_items, "parameters": DIMENSIONS}

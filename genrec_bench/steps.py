@@ -26,7 +26,13 @@ from genrec_bench.workers import Workers
 
 
 class Stepper(Protocol):
-    """Something that takes a step."""
+    """Something that takes a step.
+
+    Attributes:
+        batch: prompts, or sequences, of a whole batch.
+    """
+
+    batch: int
 
     def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         """Take step ``index``, after ``share`` of the work is done; return figures to log.
@@ -64,6 +70,7 @@ class SupervisedStepper:
         phase: str,
     ) -> None:
         """Prepare; ``phase`` is the ledger's name for this work."""
+        self.batch = batch
         self._policy = policy
         self._examples = examples
         self._chains = policy.prompt_format.chains(examples)
@@ -110,7 +117,7 @@ class SupervisedStepper:
             (total,) = self._workers.sum([total])
             where = f"{self._phase} step {index + 1}"
             norm = self._optimization.step(share, total, where)
-        return {"part": len(rows) / self._sampler.batch, "loss": total, "gradient_norm": norm}
+        return {"part": len(rows) / self.batch, "loss": total, "gradient_norm": norm}
 
 
 class RolloutStepper:
@@ -131,6 +138,7 @@ class RolloutStepper:
         embeddings: Tensor | None = None,
     ) -> None:
         """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
+        self.batch = prompts_per_step
         self._policy = policy
         self._algorithm = algorithm
         self._optimization = optimization

@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from genrec_bench.cards import MARK, Card, load_card
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset, Examples
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.folders import replace_folder
 from genrec_bench.sids.store import load_sids
 from genrec_bench.synthetic import generate
@@ -145,7 +145,7 @@ def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]
         The folder.
 
     Raises:
-        UserError: the folder cannot be written.
+        StorageError: the folder cannot be written.
     """
     name = contents.card.name
     try:
@@ -157,7 +157,7 @@ def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]
             _write(contents, new, sources)
             replace_folder(new, data_dir / name, Path(temporary))
     except OSError as error:
-        raise UserError(f"cannot write to {data_dir}: {error}") from error
+        raise StorageError(f"cannot write to {data_dir}: {error.strerror or error}") from error
     return data_dir / name
 
 

@@ -12,6 +12,8 @@ from genrec_bench.errors import UserError, nearest
 
 T = TypeVar("T")
 
+MERGE = "tag:yaml.org,2002:merge"
+
 
 def parse_yaml(text: str, where: str) -> object:
     """Parse a file's text.
@@ -21,12 +23,28 @@ def parse_yaml(text: str, where: str) -> object:
         where: the file's name, for the message.
 
     Raises:
-        UserError: it is no YAML.
+        UserError: it is no YAML, or says a key twice.
     """
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, _Loader)
+    # YAML makes dates of what looks like days, and these need not exist.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: of which YAML takes the last, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"line {line}: the key {key.value!r} is there twice")
+                seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def read_fields(cls: type[T], content: object, where: str, prefix: str = "") -> T:
@@ -81,7 +99,8 @@ def _convert(kind: Any, value: object, where: str, key: str) -> Any:
     if kind is float and type(value) in (int, float):
         return float(value)  # type: ignore[arg-type]
     if kind in (int, str, bool) and type(value) is kind:
-        return value.strip() if isinstance(value, str) else value
+        # Of blanks alone, such as a tab between columns, they are what is meant.
+        return value.strip() or value if isinstance(value, str) else value
     expected = {
         int: "an integer",
         float: "a number",

@@ -122,9 +122,11 @@ def train(
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar("training", total) as bar:
         share = _share(ledger, limit, step, workers)
-        taken = math.fsum(figures.get("part", 0.0) for figures in curves)
+        # The row of the start took none; those of older checkpoints, without a part, whole batches.
+        taken = math.fsum(figures.get("part", 1.0) for figures in curves if figures["step"])
         reserve = _largest_step(curves, limit)
-        part = _next_part(limit, share, taken, reserve)
+        smallest = max(SMALLEST_PART, 1 / stepper.batch)
+        part = _next_part(limit, share, taken, reserve, smallest)
         while part:
             try:
                 figures = stepper.step(step, share, part)
@@ -145,7 +147,7 @@ def train(
             curves.append(figures)
             reserve = None if reserve is None else max(reserve, _last_step(curves, limit))
             taken += figures["part"]
-            part = _next_part(limit, share, taken, reserve)
+            part = _next_part(limit, share, taken, reserve, smallest)
             if watch is not None and (_is_due(watch, before, share) or not part):
                 figures |= watch.look(step)
                 if watch.told is not None:
@@ -194,7 +196,9 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
     return share
 
 
-def _next_part(limit: Limit, share: float, taken: float, reserve: float | None) -> float:
+def _next_part(
+    limit: Limit, share: float, taken: float, reserve: float | None, smallest: float
+) -> float:
     """Return the part of a whole batch to learn from next, or 0 to stop.
 
     Args:
@@ -202,6 +206,7 @@ def _next_part(limit: Limit, share: float, taken: float, reserve: float | None) 
         share: of the limit that is spent.
         taken: whole batches that were learned from, and parts of them.
         reserve: the share that must be left for a step that is strictly within the budget.
+        smallest: part of a batch, which is taken if that ends nearer to the budget than none.
     """
     if taken == 0:
         return 1.0
@@ -211,7 +216,7 @@ def _next_part(limit: Limit, share: float, taken: float, reserve: float | None) 
         return float(1.0 - share >= reserve)
     # By the average of what was spent; the price of a prompt differs from step to step.
     left = (1.0 - share) / (share / taken)
-    return 0.0 if left < SMALLEST_PART / 2 else min(max(left, SMALLEST_PART), 1.0)
+    return 0.0 if left < smallest / 2 else min(max(left, smallest), 1.0)
 
 
 def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:

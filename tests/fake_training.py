@@ -47,6 +47,7 @@ class Fake:
             warmup=0.1,
             max_grad_norm=1.0,
         )
+        self.batch = BATCH
         self.cost = (seconds, tokens, flops)
         self.fail_at: int | None = None
         self.nan_at: int | None = None
@@ -66,7 +67,7 @@ class Fake:
     def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         self.asked.append((index, share))
         # A batch of this many prompts, so that parts of it are whole prompts.
-        part = max(1, round(part * BATCH)) / BATCH
+        part = max(1, round(part * self.batch)) / self.batch
         seconds, tokens, flops = (amount * part for amount in self.cost)
         with self.ledger.phase("rollout"):
             # Drawn from the generator that a resumption has to restore.

@@ -41,6 +41,8 @@ def test_items_move_to_the_nearest_free_code_of_the_last_level() -> None:
     assert moved.tolist() == [[0, 3], [0, 1], [0, 2], [0, 0], [1, 1]]
     with pytest.raises(UserError, match=r"collisions=move: more items share the prefix 0 than the"):
         resolve(codes, (2, 3), "move", distances, codebook[:3])
+    with pytest.raises(UserError, match=r"share the empty prefix than the last level's 4 codes"):
+        resolve(codes[:, 1:], (4,), "move", distances, codebook)
 
 
 def test_kept_collisions_change_nothing() -> None:
@@ -93,3 +95,30 @@ def test_resolved_sids_are_distinct_and_keep_their_prefixes(
         if how == "level":
             in_order = sorted(group, key=lambda item: int(resolved[item, 2]))
             assert in_order == sorted(group, key=lambda item: (float(distances[item]), item))
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 1)] * 2, st.integers(0, 3)), min_size=1, max_size=30),
+    st.integers(0, 1000),
+)
+def test_moved_sids_are_distinct_keep_their_prefixes_and_the_nearest_items_stay(
+    sids: list[tuple[int, int, int]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    codes = np.array(sids, dtype=np.int32)
+    # Few different distances bring ties; codes beyond the codebook have no vector.
+    distances = rng.integers(0, 3, size=len(codes)).astype(np.float64)
+    codebook = rng.normal(size=(4, 2)).astype(np.float32)
+    num_codes = max(4, *(sum(sid[:2] == other[:2] for other in sids) for sid in sids))
+    before = codes.copy()
+    moved, codes_per_level = resolve(codes, (2, 2, num_codes), "move", distances, codebook)
+    np.testing.assert_array_equal(codes, before)
+    assert codes_per_level == (2, 2, num_codes)
+    assert len({tuple(sid) for sid in moved.tolist()}) == len(sids)
+    np.testing.assert_array_equal(moved[:, :2], codes[:, :2])
+    assert (moved >= 0).all() and (moved < codes_per_level).all()
+    for sid in set(sids):
+        group = [item for item, other in enumerate(sids) if other == sid]
+        nearest = min(group, key=lambda item: (float(distances[item]), item))
+        assert tuple(moved[nearest].tolist()) == sid
+        assert all(tuple(moved[item].tolist()) not in sids for item in group if item != nearest)

@@ -176,6 +176,9 @@ def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     vectors("text", tmp_path)
     vectors("collaborative", tmp_path, [""] * 5)
     assert count() == 10
+    monkeypatch.setattr(module, "DESCRIPTION_WORDS", module.WORDS)
+    vectors("text", tmp_path)
+    assert count() == 11
 
 
 @settings(max_examples=50)

@@ -1,5 +1,9 @@
 """All methods alike: shapes, what the reconstruction is, seeds and threads, and mistakes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +76,25 @@ def test_equal_seeds_make_equal_sids_whatever_the_threads(method: str) -> None:
     np.testing.assert_array_equal(one.codes, two.codes)
     np.testing.assert_array_equal(one.reconstruction, two.reconstruction)
     assert not np.array_equal(one.codes, make(method, vectors, seed=1).codes)
+
+
+def test_libraries_that_load_late_have_one_thread_too() -> None:
+    """In a process of its own: here scikit-learn may be loaded already."""
+    program = (
+        "from genrec_bench.sids.methods import _one_thread\n"
+        "with _one_thread():\n"
+        "    import sklearn.cluster\n"
+        "    from threadpoolctl import threadpool_info\n"
+        "    print({pool['num_threads'] for pool in threadpool_info()})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["{1}"]
 
 
 @EVERY_METHOD

@@ -75,6 +75,8 @@ def test_without_a_gain_there_are_no_targets() -> None:
     assert target_values([seen(0.2, 0.2019)], 512) == {}
     assert target_values([seen(0.2, 0.2020)], 512)["100%"] == 0.2020
     assert target_values([seen(0.2, 0.2019)], 1024)["100%"] == 0.2019
+    # 3 hits of 10 after 2, which in floating point is less than a tenth more.
+    assert target_values([seen(0.2, 0.3)], 10)["100%"] == 0.3
 
 
 def test_a_target_is_reached_at_the_first_look_at_or_above_it() -> None:

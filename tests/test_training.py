@@ -61,6 +61,44 @@ def test_the_last_step_is_as_large_as_what_is_left(
     assert curves["share"].iloc[-1] <= 1.0
 
 
+@pytest.mark.parametrize(
+    ("batch", "budget", "parts"),
+    [
+        (1, "3.4s", [1, 1, 1]),
+        (1, "3.6s", [1, 1, 1, 1]),
+        (4, "3.1s", [1, 1, 1]),
+        (4, "3.2s", [1, 1, 1, 0.25]),
+    ],
+)
+def test_a_single_prompt_may_be_more_than_what_is_left(
+    tmp_path: Path, batch: int, budget: str, parts: list[float]
+) -> None:
+    fake = Fake()
+    fake.batch = batch
+    assert go(fake, tmp_path, budget)["part"].tolist() == parts
+
+
+@pytest.mark.parametrize("cut", [2, 4])
+def test_steps_of_older_checkpoints_were_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    def save(folder: Path, step: int, modules: Any, tensors: Any, state: dict[str, Any]) -> None:
+        rows = [{k: v for k, v in row.items() if k != "part"} for row in state["curves"]]
+        save_training(folder, step, modules, tensors, state | {"curves": rows})
+
+    first, second = Fake(), Fake()
+    first.fail_at = cut
+    with monkeypatch.context() as patch, checkpoint_every_step():
+        patch.setattr(training, "save_training", save)
+        if cut < 4:
+            with pytest.raises(KeyboardInterrupt):
+                go(first, tmp_path, "4s")
+        else:
+            go(first, tmp_path, "4s")
+    go(second, tmp_path, "4s")
+    assert [index for index, _ in second.asked] == list(range(cut, 4))
+
+
 def test_where_the_last_step_was_cheap_another_part_follows(tmp_path: Path) -> None:
     fake = Fake()
     real = fake.step

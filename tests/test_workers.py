@@ -43,7 +43,7 @@ EMBEDDINGS = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
 CPU = torch.device("cpu")
 PATIENCE = 120.0
 """Seconds after which two processes are taken to wait for each other in vain."""
-RATES = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.0, "max_grad_norm": 1.0}
+RATES = {"learning_rate": 0.01, "weight_decay": 0.01, "warmup": 0.0, "max_grad_norm": 1.0}
 
 
 class Picky(GRPO):
@@ -301,7 +301,8 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
         if before is not None and before.shape == expected.shape:
             part = key.split(".")[1]
             moved[part] = max(moved[part], float((expected - before).abs().max()))
-    # Steps are a hundred times as large as what is forgiven; the unused head stays as it is.
+    # Steps are a hundred times as large as what is forgiven, and more than weight decay alone makes
+    # of them; the unused head stays as it is.
     assert moved["backbone"] > 1e-3
     assert moved["heads"] > 1e-3 if name == "vstar" else moved["heads"] == 0
 

@@ -26,6 +26,9 @@ METRIC = "valid/NDCG@10"
 LOOKED_BY = ("validations", "validation_examples", "beam_width")
 """Settings that say how often and how runs look; the last two also what a look finds."""
 
+ROUNDING = 1e-9
+"""Share of one example's worth that a gain may lack."""
+
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of GRPO's gain."""
 
@@ -107,7 +110,8 @@ def target_values(grpo: Sequence[Looks], examples: float) -> dict[str, float]:
         return {}
     start = statistics.median(one.start for one in grpo)
     best = statistics.median_low(one.best for one in grpo)
-    if best <= start or best - start < 1 / examples:
+    # Exactly one example's worth is enough; a difference of means is a little off.
+    if best <= start or best - start < (1 - ROUNDING) / examples:
         return {}
     # Not start + share * gain: all of the gain must come to the best value to the last bit.
     return {f"{share:.0%}": (1 - share) * start + share * best for share in SHARES}

@@ -97,7 +97,7 @@ class Malformed:
         if rejected > self.limit * lines:
             raise UserError(
                 f"{file}: {rejected} of {lines} lines are malformed, more than the limit of "
-                f"{self.limit:.3%}: {self._shown(file)}"
+                f"{self.limit:.3%} that the card sets as 'raw.malformed': {self._shown(file)}"
             )
 
     def _shown(self, file: Path) -> str:

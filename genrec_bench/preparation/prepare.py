@@ -101,7 +101,7 @@ class Source:
             where: the card's file, for messages.
 
         Raises:
-            UserError: a file is missing, or nobody can read the format.
+            UserError: a file is missing, two have one name, or nobody can read the format.
         """
         if raw.format not in FORMATS:
             raise UserError(
@@ -112,6 +112,9 @@ class Source:
         for path in self.files:
             if not path.is_file():
                 raise UserError(f"{path} is missing")
+        # The report tells files apart by their names.
+        if items is not None and items.name == interactions.name and items != interactions:
+            raise UserError(f"{interactions} and {items} have one name; rename one of them")
         self.malformed = Malformed(raw.malformed)
         self._format = FORMATS[raw.format]
         self._columns = raw.columns
@@ -129,12 +132,21 @@ class Source:
         return found
 
     def texts(self, names: Sequence[str]) -> dict[str, ItemText]:
-        """Return what is known of items; whoever asks again asks for some of the same items."""
+        """Return what is known of items; whoever asks again asks for some of the same items.
+
+        Raises:
+            UserError: the file knows none of them, or cannot be used.
+        """
         if self._texts is None:
             self._texts = {}
             if (path := self._items) is not None:
                 found = self._format.items(path, frozenset(names), self.malformed, self._columns)
                 self._texts.update(self._watched(path, found))
+                if not self._texts:
+                    raise UserError(
+                        f"{path} has none of the {len(names):,} items of {self._interactions}, "
+                        f"such as {names[0]!r}; is it the right file?"
+                    )
         return {name: self._texts.get(name, NO_TEXT) for name in names}
 
     def _watched(self, path: Path, entries: Iterator[T]) -> Iterator[T]:

@@ -102,8 +102,9 @@ def _moved(
         free = np.setdiff1d(np.arange(num_codes), list(taken))
         if not len(free):
             prefix = "-".join(map(str, codes[item, :-1].tolist()))
+            shared = f"the prefix {prefix}" if prefix else "the empty prefix"
             raise UserError(
-                f"collisions=move: more items share the prefix {prefix} than the last level's "
+                f"collisions=move: more items share {shared} than the last level's "
                 f"{num_codes} codes; ask for more levels or more codes per level"
             )
         away = np.square(vectors[free] - vectors[own]).sum(axis=1)

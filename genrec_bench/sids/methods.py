@@ -123,6 +123,8 @@ def _squared_distances(
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """Compute on one thread: several add up in an order that changes from time to time."""
+    # The limit holds for libraries that are loaded, and scikit-learn brings threads of its own.
+    import sklearn.cluster  # noqa: F401
     import torch
     from threadpoolctl import threadpool_limits
 

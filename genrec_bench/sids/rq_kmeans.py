@@ -36,7 +36,7 @@ def residual_quantize(
     Args:
         vectors: [n, E], finite, n > 0.
         codes_per_level: K_l of each level.
-        seed: of the first level; each level has a seed of its own.
+        seed: of all levels, each of which draws a seed of its own from it.
         cluster: `kmeans`, or another clustering.
         progress: shows the levels.
 
