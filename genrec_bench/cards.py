@@ -31,6 +31,9 @@ MARK = "@"
 RESERVED = ("downloads", "embeddings", "sft", "sids")
 """Folders of the data directory, whatever datasets are called."""
 
+NO_SEPARATORS = '"\r\n\0'
+"""Characters that cannot stand between the columns of a table."""
+
 SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 CARDS = "GENREC_BENCH_CARDS"
@@ -173,7 +176,8 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
             f"unknown dataset {name!r}{nearest(name, found)}; "
             f"the datasets are {', '.join(sorted(found))}"
         )
-    where = f"datasets/{name}.yaml"
+    packaged = _packaged(directory) / f"{name}.yaml"
+    where = f"datasets/{name}.yaml" if packaged.is_file() else str(found[name])
     try:
         text = found[name].read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -181,13 +185,19 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     except OSError as error:
         raise UserError(f"{found[name]} cannot be read: {error.strerror}") from None
     card = read_fields(Card, parse_yaml(text, where), where)
+    if card.name != name:
+        raise UserError(f"{where}: key 'name' must be the name of the file")
     _check(card, where)
     return card
 
 
+def _packaged(directory: Traversable | None) -> Traversable:
+    return directory or files("genrec_bench") / "datasets"
+
+
 def _found(directory: Traversable | None) -> dict[str, Traversable]:
     """Return the file of every card by its name."""
-    folders: list[Traversable] = [directory or files("genrec_bench") / "datasets"]
+    folders: list[Traversable] = [_packaged(directory)]
     own = os.environ.get(CARDS)
     if directory is None and own:
         if not Path(own).expanduser().is_dir():
@@ -215,7 +225,6 @@ def _check(card: Card, where: str) -> None:
     def one_of(key: str, value: str, choices: Iterable[str]) -> None:
         require(value in choices, key, f"one of {', '.join(choices)}, not {value!r}")
 
-    require(f"datasets/{card.name}.yaml" == where, "name", "the name of the file")
     taken = card.name in RESERVED or MARK in card.name
     require(not taken, "name", f"none of {', '.join(RESERVED)}, and without {MARK!r}")
     require(bool(card.layout) or card.raw is not None, "layout", "there, or else the key 'raw'")
@@ -256,6 +265,9 @@ def _check_raw(card: Card, raw: Raw, where: str, require: Any) -> None:
     require(0 <= raw.malformed < 1, "raw.malformed", "a share from 0 to below 1")
     units = ("s", "ms", "iso")
     require(raw.columns.time_unit in units, "raw.columns.time_unit", f"one of {', '.join(units)}")
+    separator = raw.columns.separator
+    one = len(separator) == 1 and separator not in NO_SEPARATORS
+    require(one, "raw.columns.separator", f"one character, not {separator!r}")
     columns = (raw.columns.user, raw.columns.item, raw.columns.time)
     require(len(set(columns)) == 3, "raw.columns", "other names for user, item and time each")
     for key, file in (("interactions", raw.interactions), ("items", raw.items)):

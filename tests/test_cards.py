@@ -77,6 +77,14 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
             {"raw": RAW | {"columns": {"time_unit": "h"}}},
             r"key 'raw.columns.time_unit' must be one",
         ),
+        ({"raw": RAW | {"columns": {"separator": ",,"}}}, r"key 'raw.columns.separator' must be"),
+        ({"raw": RAW | {"columns": {"separator": '"'}}}, r"key 'raw.columns.separator' must be"),
+        ({"raw": RAW | {"columns": {"user": "item"}}}, r"key 'raw.columns' must be other names"),
+        ({"raw": RAW | {"interactions": {"file": "..", "url": "u"}}}, r"key 'raw.interactions.f"),
+        (
+            {"raw": RAW | {"interactions": {"file": "a", "url": "u", "sha256": "12ab"}}},
+            r"key 'raw.interactions.sha256' must be 64 hex",
+        ),
         ({"filters": [{"step": "score"}]}, r".*filters.1"),
         ({"filters": [{"step": "window", "since": "2016-13-01"}]}, r".*filters.1.since"),
         (
@@ -113,8 +121,29 @@ def test_a_card_that_lacks_a_key_or_is_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="missing key 'protocol'"):
         load_card("beauty", tmp_path)
-    (tmp_path / "beauty.yaml").write_text("a: [")
-    with pytest.raises(UserError, match=r"beauty\.yaml: not valid YAML"):
+    for text in ("a: [", "title: 2024-02-30", "a: " + "[" * 5000):
+        (tmp_path / "beauty.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"beauty\.yaml: not valid YAML: [^\n]*$"):
+            load_card("beauty", tmp_path)
+    text = (CARDS / "beauty.yaml").read_text()
+    (tmp_path / "beauty.yaml").write_text(text + "version: 2\n")
+    with pytest.raises(UserError, match=r"line \d+: the key 'version' is there twice"):
+        load_card("beauty", tmp_path)
+
+
+def test_a_tab_between_columns(tmp_path: Path) -> None:
+    content = yaml.safe_load((CARDS / "beauty.yaml").read_text())
+    content["raw"] = RAW | {"columns": {"separator": "\t"}}
+    (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
+    raw = load_card("beauty", tmp_path).raw
+    assert raw is not None and raw.columns.separator == "\t"
+
+
+def test_what_is_no_card_among_cards(tmp_path: Path) -> None:
+    (tmp_path / "._beauty.yaml").write_bytes(b"\0")
+    assert card_names(tmp_path) == []
+    (tmp_path / "beauty.yaml").mkdir()
+    with pytest.raises(UserError, match=r"beauty\.yaml cannot be read: Is a directory"):
         load_card("beauty", tmp_path)
 
 
@@ -126,6 +155,9 @@ def test_cards_of_ones_own_stand_beside_the_packages(
     monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path))
     assert load_card("mine").title == load_card("beauty").title
     assert {"mine", "industrial"} <= set(card_names())
+    (tmp_path / "broken.yaml").write_text("name: broken")
+    with pytest.raises(UserError, match=f"^{tmp_path}/broken.yaml: missing key"):
+        load_card("broken")
     (tmp_path / "yelp.yaml").write_text("name: yelp")
     with pytest.raises(UserError, match=r"yelp\.yaml: there is a card 'yelp' already"):
         card_names()

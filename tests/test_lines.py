@@ -208,7 +208,8 @@ def test_the_limit_is_a_share_of_the_lines() -> None:
     with pytest.raises(UserError) as caught:
         malformed.end(path, 2999)
     assert str(caught.value) == (
-        "a.json: 3 of 2999 lines are malformed, more than the limit of 0.100%: "
+        "a.json: 3 of 2999 lines are malformed, more than the limit of 0.100% "
+        "that the card sets as 'raw.malformed': "
         "not JSON: 2, first in line 2; not UTF-8: 1, first in line 7"
     )
 

@@ -1,8 +1,10 @@
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,7 @@ def test_the_order_of_lines_changes_nothing(tmp_path: Path, format: str, protoco
 def test_the_report_by_hand(files: RawFiles) -> None:
     report = prepare_files(files).report
     assert report.raw == Counts(users=4, items=5, interactions=18)
+    assert report.days == ("2014-05-14", "2014-05-23")
     assert report.steps == (
         Filtered(
             "window since 2014-05-15",
@@ -228,9 +231,10 @@ def test_the_report_by_hand(files: RawFiles) -> None:
     assert json.loads(json.dumps(plain))["steps"][3]["after"]["interactions"] == 13
 
     text = format_report(report)
-    assert "core users 2 items 2           3        3              13          2" in text
+    assert re.search("core users 2 items 2 +3 +3 +13 +2 ", text)
     assert "user with fewer than 2: 1; item with fewer than 2: 1" in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 130
+    assert "raw, 2014-05-14 to 2014-05-23" in text
     assert "Malformed" not in text
 
 
@@ -261,6 +265,19 @@ def test_without_items_everything_but_titles_works(files: RawFiles) -> None:
     assert prepared.categories == ((), (), ())
     assert prepared.report.untitled == 3
     assert list(prepared.report.files) == ["interactions.csv"]
+
+
+def test_items_of_something_else_are_refused(tmp_path: Path, files: RawFiles) -> None:
+    other = write_raw_files("csv", tmp_path, LOG, {"lamp": ("Lamp", "")}).items
+    with pytest.raises(UserError, match=r"has none of the 5 items of .*, such as 'hose'"):
+        prepare_files(replace(files, items=other))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path, files: RawFiles) -> None:
+    (tmp_path / "b").mkdir()
+    items = files.items.rename(tmp_path / "b" / files.interactions.name)
+    with pytest.raises(UserError, match="have one name; rename one of them"):
+        prepare_files(replace(files, items=items))
 
 
 def test_users_too_short_for_the_split_are_left_out_and_reported(files: RawFiles) -> None:

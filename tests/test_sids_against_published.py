@@ -115,7 +115,9 @@ def test_what_was_cut_short_goes_on_and_nothing_is_done_twice(
     assert whole.code == 0, whole.err
     done = json.loads(file.read_text())
     assert [(entry["sids"], entry["seed"]) for entry in done["runs"]] == [
-        (sids, seed) for seed in (0, 1) for sids in ("published", "rq-kmeans-collaborative-3x256")
+        (sids, seed)
+        for seed in (0, 1)
+        for sids in ("published", "rq-kmeans-collaborative-3x256-move")
     ]
     published, ours = whole.out.splitlines()[2:]
     assert cells(published)[:4] == ["industrial (partial)", "published", "2", "8.33%"]

@@ -93,15 +93,16 @@ def test_every_method_with_every_way_of_collisions(
 ) -> None:
     label = f"{method}-{collisions}"
     recipe = SIDRecipe(method, "text", collisions)
-    # So few codes for 30 items that some share theirs.
-    sids = make(contents, world.data, recipe, (2, 2, 13), label)
+    # Kept, 30 items have to share 28 SIDs; moved, none is to lack a free code.
+    codes = 7 if collisions == "keep" else 13
+    sids = make(contents, world.data, recipe, (2, 2, codes), label)
     dataset = load_dataset(f"sports@{label}", world.data)
     assert dataset.name == f"sports@{label}"
     assert dataset.fingerprint == contents.fingerprint
     assert np.array_equal(dataset.catalog.sids, sids.codes)
     assert dataset.catalog.codes_per_level == sids.codes_per_level
-    places = {"level": (13,), "code": (int(sids.codes[:, -1].max()) + 1,)}
-    assert sids.codes_per_level == (2, 2, 13, *places.get(collisions, ()))
+    places = {"level": (codes,), "code": (int(sids.codes[:, -1].max()) + 1,)}
+    assert sids.codes_per_level == (2, 2, codes, *places.get(collisions, ()))
     distinct = len(np.unique(sids.codes, axis=0))
     assert distinct < ITEMS if collisions == "keep" else distinct == ITEMS
 

@@ -187,7 +187,7 @@ def test_a_mistyped_option_fetches_nothing(capsys: Capture, tmp_path: Path) -> N
         called = sids("build", "industrial")
         assert called.code == 0 and world.requests == 2
         assert called.err.startswith("industrial is not prepared yet")
-        assert labels("industrial", world.data) == ["rq-vae-text-3x8"]
+        assert labels("industrial", world.data) == ["rq-vae-text-3x8-move"]
 
 
 def test_synthetic_has_sids_and_may_have_others(capsys: Capture, tmp_path: Path) -> None:

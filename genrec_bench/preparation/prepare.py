@@ -38,6 +38,7 @@ class PreparationReport:
     Attributes:
         files: sha256 of each file, by its name.
         raw: what the file of interactions holds, malformed lines aside.
+        days: the first and the last day of these in UTC; odd ones give a wrong unit away.
         malformed: lines that were skipped, by file and reason.
         malformed_examples: some of them.
         steps: one for each filter, and one for users whom the split leaves out.
@@ -48,6 +49,7 @@ class PreparationReport:
 
     files: Mapping[str, str]
     raw: Counts
+    days: tuple[str, str]
     malformed: Mapping[str, Mapping[str, int]]
     malformed_examples: tuple[Rejected, ...]
     steps: tuple[Filtered, ...]
@@ -199,6 +201,8 @@ def prepare(
     source = Source(raw, interactions_file, items_file, progress, where)
     log = source.interactions()
     found = Counts.of(log)
+    first, last = log.times[[0, -1]].astype("datetime64[ms]").astype("datetime64[D]").astype(str)
+    days = (str(first), str(last))
     log, done = _filtered(log, steps, PROTOCOLS[protocol].fewest, source, progress, where)
     texts = source.texts(log.item_names).values()
     splits = PROTOCOLS[protocol].split(log, history_length)
@@ -212,6 +216,7 @@ def prepare(
     report = PreparationReport(
         files={path.name: file_sha256(path) for path in source.files},
         raw=found,
+        days=days,
         malformed=source.malformed.counts,
         malformed_examples=tuple(source.malformed.examples),
         steps=tuple(done),
@@ -286,7 +291,8 @@ def check_counts(
 
 def format_report(report: PreparationReport) -> str:
     """Return a report as text for people."""
-    given = Filtered("raw files", report.raw, report.raw, {})
+    first, last = report.days
+    given = Filtered(f"raw, {first} to {last}", report.raw, report.raw, {})
     steps: list[Row] = [
         {
             "after": step.step,

@@ -75,13 +75,15 @@ def build(
         found.codes, codes_per_level, recipe.collisions, found.distances, found.codebooks[-1]
     )
     known = any(contents.categories)
+    # Where items moved, what their SIDs stand for is known but for the last level.
+    moved = recipe.collisions == "move" and bool((codes != found.codes).any())
     worth = quality(
         codes,
         per_level,
         vectors,
-        found.reconstruction,
+        None if moved else found.reconstruction,
         contents.categories if known else None,
-        found.errors,
+        found.errors[:-1] if moved else found.errors,
     )
     made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
     # Where files lie is nobody's business; what they hold is.

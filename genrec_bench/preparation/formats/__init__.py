@@ -26,8 +26,9 @@ class Format:
     Attributes:
         name: its key in `FORMATS`.
         interactions: yields user, item and time of each line, in the file's order.
-        items: yields each item that is wanted, once, with its texts; the same item twice in a
-            file: the first one with a title wins. What a card calls its columns only ``csv`` asks.
+        items: yields each item that is wanted, with its texts; an item that a file has twice is
+            yielded again where the second text is better (``fields.best_texts``): the last one
+            counts. What a card calls its columns only ``csv`` asks.
     """
 
     name: str

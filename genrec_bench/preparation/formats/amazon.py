@@ -63,7 +63,7 @@ def items_2014(
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield items; most lines are Python literals rather than JSON.
 
-    The same item twice: the first one with a title wins.
+    The same item again where a better text comes.
     """
     return json_items(path, wanted, malformed, "asin", _text_2014, read_loose_object)
 
@@ -71,14 +71,14 @@ def items_2014(
 def items_2018(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
-    """Yield items; the same one twice: the first one with a title wins."""
+    """Yield items; the same one again where a better text comes."""
     return json_items(path, wanted, malformed, "asin", _text_2018, read_object)
 
 
 def items_2023(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
-    """Yield items; the same one twice: the first one with a title wins."""
+    """Yield items; the same one again where a better text comes."""
     return json_items(path, wanted, malformed, "parent_asin", _text_2014, read_object)
 
 

@@ -109,7 +109,7 @@ def usable_time(milliseconds: int) -> int:
     if milliseconds < 0:
         raise MalformedLine("negative time")
     if milliseconds > LATEST:
-        raise MalformedLine("absurd time")
+        raise MalformedLine("absurd time (wrong unit?)")
     return milliseconds
 
 
@@ -139,26 +139,27 @@ def split_categories(text: object, name: str) -> tuple[str, ...]:
     return _distinct(part.strip(" []'\"") for part in _text(text, name).split(","))
 
 
-def first_titled(items: Iterable[tuple[str, ItemText] | None]) -> Iterator[tuple[str, ItemText]]:
-    """Yield each item once: its first text with a title, else the first of all, at the end.
+def best_texts(items: Iterable[tuple[str, ItemText] | None]) -> Iterator[tuple[str, ItemText]]:
+    """Yield each item when it is first met, and again with a better text: the last one counts.
+
+    A text with a title is better than one without; else the one whose title, description and
+    categories come first in order is: so that the order of lines changes nothing.
 
     Args:
         items: as the lines give them; None for an item that nobody wants.
     """
-    titled: set[str] = set()
-    untitled: dict[str, ItemText] = {}
+
+    def rank(text: ItemText) -> tuple[bool, str, str, tuple[str, ...]]:
+        return (not text.title, text.title, text.description, text.categories)
+
+    best: dict[str, ItemText] = {}
     for found in items:
         if found is None:
             continue
         item, text = found
-        if item in titled:
-            continue
-        if text.title:
-            titled.add(item)
+        if item not in best or rank(text) < rank(best[item]):
+            best[item] = text
             yield item, text
-        else:
-            untitled.setdefault(item, text)
-    yield from ((item, text) for item, text in untitled.items() if item not in titled)
 
 
 def _text(value: object, name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from genrec_bench.preparation.formats.fields import ItemText, Row, first_titled, usable_id
+from genrec_bench.preparation.formats.fields import ItemText, Row, best_texts, usable_id
 from genrec_bench.preparation.lines import Lines
 from genrec_bench.preparation.malformed import Malformed, MalformedLine
 
@@ -62,7 +62,7 @@ def json_items(
     """Yield the items of a file that are wanted, one a line.
 
     A line that names items, but none that is wanted, is passed over before it is parsed: nobody
-    learns whether it is malformed. The same item twice: the first one with a title wins.
+    learns whether it is malformed. The same item again where a better text comes.
 
     Args:
         path: the file.
@@ -85,7 +85,7 @@ def json_items(
         name = usable_id(entry[key], key)
         return (name, text(entry)) if name in wanted else None
 
-    return first_titled(each_line(path, malformed, item))
+    return best_texts(each_line(path, malformed, item))
 
 
 def each_line(path: Path, malformed: Malformed, parse: Callable[[str], T]) -> Iterator[T]:

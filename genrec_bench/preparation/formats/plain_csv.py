@@ -3,14 +3,13 @@
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from genrec_bench.errors import UserError
 from genrec_bench.preparation.formats.fields import (
     ItemText,
     Row,
+    best_texts,
     clean,
     clean_title,
     date,
-    first_titled,
     number_of_milliseconds,
     number_of_seconds,
     usable_id,
@@ -36,7 +35,7 @@ def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator
 def items(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
-    """Yield the items of a table; the same one twice: the first one with a title wins."""
+    """Yield the items of a table; the same one again where a better text comes."""
     table = _table(path, malformed, columns)
     id_place, title = table.find(columns.item), table.find(columns.title)
     described = table.has(columns.description)
@@ -49,11 +48,8 @@ def items(
         text = "" if description is None else clean(fields[description])
         return name, ItemText(clean_title(fields[title], columns.title), text, ())
 
-    return first_titled(table.rows(item))
+    return best_texts(table.rows(item))
 
 
 def _table(path: Path, malformed: Malformed, columns: Columns) -> Table:
-    separator = columns.separator
-    if len(separator) != 1 or separator in '"\r\n\0':
-        raise UserError(f"columns are separated by one character, not by {separator!r}")
-    return Table(path, malformed, Layout(separator))
+    return Table(path, malformed, Layout(columns.separator))

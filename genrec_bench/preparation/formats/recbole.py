@@ -11,9 +11,9 @@ from pathlib import Path
 from genrec_bench.preparation.formats.fields import (
     ItemText,
     Row,
+    best_texts,
     clean,
     clean_title,
-    first_titled,
     number_of_seconds,
     split_categories,
     usable_id,
@@ -36,7 +36,7 @@ def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator
 def items(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
-    """Yield the rows of an ``.item`` file; the same item twice: the first with a title wins."""
+    """Yield the rows of an ``.item`` file; the same one again where a better text comes."""
     table = _table(path, malformed)
     id_place, title = table.find("item_id"), table.find(*TITLES)
     description = table.find("description") if table.has("description") else None
@@ -52,7 +52,7 @@ def items(
             () if genres is None else split_categories(fields[genres], "categories"),
         )
 
-    return first_titled(table.rows(item))
+    return best_texts(table.rows(item))
 
 
 def _table(path: Path, malformed: Malformed) -> Table:

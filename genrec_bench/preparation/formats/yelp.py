@@ -31,7 +31,7 @@ def items(
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield businesses; a description says what they offer and in which city.
 
-    The same item twice: the first one with a title wins.
+    The same item again where a better text comes.
     """
     return json_items(path, wanted, malformed, "business_id", _text, read_object)
 
