@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "genrec-bench: interrupted; the command given again resumes a run",
+            "genrec-bench: interrupted; the command given again goes on",
             file=sys.stderr,
         )
         return 130

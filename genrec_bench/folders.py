@@ -20,10 +20,11 @@ def replace_folder(new: Path, final: Path, aside: Path) -> None:
         try:
             new.rename(final)
             return
-        except OSError:
-            if final.exists():
+        except BaseException as error:
+            # A key pressed between the two must not cost what was there either.
+            if isinstance(error, OSError) and final.exists():
                 continue  # another process put its own there in between
-            if old.exists():
+            if old.exists() and not final.exists():
                 old.rename(final)
             raise
     raise OSError(f"another process keeps writing {final}")

@@ -16,6 +16,7 @@ from genrec_bench.preparation.recipe import Raw
 from genrec_bench.progress import Progress
 from genrec_bench.sids.store import check_label
 from genrec_bench.store import (
+    file_sha256,
     is_prepared,
     load_contents,
     load_dataset,
@@ -187,10 +188,16 @@ def raw_files(
 
     folder = data_dir / DOWNLOADS / name
     # What cannot be had is told before anything is fetched.
-    for own in (interactions, items):
-        if own is not None and not own.is_file():
-            raise UserError(f"{own} is missing")
     pairs = (("--reviews", interactions, raw.interactions), ("--metadata", items, raw.items))
+    for _, own, source in pairs:
+        if own is not None and not own.is_file():
+            raise UserError(f"{own} is {'no file' if own.exists() else 'missing'}")
+        known = source.sha256 if source is not None else ""
+        if own is not None and known and (found := file_sha256(own)) != known:
+            raise UserError(
+                f"{own}: its sha256 is {found}, the card's is {known}; give the file that the card "
+                "means, or write a card of your own"
+            )
     wanted = {option: source for option, own, source in pairs if own is None and source is not None}
     by_hand = {option: source for option, source in wanted.items() if not source.url}
     lacking = {o: source for o, source in by_hand.items() if find(source, folder) is None}

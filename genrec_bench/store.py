@@ -300,6 +300,7 @@ def _card_hash(card: Card, made: str) -> str:
         # Where files are fetched from changes nothing; what they are, their sources' hashes tell.
         parts["protocol"] = card.protocol
         parts["format"] = [card.raw.format, dataclasses.asdict(card.raw.columns)]
+        parts["texts"] = card.raw.items is not None
         parts["filters"] = [dataclasses.asdict(step) for step in card.filters]
     else:
         parts["layout"] = card.layout

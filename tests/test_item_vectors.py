@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from genrec_bench import item_vectors as module
 from genrec_bench.cards import load_card
 from genrec_bench.dataset import Examples
-from genrec_bench.embeddings import collaborative_vectors
+from genrec_bench.embeddings import WORDS, collaborative_vectors
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.importers import import_dataset
 from genrec_bench.item_vectors import check_source, item_vectors
@@ -176,7 +176,7 @@ def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     vectors("text", tmp_path)
     vectors("collaborative", tmp_path, [""] * 5)
     assert count() == 10
-    monkeypatch.setattr(module, "DESCRIPTION_WORDS", module.WORDS)
+    monkeypatch.setattr(module, "DESCRIPTION_WORDS", WORDS)
     vectors("text", tmp_path)
     assert count() == 11
 

@@ -1,5 +1,6 @@
 """``genrec-bench data prepare``: files fetched or handed in, counts held against the card."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -13,7 +14,11 @@ import pytest
 from raw_world import NAMES, RawWorld, raw_world, world_counts
 from tiny_runs import Called, call, only_error
 
-from genrec_bench.store import load_contents
+from genrec_bench.errors import UserError
+from genrec_bench.obtain import raw_files
+from genrec_bench.preparation.recipe import Raw, SourceFile
+from genrec_bench.progress import Progress
+from genrec_bench.store import file_sha256, load_contents
 
 Capture = pytest.CaptureFixture[str]
 
@@ -134,7 +139,7 @@ def test_counts_may_be_off_by_a_hundredth(sports: RawWorld, capsys: Capture) -> 
         (["synthetic"], "dataset 'synthetic' has no raw files: it is drawn when it is asked for"),
         (["sports", "--reviews", "no.gz"], "no.gz is missing"),
         (["sports", "--metadata", "no.gz"], "no.gz is missing"),
-        (["sports", "--reviews", "."], ". is missing"),
+        (["sports", "--reviews", "."], ". is no file"),
         (["sports", "--reviews"], "argument --reviews: expected one argument"),
     ],
 )
@@ -242,3 +247,17 @@ def test_a_disk_that_refuses_leaves_the_earlier_dataset(
     sports.write_files(users=50)
     assert "No space left" in last_line(prepare(capsys, sports, *sports.given, "--accept-counts"))
     assert contents_of(sports.data) == before
+
+
+def test_a_file_that_is_not_the_cards_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "log.csv"
+    own.write_text("user,item,time\n")
+    raw = Raw("csv", SourceFile("log.csv", sha256="0" * 64), how="ours")
+    given = (own, None, tmp_path, Progress(quiet=True))
+    with pytest.raises(UserError, match=r"its sha256 is [0-9a-f]{64}, the card's is 0000"):
+        raw_files("mine", raw, *given)
+    own_hash = file_sha256(own)
+    right = dataclasses.replace(raw, interactions=SourceFile("log.csv", sha256=own_hash))
+    assert raw_files("mine", right, *given) == (own, None)
+    with pytest.raises(UserError, match="is no file"):
+        raw_files("mine", raw, tmp_path, None, tmp_path, Progress(quiet=True))
