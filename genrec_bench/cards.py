@@ -31,6 +31,9 @@ MARK = "@"
 RESERVED = ("downloads", "embeddings", "sft", "sids")
 """Folders of the data directory, whatever datasets are called."""
 
+LONGEST_HISTORY = 10_000
+"""Items; a prompt holds them all, and no backbone reads more."""
+
 NO_SEPARATORS = '"\r\n\0'
 """Characters that cannot stand between the columns of a table."""
 
@@ -173,17 +176,19 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     found = _found(directory)
     if name not in found:
         raise UserError(
-            f"unknown dataset {name!r}{nearest(name, found)}; "
-            f"the datasets are {', '.join(sorted(found))}"
+            f"unknown dataset {name!r}{nearest(name, found)}; the datasets are "
+            f"{', '.join(sorted(found))}; cards of your own are NAME.yaml in the folder ${CARDS}"
         )
-    packaged = _packaged(directory) / f"{name}.yaml"
-    where = f"datasets/{name}.yaml" if packaged.is_file() else str(found[name])
+    file, *others = found[name]
+    if others:
+        raise UserError(f"{others[0]}: there is a card {name!r} already; name it otherwise")
+    where = card_place(name, directory)
     try:
-        text = found[name].read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8: {error}") from None
     except OSError as error:
-        raise UserError(f"{found[name]} cannot be read: {error.strerror}") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
     card = read_fields(Card, parse_yaml(text, where), where)
     if card.name != name:
         raise UserError(f"{where}: key 'name' must be the name of the file")
@@ -191,27 +196,40 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     return card
 
 
+def card_place(name: str, directory: Traversable | None = None) -> str:
+    """Return what messages call the file of a card: the path, or its place in the package.
+
+    Args:
+        name: the card's name.
+        directory: see `load_card`.
+    """
+    if (_packaged(directory) / f"{name}.yaml").is_file():
+        return f"datasets/{name}.yaml"
+    return str(Path(os.environ.get(CARDS, "")).expanduser() / f"{name}.yaml")
+
+
 def _packaged(directory: Traversable | None) -> Traversable:
     return directory or files("genrec_bench") / "datasets"
 
 
-def _found(directory: Traversable | None) -> dict[str, Traversable]:
-    """Return the file of every card by its name."""
+def _found(directory: Traversable | None) -> dict[str, list[Traversable]]:
+    """Return the files of every card by its name: one, unless a card of one's own has a taken name.
+
+    That is no reason to refuse other cards, so that nothing is said of it here.
+    """
     folders: list[Traversable] = [_packaged(directory)]
     own = os.environ.get(CARDS)
     if directory is None and own:
         if not Path(own).expanduser().is_dir():
             raise UserError(f"${CARDS} is {own}, which is no folder")
         folders.append(Path(own).expanduser())
-    found: dict[str, Traversable] = {}
+    found: dict[str, list[Traversable]] = {}
     for folder in folders:
         for entry in folder.iterdir():
             name = entry.name.removesuffix(".yaml")
             if name == entry.name or name.startswith("."):
                 continue  # no card, or what an editor or a system keeps beside one
-            if name in found:
-                raise UserError(f"{entry}: there is a card {name!r} already; name it otherwise")
-            found[name] = entry
+            found.setdefault(name, []).append(entry)
     return found
 
 
@@ -234,7 +252,8 @@ def _check(card: Card, where: str) -> None:
     one_of("protocol", card.protocol, PROTOCOLS)
     one_of("shared_sids", card.shared_sids, SHARED_SID_RULES)
     require(card.version >= 1, "version", "at least 1")
-    require(card.history_length >= 1, "history_length", "at least 1")
+    longest = f"from 1 to {LONGEST_HISTORY}"
+    require(1 <= card.history_length <= LONGEST_HISTORY, "history_length", longest)
     codes = card.codes_per_level
     # Levels are named by one letter each in the source files.
     require(1 <= len(codes) <= 26 and min(codes) >= 1, "codes_per_level", "1 to 26 positive counts")

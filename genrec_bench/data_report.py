@@ -1,7 +1,6 @@
 """What a prepared dataset holds, as plain values and as tables."""
 
 import textwrap
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from tabulate import tabulate
 
 from genrec_bench.cards import Card, card_names, load_card
 from genrec_bench.contents import Contents
-from genrec_bench.dataset import Dataset, Examples
+from genrec_bench.dataset import Dataset
 from genrec_bench.errors import UserError
 from genrec_bench.preparation.leaks import find_leaks
 from genrec_bench.sids.store import labels, load_sids
@@ -31,10 +30,17 @@ Row = dict[str, Any]
 
 
 def list_datasets(data_dir: Path) -> list[Row]:
-    """Return one row a card: whether it is prepared and how, its counts, its SIDs, its marks."""
-    rows = []
+    """Return one row a card: whether it is prepared and how, its counts, its SIDs, its marks.
+
+    A card that cannot be read has its error instead, so that the others are listed.
+    """
+    rows: list[Row] = []
     for name in card_names():
-        card = load_card(name)
+        try:
+            card = load_card(name)
+        except UserError as error:
+            rows.append({"dataset": name, "title": "", "prepared": False, "error": str(error)})
+            continue
         row: Row = {"dataset": name, "title": card.title, "prepared": is_prepared(name, data_dir)}
         if row["prepared"]:
             manifest = read_manifest(name, data_dir)
@@ -61,10 +67,9 @@ def describe(
 
     Returns:
         `dataset`, `title`, `version`, `made`, `partial`, `fingerprint`, `sid_fingerprint`,
-        `source`,
-        `expected_from`, `differs_from_card` (source files by path), `report` of the preparation,
-        `ceiling`; and the tables `counts`, `sids`, `shared`, `histories`, `duplicates`, `overlaps`,
-        `leaks`, each a list of rows; those of SIDs are empty where there are none.
+        `source`, `expected_from`, `differs_from_card` (source files by path), `report` of the
+        preparation, `ceiling`; and the tables `counts`, `sids`, `shared`, `histories`, `leaks`,
+        each a list of rows; those of SIDs are empty where there are none.
     """
     card = contents.card
     leaks = find_leaks(contents.splits, contents.times, card.protocol)
@@ -85,8 +90,6 @@ def describe(
         "sids": sid_level_rows(dataset) if dataset else [],
         "shared": shared_sid_rows(dataset) if dataset else [],
         "histories": history_rows(contents),
-        "duplicates": duplicate_rows(contents),
-        "overlaps": overlap_rows(contents),
         "leaks": leaks.as_rows(),
         "about_leaks": leaks.note,
     }
@@ -104,6 +107,10 @@ def count_rows(contents: Contents, dataset: Dataset | None) -> list[Row]:
         ("valid rows", len(splits["valid"]), expected.valid_rows),
         ("test rows", len(splits["test"]), expected.test_rows),
     ]
+    # Imported files hold examples; how many interactions they are made of is not known.
+    interactions = contents.report.get("counts", {}).get("interactions")
+    if interactions is not None:
+        pairs.insert(2, ("interactions", interactions, expected.interactions))
     if dataset is not None:
         # Those of the card are the files': SIDs that were made are others.
         wanted = expected.distinct_sids if contents.sids is not None else None
@@ -179,53 +186,6 @@ def history_rows(contents: Contents | Dataset) -> list[Row]:
     return rows
 
 
-def duplicate_rows(contents: Contents | Dataset) -> list[Row]:
-    """Return the rows of each split whose history or whole content stands in that split again.
-
-    A history with several targets is why rewards must go by row: looked up by history, all but one
-    of its targets would be lost.
-    """
-    rows = []
-    for split, examples in contents.splits.items():
-        keys = _history_keys(examples)
-        targets = defaultdict(set)
-        for key, target in zip(keys, examples.targets.tolist(), strict=True):
-            targets[key].add(target)
-        several = sum(len(targets[key]) > 1 for key in keys)
-        counts = Counter(zip(keys, examples.targets.tolist(), strict=True))
-        rows.append(
-            {
-                "split": split,
-                "rows whose history has other targets too": several,
-                "share": several / max(len(keys), 1),
-                "rows that repeat another": len(keys) - len(counts),
-            }
-        )
-    return rows
-
-
-def overlap_rows(contents: Contents | Dataset) -> list[Row]:
-    """Return, for each pair of splits, the later one's rows that stand in the earlier one too."""
-    splits = contents.splits
-    rows = []
-    for earlier, later in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        known, keys = _history_keys(splits[earlier]), _history_keys(splits[later])
-        known_targets = splits[earlier].targets.tolist()
-        histories, pairs = set(known), set(zip(known, known_targets, strict=True))
-        targets = splits[later].targets.tolist()
-        rows.append(
-            {
-                "rows of": later,
-                "also in": earlier,
-                "same history": sum(key in histories for key in keys),
-                "same history and target": sum(
-                    pair in pairs for pair in zip(keys, targets, strict=True)
-                ),
-            }
-        )
-    return rows
-
-
 def verify(name: str, data_dir: Path) -> list[str]:
     """Return what is wrong with a prepared dataset, one line each; empty where all is well.
 
@@ -258,7 +218,7 @@ def format_list(rows: Sequence[Row]) -> str:
     shown = [
         {
             "dataset": row["dataset"],
-            "prepared": row.get("made", "no"),
+            "prepared": "bad card" if "error" in row else row.get("made", "no"),
             **{key: row.get(key, "") for key in ("items", "train", "valid", "test")},
             "": "partial" if row.get("partial") else "",
             "SIDs": ", ".join(row.get("sids", ())),
@@ -266,7 +226,8 @@ def format_list(rows: Sequence[Row]) -> str:
         }
         for row in rows
     ]
-    return _table(shown)
+    broken = [row["error"] for row in rows if "error" in row]
+    return "\n".join([_table(shown), *([""] if broken else []), *broken])
 
 
 def format_description(report: Mapping[str, Any]) -> str:
@@ -286,8 +247,6 @@ def format_description(report: Mapping[str, Any]) -> str:
             if report[key]
         ),
         _titled("History lengths", report["histories"]),
-        _titled("Duplicates within a split", report["duplicates"]),
-        _titled("Duplicates across splits", report["overlaps"]),
         _titled("What splits give away", report["leaks"]),
         *([textwrap.fill(report["about_leaks"], WIDTH)] if report["about_leaks"] else []),
     ]
@@ -324,8 +283,3 @@ def _by_cutoff(metric: str) -> tuple[str, int]:
     """Sort "HR@5" before "HR@10"."""
     kind, cutoff = metric.split("@")
     return kind, int(cutoff)
-
-
-def _history_keys(examples: Examples) -> list[bytes]:
-    """Return each history as bytes, equal for equal histories."""
-    return [examples.history(i).tobytes() for i in range(len(examples))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrec_bench import locks
-from genrec_bench.cards import Card, load_card
+from genrec_bench.cards import Card, card_place, load_card
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset
 from genrec_bench.errors import UserError
@@ -50,7 +50,7 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
         check_label(base, label, data_dir)  # nothing is fetched for SIDs that are not there
     # A data directory that has everything need not be writable.
     if card.raw is not None and _is_missing(base, label, data_dir):
-        with _alone(base, data_dir, progress):
+        with alone(base, data_dir, progress):
             contents = obtain_contents(base, data_dir, progress)
             if not label:
                 build_missing_sids(contents, data_dir, progress)
@@ -77,13 +77,22 @@ def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
         if card.layout:
             said += f" (or stop, and `genrec-bench data import {card.layout} DIR --as {name}`)"
         progress.say(said)
-        prepare_dataset(card, data_dir, progress)
+        _prepare(card, data_dir, progress)
     return load_contents(name, data_dir)
 
 
 @contextlib.contextmanager
-def _alone(name: str, data_dir: Path, progress: Progress) -> Iterator[None]:
-    """Keep others from making the same dataset: several processes of one run come at once."""
+def alone(name: str, data_dir: Path, progress: Progress) -> Iterator[None]:
+    """Keep others from making the same dataset: several processes of one run come at once.
+
+    Args:
+        name: of the dataset.
+        data_dir: see ``store.data_directory``.
+        progress: is told if others have to be waited for.
+
+    Raises:
+        StorageError: the data directory cannot be written, which is said before the long work.
+    """
     lock = data_dir / f".{name}.lock"
     with locks.locked(lock) as free:
         if free:
@@ -103,7 +112,7 @@ def prepare_dataset(
     items: Path | None = None,
     accept_counts: bool = False,
 ) -> tuple[Prepared, Path]:
-    """Make a dataset from its raw files; return what came of it, and its folder.
+    """Make a dataset from its raw files, alone; return what came of it, and its folder.
 
     Args:
         card: of the dataset.
@@ -117,12 +126,31 @@ def prepare_dataset(
         UserError: the card has no raw files, a file cannot be had or read, or counts differ.
         StorageError: the disk refuses.
     """
-    from genrec_bench.preparation.prepare import check_counts, format_report, prepare
+    # A mistake leaves nothing behind, not even a lock.
+    check_own_files(_raw(card), interactions, items)
+    with alone(card.name, data_dir, progress):
+        return _prepare(card, data_dir, progress, interactions, items, accept_counts)
 
-    raw = card.raw
-    if raw is None:
+
+def _raw(card: Card) -> Raw:
+    if card.raw is None:
         way = "it is drawn when it is asked for" if card.synthetic else ways_to_prepare(card)
         raise UserError(f"dataset {card.name!r} has no raw files: {way}")
+    return card.raw
+
+
+def _prepare(
+    card: Card,
+    data_dir: Path,
+    progress: Progress,
+    interactions: Path | None = None,
+    items: Path | None = None,
+    accept_counts: bool = False,
+) -> tuple[Prepared, Path]:
+    """Do what `prepare_dataset` does, for whoever is alone."""
+    from genrec_bench.preparation.prepare import check_counts, format_report, prepare
+
+    raw = _raw(card)
     interactions, items = raw_files(card.name, raw, interactions, items, data_dir, progress)
     prepared = prepare(
         raw,
@@ -132,7 +160,7 @@ def prepare_dataset(
         interactions,
         items,
         progress,
-        f"datasets/{card.name}.yaml",
+        card_place(card.name),
     )
     counts = ("users", "items", "interactions", "train_rows", "valid_rows", "test_rows")
     differing = check_counts(prepared, {name: getattr(card.expected, name) for name in counts})
@@ -189,15 +217,6 @@ def raw_files(
     folder = data_dir / DOWNLOADS / name
     # What cannot be had is told before anything is fetched.
     pairs = (("--reviews", interactions, raw.interactions), ("--metadata", items, raw.items))
-    for _, own, source in pairs:
-        if own is not None and not own.is_file():
-            raise UserError(f"{own} is {'no file' if own.exists() else 'missing'}")
-        known = source.sha256 if source is not None else ""
-        if own is not None and known and (found := file_sha256(own)) != known:
-            raise UserError(
-                f"{own}: its sha256 is {found}, the card's is {known}; give the file that the card "
-                "means, or write a card of your own"
-            )
     wanted = {option: source for option, own, source in pairs if own is None and source is not None}
     by_hand = {option: source for option, source in wanted.items() if not source.url}
     lacking = {o: source for o, source in by_hand.items() if find(source, folder) is None}
@@ -211,6 +230,28 @@ def raw_files(
         )
     fetched = {option: fetch(source, folder, progress) for option, source in wanted.items()}
     return interactions or fetched["--reviews"], items or fetched.get("--metadata")
+
+
+def check_own_files(raw: Raw, interactions: Path | None, items: Path | None) -> None:
+    """Refuse the user's own files where they are not there, or not those that the card means.
+
+    Args:
+        raw: the files of the card.
+        interactions: the user's own copy; None for none.
+        items: likewise.
+
+    Raises:
+        UserError: naming the file.
+    """
+    for own, source in ((interactions, raw.interactions), (items, raw.items)):
+        if own is not None and not own.is_file():
+            raise UserError(f"{own} is {'no file' if own.exists() else 'missing'}")
+        known = source.sha256 if source is not None else ""
+        if own is not None and known and (found := file_sha256(own)) != known:
+            raise UserError(
+                f"{own}: its sha256 is {found}, the card's is {known}; give the file that the card "
+                "means, or write a card of your own"
+            )
 
 
 def missing_sids(contents: Contents, data_dir: Path) -> str | None:

@@ -94,7 +94,8 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
         ({"sids": SIDS | {"method": "kmeans"}}, r"key 'sids.method' must be one of rq-kmeans, "),
         ({"sids": SIDS | {"collisions": "drop"}}, r"key 'sids.collisions' must be one of keep, "),
         ({"sids": SIDS | {"seed": -1}}, r"key 'sids.seed' must be at least 0"),
-        ({"history_length": 0}, r"key 'history_length' must be at least 1"),
+        ({"history_length": 0}, r"key 'history_length' must be from 1 to"),
+        ({"history_length": 10**20}, r"key 'history_length' must be from 1 to"),
         ({"history_length": True}, r"key 'history_length' must be an integer"),
         ({"codes_per_level": [256, "x"]}, r"key 'codes_per_level' must be an integer, not 'x'"),
         ({"codes_per_level": 256}, r"key 'codes_per_level' must be a list"),
@@ -160,7 +161,10 @@ def test_cards_of_ones_own_stand_beside_the_packages(
         load_card("broken")
     (tmp_path / "yelp.yaml").write_text("name: yelp")
     with pytest.raises(UserError, match=r"yelp\.yaml: there is a card 'yelp' already"):
-        card_names()
+        load_card("yelp")
+    assert load_card("mine").name == "mine"  # no other card is worse off for it
+    with pytest.raises(UserError, match=r"your own are NAME\.yaml in the folder \$GENREC_BENCH"):
+        load_card("nothing")
     monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"\$GENREC_BENCH_CARDS is .*, which is no folder"):
         load_card("industrial")

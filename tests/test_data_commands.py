@@ -11,9 +11,7 @@ from genrec_bench.contents import Contents
 from genrec_bench.data_commands import add_data_parser
 from genrec_bench.data_report import (
     count_rows,
-    duplicate_rows,
     history_rows,
-    overlap_rows,
     shared_sid_rows,
     sid_level_rows,
 )
@@ -66,6 +64,23 @@ def test_list_before_and_after_an_import(beauty: Path, capsys: pytest.CaptureFix
     assert call("list") == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("beauty")]
     assert "partial" in line and "imported" in line and "the files'" in line
+
+
+def test_list_names_bad_cards_and_lists_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.yaml").write_text("name: broken")
+    (tmp_path / "yelp.yaml").write_text("name: yelp")
+    monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path))
+    assert call("list", "--data-dir", str(tmp_path / "data")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    bad = [line.split()[0] for line in lines if "bad card" in line]
+    assert bad == ["broken", "yelp"] and any(line.startswith("sports") for line in lines)
+    assert lines[-2].startswith(f"{tmp_path}/broken.yaml: missing key")
+    assert lines[-1].startswith(f"{tmp_path}/yelp.yaml: there is a card 'yelp' already")
+    assert call("list", "--json", "--data-dir", str(tmp_path / "data")) == 0
+    rows = {row["dataset"]: row for row in json.loads(capsys.readouterr().out)}
+    assert "missing key" in rows["broken"]["error"] and "error" not in rows["sports"]
 
 
 def test_show_prints_counts_marks_and_differences(
@@ -168,19 +183,3 @@ def test_history_and_count_tables(small: Dataset) -> None:
     }  # fmt: skip
     counts = {row["count"]: row["found"] for row in count_rows(Contents.of(small), small)}
     assert counts["users"] == 6 and counts["distinct SIDs"] == 3
-
-
-def test_duplicate_tables(small: Dataset) -> None:
-    train, valid, _ = duplicate_rows(small)
-    assert train["rows whose history has other targets too"] == 3
-    assert train["share"] == 0.75
-    assert train["rows that repeat another"] == 1
-    assert valid["rows whose history has other targets too"] == 0
-    found = {
-        (row["rows of"], row["also in"]): list(row.values())[2:] for row in overlap_rows(small)
-    }
-    assert found == {
-        ("valid", "train"): [1, 1],
-        ("test", "train"): [2, 1],
-        ("test", "valid"): [2, 0],
-    }

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from genrec_bench.cards import Card, Expected, load_card
-from genrec_bench.data_report import overlap_rows, shared_sid_rows
+from genrec_bench.data_report import shared_sid_rows
 from genrec_bench.dataset import Dataset
 from genrec_bench.errors import UserError
 from genrec_bench.importers import import_dataset, parse_sid
+from genrec_bench.preparation.leaks import REPEATED_HISTORIES, find_leaks
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real data are not at {REAL}")
@@ -296,9 +297,8 @@ def test_the_real_industrial_files() -> None:
     assert dataset.train.history(2).tolist() == [3437, 642, 642]
     assert dataset.train.targets[2] == 2520
     # The notes count histories that validation and test share on the same files.
-    overlap = overlap_rows(dataset)[-1]
-    assert (overlap["rows of"], overlap["also in"]) == ("test", "valid")
-    assert 150 < overlap["same history"] < 300
+    shared_histories = find_leaks(dataset.splits).found(REPEATED_HISTORIES, "test", "valid")
+    assert shared_histories is not None and 150 < shared_histories < 300
 
 
 @pytest.mark.real

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -15,7 +17,8 @@ from raw_world import NAMES, RawWorld, raw_world, world_counts
 from tiny_runs import Called, call, only_error
 
 from genrec_bench.errors import UserError
-from genrec_bench.obtain import raw_files
+from genrec_bench.locks import locked
+from genrec_bench.obtain import check_own_files, raw_files
 from genrec_bench.preparation.recipe import Raw, SourceFile
 from genrec_bench.progress import Progress
 from genrec_bench.store import file_sha256, load_contents
@@ -77,6 +80,30 @@ def test_fetched_or_handed_in_it_is_the_same(sports: RawWorld, capsys: Capture) 
     assert contents_of(sports.data / "sports") == own
     assert prepare(capsys, sports).code == 0
     assert sports.requests == 3, "what is here is not fetched again"
+
+
+@pytest.mark.parametrize("words", [["data", "prepare"], ["sids", "build"]])
+def test_it_waits_for_another_process_that_makes_it(
+    sports: RawWorld, capsys: Capture, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    assert prepare(capsys, sports, *sports.given).code == 0
+    words = [*words, sports.name, "--data-dir", str(sports.data)]
+    held, waited = Event(), Event()
+    monkeypatch.setattr(Progress, "say", lambda _, said: "another process" in said and waited.set())
+
+    def other() -> None:
+        with locked(sports.data / ".sports.lock"):
+            held.set()
+            assert waited.wait(timeout=60)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(other)
+        held.wait()
+        code = call(capsys, words).code
+        in_turn = waited.is_set()
+        waited.set()
+        done.result()
+    assert in_turn and code == 0
 
 
 def test_json(sports: RawWorld, capsys: Capture) -> None:
@@ -253,11 +280,11 @@ def test_a_file_that_is_not_the_cards_is_refused(tmp_path: Path) -> None:
     own = tmp_path / "log.csv"
     own.write_text("user,item,time\n")
     raw = Raw("csv", SourceFile("log.csv", sha256="0" * 64), how="ours")
-    given = (own, None, tmp_path, Progress(quiet=True))
     with pytest.raises(UserError, match=r"its sha256 is [0-9a-f]{64}, the card's is 0000"):
-        raw_files("mine", raw, *given)
+        check_own_files(raw, own, None)
     own_hash = file_sha256(own)
     right = dataclasses.replace(raw, interactions=SourceFile("log.csv", sha256=own_hash))
-    assert raw_files("mine", right, *given) == (own, None)
+    check_own_files(right, own, None)
+    assert raw_files("mine", right, own, None, tmp_path, Progress(quiet=True)) == (own, None)
     with pytest.raises(UserError, match="is no file"):
-        raw_files("mine", raw, tmp_path, None, tmp_path, Progress(quiet=True))
+        check_own_files(raw, tmp_path, None)

@@ -21,6 +21,12 @@ SPLITS = ("train", "valid", "test")
 LATER_TARGETS = "targets later than its first target"
 LATER_REPEATS = "user and target again, later than its first target"
 OTHER_TARGETS = "rows whose history has another target"
+"""Why rewards must go by row: looked up by history, all but one of its targets would be lost."""
+
+REPEATED_HISTORIES = "rows with the same history"
+REPEATED_PAIRS = "rows with the same history and target"
+"""Whoever's; within a split, rows beyond the first of their kind."""
+
 REPEATED_ROWS = "rows with the same user, history and target"
 USERS = "users in both"
 COLD_ITEMS = "cold items"
@@ -105,7 +111,10 @@ def find_leaks(
     counts = []
     for name in splits:
         others = _with_another_target(histories, pairs, name, name)
-        counts.append(Leak(name, name, OTHER_TARGETS, others, len(splits[name])))
+        size = len(splits[name])
+        counts.append(Leak(name, name, OTHER_TARGETS, others, size))
+        repeated = size - len(np.unique(pairs[name]))
+        counts.append(Leak(name, name, REPEATED_PAIRS, repeated, size))
     for other, name in combinations(splits, 2):
         size = len(splits[name])
         users = np.unique(splits[name].users)
@@ -117,6 +126,8 @@ def find_leaks(
             Leak(name, other, LATER_TARGETS, late_targets, len(splits[other])),
             Leak(name, other, LATER_REPEATS, repeats, size),
             Leak(name, other, OTHER_TARGETS, others, size),
+            Leak(name, other, REPEATED_HISTORIES, _among(histories[name], histories[other]), size),
+            Leak(name, other, REPEATED_PAIRS, _among(pairs[name], pairs[other]), size),
             Leak(name, other, REPEATED_ROWS, _among(rows[name], rows[other]), size),
             Leak(name, other, USERS, _among(users, splits[other].users), len(users)),
         ]

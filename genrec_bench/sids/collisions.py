@@ -105,7 +105,8 @@ def _moved(
             shared = f"the prefix {prefix}" if prefix else "the empty prefix"
             raise UserError(
                 f"collisions=move: more items share {shared} than the last level's "
-                f"{num_codes} codes; ask for more levels or more codes per level"
+                f"{num_codes} codes; ask for more levels or more codes per level, use "
+                "method=rq-kmeans-balanced, or another of --collisions"
             )
         away = np.square(vectors[free] - vectors[own]).sum(axis=1)
         code = int(free[away.argmin()])

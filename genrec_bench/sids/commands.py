@@ -121,7 +121,7 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
 
 def _build(args: argparse.Namespace) -> int:
     from genrec_bench.item_vectors import check_source
-    from genrec_bench.obtain import obtain_contents
+    from genrec_bench.obtain import alone, obtain_contents
     from genrec_bench.progress import Progress
     from genrec_bench.sids.build import build
     from genrec_bench.sids.quality import format_quality
@@ -134,17 +134,18 @@ def _build(args: argparse.Namespace) -> int:
         sids_folder(card.name, args.label, data_dir)
     if args.embeddings is not None:
         check_source(args.embeddings)
-    contents = obtain_contents(args.name, data_dir, progress)
-    recipe = recipe_of(args, card, any(title.strip() for title in contents.titles))
-    usual = card.codes_per_level
-    codes = args.codes or usual[0]
-    codes_per_level = (
-        usual if args.codes is args.levels is None else ((codes,) * (args.levels or len(usual)))
-    )
-    label = recipe.label(codes_per_level) if args.label is None else args.label
-    if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
-        _refuse_label_of(card, label)
-    sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
+    with alone(card.name, data_dir, progress):
+        contents = obtain_contents(args.name, data_dir, progress)
+        recipe = recipe_of(args, card, any(title.strip() for title in contents.titles))
+        usual = card.codes_per_level
+        codes = args.codes or usual[0]
+        codes_per_level = (
+            usual if args.codes is args.levels is None else ((codes,) * (args.levels or len(usual)))
+        )
+        label = recipe.label(codes_per_level) if args.label is None else args.label
+        if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
+            _refuse_label_of(card, label)
+        sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
     name = f"{args.name}{MARK}{label}"
     if args.json:
         print(_json({"dataset": name, "folder": folder.as_posix(), **sids.quality}))
