@@ -61,9 +61,10 @@ ONE_SEED = "Intervals of a single seed speak of other users under this seed alon
 class Run:
     """One SFT on one kind of SIDs: `PUBLISHED`, or the label of those built, without their seed.
 
-    ``setup`` is a hash of whatever else bears on the figures; ``sharing`` counts items whose SID
-    another item has too; ``hits`` has the target's zero-based rank by number of the test example,
-    where it is in the list; ``seconds`` are few where the SFT start was in the cache.
+    ``setup`` is a hash of whatever else bears on the figures, the SIDs themselves among it;
+    ``sharing`` counts items whose SID another item has too; ``hits`` has the target's zero-based
+    rank by number of the test example, where it is in the list; ``seconds`` are few where the SFT
+    start was in the cache.
     """
 
     dataset: str
@@ -108,22 +109,32 @@ class Bench:
 
     def key(self, sids: str, seed: int) -> Key:
         """Return the key that a run on SIDs, `PUBLISHED` or of a method, has or would have."""
-        settings = self.settings(seed)
-        parts = [benchmark_version(), find_backbone("tiny").fingerprint, self.contents.fingerprint]
+        settings, dataset = self.settings(seed), self.dataset(sids, seed)
+        parts = [benchmark_version(), find_backbone("tiny").fingerprint]
+        parts += [dataset.fingerprint, dataset.sid_fingerprint]
         setup = json.dumps([*parts, settings.prompt, settings.beam_width, settings.sft()])
-        if sids != PUBLISHED:
-            recipe = SIDRecipe(sids, self.embeddings, self.collisions)
-            sids = recipe.label(self.contents.card.codes_per_level)
         digest = hashlib.sha256(setup.encode()).hexdigest()
-        return self.name, sids, seed, digest[:16]
+        return self.name, self.label(sids), seed, digest[:16]
+
+    def label(self, sids: str, seed: int = 0) -> str:
+        """Return `PUBLISHED`, or the label of a method's SIDs, which has no seed if that is 0."""
+        if sids == PUBLISHED:
+            return sids
+        recipe = SIDRecipe(sids, self.embeddings, self.collisions, seed)
+        return recipe.label(self.contents.card.codes_per_level)
+
+    def has(self, sids: str, seed: int) -> bool:
+        """Return whether SIDs need not be built."""
+        label = self.label(sids, seed)
+        return sids == PUBLISHED or is_built(self.contents, label, self.data_dir)
 
     def dataset(self, sids: str, seed: int) -> Dataset:
         """Return the dataset with its SIDs, built now if they are not there."""
         if sids == PUBLISHED:
             return self.contents.dataset()
         card, recipe = self.contents.card, SIDRecipe(sids, self.embeddings, self.collisions, seed)
-        label = recipe.label(card.codes_per_level)
-        if not is_built(self.contents, label, self.data_dir):
+        label = self.label(sids, seed)
+        if not self.has(sids, seed):
             where = label, self.data_dir, self.progress
             build_sids(self.contents, recipe, card.codes_per_level, *where)
         return load_dataset(f"{card.name}{MARK}{label}", self.data_dir)
@@ -155,20 +166,24 @@ def runs_of(bench: Bench, wanted: Sequence[Wish], file: Path | None, end: float)
         raise StorageError(f"{file}: holds no runs of this script; name another file") from None
     found = []
     for number, (sids, seed) in enumerate(wanted, start=1):
-        told, key = "was done", bench.key(sids, seed)
-        if key not in done and time.monotonic() < end:
-            done[key] = bench.run(sids, seed)
-            if file is not None:
-                content = {"runs": [asdict(run) for run in done.values()]}
-                write_atomically(file, json.dumps(content).encode())
-            told = f"{done[key].seconds:.0f} s"
-        if key in done:
-            found.append(done[key])
-            means = (f"{name} {done[key].values(name).mean():.4f}" for name in METRICS)
+        told, run = "was done", None
+        late = time.monotonic() >= end
+        if bench.has(sids, seed) or not late:
+            run = done.get(key := bench.key(sids, seed))
+            if run is None and not late:
+                done[key] = run = bench.run(sids, seed)
+                if file is not None:
+                    content = {"runs": [asdict(run) for run in done.values()]}
+                    write_atomically(file, json.dumps(content).encode())
+                told = f"{run.seconds:.0f} s"
+        if run is not None:
+            found.append(run)
+            means = (f"{name} {run.values(name).mean():.4f}" for name in METRICS)
             told = ", ".join([*means, told])
         else:
             told = "left for another time"
-        bench.progress.say(f"[{number}/{len(wanted)}] {key[0]}, {key[1]}, seed {seed}: {told}")
+        what = f"{bench.name}, {bench.label(sids)}, seed {seed}"
+        bench.progress.say(f"[{number}/{len(wanted)}] {what}: {told}")
     return found
 
 

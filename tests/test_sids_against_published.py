@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tiny_runs import Called, save_tiny, shrink_backbone
+
+from genrec_bench.store import file_sha256
 
 Capture = pytest.CaptureFixture[str]
 
@@ -88,12 +92,18 @@ def test_a_single_seed_is_a_note_and_no_hit_is_no_change(script: ModuleType) -> 
 
 
 @pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Holds a dataset of a few items, without any text."""
+    return save_tiny(tmp_path)
+
+
+@pytest.fixture
 def call(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    script: ModuleType, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> Callable[..., Called]:
-    """Calls the script on a dataset of a few items, without any text."""
+    """Calls the script on that dataset."""
     shrink_backbone(monkeypatch)
-    words = ["--data-dir", str(save_tiny(tmp_path)), "--methods", "rq-kmeans", "--seeds", "2"]
+    words = ["--data-dir", str(data_dir), "--methods", "rq-kmeans", "--seeds", "2"]
     words += ["--set", "sft_epochs=0.2", "sft_valid_examples=8", "beam_width=10"]
 
     def call(*more: str) -> Called:
@@ -106,7 +116,7 @@ def call(
 
 
 def test_what_was_cut_short_goes_on_and_nothing_is_done_twice(
-    call: Callable[..., Called], tmp_path: Path
+    call: Callable[..., Called], data_dir: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "runs.json"
     late = call("--json", str(file), "--limit", "0")
@@ -130,6 +140,19 @@ def test_what_was_cut_short_goes_on_and_nothing_is_done_twice(
     assert [{**entry, "seconds": 0} for entry in entries] == [
         {**entry, "seconds": 0} for entry in done["runs"]
     ]
+    # Built SIDs that are not there, or others than those of the run, are no reason to believe it.
+    built = data_dir / "sids" / "industrial"
+    shutil.move(built, tmp_path / "away")
+    assert call("--json", str(file), "--limit", "0").err.count("was done") == 2
+    shutil.move(tmp_path / "away", built)
+    (first,) = built.glob("*-move")
+    table = pq.read_table(first / "sids.parquet")
+    pq.write_table(table.take(list(reversed(range(len(table))))), first / "sids.parquet")
+    manifest = json.loads((first / "manifest.json").read_text())
+    manifest["sha256"] = file_sha256(first / "sids.parquet")
+    (first / "manifest.json").write_text(json.dumps(manifest))
+    assert call("--json", str(file), "--limit", "0").err.count("was done") == 3
+
     # Other settings are other runs, which a limit leaves out here.
     other = call("--json", str(file), "--limit", "0", "--set", "sft_batch=64")
     assert other.err.count("left for another time") == 4
