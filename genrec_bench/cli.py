@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; those of the process by default.
     """
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     # A scheduler's polite end is an interruption: what is open gets closed.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -63,7 +63,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"genrec-bench: error: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; what it reads has a ``handler``."""
     parser: argparse.ArgumentParser = _Parser(
         prog="genrec-bench",
         description="Which RL algorithm makes a generative recommender better, for the same money?",

@@ -237,8 +237,10 @@ def test_a_broken_card_is_named(
         ("", "the file must be a mapping"),
     ):
         card.write_text(text)
-        for words in (["run", "sft", "--dataset", "mine"], ["data", "list"]):
-            assert said in only_error(call(capsys, [*words, "--data-dir", str(tmp_path)]))
+        here = ["--data-dir", str(tmp_path)]
+        assert said in only_error(call(capsys, ["run", "sft", "--dataset", "mine", *here]))
+        listed = call(capsys, ["data", "list", *here])
+        assert listed.code == 0 and said in listed.out
 
 
 def test_what_we_did_wrong_has_a_traceback(

@@ -119,6 +119,19 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
     )
 
 
+def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
+    """Return the codes of each level that the options ask for, the card's where they say nothing.
+
+    Args:
+        args: of ``sids build``.
+        card: of the dataset.
+    """
+    usual = card.codes_per_level
+    if args.codes is args.levels is None:
+        return usual
+    return (args.codes or usual[0],) * (args.levels or len(usual))
+
+
 def _build(args: argparse.Namespace) -> int:
     from genrec_bench.item_vectors import check_source
     from genrec_bench.obtain import alone, obtain_contents
@@ -137,11 +150,7 @@ def _build(args: argparse.Namespace) -> int:
     with alone(card.name, data_dir, progress):
         contents = obtain_contents(args.name, data_dir, progress)
         recipe = recipe_of(args, card, any(title.strip() for title in contents.titles))
-        usual = card.codes_per_level
-        codes = args.codes or usual[0]
-        codes_per_level = (
-            usual if args.codes is args.levels is None else ((codes,) * (args.levels or len(usual)))
-        )
+        codes_per_level = codes_of(args, card)
         label = recipe.label(codes_per_level) if args.label is None else args.label
         if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
             _refuse_label_of(card, label)
