@@ -89,13 +89,17 @@ def test_it_waits_for_another_process_that_makes_it(
     assert prepare(capsys, sports, *sports.given).code == 0
     words = [*words, sports.name, "--data-dir", str(sports.data)]
     held, waited = Event(), Event()
-    monkeypatch.setattr(Progress, "say", lambda _, said: "another process" in said and waited.set())
+
+    def say(_: Progress, text: str) -> None:
+        if "another process" in text:
+            waited.set()
 
     def other() -> None:
         with locked(sports.data / ".sports.lock"):
             held.set()
             assert waited.wait(timeout=60)
 
+    monkeypatch.setattr(Progress, "say", say)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(other)
         held.wait()

@@ -51,7 +51,7 @@ def context(data: Path, tmp_path: Path) -> Context:
 )
 def test_a_worker_is_given_the_same_sweep(more: tuple[str, ...]) -> None:
     words = ["sweep", "./mine.py", "--total-budget", "9s", "--trial-budget", "1s", *more]
-    parse = cli._parser().parse_args
+    parse = cli.make_parser().parse_args
     given = parse([*words, "--workers", "3", "--json"])
     one = vars(parse(words_of_worker(given)))
     assert one == {**vars(given), "workers": 1, "json": False}
@@ -67,7 +67,7 @@ def script(tmp_path: Path, body: str) -> str:
 
 def arguments() -> argparse.Namespace:
     words = ["sweep", "grpo", "--total-budget", "9s", "--trial-budget", "1s", "--workers", "3"]
-    return cli._parser().parse_args(words)
+    return cli.make_parser().parse_args(words)
 
 
 def test_what_other_workers_say_and_how_they_end_is_told(
