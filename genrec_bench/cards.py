@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -193,6 +193,9 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     if card.name != name:
         raise UserError(f"{where}: key 'name' must be the name of the file")
     _check(card, where)
+    if card.sids is not None and card.sids.embeddings.endswith(".npy"):
+        vectors = Path(str(file)).parent / Path(card.sids.embeddings).expanduser()
+        return replace(card, sids=replace(card.sids, embeddings=str(vectors)))
     return card
 
 
@@ -269,6 +272,9 @@ def _check(card: Card, where: str) -> None:
     else:
         require(not card.filters, "filters", "there only if raw is")
     if card.sids is not None:
+        no_texts = card.raw is not None and card.raw.items is None
+        texts = not (no_texts and card.sids.embeddings == "text")
+        require(texts, "sids.embeddings", "collaborative, or a file: there is no key 'raw.items'")
         one_of("sids.method", card.sids.method, METHODS)
         one_of("sids.collisions", card.sids.collisions, COLLISIONS)
         require(card.sids.seed >= 0, "sids.seed", "at least 0")

@@ -1,6 +1,8 @@
 """What is kept of a dataset: everything but the SIDs, and these too if its source brings them."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +81,14 @@ class Contents:
     def fingerprint(self) -> str:
         """Hash of examples, item names, titles and the rule for shared SIDs."""
         return contents_fingerprint(self.card, self.item_names, self.titles, self.splits)
+
+    @property
+    def sid_source(self) -> str:
+        """Hash of all that SIDs are made of: the contents, and texts that no policy reads."""
+        if not any(self.descriptions) and not any(self.categories):
+            return self.fingerprint
+        texts = json.dumps([self.fingerprint, self.descriptions, self.categories])
+        return hashlib.sha256(texts.encode()).hexdigest()
 
     def dataset(self) -> Dataset:
         """Return the dataset with the SIDs that the source brings."""

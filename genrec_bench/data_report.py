@@ -207,7 +207,7 @@ def verify(name: str, data_dir: Path) -> list[str]:
     contents = load_contents(base, data_dir)
     for one in [label] if label else labels(base, data_dir):
         try:
-            load_sids(base, one, data_dir, contents.fingerprint)
+            load_sids(base, one, data_dir, contents.sid_source)
         except UserError as error:
             problems.append(str(error))
     return problems

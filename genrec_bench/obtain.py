@@ -171,6 +171,8 @@ def _prepare(
             f"if these files are what you want: `genrec-bench data prepare {card.name} "
             "--accept-counts`, and the same files"
         )
+    if not any(getattr(card.expected, name) for name in counts):
+        progress.say(f"{card.name}: its card expects no counts, so that nothing was compared")
     if differing:
         progress.say(f"counts that are not the card's, and are accepted: {'; '.join(differing)}")
     contents = Contents(
@@ -222,7 +224,8 @@ def raw_files(
     lacking = {o: source for o, source in by_hand.items() if find(source, folder) is None}
     if lacking:
         files = " and ".join(str(folder / source.file) for source in lacking.values())
-        options = " ".join(f"{option} FILE" for option in lacking)
+        given = [option for option, own, _ in pairs if own is not None]
+        options = " ".join(f"{option} FILE" for option in (*given, *lacking))
         told = f"{files} {'is' if len(lacking) == 1 else 'are'} not there"
         raise UserError(
             f"{told}, and no program may fetch what is missing: {raw.how}; or "
@@ -258,7 +261,7 @@ def missing_sids(contents: Contents, data_dir: Path) -> str | None:
     """Return the label of the SIDs of the card's recipe that are to be built; None for none.
 
     None is to be built where the source files bring SIDs. Those that are damaged, or made of other
-    contents, are as good as missing.
+    contents or vectors, are as good as missing.
     """
     card = contents.card
     if contents.sids is not None or card.sids is None:
@@ -266,8 +269,9 @@ def missing_sids(contents: Contents, data_dir: Path) -> str | None:
     # What it needs takes its time to import.
     from genrec_bench.sids.build import is_built
 
-    label = card.sids.label(card.codes_per_level)
-    return None if is_built(contents, label, data_dir) else label
+    codes = card.codes_per_level
+    label = card.sids.label(codes)
+    return None if is_built(contents, label, data_dir, card.sids, codes) else label
 
 
 def build_missing_sids(contents: Contents, data_dir: Path, progress: Progress) -> None:

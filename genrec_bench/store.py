@@ -98,7 +98,7 @@ def load_dataset(name: str, data_dir: Path) -> Dataset:
         card = contents.card
         assert card.sids is not None, "files without SIDs come from a card with a recipe"
         label = card.sids.label(card.codes_per_level)
-    return contents.with_sids(load_sids(base, label, data_dir, contents.fingerprint), name)
+    return contents.with_sids(load_sids(base, label, data_dir, contents.sid_source), name)
 
 
 def load_contents(name: str, data_dir: Path) -> Contents:

@@ -93,6 +93,7 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
         ),
         ({"sids": SIDS | {"method": "kmeans"}}, r"key 'sids.method' must be one of rq-kmeans, "),
         ({"sids": SIDS | {"collisions": "drop"}}, r"key 'sids.collisions' must be one of keep, "),
+        ({"raw": RAW, "sids": SIDS}, r"key 'sids.embeddings' must be collaborative, or a file: "),
         ({"sids": SIDS | {"seed": -1}}, r"key 'sids.seed' must be at least 0"),
         ({"history_length": 0}, r"key 'history_length' must be from 1 to"),
         ({"history_length": 10**20}, r"key 'history_length' must be from 1 to"),
@@ -135,9 +136,19 @@ def test_a_card_that_lacks_a_key_or_is_no_yaml(tmp_path: Path) -> None:
 def test_a_tab_between_columns(tmp_path: Path) -> None:
     content = yaml.safe_load((CARDS / "beauty.yaml").read_text())
     content["raw"] = RAW | {"columns": {"separator": "\t"}}
+    content["sids"] = SIDS | {"embeddings": "collaborative"}
     (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
     raw = load_card("beauty", tmp_path).raw
     assert raw is not None and raw.columns.separator == "\t"
+
+
+def test_vectors_beside_a_card_are_found_from_anywhere(tmp_path: Path) -> None:
+    content = yaml.safe_load((CARDS / "beauty.yaml").read_text())
+    for given, meant in (("mine.npy", tmp_path / "mine.npy"), ("/a/b.npy", Path("/a/b.npy"))):
+        content["sids"] = SIDS | {"embeddings": given}
+        (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
+        sids = load_card("beauty", tmp_path).sids
+        assert sids is not None and Path(sids.embeddings) == meant
 
 
 def test_what_is_no_card_among_cards(tmp_path: Path) -> None:

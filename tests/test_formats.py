@@ -6,7 +6,17 @@ from collections.abc import Container
 from pathlib import Path
 
 import pytest
-from raw_files import CATEGORIES, LOG, TEXTS, json_lines, plain_table, table, write, write_raw_files
+from raw_files import (
+    CATEGORIES,
+    LOG,
+    TEXTS,
+    content_of,
+    json_lines,
+    plain_table,
+    table,
+    write,
+    write_raw_files,
+)
 
 from genrec_bench.preparation.formats import FORMATS, ItemText, Row
 from genrec_bench.preparation.malformed import Malformed
@@ -46,6 +56,12 @@ def test_both_files_are_read_as_written(tmp_path: Path, format: str) -> None:
     assert FORMATS[format].name == format
     assert rows(format, files.interactions) == ROWS
     assert dict(items(format, files.items)) == texts_of(format)
+
+
+def test_reviews_of_2014_may_be_literals(tmp_path: Path) -> None:
+    path = write_raw_files("amazon-2014", tmp_path).interactions
+    lines = [repr(json.loads(line)) for line in content_of(path).splitlines()]
+    assert rows("amazon-2014", write(tmp_path / "loose.json", "\n".join(lines))) == ROWS
 
 
 @pytest.mark.parametrize("format", AMAZON)

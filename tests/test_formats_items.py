@@ -64,6 +64,22 @@ def test_an_item_of_wrong_types(
     assert malformed.counts == {"items.json": {reason: 1}}
 
 
+@pytest.mark.parametrize("format", ["amazon-2014", "amazon-2018"])
+def test_lines_of_other_items_are_judged_by_their_braces(tmp_path: Path, format: str) -> None:
+    lines = [
+        '{"asin": "B00A"}',
+        '{"asin": "other", "title": 3}',
+        '{"asin": "other", "ti',
+        '"asin": "x"}',
+    ]
+    path, malformed = write(tmp_path / "items.json", "\n".join(lines)), Malformed(1)
+    assert [name for name, _ in FORMATS[format].items(path, {"B00A"}, malformed, Columns())] == [
+        "B00A"
+    ]
+    assert sum(malformed.counts["items.json"].values()) == 2
+    assert [shown.line for shown in malformed.examples] == [3, 4]
+
+
 LITERAL = "neither JSON nor a Python literal"
 
 

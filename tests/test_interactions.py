@@ -44,7 +44,6 @@ def test_a_log_by_hand() -> None:
     columns = (interactions.users, interactions.items, interactions.times)
     assert [column.dtype.str for column in columns] == ["<i4", "<i4", "<i8"]
     assert interactions.per_user().tolist() == [2, 1, 1]
-    assert interactions.per_item().tolist() == [1, 2, 1]
 
 
 @given(LOGS)

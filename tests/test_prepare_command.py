@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from raw_world import NAMES, RawWorld, raw_world, world_counts
 from tiny_runs import Called, call, only_error
 
@@ -23,6 +24,7 @@ from genrec_bench.preparation.recipe import Raw, SourceFile
 from genrec_bench.progress import Progress
 from genrec_bench.store import file_sha256, load_contents
 
+CARDS = Path(__file__).parents[1] / "datasets"
 Capture = pytest.CaptureFixture[str]
 
 
@@ -108,6 +110,31 @@ def test_it_waits_for_another_process_that_makes_it(
         waited.set()
         done.result()
     assert in_turn and code == 0
+
+
+def test_what_is_odd_and_no_mistake_is_said(tmp_path: Path, capsys: Capture) -> None:
+    """Seconds that are taken for milliseconds are in 1970."""
+    log, things = tmp_path / "log.csv", tmp_path / "things.csv"
+    rows = [f"u{n % 20},i{n % 7},{1_600_000_000 + n}" for n in range(200)]
+    log.write_text("user,item,time\n" + "\n".join(rows))
+    things.write_text("item,title,description\ni0,,\ni1,,\n")
+    card: dict[str, Any] = yaml.safe_load((CARDS / "sports.yaml").read_text())
+    card |= {"raw": {"format": "csv", "how": "ours", "columns": {"time_unit": "ms"}}, "filters": []}
+    card["raw"] |= {"interactions": {"file": "log.csv"}, "items": {"file": "things.csv"}}
+    card |= {"name": "mine", "expected": {"source": "nobody"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(card))
+    words = ["data", "prepare", "mine", "--data-dir", str(tmp_path / "data"), "--reviews", str(log)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENREC_BENCH_CARDS", str(tmp_path))
+        called = call(capsys, [*words, "--metadata", str(things)])
+        assert called.code == 0
+        assert (
+            "first interaction is of 1970-01-19: is the unit of time the right one?" in called.err
+        )
+        assert f"{things}: not one item has a title or a description" in called.err
+        assert "mine: its card expects no counts, so that nothing was compared" in called.err
+        said = last_line(call(capsys, [*words, "--metadata", str(log)]))
+        assert said == f"{log} was given for interactions and items alike"
 
 
 def test_json(sports: RawWorld, capsys: Capture) -> None:
@@ -201,7 +228,7 @@ def test_what_no_program_may_fetch(yelp: RawWorld, capsys: Capture) -> None:
 
     said = only_error(prepare(capsys, yelp, "--reviews", str(reviews)))
     assert said.startswith(f"{folder / businesses.name} is not there")
-    assert said.endswith("; or `genrec-bench data prepare yelp --metadata FILE`")
+    assert said.endswith("; or `genrec-bench data prepare yelp --reviews FILE --metadata FILE`")
 
     assert prepare(capsys, yelp, *yelp.given).code == 0
     own = contents_of(yelp.data / "yelp")

@@ -141,7 +141,7 @@ def test_what_is_kept_says_how_it_was_made(contents: Contents, tmp_path: Path) -
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe = SIDRecipe("rq-kmeans", source, "code", seed=5)
     sids, worth, folder = build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
-    found = load_sids("sports", "mine", tmp_path, contents.fingerprint)
+    found = load_sids("sports", "mine", tmp_path, contents.sid_source)
     assert np.array_equal(found.codes, sids.codes)
     assert quality_of(found.quality) == worth
     assert found.recipe == {
@@ -201,12 +201,30 @@ def test_categories_are_held_against_prefixes(contents: Contents, tmp_path: Path
 
 
 @pytest.mark.usefixtures("no_figure")
+def test_whether_they_are_built_by_a_recipe(contents: Contents, tmp_path: Path) -> None:
+    source = save_vectors(tmp_path / "mine.npy", corners())
+    recipe, other = (SIDRecipe("rq-kmeans", source, "code", seed=seed) for seed in (0, 1))
+    build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
+    assert is_built(contents, "mine", tmp_path, recipe, (4, 2))
+    assert not is_built(contents, "mine", tmp_path, other, (4, 2))
+    assert not is_built(contents, "mine", tmp_path, recipe, (4, 4))
+    save_vectors(tmp_path / "mine.npy", corners()[::-1])
+    assert not is_built(contents, "mine", tmp_path, recipe, (4, 2))
+    (tmp_path / "mine.npy").unlink()  # what is gone may be what it was
+    assert is_built(contents, "mine", tmp_path, recipe, (4, 2))
+
+
+@pytest.mark.usefixtures("no_figure")
 def test_whether_they_are_built(contents: Contents, tmp_path: Path) -> None:
     assert not is_built(contents, "mine", tmp_path)
     make(contents, tmp_path)
     assert is_built(contents, "mine", tmp_path) and not is_built(contents, "other", tmp_path)
-    renamed = dataclasses.replace(contents, titles=("?", *contents.titles[1:]))
-    assert not is_built(renamed, "mine", tmp_path)
+    others = (
+        dataclasses.replace(contents, titles=("?", *contents.titles[1:])),
+        dataclasses.replace(contents, descriptions=("?", *contents.descriptions[1:])),
+        dataclasses.replace(contents, categories=(("?",),) * ITEMS),
+    )
+    assert not any(is_built(other, "mine", tmp_path) for other in others)
     (tmp_path / "sids" / "sports" / "mine" / "sids.parquet").write_bytes(b"")
     assert not is_built(contents, "mine", tmp_path)
 

@@ -154,6 +154,7 @@ def test_the_name_alone_means_the_sids_of_the_card(sids: Sids) -> None:
         (["sprots"], "unknown dataset 'sprots'; did you mean 'sports'?"),
         (["sports@mine"], "unknown dataset 'sports@mine'"),
         (["sports", "--as", "../mine"], "label '../mine': must be letters, digits"),
+        (["sports", "--as", "rq-vae-x"], "label 'rq-vae-x' reads as the options of other SIDs"),
         (["sports", "--as", ""], "label '': must be letters, digits"),
         (["sports", "--as", "x" * 300], "label 'xxx"),
         (["sports", "--levels", "0"], "argument --levels: 0: must be between 1 and 26"),
@@ -335,6 +336,7 @@ def test_a_refused_import_keeps_the_earlier_one(sids: Sids, tmp_path: Path) -> N
         ([".", "--as", "mine"], ". is missing"),
         (["no.json"], "the following arguments are required: --as"),
         (["no.json", "--as", ""], "label '': must be "),
+        (["no.json", "--as", "rq-vae-x"], "label 'rq-vae-x' reads as the options of other SIDs"),
         (["no.json", "--as", "rq-kmeans-text-4x8-level"], "label 'rq-kmeans-text-4x8-level' is "),
     ],
 )

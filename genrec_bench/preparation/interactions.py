@@ -72,10 +72,6 @@ class Interactions:
         """Return the number of rows of each user name."""
         return np.bincount(self.users, minlength=len(self.user_names))
 
-    def per_item(self) -> NDArray[np.int64]:
-        """Return the number of rows of each item name."""
-        return np.bincount(self.items, minlength=len(self.item_names))
-
 
 def _sorted_names(index: Mapping[str, int]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """Return the names sorted, and the place among them of each old index."""

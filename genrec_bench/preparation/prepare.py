@@ -24,6 +24,9 @@ from genrec_bench.store import file_sha256
 T = TypeVar("T")
 
 NO_TEXT = ItemText("", "", ())
+EARLIEST = "1990-01-01"
+"""Nobody has recorded interactions before; seconds read as milliseconds are in 1970."""
+
 BETWEEN_UPDATES = 10_000
 """Entries of a file between two updates of the bar."""
 
@@ -114,6 +117,8 @@ class Source:
         for path in self.files:
             if not path.is_file():
                 raise UserError(f"{path} is missing")
+        if items == interactions:
+            raise UserError(f"{interactions} was given for interactions and items alike")
         # The report tells files apart by their names.
         if items is not None and items.name == interactions.name and items != interactions:
             raise UserError(f"{interactions} and {items} have one name; rename one of them")
@@ -203,8 +208,12 @@ def prepare(
     found = Counts.of(log)
     first, last = log.times[[0, -1]].astype("datetime64[ms]").astype("datetime64[D]").astype(str)
     days = (str(first), str(last))
+    if days[0] < EARLIEST:
+        progress.say(f"the first interaction is of {first}: is the unit of time the right one?")
     log, done = _filtered(log, steps, PROTOCOLS[protocol].fewest, source, progress, where)
     texts = source.texts(log.item_names).values()
+    if items_file is not None and not any(text.title or text.description for text in texts):
+        progress.say(f"{items_file}: not one item has a title or a description")
     splits = PROTOCOLS[protocol].split(log, history_length)
     rows = {f"{name}_rows": len(examples) for name, examples in splits.examples.items()}
     for name, size in rows.items():

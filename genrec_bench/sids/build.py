@@ -25,13 +25,45 @@ VECTORS = "embeddings"
 """The cache of item vectors, in the data directory."""
 
 
-def is_built(contents: Contents, label: str, data_dir: Path) -> bool:
-    """Return whether SIDs of a label are there, whole, and made of these contents."""
+def is_built(
+    contents: Contents,
+    label: str,
+    data_dir: Path,
+    recipe: SIDRecipe | None = None,
+    codes_per_level: Sequence[int] = (),
+) -> bool:
+    """Return whether SIDs of a label are there, whole, and made of these contents.
+
+    Args:
+        contents: whose items they are.
+        label: theirs.
+        data_dir: see ``store.data_directory``.
+        recipe: by which they must have been made, from the same vectors if it names a file; None
+            for any. A file that is gone is no reason to doubt them.
+        codes_per_level: of the recipe.
+    """
     try:
-        load_sids(contents.card.name, label, data_dir, contents.fingerprint)
+        sids = load_sids(contents.card.name, label, data_dir, contents.sid_source)
     except UserError:
         return False
-    return True
+    if recipe is None:
+        return True
+    try:
+        return dict(sids.recipe) == _made_of(recipe, codes_per_level)
+    except OSError:
+        return True
+
+
+def _made_of(recipe: SIDRecipe, codes_per_level: Sequence[int]) -> dict[str, object]:
+    """Return a recipe as the manifest keeps it; OSError where its file cannot be read."""
+    made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
+    # Where files lie is nobody's business; what they hold is.
+    source = Path(recipe.embeddings)
+    if recipe.embeddings.endswith(".npy"):
+        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
+    elif files := model_files(recipe.embeddings):
+        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
+    return made_of
 
 
 def build(
@@ -85,14 +117,7 @@ def build(
         contents.categories if known else None,
         found.errors[:-1] if moved else found.errors,
     )
-    made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
-    # Where files lie is nobody's business; what they hold is.
-    source = Path(recipe.embeddings)
-    if recipe.embeddings.endswith(".npy"):
-        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
-    elif files := model_files(recipe.embeddings):
-        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
-    sids = SIDs(codes, per_level, made_of, worth.as_dict())
+    sids = SIDs(codes, per_level, _made_of(recipe, codes_per_level), worth.as_dict())
     name = contents.card.name
     figure = quality_png(worth, f"{name}{MARK}{label}")
-    return sids, worth, save_sids(sids, name, label, data_dir, contents.fingerprint, figure)
+    return sids, worth, save_sids(sids, name, label, data_dir, contents.sid_source, figure)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from genrec_bench.cards import MARK, Card, card_names, load_card
 from genrec_bench.errors import UserError
-from genrec_bench.sids.recipe import COLLISIONS, METHODS, MOST_CODES, MOST_LEVELS, SIDRecipe
+from genrec_bench.sids.recipe import (
+    COLLISIONS,
+    METHODS,
+    MOST_CODES,
+    MOST_LEVELS,
+    SIDRecipe,
+    reads_as_recipe,
+)
 
 if TYPE_CHECKING:
     # argparse's own class is generic in the type checker's eyes only.
@@ -149,11 +156,15 @@ def _build(args: argparse.Namespace) -> int:
         check_source(args.embeddings)
     with alone(card.name, data_dir, progress):
         contents = obtain_contents(args.name, data_dir, progress)
-        recipe = recipe_of(args, card, any(title.strip() for title in contents.titles))
+        texts = any(title.strip() for title in contents.titles)
+        # What was prepared has the texts of the card, and a run would ask for them too.
+        recipe = recipe_of(args, card, texts or contents.sids is None)
         codes_per_level = codes_of(args, card)
         label = recipe.label(codes_per_level) if args.label is None else args.label
         if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
             _refuse_label_of(card, label)
+        if label != recipe.label(codes_per_level):
+            _refuse_recipe(label)
         sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
     name = f"{args.name}{MARK}{label}"
     if args.json:
@@ -175,6 +186,7 @@ def _import(args: argparse.Namespace) -> int:
     # A mistyped word should not wait for a download.
     sids_folder(card.name, args.label, data_dir)
     _refuse_label_of(card, args.label)
+    _refuse_recipe(args.label)
     if not Path(args.file).is_file():
         raise UserError(f"{args.file} is missing")
     contents = obtain_contents(args.name, data_dir, Progress())
@@ -194,6 +206,14 @@ def _refuse_label_of(card: Card, label: str) -> None:
         raise UserError(
             f"label {label!r} is that of the SIDs that {card.name} has by its card: "
             "take another one with --as"
+        )
+
+
+def _refuse_recipe(label: str) -> None:
+    """Refuse a label that tells of a recipe by which the SIDs are not made."""
+    if reads_as_recipe(label):
+        raise UserError(
+            f"label {label!r} reads as the options of other SIDs: take another one with --as"
         )
 
 
@@ -232,7 +252,7 @@ def _show(args: argparse.Namespace) -> int:
                 f"those that were made are {base}@LABEL: see `genrec-bench sids list`"
             )
         label = card.sids.label(card.codes_per_level)
-    sids = load_sids(base, label, data_dir, contents.fingerprint)
+    sids = load_sids(base, label, data_dir, contents.sid_source)
     try:
         worth = quality_of(sids.quality)
     except (KeyError, TypeError) as error:

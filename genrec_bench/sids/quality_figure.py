@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrec_bench.analyses import MARKERS, PALETTE, to_png
-from genrec_bench.records import write_atomically
 from genrec_bench.sids.quality import Quality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def draw_quality(quality: Quality, file: Path, title: str = "") -> None:
-    """Write the figure as PNG, whole or not at all.
-
-    Args:
-        quality: what is shown.
-        file: where; missing folders are made.
-        title: above the figure, such as the dataset and the SIDs' label.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
-    write_atomically(file, quality_png(quality, title))
 
 
 def quality_png(quality: Quality, title: str = "") -> bytes:

@@ -45,6 +45,11 @@ class SIDRecipe:
         return as_label("-".join(parts))
 
 
+def reads_as_recipe(label: str) -> bool:
+    """Return whether a label begins as those do that tell a recipe: nobody else may take it."""
+    return label.startswith(tuple(f"{method}-" for method in METHODS))
+
+
 def as_label(text: str) -> str:
     """Return the text with a ``-`` for each character that no label has."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.folders import replace_folder
-from genrec_bench.sids.recipe import as_label
+from genrec_bench.sids.recipe import as_label, reads_as_recipe
 
 FOLDER = "sids"
 TABLE, MANIFEST, FIGURE = "sids.parquet", "manifest.json", "quality.png"
@@ -84,8 +84,15 @@ def check_label(name: str, label: str, data_dir: Path) -> None:
         there = f"; there are {', '.join(known)}" if known else ""
         raise UserError(
             f"dataset {name!r} has no SIDs {label!r}{nearest(label, known)}{there}; "
-            f"make them with `genrec-bench sids build {name} --as {label}`"
+            f"make them with {_command(name, label)}"
         )
+
+
+def _command(name: str, label: str) -> str:
+    """What to type for SIDs of a label; those of a recipe are called so by their options."""
+    if reads_as_recipe(label):
+        return f"`genrec-bench sids build {name}` and the options that the label tells"
+    return f"`genrec-bench sids build {name} --as {label}`"
 
 
 def save_sids(
@@ -98,7 +105,7 @@ def save_sids(
         name: of the dataset.
         label: theirs.
         data_dir: see ``store.data_directory``.
-        fingerprint: of the contents that they were made of.
+        fingerprint: of what they were made of, ``Contents.sid_source``.
         figure: that shows their quality, as PNG; None for none.
 
     Raises:
@@ -136,7 +143,7 @@ def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
         name: of the dataset.
         label: of the SIDs.
         data_dir: see ``store.data_directory``.
-        fingerprint: of the dataset's contents.
+        fingerprint: of what they must have been made of, ``Contents.sid_source``.
 
     Raises:
         UserError: there are none of that label, they were made of other contents, or their files
@@ -144,7 +151,7 @@ def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
     """
     folder = sids_folder(name, label, data_dir)
     check_label(name, label, data_dir)
-    again = f"make them again with `genrec-bench sids build {name} --as {label}`, or import them"
+    again = f"make them again with {_command(name, label)}, or import them"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = (folder / TABLE).read_bytes()

@@ -8,7 +8,7 @@ Sources: https://jmcauley.ucsd.edu/data/amazon, https://nijianmo.github.io/amazo
 https://amazon-reviews-2023.github.io.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from genrec_bench.preparation.formats.fields import (
@@ -41,19 +41,19 @@ KEYS_2023 = ("user_id", "parent_asin", "timestamp")
 
 
 def interactions_2014(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
-    """Yield reviews or ratings of 2014; their times are days."""
-    return _seconds(path, malformed, RATINGS_2014)
+    """Yield reviews or ratings of 2014; their times are days, and reviews may be literals."""
+    return _seconds(path, malformed, RATINGS_2014, read_loose_object)
 
 
 def interactions_2018(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
     """Yield reviews or ratings of 2018; their times are days."""
-    return _seconds(path, malformed, RATINGS_2018)
+    return _seconds(path, malformed, RATINGS_2018, read_object)
 
 
 def interactions_2023(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
     """Yield reviews or ratings of 2023; an item is what all its variants have in common."""
     if not is_table(path):
-        return json_rows(path, malformed, KEYS_2023, whole_milliseconds)
+        return json_rows(path, malformed, KEYS_2023, whole_milliseconds, read_object)
     table = Table(path, malformed, RATINGS_2023)
     return table_rows(table, KEYS_2023, number_of_milliseconds)
 
@@ -87,9 +87,14 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith((".csv", ".csv.gz"))
 
 
-def _seconds(path: Path, malformed: Malformed, ratings: Layout) -> Iterator[Row]:
+def _seconds(
+    path: Path,
+    malformed: Malformed,
+    ratings: Layout,
+    parse: Callable[[str], dict[str, object]],
+) -> Iterator[Row]:
     if not is_table(path):
-        return json_rows(path, malformed, KEYS, whole_seconds)
+        return json_rows(path, malformed, KEYS, whole_seconds, parse)
     table = Table(path, malformed, ratings)
     return table_rows(table, KEYS, number_of_seconds)
 

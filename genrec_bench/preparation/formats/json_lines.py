@@ -25,6 +25,7 @@ def json_rows(
     malformed: Malformed,
     keys: tuple[str, str, str],
     milliseconds: Callable[[object, str], int],
+    parse: Callable[[str], dict[str, object]],
 ) -> Iterator[Row]:
     """Yield the interactions of a file, one a line.
 
@@ -33,11 +34,12 @@ def json_rows(
         malformed: hears of malformed lines.
         keys: of user, item and time.
         milliseconds: makes them of the time and its key.
+        parse: makes the object of a line.
     """
     user_key, item_key, time_key = keys
 
     def row(line: str) -> Row:
-        entry = read_object(line)
+        entry = parse(line)
         try:
             user, item, time = entry[user_key], entry[item_key], entry[time_key]
         except KeyError as missing:
@@ -61,8 +63,8 @@ def json_items(
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield the items of a file that are wanted, one a line.
 
-    A line that names items, but none that is wanted, is passed over before it is parsed: nobody
-    learns whether it is malformed. The same item again where a better text comes.
+    A line in braces that names items, but none that is wanted, is passed over before it is parsed:
+    nobody learns whether it is malformed in between. The same item again where a better text comes.
 
     Args:
         path: the file.
@@ -78,7 +80,9 @@ def json_items(
     def item(line: str) -> tuple[str, ItemText] | None:
         names = named(line)
         if names and not any(name in wanted or "\\" in name for _, name in names):
-            return None
+            bare = line.strip()
+            if bare[0] == "{" and bare[-1] == "}":
+                return None
         entry = parse(line)
         if key not in entry:
             raise MalformedLine(f"missing key {key!r}")

@@ -23,7 +23,7 @@ from genrec_bench.preparation.recipe import Columns
 
 def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
     """Yield reviews of businesses."""
-    return json_rows(path, malformed, ("user_id", "business_id", "date"), date)
+    return json_rows(path, malformed, ("user_id", "business_id", "date"), date, read_object)
 
 
 def items(
