@@ -9,7 +9,6 @@ item is called.
 
 import copy
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ import pandas as pd
 
 from genrec_bench import __version__
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.parquet import parquet_bytes
 from genrec_bench.record_schema import SCHEMA, SPLITS, Record, digest, plain, problem, track_id
 
 RECORD_FILE = "record.json"
@@ -277,10 +277,3 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _refuse(constant: str) -> None:
     """Refuse what Python's reader takes for a number though JSON has no such thing."""
     raise ValueError(f"{constant} is no number")
-
-
-def parquet_bytes(table: pd.DataFrame) -> bytes:
-    """Return a table as the content of a Parquet file."""
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()

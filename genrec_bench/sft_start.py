@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from genrec_bench.backbones import Backbone, make_policy, prompt_name
 from genrec_bench.checkpoints import read_json, remove, remove_leftovers
 from genrec_bench.dataset import Dataset
@@ -24,8 +22,9 @@ from genrec_bench.errors import StorageError
 from genrec_bench.evaluate import Evaluation, Sampling, evaluate
 from genrec_bench.ledger import Cost, Ledger
 from genrec_bench.locks import locked
+from genrec_bench.parquet import parquet_bytes, read_frame
 from genrec_bench.progress import Progress
-from genrec_bench.records import benchmark_version, parquet_bytes, write_atomically
+from genrec_bench.records import benchmark_version, write_atomically
 from genrec_bench.settings import Settings
 from genrec_bench.sft_training import CHECKPOINTS, START_FILE, train_start, weights_hash
 from genrec_bench.store import file_sha256
@@ -213,7 +212,7 @@ def _read_evaluation(file: Path) -> StartEvaluation:
         outcomes = file.with_suffix(".parquet")
         if file_sha256(outcomes) != content["outcomes"]:
             raise ValueError
-        table = pd.read_parquet(outcomes)
+        table = read_frame(outcomes)
         return StartEvaluation(content["metrics"], table, Cost(**content["cost"]))
     except (KeyError, OSError, TypeError, ValueError):
         raise StorageError(

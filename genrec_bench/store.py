@@ -27,6 +27,7 @@ from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset, Examples
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.folders import replace_folder
+from genrec_bench.parquet import read_table
 from genrec_bench.sids.store import load_sids
 from genrec_bench.synthetic import generate
 
@@ -317,7 +318,7 @@ def _again(card: Card) -> str:
 
 def _read_table(path: Path, card: Card) -> pa.Table:
     try:
-        return pq.read_table(path)
+        return read_table(path)
     except (OSError, pa.ArrowException) as error:
         what = "cannot be read" if path.exists() else "is missing"
         raise UserError(f"{path} {what}; {_again(card)}") from error

@@ -14,7 +14,8 @@ from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.leaderboard import add_leaderboard_parser, collect, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.errors import UserError
-from genrec_bench.records import parquet_bytes, read_record
+from genrec_bench.parquet import parquet_bytes
+from genrec_bench.records import read_record
 
 BEST = (0, 0, 1, 0, 2, 0)
 GOOD = (0, 1, 3, 0, -1, 2)

@@ -24,8 +24,9 @@ from genrec_bench.boards.verify import (
 from genrec_bench.dataset import Catalog
 from genrec_bench.errors import UserError
 from genrec_bench.metrics import evaluate_lists
+from genrec_bench.parquet import parquet_bytes
 from genrec_bench.record_schema import track_id
-from genrec_bench.records import join_outcomes, parquet_bytes
+from genrec_bench.records import join_outcomes
 from genrec_bench.tiny_world import tiny_catalog
 
 RANKS = (0, 1, 3, 0, -1, 2)

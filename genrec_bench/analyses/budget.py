@@ -20,6 +20,7 @@ from genrec_bench.boards.board import APART
 from genrec_bench.errors import UserError
 from genrec_bench.jobs import Context, Job, configure, do, several_seeds
 from genrec_bench.metrics import LIST_LENGTH
+from genrec_bench.parquet import read_frame
 from genrec_bench.record_schema import Record
 from genrec_bench.records import read_record
 
@@ -131,7 +132,7 @@ def _figures(path: Path) -> dict[str, float]:
     record: Record = read_record(path)
     spent = {k: v for k, v in record["budget"]["spent"].items() if k not in APART}
     figures = {metric: record["metrics"]["test"][metric] for metric in METRICS}
-    curves = pd.read_parquet(path.parent / record["curves"]["file"])
+    curves = read_frame(path.parent / record["curves"]["file"])
     figures["steps"] = float(curves["step"].max())
     for amount, name in (("seconds", "seconds"), ("flops", "FLOPs")):
         for phase in PHASES:

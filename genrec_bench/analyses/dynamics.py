@@ -18,6 +18,7 @@ import pandas as pd
 from genrec_bench.analyses import MARKERS, PALETTE, Analysis, Result, check_free
 from genrec_bench.errors import UserError
 from genrec_bench.jobs import Context, Job, configure, do, several_seeds
+from genrec_bench.parquet import read_frame
 from genrec_bench.records import read_record
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def run(context: Context, args: argparse.Namespace) -> Result:
         for job in same:
             path = do(job, context)
             records.append(path)
-            figures = pd.read_parquet(path.parent / read_record(path)["curves"]["file"])
+            figures = read_frame(path.parent / read_record(path)["curves"]["file"])
             # The row of the start has nothing of a rollout.
             curves.append(figures[figures["step"] > 0])
         tables[label] = over_seeds([windows(each, args.windows, columns) for each in curves])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from genrec_bench.errors import UserError
+from genrec_bench.parquet import read_frame
 from genrec_bench.record_schema import SPLITS, Record
 from genrec_bench.records import (
     OUTCOME_COLUMNS,
@@ -88,7 +89,7 @@ def read_evidence(path: Path) -> Evidence:
     for key in ("outcomes", "curves"):
         file = path.parent / record[key]["file"]
         try:
-            tables[key] = pd.read_parquet(file)
+            tables[key] = read_frame(file)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{file} cannot be read as a table: {reason}") from error

@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from genrec_bench.ablate import Failure, attempt
 from genrec_bench.budget import BudgetKind
 from genrec_bench.comparison.compare import LARGE_STEP, Cell, Outcome, Tuned, coarse_note, job_of
@@ -32,6 +30,7 @@ from genrec_bench.comparison.plan import (
 )
 from genrec_bench.jobs import Context, Job, do, find_done, request_of
 from genrec_bench.ledger import Cost, of_training
+from genrec_bench.parquet import read_frame
 from genrec_bench.records import read_record
 
 _OURS = re.compile(r"[A-Z]\w*: ")
@@ -251,6 +250,6 @@ def _no_bill(plan: Plan) -> dict[str, Any]:
 
 def _size_of_step(record: Path, unit: BudgetKind) -> float:
     """Return what a whole step of a finished run cost on average."""
-    curves = pd.read_parquet(record.with_name("curves.parquet"))
+    curves = read_frame(record.with_name("curves.parquet"))
     last = curves.iloc[-1]
     return float(last[unit] / curves["part"].sum())

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.folders import replace_folder
+from genrec_bench.parquet import read_table
 from genrec_bench.sids.recipe import as_label, reads_as_recipe
 
 FOLDER = "sids"
@@ -157,7 +158,7 @@ def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
         content = (folder / TABLE).read_bytes()
         if manifest["sha256"] != hashlib.sha256(content).hexdigest():
             raise ValueError("the table is not the one that was written")
-        column = pq.read_table(pa.BufferReader(content))["sid"].combine_chunks()
+        column = read_table(content)["sid"].combine_chunks()
         per_level = tuple(int(count) for count in manifest["codes_per_level"])
         codes = np.array(column.flatten(), dtype=np.int32).reshape(len(column), len(per_level))
         if (codes < 0).any() or (codes >= per_level).any():

@@ -1,0 +1,41 @@
+"""Parquet files, read without threads.
+
+Arrow's threads may outlive the reader: a command that ends soon after it has read a table was
+aborted now and then when all was done, with an exit code that was not its own
+(https://github.com/apache/arrow/issues/34314). Our tables are small, and one thread is enough.
+"""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def read_table(source: Path | bytes) -> pa.Table:
+    """Return the table of a Parquet file.
+
+    Args:
+        source: the file, or its content.
+
+    Raises:
+        OSError: it cannot be read.
+        pyarrow.ArrowException: it is no Parquet; mostly a ValueError too.
+    """
+    opened = pa.BufferReader(source) if isinstance(source, bytes) else source
+    with pq.ParquetFile(opened, pre_buffer=False) as file:
+        return file.read(use_threads=False)
+
+
+def read_frame(source: Path | bytes) -> pd.DataFrame:
+    """Return the table of a Parquet file as pandas has it; see `read_table`."""
+    frame: pd.DataFrame = read_table(source).to_pandas(use_threads=False)
+    return frame
+
+
+def parquet_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as the content of a Parquet file."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
