@@ -125,8 +125,11 @@ class Bench:
 
     def has(self, sids: str, seed: int) -> bool:
         """Return whether SIDs need not be built."""
-        label = self.label(sids, seed)
-        return sids == PUBLISHED or is_built(self.contents, label, self.data_dir)
+        if sids == PUBLISHED:
+            return True
+        recipe = SIDRecipe(sids, self.embeddings, self.collisions, seed)
+        by = recipe, self.contents.card.codes_per_level
+        return is_built(self.contents, self.label(sids, seed), self.data_dir, *by)
 
     def dataset(self, sids: str, seed: int) -> Dataset:
         """Return the dataset with its SIDs, built now if they are not there."""

@@ -193,9 +193,10 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     if card.name != name:
         raise UserError(f"{where}: key 'name' must be the name of the file")
     _check(card, where)
-    if card.sids is not None and card.sids.embeddings.endswith(".npy"):
-        vectors = Path(str(file)).parent / Path(card.sids.embeddings).expanduser()
-        return replace(card, sids=replace(card.sids, embeddings=str(vectors)))
+    if card.sids is not None:
+        source = Path(str(file)).parent / Path(card.sids.embeddings).expanduser()
+        if source.suffix == ".npy" or source.is_dir():
+            return replace(card, sids=replace(card.sids, embeddings=str(source.resolve())))
     return card
 
 
@@ -272,9 +273,11 @@ def _check(card: Card, where: str) -> None:
     else:
         require(not card.filters, "filters", "there only if raw is")
     if card.sids is not None:
-        no_texts = card.raw is not None and card.raw.items is None
-        texts = not (no_texts and card.sids.embeddings == "text")
-        require(texts, "sids.embeddings", "collaborative, or a file: there is no key 'raw.items'")
+        source = card.sids.embeddings
+        texts = source != "collaborative" and not source.endswith(".npy")
+        had = card.raw is None or card.raw.items is not None or not texts
+        missing = "collaborative or a file .npy, as there is no key 'raw.items'"
+        require(had, "sids.embeddings", missing)
         one_of("sids.method", card.sids.method, METHODS)
         one_of("sids.collisions", card.sids.collisions, COLLISIONS)
         require(card.sids.seed >= 0, "sids.seed", "at least 0")

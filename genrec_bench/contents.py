@@ -1,10 +1,9 @@
 """What is kept of a dataset: everything but the SIDs, and these too if its source brings them."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from genrec_bench.dataset import (
     contents_fingerprint,
 )
 from genrec_bench.sids.store import SIDs
+from genrec_bench.vector_cache import texts_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +82,10 @@ class Contents:
         """Hash of examples, item names, titles and the rule for shared SIDs."""
         return contents_fingerprint(self.card, self.item_names, self.titles, self.splits)
 
-    @property
-    def sid_source(self) -> str:
-        """Hash of all that SIDs are made of: the contents, and texts that no policy reads."""
-        if not any(self.descriptions) and not any(self.categories):
-            return self.fingerprint
-        texts = json.dumps([self.fingerprint, self.descriptions, self.categories])
-        return hashlib.sha256(texts.encode()).hexdigest()
+    @cached_property
+    def descriptions_sha256(self) -> str:
+        """Hash of the descriptions, which SIDs may be made of and no policy reads; "" for none."""
+        return texts_sha256(self.descriptions) if any(self.descriptions) else ""
 
     def dataset(self) -> Dataset:
         """Return the dataset with the SIDs that the source brings."""

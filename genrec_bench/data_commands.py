@@ -43,7 +43,7 @@ def add_data_parser(subparsers: "Subparsers") -> None:
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     command.set_defaults(handler=_list)
 
-    command = _add(commands, "show", "counts, SID collisions, history lengths, duplicates")
+    command = _add(commands, "show", "counts, SID collisions, history lengths, leaks")
     command.add_argument("name", metavar="NAME", help="the dataset")
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
     command.set_defaults(handler=_show)

@@ -12,6 +12,7 @@ from genrec_bench.cards import Card, card_names, load_card
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset
 from genrec_bench.errors import UserError
+from genrec_bench.obtain import missing_sids
 from genrec_bench.preparation.leaks import find_leaks
 from genrec_bench.sids.store import labels, load_sids
 from genrec_bench.store import (
@@ -32,20 +33,19 @@ Row = dict[str, Any]
 def list_datasets(data_dir: Path) -> list[Row]:
     """Return one row a card: whether it is prepared and how, its counts, its SIDs, its marks.
 
-    A card that cannot be read has its error instead, so that the others are listed.
+    What cannot be read has its error instead, so that the others are listed.
     """
     rows: list[Row] = []
     for name in card_names():
+        row: Row = {"dataset": name, "title": "", "prepared": is_prepared(name, data_dir)}
         try:
-            card = load_card(name)
+            row["title"] = load_card(name).title
+            if row["prepared"]:
+                manifest = read_manifest(name, data_dir)
+                row |= {key: manifest[key] for key in ("items", "partial", "made")}
+                row |= manifest["rows"] | {"sids": _sids(manifest, labels(name, data_dir))}
         except UserError as error:
-            rows.append({"dataset": name, "title": "", "prepared": False, "error": str(error)})
-            continue
-        row: Row = {"dataset": name, "title": card.title, "prepared": is_prepared(name, data_dir)}
-        if row["prepared"]:
-            manifest = read_manifest(name, data_dir)
-            row |= {"items": manifest["items"], **manifest["rows"], "partial": manifest["partial"]}
-            row |= {"made": manifest["made"], "sids": _sids(manifest, labels(name, data_dir))}
+            row["error"] = str(error)
         rows.append(row)
     return rows
 
@@ -69,7 +69,7 @@ def describe(
         `dataset`, `title`, `version`, `made`, `partial`, `fingerprint`, `sid_fingerprint`,
         `source`, `expected_from`, `differs_from_card` (source files by path), `report` of the
         preparation, `ceiling`; and the tables `counts`, `sids`, `shared`, `histories`, `leaks`,
-        each a list of rows; those of SIDs are empty where there are none.
+        each a list of rows, those of SIDs empty where there are none; and `about_leaks`, a note.
     """
     card = contents.card
     leaks = find_leaks(contents.splits, contents.times, card.protocol)
@@ -207,9 +207,11 @@ def verify(name: str, data_dir: Path) -> list[str]:
     contents = load_contents(base, data_dir)
     for one in [label] if label else labels(base, data_dir):
         try:
-            load_sids(base, one, data_dir, contents.sid_source)
+            load_sids(base, one, data_dir, contents.fingerprint, contents.descriptions_sha256)
         except UserError as error:
             problems.append(str(error))
+    if not problems and (stale := missing_sids(contents, data_dir)) in labels(base, data_dir):
+        problems.append(f"SIDs {stale} are not of the card's recipe and vectors; a run builds them")
     return problems
 
 
@@ -218,7 +220,7 @@ def format_list(rows: Sequence[Row]) -> str:
     shown = [
         {
             "dataset": row["dataset"],
-            "prepared": "bad card" if "error" in row else row.get("made", "no"),
+            "prepared": "see below" if "error" in row else row.get("made", "no"),
             **{key: row.get(key, "") for key in ("items", "train", "valid", "test")},
             "": "partial" if row.get("partial") else "",
             "SIDs": ", ".join(row.get("sids", ())),

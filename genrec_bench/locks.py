@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from genrec_bench.errors import StorageError
@@ -34,6 +34,26 @@ def locked(file: Path, *, wait: bool = False, mark: str | None = None) -> Iterat
         except OSError as error:
             raise StorageError(f"cannot write {file}: {error.strerror or error}") from None
         yield free
+
+
+@contextlib.contextmanager
+def in_turn(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock while the body of a ``with`` statement runs, however long it takes to get it.
+
+    Args:
+        file: see `locked`.
+        waiting: called if the lock is not free.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    with locked(file) as free:
+        if free:
+            yield
+            return
+    waiting()
+    with locked(file, wait=True):
+        yield
 
 
 def read_mark(file: Path) -> str | None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrec_bench import locks
 from genrec_bench.cards import Card, card_place, load_card
 from genrec_bench.contents import Contents
 from genrec_bench.dataset import Dataset
 from genrec_bench.errors import UserError
+from genrec_bench.locks import in_turn
 from genrec_bench.preparation.recipe import Raw
 from genrec_bench.progress import Progress
-from genrec_bench.sids.store import check_label
+from genrec_bench.sids.store import check_label, labels
 from genrec_bench.store import (
     file_sha256,
     is_prepared,
@@ -50,8 +49,8 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
         check_label(base, label, data_dir)  # nothing is fetched for SIDs that are not there
     # A data directory that has everything need not be writable.
     if card.raw is not None and _is_missing(base, label, data_dir):
-        with alone(base, data_dir, progress):
-            contents = obtain_contents(base, data_dir, progress)
+        with _alone(base, data_dir, progress):
+            contents = _contents(card, data_dir, progress)
             if not label:
                 build_missing_sids(contents, data_dir, progress)
     return load_dataset(name, data_dir)
@@ -73,6 +72,15 @@ def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
     """
     card = load_card(name)
     if card.raw is not None and not is_prepared(name, data_dir):
+        with _alone(name, data_dir, progress):
+            return _contents(card, data_dir, progress)
+    return load_contents(name, data_dir)
+
+
+def _contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
+    """Do what `obtain_contents` does, for whoever is alone: others may just have done it."""
+    name = card.name
+    if card.raw is not None and not is_prepared(name, data_dir):
         said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
         if card.layout:
             said += f" (or stop, and `genrec-bench data import {card.layout} DIR --as {name}`)"
@@ -81,26 +89,10 @@ def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
     return load_contents(name, data_dir)
 
 
-@contextlib.contextmanager
-def alone(name: str, data_dir: Path, progress: Progress) -> Iterator[None]:
-    """Keep others from making the same dataset: several processes of one run come at once.
-
-    Args:
-        name: of the dataset.
-        data_dir: see ``store.data_directory``.
-        progress: is told if others have to be waited for.
-
-    Raises:
-        StorageError: the data directory cannot be written, which is said before the long work.
-    """
-    lock = data_dir / f".{name}.lock"
-    with locks.locked(lock) as free:
-        if free:
-            yield
-            return
-    progress.say(f"{name}: another process is making it; waiting")
-    with locks.locked(lock, wait=True):
-        yield
+def _alone(name: str, data_dir: Path, progress: Progress) -> AbstractContextManager[None]:
+    """Keep others from making the same dataset: several processes of one run come at once."""
+    said = f"{name}: another process is making it; waiting"
+    return in_turn(data_dir / f".{name}.lock", lambda: progress.say(said))
 
 
 def prepare_dataset(
@@ -126,9 +118,9 @@ def prepare_dataset(
         UserError: the card has no raw files, a file cannot be had or read, or counts differ.
         StorageError: the disk refuses.
     """
-    # A mistake leaves nothing behind, not even a lock.
+    # A mistake in what is given leaves nothing behind, not even a lock.
     check_own_files(_raw(card), interactions, items)
-    with alone(card.name, data_dir, progress):
+    with _alone(card.name, data_dir, progress):
         return _prepare(card, data_dir, progress, interactions, items, accept_counts)
 
 
@@ -286,5 +278,7 @@ def build_missing_sids(contents: Contents, data_dir: Path, progress: Progress) -
         return
     from genrec_bench.sids.build import build
 
-    progress.say(f"{card.name} has no SIDs yet: building {label}")
+    there = label in labels(card.name, data_dir)
+    why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
+    progress.say(f"{card.name} {why}: building {label}")
     build(contents, card.sids, card.codes_per_level, label, data_dir, progress)

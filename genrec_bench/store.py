@@ -99,7 +99,8 @@ def load_dataset(name: str, data_dir: Path) -> Dataset:
         card = contents.card
         assert card.sids is not None, "files without SIDs come from a card with a recipe"
         label = card.sids.label(card.codes_per_level)
-    return contents.with_sids(load_sids(base, label, data_dir, contents.sid_source), name)
+    made_of = contents.fingerprint, contents.descriptions_sha256
+    return contents.with_sids(load_sids(base, label, data_dir, *made_of), name)
 
 
 def load_contents(name: str, data_dir: Path) -> Contents:
@@ -174,7 +175,17 @@ def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read; {_again(load_card(name))}") from error
     needed = {
-        *("made", "card", "fingerprint", "sid_fingerprint", "sources", "files", "ceiling", "report")
+        *(
+            "made",
+            "card",
+            "fingerprint",
+            "sid_fingerprint",
+            "sources",
+            "files",
+            "ceiling",
+            "report",
+        ),
+        *("items", "rows", "partial"),
     }
     if not isinstance(manifest, dict) or not needed <= manifest.keys():
         raise UserError(f"{path} is not a manifest; {_again(load_card(name))}")

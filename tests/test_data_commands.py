@@ -74,7 +74,7 @@ def test_list_names_bad_cards_and_lists_the_others(
     monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path))
     assert call("list", "--data-dir", str(tmp_path / "data")) == 0
     lines = capsys.readouterr().out.splitlines()
-    bad = [line.split()[0] for line in lines if "bad card" in line]
+    bad = [line.split()[0] for line in lines if "see below" in line]
     assert bad == ["broken", "yelp"] and any(line.startswith("sports") for line in lines)
     assert lines[-2].startswith(f"{tmp_path}/broken.yaml: missing key")
     assert lines[-1].startswith(f"{tmp_path}/yelp.yaml: there is a card 'yelp' already")

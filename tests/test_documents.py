@@ -26,8 +26,6 @@ def commands(root: Path) -> Iterator[tuple[str, list[str]]]:
 def test_every_command_is_understood(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read = 0
     for document, words in commands(root):
-        if "KIND" in words:  # stands for several, each of which is a word
-            words = [word.replace("KIND", "correlation") for word in words]
         try:
             make_parser().parse_args(words)
         except SystemExit as end:
@@ -37,7 +35,7 @@ def test_every_command_is_understood(root: Path, capsys: pytest.CaptureFixture[s
     assert read > 20
 
 
-def test_labels_of_sids_are_those_that_the_commands_before_give(root: Path) -> None:
+def test_labels_of_sids_are_those_that_commands_of_the_document_give(root: Path) -> None:
     made: set[str] = set()
     asked: set[str] = set()
     for document, words in commands(root):

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from download_world import Watched, refused
 from local_server import Answer
@@ -18,6 +19,7 @@ from raw_world import CODES, NAMES, RAW_CARDS, ROWS, TEXTS, RawWorld, raw_world,
 from tiny_runs import Bench, call, shrink_backbone
 
 from genrec_bench import locks, obtain
+from genrec_bench.data_report import verify
 from genrec_bench.dataset import Dataset
 from genrec_bench.progress import Progress
 from genrec_bench.sids import build as building
@@ -195,6 +197,22 @@ def test_damaged_sids_of_the_card_are_built_again(sports: RawWorld) -> None:
     (folder,) = (sports.data / "sids" / "sports").iterdir()
     (folder / "sids.parquet").write_bytes(b"?")
     assert fingerprints(get(sports)) == fingerprints(dataset)
+
+
+def test_vectors_that_change_are_new_sids(sports: RawWorld) -> None:
+    vectors = np.random.default_rng(0).random((len(NAMES), 4))
+    np.save(sports.root / "v.npy", vectors)
+    sids = {"method": "rq-kmeans", "embeddings": str(sports.root / "v.npy"), "collisions": "level"}
+    sports.change_card(sids=sids)
+    before = get(sports)
+    assert verify("sports", sports.data) == [] and fingerprints(get(sports)) == fingerprints(before)
+    np.save(sports.root / "v.npy", vectors[::-1])
+    assert "are not of the card's recipe and vectors" in verify("sports", sports.data)[0]
+    heard = Watched()
+    after = get(sports, progress=heard)
+    assert "has SIDs that are damaged or made of something else" in heard.lines[0]
+    assert after.sid_fingerprint != before.sid_fingerprint
+    assert verify("sports", sports.data) == []
 
 
 def test_a_dataset_that_was_prepared_anew_has_new_sids(sports: RawWorld) -> None:

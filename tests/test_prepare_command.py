@@ -88,7 +88,6 @@ def test_fetched_or_handed_in_it_is_the_same(sports: RawWorld, capsys: Capture) 
 def test_it_waits_for_another_process_that_makes_it(
     sports: RawWorld, capsys: Capture, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    assert prepare(capsys, sports, *sports.given).code == 0
     words = [*words, sports.name, "--data-dir", str(sports.data)]
     held, waited = Event(), Event()
 

@@ -141,7 +141,7 @@ def test_what_is_kept_says_how_it_was_made(contents: Contents, tmp_path: Path) -
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe = SIDRecipe("rq-kmeans", source, "code", seed=5)
     sids, worth, folder = build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
-    found = load_sids("sports", "mine", tmp_path, contents.sid_source)
+    found = load_sids("sports", "mine", tmp_path, contents.fingerprint, "")
     assert np.array_equal(found.codes, sids.codes)
     assert quality_of(found.quality) == worth
     assert found.recipe == {
@@ -184,6 +184,7 @@ def test_a_model_of_ones_own_keeps_its_folder_to_itself(
     assert "somewhere" not in json.dumps(recipes)
     assert make(contents, tmp_path, SIDRecipe("rq-kmeans", "org/encoder")).recipe == {
         **dataclasses.asdict(SIDRecipe("rq-kmeans", "org/encoder")),
+        "descriptions_sha256": contents.descriptions_sha256,
         "codes_per_level": [8, 4],
     }
 
@@ -201,32 +202,41 @@ def test_categories_are_held_against_prefixes(contents: Contents, tmp_path: Path
 
 
 @pytest.mark.usefixtures("no_figure")
-def test_whether_they_are_built_by_a_recipe(contents: Contents, tmp_path: Path) -> None:
+def test_whether_they_are_built(contents: Contents, tmp_path: Path) -> None:
+    text, codes = SIDRecipe("rq-kmeans", "text"), (8, 8)
+    together = SIDRecipe("rq-kmeans", "collaborative")
+    how: dict[SIDRecipe, str] = {text: "mine", together: "ours"}
+
+    def built(recipe: SIDRecipe, of: Contents = contents) -> bool:
+        return is_built(of, how[recipe], tmp_path, recipe, codes)
+
+    assert not built(text)
+    for recipe, label in how.items():
+        build(contents, recipe, codes, label, tmp_path, QUIET)
+    assert built(text) and built(together)
+    assert not is_built(contents, "mine", tmp_path, together, codes)
+    assert not is_built(contents, "mine", tmp_path, text, (8, 4))
+    other = dataclasses.replace(contents, titles=("?", *contents.titles[1:]))
+    assert not built(text, other) and not built(together, other)
+    # Descriptions are no part of a dataset's fingerprint, as no policy reads them.
+    other = dataclasses.replace(contents, descriptions=("?", *contents.descriptions[1:]))
+    assert not built(text, other) and built(together, other)
+    assert built(text, dataclasses.replace(contents, categories=(("?",),) * ITEMS))
+    (tmp_path / "sids" / "sports" / "mine" / "sids.parquet").write_bytes(b"")
+    assert not built(text) and built(together)
+
+
+@pytest.mark.usefixtures("no_figure")
+def test_whether_they_are_built_of_a_file(contents: Contents, tmp_path: Path) -> None:
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe, other = (SIDRecipe("rq-kmeans", source, "code", seed=seed) for seed in (0, 1))
     build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
     assert is_built(contents, "mine", tmp_path, recipe, (4, 2))
     assert not is_built(contents, "mine", tmp_path, other, (4, 2))
-    assert not is_built(contents, "mine", tmp_path, recipe, (4, 4))
     save_vectors(tmp_path / "mine.npy", corners()[::-1])
     assert not is_built(contents, "mine", tmp_path, recipe, (4, 2))
     (tmp_path / "mine.npy").unlink()  # what is gone may be what it was
     assert is_built(contents, "mine", tmp_path, recipe, (4, 2))
-
-
-@pytest.mark.usefixtures("no_figure")
-def test_whether_they_are_built(contents: Contents, tmp_path: Path) -> None:
-    assert not is_built(contents, "mine", tmp_path)
-    make(contents, tmp_path)
-    assert is_built(contents, "mine", tmp_path) and not is_built(contents, "other", tmp_path)
-    others = (
-        dataclasses.replace(contents, titles=("?", *contents.titles[1:])),
-        dataclasses.replace(contents, descriptions=("?", *contents.descriptions[1:])),
-        dataclasses.replace(contents, categories=(("?",),) * ITEMS),
-    )
-    assert not any(is_built(other, "mine", tmp_path) for other in others)
-    (tmp_path / "sids" / "sports" / "mine" / "sids.parquet").write_bytes(b"")
-    assert not is_built(contents, "mine", tmp_path)
 
 
 def test_mistakes_come_before_the_work(

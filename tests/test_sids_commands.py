@@ -178,6 +178,7 @@ def test_a_mistyped_option_fetches_nothing(capsys: Capture, tmp_path: Path) -> N
         sids = Sids(capsys, world.data)
         for words in (
             ["build", "industrial", "--as", "a/b"],
+            ["build", "industrial", "--as", "rq-vae-x"],
             ["build", "industrial", "--embeddings", "no.npy"],
             ["import", "industrial", "no.json", "--as", "mine"],
             ["import", "industrial", str(world.files[0]), "--as", "a/b"],

@@ -32,8 +32,10 @@ def save(data: Path, label: str = "mine", codes: list[list[int]] = CODES) -> Pat
     return save_sids(sids(codes), "tools", label, data, FINGERPRINT, b"figure")
 
 
-def load(data: Path, label: str = "mine", fingerprint: str = FINGERPRINT) -> SIDs:
-    return load_sids("tools", label, data, fingerprint)
+def load(
+    data: Path, label: str = "mine", fingerprint: str = FINGERPRINT, descriptions: str = ""
+) -> SIDs:
+    return load_sids("tools", label, data, fingerprint, descriptions)
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -94,7 +96,7 @@ def test_labels_that_are_no_folder(tmp_path: Path, label: str) -> None:
 
 
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
-    typed = "make them with `genrec-bench sids build tools --as miene`"
+    typed = "make them with `genrec-bench sids build tools --as miene`, or import them"
     assert (
         refused(lambda: load(tmp_path, "miene")) == f"dataset 'tools' has no SIDs 'miene'; {typed}"
     )

@@ -7,7 +7,6 @@ RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import urllib3.exceptions
 
 from genrec_bench import __version__
 from genrec_bench.errors import UserError, one_line, storage_errors
-from genrec_bench.locks import locked
+from genrec_bench.locks import in_turn
 from genrec_bench.preparation.checksums import check, check_new
 from genrec_bench.preparation.partial import Begun, Part
 from genrec_bench.preparation.recipe import SourceFile
@@ -125,25 +124,15 @@ def fetch(
         why = f"{source.url} is not http(s)" if source.url else "nobody knows a URL of it"
         raise UserError(f"{path} is missing, and {why}: {_by_hand(path)}")
     part = Part(path, source.url)
-    with storage_errors(), _alone(path, progress):
+    said = f"{path.name}: another process is fetching it; waiting"
+    turn = in_turn(path.with_name(f"{path.name}.lock"), lambda: progress.say(said))
+    with storage_errors(), turn:
         # Another process may have fetched it by now.
         if find(source, folder) is None:
             _download(part, progress, attempts, pause, timeout)
             check_new(source, folder, part.file)
             part.finish()
     return path
-
-
-@contextlib.contextmanager
-def _alone(path: Path, progress: Progress) -> Iterator[None]:
-    lock = path.with_name(f"{path.name}.lock")
-    with locked(lock) as free:
-        if free:
-            yield
-            return
-    progress.say(f"{path.name}: another process is fetching it; waiting")
-    with locked(lock, wait=True):
-        yield
 
 
 def _by_hand(path: Path) -> str:

@@ -25,7 +25,7 @@ OTHER_TARGETS = "rows whose history has another target"
 
 REPEATED_HISTORIES = "rows with the same history"
 REPEATED_PAIRS = "rows with the same history and target"
-"""Whoever's; within a split, rows beyond the first of their kind."""
+"""Both of whatever users. Within a split, pairs are counted beyond the first of their kind."""
 
 REPEATED_ROWS = "rows with the same user, history and target"
 USERS = "users in both"

@@ -117,10 +117,10 @@ class Source:
         for path in self.files:
             if not path.is_file():
                 raise UserError(f"{path} is missing")
-        if items == interactions:
+        if items is not None and items.samefile(interactions):
             raise UserError(f"{interactions} was given for interactions and items alike")
         # The report tells files apart by their names.
-        if items is not None and items.name == interactions.name and items != interactions:
+        if items is not None and items.name == interactions.name:
             raise UserError(f"{interactions} and {items} have one name; rename one of them")
         self.malformed = Malformed(raw.malformed)
         self._format = FORMATS[raw.format]

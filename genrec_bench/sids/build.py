@@ -16,7 +16,7 @@ from genrec_bench.sids.methods import quantize
 from genrec_bench.sids.quality import Quality, quality
 from genrec_bench.sids.quality_figure import quality_png
 from genrec_bench.sids.recipe import SIDRecipe
-from genrec_bench.sids.store import SIDs, load_sids, save_sids, sids_folder
+from genrec_bench.sids.store import TEXTS, SIDs, load_sids, save_sids, sids_folder
 from genrec_bench.store import file_sha256
 from genrec_bench.text_encoder import model_files
 from genrec_bench.vector_cache import fingerprint
@@ -29,41 +29,33 @@ def is_built(
     contents: Contents,
     label: str,
     data_dir: Path,
-    recipe: SIDRecipe | None = None,
-    codes_per_level: Sequence[int] = (),
+    recipe: SIDRecipe,
+    codes_per_level: Sequence[int],
 ) -> bool:
-    """Return whether SIDs of a label are there, whole, and made of these contents.
+    """Return whether SIDs of a label are there, whole, of these contents and by this recipe.
+
+    A file of vectors must be the one that they were made of; one that is gone is no reason to
+    doubt them. Models are known by name: their files may be gigabytes.
 
     Args:
         contents: whose items they are.
         label: theirs.
         data_dir: see ``store.data_directory``.
-        recipe: by which they must have been made, from the same vectors if it names a file; None
-            for any. A file that is gone is no reason to doubt them.
+        recipe: by which they must have been made.
         codes_per_level: of the recipe.
     """
+    made_of = contents.fingerprint, contents.descriptions_sha256
     try:
-        sids = load_sids(contents.card.name, label, data_dir, contents.sid_source)
+        found = load_sids(contents.card.name, label, data_dir, *made_of).recipe
     except UserError:
         return False
-    if recipe is None:
-        return True
-    try:
-        return dict(sids.recipe) == _made_of(recipe, codes_per_level)
-    except OSError:
-        return True
-
-
-def _made_of(recipe: SIDRecipe, codes_per_level: Sequence[int]) -> dict[str, object]:
-    """Return a recipe as the manifest keeps it; OSError where its file cannot be read."""
-    made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
-    # Where files lie is nobody's business; what they hold is.
-    source = Path(recipe.embeddings)
-    if recipe.embeddings.endswith(".npy"):
-        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
-    elif files := model_files(recipe.embeddings):
-        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
-    return made_of
+    wanted = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
+    if "sha256" in found:
+        del wanted["embeddings"]
+        source = Path(recipe.embeddings)
+        if source.suffix == ".npy" and source.is_file():
+            wanted["sha256"] = file_sha256(source)
+    return wanted.items() <= dict(found).items()
 
 
 def build(
@@ -117,7 +109,16 @@ def build(
         contents.categories if known else None,
         found.errors[:-1] if moved else found.errors,
     )
-    sids = SIDs(codes, per_level, _made_of(recipe, codes_per_level), worth.as_dict())
+    made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
+    # Where files lie is nobody's business; what they hold is.
+    source = Path(recipe.embeddings)
+    if recipe.embeddings.endswith(".npy"):
+        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
+    elif files := model_files(recipe.embeddings):
+        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
+    if recipe.embeddings != "collaborative" and not recipe.embeddings.endswith(".npy"):
+        made_of[TEXTS] = contents.descriptions_sha256
+    sids = SIDs(codes, per_level, made_of, worth.as_dict())
     name = contents.card.name
     figure = quality_png(worth, f"{name}{MARK}{label}")
-    return sids, worth, save_sids(sids, name, label, data_dir, contents.sid_source, figure)
+    return sids, worth, save_sids(sids, name, label, data_dir, contents.fingerprint, figure)

@@ -115,6 +115,8 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
     """
     usual = card.sids or SIDRecipe("rq-kmeans", "text" if has_titles else "collaborative")
     embeddings = usual.embeddings if args.embeddings is None else args.embeddings
+    if embeddings.endswith(".npy"):  # as on a card
+        embeddings = str(Path(embeddings).expanduser().resolve())
     if args.embeddings is None and embeddings == "text" and not has_titles:
         # The card's texts come with its raw files; what was imported may have none.
         embeddings = "collaborative"
@@ -141,7 +143,7 @@ def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
 
 def _build(args: argparse.Namespace) -> int:
     from genrec_bench.item_vectors import check_source
-    from genrec_bench.obtain import alone, obtain_contents
+    from genrec_bench.obtain import obtain_contents
     from genrec_bench.progress import Progress
     from genrec_bench.sids.build import build
     from genrec_bench.sids.quality import format_quality
@@ -150,22 +152,23 @@ def _build(args: argparse.Namespace) -> int:
 
     card, data_dir, progress = load_card(args.name), data_directory(args.data_dir), Progress()
     # A mistyped option should not wait for a download.
+    codes_per_level = codes_of(args, card)
     if args.label is not None:
         sids_folder(card.name, args.label, data_dir)
+        possible = (recipe_of(args, card, texts) for texts in (True, False))
+        if args.label not in [recipe.label(codes_per_level) for recipe in possible]:
+            _refuse_label_of(card, args.label)
+            _refuse_recipe(args.label)
     if args.embeddings is not None:
         check_source(args.embeddings)
-    with alone(card.name, data_dir, progress):
-        contents = obtain_contents(args.name, data_dir, progress)
-        texts = any(title.strip() for title in contents.titles)
-        # What was prepared has the texts of the card, and a run would ask for them too.
-        recipe = recipe_of(args, card, texts or contents.sids is None)
-        codes_per_level = codes_of(args, card)
-        label = recipe.label(codes_per_level) if args.label is None else args.label
-        if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
-            _refuse_label_of(card, label)
-        if label != recipe.label(codes_per_level):
-            _refuse_recipe(label)
-        sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
+    contents = obtain_contents(args.name, data_dir, progress)
+    texts = any(title.strip() for title in contents.titles)
+    # What was prepared has the texts of the card, and a run would ask for them too.
+    recipe = recipe_of(args, card, texts or contents.sids is None)
+    label = recipe.label(codes_per_level) if args.label is None else args.label
+    if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
+        _refuse_label_of(card, label)
+    sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
     name = f"{args.name}{MARK}{label}"
     if args.json:
         print(_json({"dataset": name, "folder": folder.as_posix(), **sids.quality}))
@@ -238,7 +241,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from genrec_bench.sids.quality import format_quality, quality_of
-    from genrec_bench.sids.store import FIGURE, load_sids, sids_folder
+    from genrec_bench.sids.store import FIGURE, TEXTS, load_sids, sids_folder
     from genrec_bench.store import data_directory, load_contents, split_name
 
     data_dir = data_directory(args.data_dir)
@@ -252,7 +255,8 @@ def _show(args: argparse.Namespace) -> int:
                 f"those that were made are {base}@LABEL: see `genrec-bench sids list`"
             )
         label = card.sids.label(card.codes_per_level)
-    sids = load_sids(base, label, data_dir, contents.sid_source)
+    made_of = contents.fingerprint, contents.descriptions_sha256
+    sids = load_sids(base, label, data_dir, *made_of)
     try:
         worth = quality_of(sids.quality)
     except (KeyError, TypeError) as error:
@@ -264,7 +268,7 @@ def _show(args: argparse.Namespace) -> int:
         print(_json({"recipe": sids.recipe, "quality": sids.quality}))
     else:
         figure = sids_folder(base, label, data_dir) / FIGURE
-        told = ", ".join(f"{key} {value}" for key, value in sids.recipe.items())
+        told = ", ".join(f"{key} {value}" for key, value in sids.recipe.items() if key != TEXTS)
         print(f"{base}@{label}: {told}\n\n{format_quality(worth)}")
         if figure.exists():
             print(f"\nfigure: {figure}")

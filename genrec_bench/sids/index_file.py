@@ -64,4 +64,4 @@ def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> 
     (checksum,) = folder.checksums().values()
     worth = quality(codes, per_level, None, None, contents.categories or None)
     found = SIDs(codes, per_level, {"file": file.name, "sha256": checksum}, worth.as_dict())
-    return found, save_sids(found, contents.card.name, label, data_dir, contents.sid_source, None)
+    return found, save_sids(found, contents.card.name, label, data_dir, contents.fingerprint, None)

@@ -25,6 +25,9 @@ from genrec_bench.sids.recipe import as_label, reads_as_recipe
 
 FOLDER = "sids"
 TABLE, MANIFEST, FIGURE = "sids.parquet", "manifest.json", "quality.png"
+TEXTS = "descriptions_sha256"
+"""Key of a recipe whose SIDs were made of texts; titles are part of the contents' fingerprint."""
+
 LONGEST_LABEL = 100
 """Characters; folders may have names of 255 bytes."""
 
@@ -93,7 +96,7 @@ def _command(name: str, label: str) -> str:
     """What to type for SIDs of a label; those of a recipe are called so by their options."""
     if reads_as_recipe(label):
         return f"`genrec-bench sids build {name}` and the options that the label tells"
-    return f"`genrec-bench sids build {name} --as {label}`"
+    return f"`genrec-bench sids build {name} --as {label}`, or import them"
 
 
 def save_sids(
@@ -106,7 +109,7 @@ def save_sids(
         name: of the dataset.
         label: theirs.
         data_dir: see ``store.data_directory``.
-        fingerprint: of what they were made of, ``Contents.sid_source``.
+        fingerprint: of the contents that they were made of.
         figure: that shows their quality, as PNG; None for none.
 
     Raises:
@@ -137,14 +140,17 @@ def save_sids(
     return folder
 
 
-def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
+def load_sids(
+    name: str, label: str, data_dir: Path, fingerprint: str, descriptions_sha256: str
+) -> SIDs:
     """Return SIDs that were made for a dataset.
 
     Args:
         name: of the dataset.
         label: of the SIDs.
         data_dir: see ``store.data_directory``.
-        fingerprint: of what they must have been made of, ``Contents.sid_source``.
+        fingerprint: of the dataset's contents.
+        descriptions_sha256: of its descriptions; what was made of texts must be of these.
 
     Raises:
         UserError: there are none of that label, they were made of other contents, or their files
@@ -152,7 +158,7 @@ def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
     """
     folder = sids_folder(name, label, data_dir)
     check_label(name, label, data_dir)
-    again = f"make them again with {_command(name, label)}, or import them"
+    again = f"make them again with {_command(name, label)}"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = (folder / TABLE).read_bytes()
@@ -168,6 +174,6 @@ def load_sids(name: str, label: str, data_dir: Path, fingerprint: str) -> SIDs:
             raise TypeError("recipe and quality are no mappings")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{folder} cannot be read ({error}); {again}") from error
-    if contents != fingerprint:
+    if contents != fingerprint or recipe.get(TEXTS, descriptions_sha256) != descriptions_sha256:
         raise UserError(f"{folder}: these SIDs were made for other contents; {again}")
     return SIDs(codes, per_level, recipe, quality)
