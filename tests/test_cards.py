@@ -93,7 +93,10 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
         ),
         ({"sids": SIDS | {"method": "kmeans"}}, r"key 'sids.method' must be one of rq-kmeans, "),
         ({"sids": SIDS | {"collisions": "drop"}}, r"key 'sids.collisions' must be one of keep, "),
-        ({"raw": RAW, "sids": SIDS}, r"key 'sids.embeddings' must be collaborative, or a file: "),
+        (
+            {"raw": RAW, "sids": SIDS},
+            r"key 'sids.embeddings' must be collaborative or a file .npy, ",
+        ),
         ({"sids": SIDS | {"seed": -1}}, r"key 'sids.seed' must be at least 0"),
         ({"history_length": 0}, r"key 'history_length' must be from 1 to"),
         ({"history_length": 10**20}, r"key 'history_length' must be from 1 to"),
