@@ -168,6 +168,8 @@ def _build(args: argparse.Namespace) -> int:
     label = recipe.label(codes_per_level) if args.label is None else args.label
     if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
         _refuse_label_of(card, label)
+    if label != recipe.label(codes_per_level):
+        _refuse_recipe(label)
     sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
     name = f"{args.name}{MARK}{label}"
     if args.json:
