@@ -23,13 +23,18 @@ from typing import cast
 
 from torch import Tensor
 
-from genrec_bench.advantages import group_advantage
 from genrec_bench.algorithm import Algorithm, Batch, no_gradient_figures
-from genrec_bench.hyperparameters import Hyperparameters, hyperparameter
-from genrec_bench.losses import clipped_objective, group_mean, k3_divergence
-from genrec_bench.rewards import random_reward, rank_reward, rule_and_rank_reward, rule_reward
-from genrec_bench.scoring import Scores
-from genrec_bench.tree import CandidateTree
+from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.advantages import group_advantage
+from genrec_bench.training.hyperparameters import Hyperparameters, hyperparameter
+from genrec_bench.training.losses import clipped_objective, group_mean, k3_divergence
+from genrec_bench.training.rewards import (
+    random_reward,
+    rank_reward,
+    rule_and_rank_reward,
+    rule_reward,
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ the budget, not when validation NDCG@10 stops rising.
 from dataclasses import dataclass
 
 from genrec_bench.algorithm import Algorithm
-from genrec_bench.hyperparameters import Hyperparameters, Times, hyperparameter
+from genrec_bench.training.hyperparameters import Hyperparameters, Times, hyperparameter
 
 
 @dataclass(frozen=True)

@@ -46,15 +46,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from genrec_bench.advantages import success_bonus
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
+from genrec_bench.decoding.sampling import sample
 from genrec_bench.errors import UserError
-from genrec_bench.hyperparameters import Hyperparameters, hyperparameter
-from genrec_bench.policy import Policy
-from genrec_bench.prompts import Prompts
-from genrec_bench.rewards import residual_reward
-from genrec_bench.sampling import sample
-from genrec_bench.tree import CandidateTree
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.advantages import success_bonus
+from genrec_bench.training.hyperparameters import Hyperparameters, hyperparameter
+from genrec_bench.training.rewards import residual_reward
 
 
 @dataclass(frozen=True)

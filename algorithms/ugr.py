@@ -39,14 +39,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from genrec_bench.advantages import difficulty_weight
 from genrec_bench.algorithm import Batch, no_gradient_figures
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
-from genrec_bench.hyperparameters import Hyperparameters, hyperparameter
-from genrec_bench.losses import pairwise_ranking_loss
-from genrec_bench.rewards import uncertainty_reward
-from genrec_bench.scoring import Scores
-from genrec_bench.tree import CandidateTree
+from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.advantages import difficulty_weight
+from genrec_bench.training.hyperparameters import Hyperparameters, hyperparameter
+from genrec_bench.training.losses import pairwise_ranking_loss
+from genrec_bench.training.rewards import uncertainty_reward
 
 HIGH, LOW = "[C_HIGH]", "[C_LOW]"
 

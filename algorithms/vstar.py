@@ -42,20 +42,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from genrec_bench.advantages import sibling_advantage
 from genrec_bench.algorithm import Batch, no_gradient_figures
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
-from genrec_bench.decode import beam_search
-from genrec_bench.hyperparameters import Hyperparameters, Times, hyperparameter
-from genrec_bench.losses import group_mean, sibling_objective, temporal_difference_loss
-from genrec_bench.policy import Policy
-from genrec_bench.prompts import Prompts
-from genrec_bench.rewards import level_weights, semantic_reward
-from genrec_bench.sampling import sample, stochastic_beam
-from genrec_bench.scoring import Scores
-from genrec_bench.tree import CandidateTree
-from genrec_bench.value import Prefixes, ValueHead
-from genrec_bench.ved import VEDOptions, ved
+from genrec_bench.decoding.beam import beam_search
+from genrec_bench.decoding.sampling import sample, stochastic_beam
+from genrec_bench.decoding.value import Prefixes, ValueHead
+from genrec_bench.decoding.ved import VEDOptions, ved
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.advantages import sibling_advantage
+from genrec_bench.training.hyperparameters import Hyperparameters, Times, hyperparameter
+from genrec_bench.training.losses import group_mean, sibling_objective, temporal_difference_loss
+from genrec_bench.training.rewards import level_weights, semantic_reward
 
 SEARCHES = ("ved", "beam", "top-k")
 REWARDS = ("rule", "rank", "rule+rank", "random")

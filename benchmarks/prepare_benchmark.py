@@ -82,8 +82,8 @@ def files(folder: Path) -> dict[str, Path]:
 def measure(folder: Path) -> dict[str, float]:
     """Prepare the files in `folder`; return seconds, peak bytes of this process, and counts."""
     # Imported here, so that the process that draws is small: a child starts with its parent's peak.
-    from genrec_bench.preparation.prepare import prepare
-    from genrec_bench.preparation.recipe import Raw, SourceFile, Step
+    from genrec_bench.data.preparation.prepare import prepare
+    from genrec_bench.data.preparation.raw_recipe import Raw, SourceFile, Step
     from genrec_bench.progress import Progress
 
     raw = Raw("amazon-2018", SourceFile("reviews.json.gz"), SourceFile("items.json.gz"))

@@ -3,11 +3,11 @@
     python benchmarks/same_results.py record before.json     # with the code as it was
     python benchmarks/same_results.py check before.json      # with the code as it is now
 
-Both run all built-in algorithms, a sweep, a comparison, an ablation and two analyses on the synthetic
-data at fixed seeds, in an empty folder, and keep what the commands print and every file that they
-write. Left out of the comparison is what differs between two runs of the same code: times, seconds,
-memory, paths, run ids, the commit and digests of code. Weights, SFT starts, per-user outcomes and
-curves are compared to the last bit, so record and check on the same machine.
+Both run all built-in algorithms, a sweep, a comparison, an ablation and two analyses on the
+synthetic data at fixed seeds, in an empty folder, and keep what the commands print and every file
+that they write. Left out of the comparison is what differs between two runs of the same code:
+times, seconds, memory, paths, run ids, the commit and digests of code. Weights, SFT starts,
+per-user outcomes and curves are compared to the last bit: record and check on the same machine.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from genrec_bench.storage.parquet import read_frame
 
 SETTINGS = (
     "steps=6 prompts_per_step=32 group_size=8 beam_width=10 pass_samples=5 sft_epochs=1 "
@@ -78,9 +80,7 @@ def main() -> int:
     if words.runs_only:
         before = {name: fact for name, fact in before.items() if _of_first_runs(name)}
         found = {name: fact for name, fact in found.items() if _of_first_runs(name)}
-    differing = [
-        name for name in sorted({*before, *found}) if before.get(name) != found.get(name)
-    ]
+    differing = [name for name in sorted({*before, *found}) if before.get(name) != found.get(name)]
     for name in differing[:100]:
         print(f"{name}\n  before: {before.get(name)}\n  now:    {found.get(name)}")
     print(f"{len(differing)} of {len({*before, *found})} facts differ")
@@ -125,12 +125,18 @@ def _facts_of(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".json":
         yield from _leaves(json.loads(path.read_text(encoding="utf-8")), name)
     elif path.suffix == ".parquet":
-        table = pd.read_parquet(path)
+        table = read_frame(path)
         for column in table.columns:
             if not any(word in str(column) for word in ("seconds", "memory")):
                 hashed = pd.util.hash_pandas_object(
-                    table[column].map(lambda cell: str(list(cell)) if hasattr(cell, "__len__")
-                                      and not isinstance(cell, str) else cell), index=False
+                    table[column].map(
+                        lambda cell: (
+                            str(list(cell))
+                            if hasattr(cell, "__len__") and not isinstance(cell, str)
+                            else cell
+                        )
+                    ),
+                    index=False,
                 )
                 yield f"{name}: {column}", f"{len(table)} rows {int(hashed.sum() % 2**61)}"
     elif path.suffix == ".safetensors":

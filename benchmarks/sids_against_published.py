@@ -26,25 +26,25 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 from transformers.utils import logging as transformers_logging
 
-from genrec_bench.backbones import find_backbone
-from genrec_bench.cards import MARK
-from genrec_bench.checkpoints import read_json
-from genrec_bench.contents import Contents
-from genrec_bench.dataset import Dataset
+from genrec_bench.data.cards import MARK
+from genrec_bench.data.contents import Contents
+from genrec_bench.data.dataset import Dataset
+from genrec_bench.data.dataset_store import data_directory, load_dataset
+from genrec_bench.data.obtain import obtain_contents
+from genrec_bench.data.sids.build import build as build_sids
+from genrec_bench.data.sids.build import is_built
+from genrec_bench.data.sids.sid_recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.errors import StorageError, UserError, nearest
-from genrec_bench.hyperparameters import build
-from genrec_bench.jobs import split_words
-from genrec_bench.obtain import obtain_contents
+from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.progress import Progress
-from genrec_bench.records import benchmark_version, write_atomically
-from genrec_bench.settings import SETTING_NAMES, Settings
-from genrec_bench.sft_start import evaluate_start, sft_start
-from genrec_bench.sids.build import build as build_sids
-from genrec_bench.sids.build import is_built
-from genrec_bench.sids.recipe import COLLISIONS, METHODS, SIDRecipe
+from genrec_bench.runs.jobs import split_words
+from genrec_bench.runs.records import benchmark_version
 from genrec_bench.statistics.resampling import Interval, estimate
-from genrec_bench.store import data_directory, load_dataset
-from genrec_bench.workers import Workers
+from genrec_bench.storage.files import read_json, write_atomically
+from genrec_bench.training.hyperparameters import build
+from genrec_bench.training.settings import SETTING_NAMES, Settings
+from genrec_bench.training.sft_start import evaluate_start, sft_start
+from genrec_bench.training.workers import Workers
 
 Floats = NDArray[np.float64]
 Key = tuple[str, str, int, str]  # of a run: dataset, SIDs, seed, setup

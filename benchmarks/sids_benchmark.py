@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from genrec_bench.data.sids.methods import quantize
+from genrec_bench.data.sids.sid_quality import quality
+from genrec_bench.data.sids.sid_recipe import METHODS
 from genrec_bench.progress import Progress
-from genrec_bench.sids.methods import quantize
-from genrec_bench.sids.quality import quality
-from genrec_bench.sids.recipe import METHODS
 
 SEED = 0
 WIDTH = 64

@@ -2,7 +2,7 @@
 
 import sys
 
-from genrec_bench.cli import main
+from genrec_bench.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,7 +19,7 @@ from genrec_bench.boards.charts import stacked_bar
 from genrec_bench.boards.markup import Markup, element, fragment
 from genrec_bench.boards.quality import looks, name_cell, row_class
 from genrec_bench.boards.units import Unit, unit_for
-from genrec_bench.ledger import PHASES, TRAINING_PHASES
+from genrec_bench.training.ledger import PHASES, TRAINING_PHASES
 
 
 def bill(section: Section) -> Markup:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from genrec_bench.errors import UserError
-from genrec_bench.parquet import read_frame
-from genrec_bench.record_schema import SPLITS, Record
-from genrec_bench.records import (
+from genrec_bench.runs.record_schema import SPLITS, Record
+from genrec_bench.runs.records import (
     OUTCOME_COLUMNS,
     RECORD_FILE,
     START_COLUMNS,
     TRACKING_FOLDERS,
     read_record,
 )
+from genrec_bench.storage.parquet import read_frame
 
 
 @dataclass(frozen=True, eq=False)

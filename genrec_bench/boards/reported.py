@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from genrec_bench.errors import UserError
-from genrec_bench.strict_yaml import parse_yaml, read_fields
+from genrec_bench.storage.strict_yaml import parse_yaml, read_fields
 
 FILE = "reported.yaml"
 

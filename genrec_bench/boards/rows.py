@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from genrec_bench.boards.board import APART, COSTS, METRICS, RANKED, SAMPLED, Kind, Link, Row
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.targets import LOOKED_BY, Looks, Unit, curve, looks, reached
-from genrec_bench.ledger import PHASES
-from genrec_bench.metrics import MISSING
-from genrec_bench.record_schema import plain
+from genrec_bench.runs.record_schema import plain
+from genrec_bench.training.ledger import PHASES
+from genrec_bench.training.metrics import MISSING
 
 NO_REASON = "it ended early; the record gives no reason"
 

@@ -31,7 +31,7 @@ from genrec_bench.boards.rows import (
 from genrec_bench.boards.targets import Looks, Unit, target_values, unit_of
 from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verify import budget_share
-from genrec_bench.record_schema import plain
+from genrec_bench.runs.record_schema import plain
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude
 
 BASELINE = "grpo"

@@ -23,7 +23,7 @@ from genrec_bench.boards.board import (
 )
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.units import Unit, unit_for
-from genrec_bench.ledger import PHASES
+from genrec_bench.training.ledger import PHASES
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.boards.board import Reached
-from genrec_bench.budget import parse_budget
 from genrec_bench.errors import UserError
+from genrec_bench.training.budgets import parse_budget
 
 METRIC = "valid/NDCG@10"
 """Column of the curves; NaN in the rows of steps after which nobody looked."""

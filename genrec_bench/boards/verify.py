@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.boards.evidence import Evidence
-from genrec_bench.budget import parse_budget
 from genrec_bench.errors import UserError
-from genrec_bench.ledger import TRAINING_PHASES
-from genrec_bench.metrics import KS, MISSING, PASS_KS, pass_metrics, ranking_metrics
-from genrec_bench.record_schema import SPLITS, Record
+from genrec_bench.runs.record_schema import SPLITS, Record
+from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.ledger import TRAINING_PHASES
+from genrec_bench.training.metrics import KS, MISSING, PASS_KS, pass_metrics, ranking_metrics
 
 TOLERANCE = 1e-9
 """Of a metric; one example more or less moves it by far more."""

@@ -15,14 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from genrec_bench.records import RECORD_FILE
-from genrec_bench.tracking.outbox import (
-    OUTBOX_FILE,
-    Outbox,
-    open_outbox,
-    unmark_waiting,
-    waiting,
-)
+from genrec_bench.runs.records import RECORD_FILE
+from genrec_bench.tracking.outbox import OUTBOX_FILE, Outbox, open_outbox, unmark_waiting, waiting
 from genrec_bench.tracking.parent import is_alive
 from genrec_bench.tracking.sender import RunRefused
 

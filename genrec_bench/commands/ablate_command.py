@@ -1,0 +1,120 @@
+"""The command ``genrec-bench ablate``: a paper's ablation as one piece of work.
+
+What is slow to import is imported when needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrec_bench.runs.jobs import Context, add_context_options, context_of, several_seeds
+from genrec_bench.studies.ablations.ablation_file import Ablation, ablation_names, load_ablation
+
+if TYPE_CHECKING:
+    from genrec_bench.studies.ablations.ablate import Outcome
+    from genrec_bench.studies.ablations.ablation_tables import Measured
+
+    # argparse's own class is generic in the type checker's eyes only.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+FOLDER = "ablations"
+"""Beside the runs of a dataset."""
+
+
+def add_ablate_parser(subparsers: Subparsers) -> None:
+    """Add ``ablate``, which sets ``handler``, a function of the arguments."""
+    parser = subparsers.add_parser(
+        "ablate",
+        help="repeat a paper's ablation and print it beside the published one",
+        description="Run the rows of a paper's ablation and print our tables beside the published "
+        "ones. Given again, the command goes on where it was cut short.",
+    )
+    parser.add_argument(
+        "name", metavar="NAME", help=f"{', '.join(ablation_names())}, or a file: ./mine.yaml"
+    )
+    add_context_options(parser)
+    parser.add_argument(
+        "--seeds",
+        type=several_seeds,
+        default=(0, 1, 2),
+        metavar="N,N,...",
+        help="of each row; default: 0,1,2",
+    )
+    parser.add_argument("--tables", metavar="T,T,...", help="of the paper; default: all")
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    parser.set_defaults(handler=_ablate)
+
+
+def _ablate(args: argparse.Namespace) -> int:
+    name, ablation = load_ablation(args.name)
+    if args.tables is not None:
+        ablation = ablation.only([table.strip() for table in args.tables.split(",")])
+    with context_of(args) as context:
+        from genrec_bench.studies.ablations.ablate import carry_out, exit_code
+        from genrec_bench.studies.ablations.ablation_tables import Measured, render, to_plain
+
+        backbone = Path(context.backbone)
+        measured = Measured(
+            dataset=context.dataset.name,
+            partial=context.dataset.partial,
+            # A folder's place is nobody's business.
+            backbone=backbone.resolve().name if backbone.is_dir() else context.backbone,
+            budget=context.budget.text if context.budget else None,
+            seeds=args.seeds,
+            assignments=context.assignments,
+        )
+        context.progress.say(f"ablation {name} on {measured.title}")
+        outcome = carry_out(ablation, args.seeds, context)
+        code = exit_code(outcome)
+        if context.workers.is_main:
+            folder = _keep(name, ablation, outcome, measured, context, code)
+            context.progress.say(f"written: {folder}")
+    if context.workers.is_main:
+        if args.json:
+            print(json.dumps(to_plain(ablation, outcome, measured), indent=2, ensure_ascii=False))
+        else:
+            print(render(ablation, outcome, measured), end="")
+    return code
+
+
+def _keep(
+    name: str, ablation: Ablation, outcome: Outcome, measured: Measured, context: Context, code: int
+) -> Path:
+    """Write the tables and log them; return their folder."""
+    from genrec_bench.runs.records import benchmark_version
+    from genrec_bench.storage.files import write_atomically
+    from genrec_bench.studies.ablations.ablation_tables import to_csv, to_markdown
+    from genrec_bench.tracking.tracker import NullTracker, Tracker
+
+    parameters = dataclasses.asdict(measured)
+    request = {
+        "ablation": dataclasses.asdict(ablation),
+        "benchmark": benchmark_version(),
+        "fingerprints": [context.dataset.fingerprint, context.dataset.sid_fingerprint],
+        "measured": parameters,
+    }
+    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    folder = context.output / context.dataset.name / FOLDER / f"{name}-{digest[:16]}"
+    contents = {
+        "table.md": to_markdown(ablation, outcome, measured),
+        "table.csv": to_csv(outcome),
+    }
+    for file, content in contents.items():
+        write_atomically(folder / file, content.encode())
+    tags = {
+        "kind": "ablation",
+        "ablation": name,
+        "dataset": measured.dataset,
+        "partial": str(measured.partial).lower(),
+    }
+    with Tracker(context.output, measured.dataset) if context.tracked else NullTracker() as log:
+        log.start(folder.name, parameters, tags, folder)
+        for file in contents:
+            log.attach(folder / file)
+        log.finish(status="FAILED" if code else "FINISHED")
+    return folder

@@ -1,0 +1,152 @@
+"""The command ``genrec-bench algorithms``: list them, describe one, check one.
+
+What is slow to import is imported when needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from genrec_bench.runs.registry import Entry, Registry
+
+    # argparse's own class is generic in the type checker's eyes only.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_algorithms_parser(subparsers: Subparsers) -> None:
+    """Add ``algorithms``, which sets ``handler``, a function of the arguments."""
+    parser = subparsers.add_parser(
+        "algorithms",
+        help="list the algorithms that are found, describe one, check one",
+        description="List the algorithms that are found, or describe one with its hyperparameters.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a name, or a file: ./mine.py")
+    parser.add_argument(
+        "--check", action="store_true", help="run the contract's checks on it, or on all"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.set_defaults(handler=_answer)
+
+
+def _answer(args: argparse.Namespace) -> int:
+    """Print what was asked for; 2 if a file cannot be used or a check fails, else 0."""
+    # Standard output is for the answer; what algorithms say when they are loaded goes elsewhere.
+    with contextlib.redirect_stdout(sys.stderr):
+        from genrec_bench.runs.registry import Registry, discover, find
+        from genrec_bench.training.settings import SETTING_NAMES
+
+        if args.name is None:
+            registry = discover(SETTING_NAMES)
+            report, text = _listing(registry), _listing_text(registry)
+        else:
+            registry = Registry((find(args.name, SETTING_NAMES),), ())
+            report = _description(registry.entries[0])
+            text = _description_text(report)
+    if not args.json:
+        print(text)
+    failed = bool(registry.problems)
+    if args.check:
+        report["checks"] = []
+        for entry in registry.entries:
+            for row in _checks(entry, show=not args.json):
+                report["checks"].append(row)
+                failed |= row["failure"] is not None
+    if args.json:
+        print(json.dumps(report, indent=2, sort_keys=True))
+    return 2 if failed else 0
+
+
+def _checks(entry: Entry, show: bool) -> list[dict[str, Any]]:
+    """Run the checks of one algorithm; each is printed when it is done, as some take a second."""
+    from genrec_bench.contract.stated import checks_for, name_of, run_check
+
+    rows = []
+    if show:
+        print(f"\nchecks of {entry.name}")
+    for check in checks_for(entry.algorithm):
+        with contextlib.redirect_stdout(sys.stderr):
+            failure = run_check(check, entry.algorithm)
+        rows.append({"algorithm": entry.name, "check": name_of(check), "failure": failure})
+        if show:
+            verdict = "ok    " if failure is None else "FAILED"
+            print(
+                f"  {verdict}  {name_of(check)}" + (f": {failure}" if failure else ""), flush=True
+            )
+    return rows
+
+
+def _listing(registry: Registry) -> dict[str, Any]:
+    return {
+        "algorithms": [
+            {"name": entry.name, "summary": entry.summary, "origin": entry.origin}
+            for entry in registry.entries
+        ],
+        "problems": [
+            {"name": problem.name, "origin": problem.origin, "reason": problem.reason}
+            for problem in registry.problems
+        ],
+    }
+
+
+def _listing_text(registry: Registry) -> str:
+    rows = [(entry.name, entry.summary, entry.origin) for entry in registry.entries]
+    lines = [tabulate(rows, headers=("algorithm", "", "from"), maxcolwidths=[None, 70, None])]
+    if registry.problems:
+        lines.append("\ncannot be used:")
+        for problem in registry.problems:
+            lines.append(f"  {problem.name} ({problem.origin}): {problem.reason}")
+    return "\n".join(lines)
+
+
+def _description(entry: Entry) -> dict[str, Any]:
+    from genrec_bench.runs.registry import source_hash
+    from genrec_bench.training.hyperparameters import describe
+    from genrec_bench.training.search_space import describe_search
+    from genrec_bench.training.settings import Settings
+
+    cls = entry.algorithm.hyperparameters_class
+    return {
+        "name": entry.name,
+        "origin": entry.origin,
+        "sha256": source_hash(entry),
+        "documentation": entry.documentation,
+        "hyperparameters": [
+            {**row, "search": describe_search(field)}
+            for row, field in zip(describe(cls), dataclasses.fields(cls), strict=True)
+        ],
+        "settings": describe(Settings),
+    }
+
+
+def _description_text(report: dict[str, Any]) -> str:
+    tables = [
+        # Numbers stay as they are written, so that a value can be copied into --set.
+        tabulate(
+            [
+                (row["name"], _written(row["default"]), *(row[column] for column in columns))
+                for row in report[kind]
+            ],
+            headers=(title, "default", *columns),
+            maxcolwidths=[None, None, *(50 if name == "meaning" else 30 for name in columns)],
+            disable_numparse=True,
+        )
+        for kind, title, columns in (
+            ("hyperparameters", "hyperparameter", ("allowed", "search", "meaning")),
+            ("settings", "setting, of any run", ("allowed", "meaning")),
+        )
+    ]
+    title = f"{report['name']} (from {report['origin']})"
+    return "\n\n".join([title, report["documentation"], *tables])
+
+
+def _written(value: object) -> str:
+    """Return a value as it is written after ``--set``."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,115 @@
+"""The command ``genrec-bench analyze``: one analysis, its table on the terminal, its files written.
+
+The words after KIND are read when the analysis is known, so that no other is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrec_bench.runs.jobs import Context, add_context_options, context_of, split_words
+from genrec_bench.runs.records import benchmark_version, read_record
+from genrec_bench.studies.analyses import Analysis, Result, find, names, to_json, to_markdown, write
+
+if TYPE_CHECKING:
+    # argparse's own class is generic in the type checker's eyes only.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+FOLDER = "analyses"
+"""Beside the runs of a dataset."""
+
+DIGEST_LENGTH = 16
+"""Hexadecimal digits in a folder's name."""
+
+
+def add_analyze_parser(subparsers: Subparsers) -> None:
+    """Add ``analyze``, which sets ``handler``, a function of the arguments."""
+    parser = subparsers.add_parser(
+        "analyze",
+        help="show what the papers' analyses show, from runs of this harness",
+        description="Make the runs that an analysis needs, or find them where they are finished, "
+        "and write its table and figure. `genrec-bench analyze KIND --help` tells its options.",
+    )
+    parser.add_argument("kind", metavar="KIND", help=", ".join(names()))
+    rest = parser.add_argument("options", nargs=argparse.REMAINDER, help="of this kind")
+    # There may be none; argparse would name them beside a KIND that is missing.
+    rest.required = False
+    parser.set_defaults(handler=partial(_analyze, parser_class=type(parser)))
+
+
+def _analyze(args: argparse.Namespace, parser_class: type[argparse.ArgumentParser]) -> int:
+    analysis = find(args.kind)
+    parser = parser_class(prog=f"genrec-bench analyze {analysis.name}", description=analysis.help)
+    add_context_options(parser)
+    shared = set(vars(parser.parse_args([])))
+    analysis.add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    chosen = parser.parse_args(args.options)
+    own = {k: v for k, v in vars(chosen).items() if k not in shared and k != "json"}
+    with context_of(chosen) as context:
+        result = analysis.run(context, chosen)
+        partial_ = " (partial)" if context.dataset.partial else ""
+        title = f"{analysis.name} on {context.dataset.name}{partial_}"
+        if context.workers.is_main:
+            folder = _keep(analysis, result, context, title, _request(analysis, context, own))
+            context.progress.say(f"written: {folder}")
+    if context.workers.is_main:
+        shown = [f"# {title}", to_markdown(result.table), *result.notes]
+        print(to_json(result) if chosen.json else "\n\n".join(shown))
+    return 0
+
+
+def _request(analysis: Analysis, context: Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Return all that makes two analyses equal, whatever the folders."""
+    backbone = Path(context.backbone)
+    return {
+        "backbone": backbone.resolve().name if backbone.is_dir() else context.backbone,
+        "benchmark": benchmark_version(),
+        "budget": context.budget.text if context.budget else None,
+        "dataset": context.dataset.name,
+        "fingerprints": {
+            "dataset": context.dataset.fingerprint,
+            "sids": context.dataset.sid_fingerprint,
+        },
+        "kind": analysis.name,
+        "options": options,
+        "set": split_words(context.assignments),
+    }
+
+
+def _keep(
+    analysis: Analysis, result: Result, context: Context, title: str, request: dict[str, Any]
+) -> Path:
+    """Write the files and log them; return their folder."""
+    from genrec_bench.tracking.tracker import NullTracker, Tracker
+
+    text = json.dumps(request, sort_keys=True)
+    name = f"{analysis.name}-{hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]}"
+    folder = context.output / context.dataset.name / FOLDER / name
+    used = [read_record(path) for path in result.records]
+    description = {
+        "request": request,
+        "records": [
+            {key: record[key] for key in ("run_id", "algorithm", "seed", "track_id")}
+            for record in used
+        ],
+        "notes": result.notes,
+    }
+    files = write(result, folder, title=title, description=description)
+    with Tracker(context.output, context.dataset.name) if context.tracked else NullTracker() as log:
+        tags = {
+            "kind": "analysis",
+            "analysis": analysis.name,
+            "dataset": context.dataset.name,
+            "partial": str(context.dataset.partial).lower(),
+        }
+        log.start(name, request, tags, folder)
+        for file in files:
+            log.attach(file)
+        log.finish()
+    return folder

@@ -1,0 +1,281 @@
+"""The command ``genrec-bench sids``: build, import, list and show SIDs of a dataset.
+
+What is slow to import is imported when needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrec_bench.data.cards import MARK, Card, card_names, load_card
+from genrec_bench.data.sids.sid_recipe import (
+    COLLISIONS,
+    METHODS,
+    MOST_CODES,
+    MOST_LEVELS,
+    SIDRecipe,
+    reads_as_recipe,
+)
+from genrec_bench.errors import UserError
+
+if TYPE_CHECKING:
+    # argparse's own class is generic in the type checker's eyes only.
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_sids_parser(subparsers: Subparsers) -> None:
+    """Add ``sids`` and its commands; each sets ``handler``, a function of the arguments."""
+    sids = subparsers.add_parser("sids", help="build, import, list or show semantic IDs")
+    commands = sids.add_subparsers(dest="sids_command", required=True, metavar="COMMAND")
+
+    command = _add(
+        commands,
+        "build",
+        "Make SIDs for the items of a dataset. They are then chosen with --dataset NAME@LABEL; "
+        "those of the card's recipe are what NAME alone means, where its files bring none.",
+    )
+    command.add_argument("name", metavar="NAME", help="the dataset; prepared now if it is not yet")
+    command.add_argument("--method", choices=METHODS, help="default: the card's")
+    command.add_argument(
+        "--levels", type=_number(MOST_LEVELS), metavar="L", help="default: the card's"
+    )
+    command.add_argument(
+        "--codes", type=_number(MOST_CODES), metavar="K", help="of each level; default: the card's"
+    )
+    command.add_argument(
+        "--embeddings",
+        metavar="SOURCE",
+        help="what is quantized: text, collaborative, a sentence-transformers model, or FILE.npy "
+        "with one row for each item; default: the card's",
+    )
+    command.add_argument(
+        "--collisions",
+        choices=COLLISIONS,
+        help="of items that share a SID: keep them so, move them to free codes of the last level, "
+        "or add a level (as GREAM) or a code (as TIGER); default: the card's",
+    )
+    command.add_argument(
+        "--seed", type=_number(2**31 - 1, least=0), help="default: the card's, else 0"
+    )
+    command.add_argument("--as", dest="label", metavar="LABEL", help="default: from the options")
+    command.set_defaults(handler=_build)
+
+    command = _add(
+        commands,
+        "import",
+        "Take SIDs from a file in the layout of MiniOneRec and LC-Rec as they are.",
+    )
+    command.add_argument("name", metavar="NAME", help="the dataset")
+    command.add_argument(
+        "file", metavar="FILE", help="*.index.json: item names to lists of tokens such as <a_12>"
+    )
+    command.add_argument("--as", dest="label", metavar="LABEL", required=True, help="theirs")
+    command.set_defaults(handler=_import)
+
+    command = _add(commands, "list", "The SIDs that were made or imported, by dataset.")
+    command.set_defaults(handler=_list)
+
+    command = _add(commands, "show", "What the SIDs of a dataset are worth.")
+    command.add_argument("name", metavar="NAME[@LABEL]", help="the dataset")
+    command.set_defaults(handler=_show)
+
+
+def _add(commands: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
+    brief = text.split(".")[0]
+    command = commands.add_parser(name, help=brief[0].lower() + brief[1:], description=text)
+    command.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of prepared datasets (default: $GENREC_BENCH_DATA, else a cache folder)",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    return command
+
+
+def _number(most: int, least: int = 1) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text}: must be between {least} and {most}")
+        return int(text)
+
+    return read
+
+
+def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDRecipe:
+    """Return the recipe that the options ask for, the card's where they say nothing.
+
+    Args:
+        args: of ``sids build``.
+        card: of the dataset; one without a recipe is quantized by residual k-means.
+        has_titles: whether items have texts, which are then what is quantized by default.
+    """
+    usual = card.sids or SIDRecipe("rq-kmeans", "text" if has_titles else "collaborative")
+    embeddings = usual.embeddings if args.embeddings is None else args.embeddings
+    if embeddings.endswith(".npy"):  # as on a card
+        embeddings = str(Path(embeddings).expanduser().resolve())
+    if args.embeddings is None and embeddings == "text" and not has_titles:
+        # The card's texts come with its raw files; what was imported may have none.
+        embeddings = "collaborative"
+    return SIDRecipe(
+        method=args.method or usual.method,
+        embeddings=embeddings,
+        collisions=args.collisions or usual.collisions,
+        seed=usual.seed if args.seed is None else args.seed,
+    )
+
+
+def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
+    """Return the codes of each level that the options ask for, the card's where they say nothing.
+
+    Args:
+        args: of ``sids build``.
+        card: of the dataset.
+    """
+    usual = card.codes_per_level
+    if args.codes is args.levels is None:
+        return usual
+    return (args.codes or usual[0],) * (args.levels or len(usual))
+
+
+def _build(args: argparse.Namespace) -> int:
+    from genrec_bench.data.dataset_store import data_directory
+    from genrec_bench.data.obtain import obtain_contents
+    from genrec_bench.data.sids.build import build
+    from genrec_bench.data.sids.sid_quality import format_quality
+    from genrec_bench.data.sids.sid_store import sids_folder
+    from genrec_bench.data.vectors.item_vectors import check_source
+    from genrec_bench.progress import Progress
+
+    card, data_dir, progress = load_card(args.name), data_directory(args.data_dir), Progress()
+    # A mistyped option should not wait for a download.
+    codes_per_level = codes_of(args, card)
+    if args.label is not None:
+        sids_folder(card.name, args.label, data_dir)
+        possible = (recipe_of(args, card, texts) for texts in (True, False))
+        if args.label not in [recipe.label(codes_per_level) for recipe in possible]:
+            _refuse_label_of(card, args.label)
+            _refuse_recipe(args.label)
+    if args.embeddings is not None:
+        check_source(args.embeddings)
+    contents = obtain_contents(args.name, data_dir, progress)
+    texts = any(title.strip() for title in contents.titles)
+    # What was prepared has the texts of the card, and a run would ask for them too.
+    recipe = recipe_of(args, card, texts or contents.sids is None)
+    label = recipe.label(codes_per_level) if args.label is None else args.label
+    if (recipe, codes_per_level) != (card.sids, card.codes_per_level):
+        _refuse_label_of(card, label)
+    if label != recipe.label(codes_per_level):
+        _refuse_recipe(label)
+    sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
+    name = f"{args.name}{MARK}{label}"
+    if args.json:
+        print(_json({"dataset": name, "folder": folder.as_posix(), **sids.quality}))
+    else:
+        print(format_quality(quality))
+        print(f"\nwritten to {folder}\nto use them: genrec-bench run ugr --dataset {name}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from genrec_bench.data.dataset_store import data_directory
+    from genrec_bench.data.obtain import obtain_contents
+    from genrec_bench.data.sids.index_file import import_index
+    from genrec_bench.data.sids.sid_store import sids_folder
+    from genrec_bench.progress import Progress
+
+    card, data_dir = load_card(args.name), data_directory(args.data_dir)
+    # A mistyped word should not wait for a download.
+    sids_folder(card.name, args.label, data_dir)
+    _refuse_label_of(card, args.label)
+    _refuse_recipe(args.label)
+    if not Path(args.file).is_file():
+        raise UserError(f"{args.file} is missing")
+    contents = obtain_contents(args.name, data_dir, Progress())
+    sids, folder = import_index(contents, Path(args.file), args.label, data_dir)
+    name = f"{args.name}{MARK}{args.label}"
+    if args.json:
+        print(_json({"dataset": name, "folder": folder.as_posix()}))
+    else:
+        shape = " x ".join(map(str, sids.codes_per_level))
+        print(f"{name}: {len(sids.codes)} items, {shape} codes\nwritten to {folder}")
+    return 0
+
+
+def _refuse_label_of(card: Card, label: str) -> None:
+    """Refuse the label that the card's recipe has: the dataset's name alone would mean others."""
+    if card.sids is not None and label == card.sids.label(card.codes_per_level):
+        raise UserError(
+            f"label {label!r} is that of the SIDs that {card.name} has by its card: "
+            "take another one with --as"
+        )
+
+
+def _refuse_recipe(label: str) -> None:
+    """Refuse a label that tells of a recipe by which the SIDs are not made."""
+    if reads_as_recipe(label):
+        raise UserError(
+            f"label {label!r} reads as the options of other SIDs: take another one with --as"
+        )
+
+
+def _list(args: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from genrec_bench.data.dataset_store import data_directory
+    from genrec_bench.data.sids.sid_store import labels
+
+    data_dir = data_directory(args.data_dir)
+    rows = [
+        {"dataset": name, "label": label, "use": f"--dataset {name}{MARK}{label}"}
+        for name in card_names()
+        for label in labels(name, data_dir)
+    ]
+    if args.json:
+        print(_json(rows))
+    else:
+        print(tabulate(rows, headers="keys") if rows else f"no SIDs were made yet in {data_dir}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from genrec_bench.data.dataset_store import data_directory, load_contents, split_name
+    from genrec_bench.data.sids.sid_quality import format_quality, quality_of
+    from genrec_bench.data.sids.sid_store import FIGURE, TEXTS, load_sids, sids_folder
+
+    data_dir = data_directory(args.data_dir)
+    base, label = split_name(args.name)
+    contents = load_contents(base, data_dir)
+    card = contents.card
+    if not label:
+        if card.sids is None or contents.sids is not None:
+            raise UserError(
+                f"{base} has the SIDs that its files bring: see `genrec-bench data show {base}`; "
+                f"those that were made are {base}@LABEL: see `genrec-bench sids list`"
+            )
+        label = card.sids.label(card.codes_per_level)
+    made_of = contents.fingerprint, contents.descriptions_sha256
+    sids = load_sids(base, label, data_dir, *made_of)
+    try:
+        worth = quality_of(sids.quality)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{sids_folder(base, label, data_dir)}: its manifest says nothing of quality as it was "
+            "written"
+        ) from error
+    if args.json:
+        print(_json({"recipe": sids.recipe, "quality": sids.quality}))
+    else:
+        figure = sids_folder(base, label, data_dir) / FIGURE
+        told = ", ".join(f"{key} {value}" for key, value in sids.recipe.items() if key != TEXTS)
+        print(f"{base}@{label}: {told}\n\n{format_quality(worth)}")
+        if figure.exists():
+            print(f"\nfigure: {figure}")
+    return 0
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True)

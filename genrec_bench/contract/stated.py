@@ -1,0 +1,234 @@
+"""What every algorithm promises, as checks that anyone can run on a file of their own.
+
+``genrec-bench algorithms ./mine.py --check`` runs them, and so does the test suite, on all that is
+found. A check is a function whose docstring is the promise; it is given an algorithm on a stage, a
+world of a few SIDs and prompts, and raises ``Violation`` if the promise is not kept.
+
+Here are the promises that can be read off an algorithm without a rollout, the one about its
+switches, and the way to run them all; ``contract_play.py`` has those about rollouts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from genrec_bench.contract.played import (
+    NUMERIC,
+    PLAYED,
+    Check,
+    Stage,
+    Violation,
+    random_states,
+    require,
+    require_candidates,
+    require_shape,
+)
+from genrec_bench.contract.tiny_world import HIDDEN_SIZE, roll_out
+from genrec_bench.errors import UserError
+from genrec_bench.policy.scoring import score
+from genrec_bench.runs.registry import one_line
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.hyperparameters import Hyperparameters, build, field_types
+from genrec_bench.training.search_space import search_problem
+
+
+def name_of(check: Check) -> str:
+    """Return a check's name as it is printed."""
+    return check.__name__.removeprefix("check_").replace("_", " ")
+
+
+def checks_for(algorithm: type[Algorithm]) -> tuple[Check, ...]:
+    """Return the checks that apply: one that never rolls out promises less."""
+    return (*STATED, *PLAYED, check_switches) if algorithm.on_policy else STATED
+
+
+def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
+    """Run one check on an algorithm with its default hyperparameters.
+
+    Args:
+        check: one of ``checks_for(algorithm)``.
+        algorithm: the class.
+
+    Returns:
+        What is wrong, in one line, or None.
+    """
+    try:
+        check(Stage(algorithm(algorithm.hyperparameters_class())))
+    # Anything that the algorithm raises breaks the promise that is being checked.
+    except Exception as error:
+        return _reason(error, algorithm)
+    return None
+
+
+# What an algorithm says of itself
+
+
+def check_documentation(stage: Stage) -> None:
+    """The module and the class say in docstrings what they are and where it comes from."""
+    cls = type(stage.algorithm)
+    require(sys.modules[cls.__module__].__doc__, "the module has no docstring")
+    require(cls.__doc__, f"class {cls.__name__} has no docstring")
+
+
+def check_hyperparameters(stage: Stage) -> None:
+    """Every hyperparameter has a valid default, a meaning, and a range if a sweep may change it."""
+    cls = stage.algorithm.hyperparameters_class
+    require(
+        isinstance(stage.algorithm.hyperparameters, cls), f"it does not keep its {cls.__name__}"
+    )
+    accepted = field_types(cls)
+    for field in dataclasses.fields(cls):
+        name, default, kinds = field.name, field.default, set(accepted[field.name])
+        require(field.metadata.get("help"), f"{name} has no help text")
+        known = {bool, int, float, str, type(None)}
+        require(kinds <= known, f"{name}: the command line cannot read its type")
+        fits = type(default) in kinds or (type(default) is int and float in kinds)
+        require(fits, f"{name}: the default {default!r} is not of its type")
+        written = build(cls, {name: str(default)})
+        require(getattr(written, name) == default, f"{name}={default} does not read as {default!r}")
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        wrong = search_problem(field, kinds)
+        require(wrong is None, str(wrong))
+        below, above = None if low is None else low - 1, None if high is None else high + 1
+        for outside in (below, above):
+            require(
+                outside is None or _refuses(cls, name, outside), f"{name}={outside} is accepted"
+            )
+
+
+def check_declarations(stage: Stage) -> None:
+    """Tokens are distinct names, heads are modules by name, and updates are counted from one."""
+    algorithm = stage.algorithm
+    tokens, heads = algorithm.tokens, algorithm.heads(HIDDEN_SIZE)
+    require(len(set(tokens)) == len(tokens), f"tokens repeat: {tokens}")
+    require(all(isinstance(head, nn.Module) for head in heads.values()), "a head is no module")
+    for name in ("updates_per_rollout", "minibatches"):
+        value = getattr(algorithm, name)
+        require(isinstance(value, int) and value >= 1, f"{name} is {value!r}, not 1 or more")
+    refills = algorithm.most_refills
+    require(
+        isinstance(refills, int) and refills >= 0, f"most_refills is {refills!r}, not 0 or more"
+    )
+
+
+def check_rerank(stage: Stage) -> None:
+    """An algorithm that reranks gives every real candidate a finite score, [B, G]."""
+    algorithm = stage.algorithm
+    if not algorithm.reranks:
+        return
+    world = stage.world
+    with torch.no_grad():
+        tree = roll_out(Algorithm(Hyperparameters()), world)
+        scores = score(world.policy, world.prompts, tree, leaves=True)
+        ranked = algorithm.rerank(tree, scores)
+    require(ranked is not None, "it reranks, but rerank returns None")
+    assert ranked is not None
+    require_shape("the scores", ranked, tree.valid.shape)
+    require(ranked[tree.valid].isfinite().all(), "a real candidate's score is not finite")
+
+
+def check_decoding(stage: Stage) -> None:
+    """Evaluation's own way of finding candidates has a name, and finds each SID once, as always."""
+    algorithm, world = stage.algorithm, stage.world
+    require(
+        isinstance(algorithm.decoding, str) and algorithm.decoding,
+        f"decoding is {algorithm.decoding!r}, not a name",
+    )
+    if algorithm.decoding == "beam":
+        return
+    before = random_states()
+    for width in (1, world.policy.trie.num_leaves + 3):
+        with torch.no_grad():
+            tree, again = (algorithm.decode(world.policy, world.prompts, width) for _ in range(2))
+        require_candidates(world, tree, width)
+        require(torch.equal(tree.leaves, again.leaves), "decoding twice gives different candidates")
+        # Every place that is not real has a number of its own here.
+        places = torch.where(tree.valid, tree.leaves, -1 - torch.arange(width))
+        ordered = places.sort(dim=1).values
+        require((ordered[:, 1:] != ordered[:, :-1]).all(), "a SID is recommended twice")
+    for name, state in random_states().items():
+        require(state == before[name], f"numbers were drawn from the generator of {name}")
+
+
+def check_values(stage: Stage) -> None:
+    """An algorithm that estimates values gives every node a finite one, [B, N]; 0 to padding."""
+    if not stage.algorithm.estimates_values:
+        return
+    world = stage.world
+    for group, tree, _ in stage.groups:
+        with torch.no_grad():
+            scores = score(world.policy, world.prompts, tree, leaves=True)
+            values = stage.algorithm.values(scores)
+        require_shape(f"{group}: the values", values, tree.states.shape)
+        require(values.isfinite().all(), f"{group}: a value is not finite")
+        require((values[~tree.is_node] == 0).all(), f"{group}: padding has a value")
+
+
+STATED: tuple[Check, ...] = (
+    check_documentation,
+    check_hyperparameters,
+    check_declarations,
+    check_rerank,
+    check_decoding,
+    check_values,
+)
+
+SWITCHED = (check_declarations, check_rerank, check_decoding, check_values)
+
+
+def check_switches(stage: Stage) -> None:
+    """The numbers are as sound with any one switch flipped, choice taken or weight turned on."""
+    algorithm = stage.algorithm
+    for name, value in switches(algorithm.hyperparameters):
+        change: dict[str, Any] = {name: value}
+        try:
+            varied = dataclasses.replace(algorithm.hyperparameters, **change)
+        except UserError:  # the algorithm refuses this combination, and says so to its users
+            continue
+        varied_stage = Stage(type(algorithm)(varied))
+        for check in (*SWITCHED, *NUMERIC):
+            try:
+                check(varied_stage)
+            except Exception as error:
+                reason = _reason(error, type(algorithm))
+                raise Violation(f"with {name}={value}, {name_of(check)}: {reason}") from error
+
+
+def switches(hyperparameters: Hyperparameters) -> Iterator[tuple[str, bool | float | str]]:
+    """Yield each single change of a boolean, of a word, or of a number that stands at its least.
+
+    A weight of 0 is a switch too: what it multiplies is seen only when it is turned on.
+    """
+    for field in dataclasses.fields(hyperparameters):
+        value = getattr(hyperparameters, field.name)
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        if isinstance(value, bool):
+            yield field.name, not value
+        elif value is not None and value == low:
+            yield field.name, value + 1 if high is None else type(value)(min(value + 1, high))
+        for choice in field.metadata.get("choices") or ():
+            if choice != value:
+                yield field.name, choice
+
+
+def _reason(error: Exception, algorithm: type[Algorithm]) -> str:
+    if isinstance(error, Violation):
+        return str(error)
+    return one_line(error, Path(inspect.getfile(algorithm)).resolve())
+
+
+def _refuses(cls: type[Hyperparameters], name: str, value: float) -> bool:
+    outside: dict[str, Any] = {name: value}
+    try:
+        cls(**outside)
+    except UserError:
+        return True
+    return False

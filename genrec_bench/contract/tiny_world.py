@@ -1,0 +1,243 @@
+"""A world small enough to check anything in: a few SIDs, a random policy, some prompts.
+
+For the contract's checks and for tests. Everything is drawn from seeds; the global random
+generators are left as they were. ``play`` does in this world what the harness does in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from genrec_bench.data.dataset import Catalog, Examples
+from genrec_bench.policy.policy import LogProbSpace, Policy
+from genrec_bench.policy.prompts import CompactPrompt, Prompts
+from genrec_bench.policy.scoring import Scores, score
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.base_algorithm import Algorithm, Batch
+
+HIDDEN_SIZE = 16
+GROUP_SIZE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """What an algorithm meets.
+
+    Attributes:
+        policy: random weights, in eval mode.
+        reference: another policy over the same tokens, if the algorithm uses one.
+        prompts: B of them, of unequal length, padded on the right.
+        targets: [B] leaf states.
+        embeddings: [num_sids, E] if the algorithm uses them.
+    """
+
+    policy: Policy
+    reference: Policy | None
+    prompts: Prompts
+    targets: Tensor
+    embeddings: Tensor | None = None
+
+
+def tiny_catalog(
+    num_sids: int = 20, codes_per_level: tuple[int, ...] = (4, 4, 4), seed: int = 0
+) -> Catalog:
+    """Draw a catalog with distinct SIDs; its last item shares the SID of its first.
+
+    Args:
+        num_sids: how many SIDs; at most the product of the codes.
+        codes_per_level: K_l.
+        seed: of the draw.
+    """
+    generator = np.random.default_rng(seed)
+    cells = generator.choice(int(np.prod(codes_per_level)), size=num_sids, replace=False)
+    sids = np.stack(np.unravel_index(cells, codes_per_level), axis=1).astype(np.int32)
+    sids = np.concatenate([sids, sids[:1]])
+    return Catalog(
+        sids=sids,
+        codes_per_level=codes_per_level,
+        item_names=tuple(f"item {index}" for index in range(len(sids))),
+        titles=("",) * len(sids),
+        popularity=np.arange(len(sids), dtype=np.int64),
+        rank_shared="popularity",
+    )
+
+
+def tiny_examples(catalog: Catalog, num_examples: int = 5, seed: int = 0) -> Examples:
+    """Draw examples whose histories hold one to four items.
+
+    Args:
+        catalog: to draw items from.
+        num_examples: how many users, one example each.
+        seed: of the draw.
+    """
+    generator = np.random.default_rng(seed)
+    histories = [
+        generator.integers(catalog.num_items, size=1 + index % 4) for index in range(num_examples)
+    ]
+    targets = generator.integers(catalog.num_items, size=num_examples)
+    return Examples.from_lists(
+        range(num_examples), [history.tolist() for history in histories], targets.tolist()
+    )
+
+
+def tiny_policy(
+    catalog: Catalog,
+    *,
+    seed: int = 0,
+    logprob_space: LogProbSpace = "full",
+    extra_tokens: Iterable[str] = (),
+    heads: Mapping[str, nn.Module] | None = None,
+) -> Policy:
+    """Make a Qwen3 policy of two layers with random weights, in eval mode.
+
+    Args:
+        catalog: whose SIDs it speaks.
+        seed: of its weights.
+        logprob_space: see ``Policy``.
+        extra_tokens: see ``Policy``.
+        heads: see ``Policy``.
+    """
+    prompt_format = CompactPrompt(catalog)
+    extra_tokens = tuple(extra_tokens)
+    config = Qwen3Config(
+        vocab_size=prompt_format.vocabulary_size + len(extra_tokens),
+        hidden_size=HIDDEN_SIZE,
+        intermediate_size=2 * HIDDEN_SIZE,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=HIDDEN_SIZE // 2,
+        max_position_embeddings=64,
+        # Far from uniform, so that candidates differ by more than rounding.
+        initializer_range=0.5,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = Qwen3ForCausalLM(config)
+    policy = Policy(
+        backbone,
+        prompt_format,
+        catalog,
+        logprob_space=logprob_space,
+        extra_tokens=extra_tokens,
+        heads=heads,
+    )
+    return policy.eval()
+
+
+def tiny_world(
+    algorithm: Algorithm | None = None, *, logprob_space: LogProbSpace = "full", seed: int = 0
+) -> World:
+    """Make a world, with the tokens and heads that an algorithm asks for.
+
+    Args:
+        algorithm: whose world it is; None for one that asks for nothing.
+        logprob_space: see ``Policy``.
+        seed: of everything that is drawn.
+    """
+    catalog = tiny_catalog(seed=seed)
+    examples = tiny_examples(catalog, seed=seed)
+    algorithm = algorithm or Algorithm(Algorithm.hyperparameters_class())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = algorithm.heads(HIDDEN_SIZE)
+    policy = tiny_policy(
+        catalog,
+        seed=seed,
+        logprob_space=logprob_space,
+        extra_tokens=algorithm.tokens,
+        heads=heads,
+    )
+    reference = None
+    if algorithm.uses_reference:
+        reference = tiny_policy(
+            catalog, seed=seed + 1, logprob_space=logprob_space, extra_tokens=algorithm.tokens
+        )
+    prompts = policy.prompt_format.encode(examples, np.arange(len(examples)))
+    targets = policy.item_leaves[torch.from_numpy(examples.targets.astype(np.int64))]
+    embeddings = None
+    if algorithm.uses_embeddings:
+        drawn = np.random.default_rng(seed).normal(size=(policy.trie.num_leaves, HIDDEN_SIZE))
+        embeddings = torch.from_numpy(drawn.astype(np.float32))
+    return World(policy, reference, prompts, targets, embeddings)
+
+
+@dataclass(frozen=True, eq=False)
+class Play:
+    """One rollout, and the loss on it; see ``Batch`` and ``Algorithm.loss``."""
+
+    batch: Batch
+    scores: Scores
+    losses: Tensor
+    figures: dict[str, Tensor]
+
+
+def play(
+    algorithm: Algorithm,
+    world: World,
+    tree: CandidateTree | None = None,
+    targets: Tensor | None = None,
+) -> Play:
+    """Roll out, reward, give credit and compute the loss, as the harness does.
+
+    Args:
+        algorithm: stays as it is; a fresh one with its hyperparameters does the work.
+        world: made for this algorithm.
+        tree: candidates to use instead of a rollout.
+        targets: [B] leaf states to use instead of the world's.
+    """
+    algorithm = fresh(algorithm)
+    targets = world.targets if targets is None else targets
+    tree = roll_out(algorithm, world) if tree is None else tree
+    reference = None
+    with torch.no_grad():
+        rewards = algorithm.reward(tree, targets)
+        advantages = algorithm.advantage(tree, targets, rewards)
+        if world.reference is not None:
+            reference = score(world.reference, world.prompts, tree).log_probs
+    batch = Batch(tree, targets, rewards, advantages, reference, world.embeddings)
+    scores = score(world.policy, world.prompts, tree, leaves=algorithm.scores_leaves)
+    return Play(batch, scores, *algorithm.loss(batch, scores))
+
+
+@torch.no_grad()
+def roll_out(algorithm: Algorithm, world: World, group_size: int = GROUP_SIZE) -> CandidateTree:
+    """Let a fresh algorithm of this kind find candidates; one that samples does so from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return fresh(algorithm).rollout(world.policy, world.prompts, group_size)
+
+
+def fresh(algorithm: Algorithm) -> Algorithm:
+    """Return one that remembers nothing, with the same hyperparameters."""
+    return type(algorithm)(algorithm.hyperparameters)
+
+
+def groups(algorithm: Algorithm, world: World) -> Iterator[tuple[str, CandidateTree, Tensor]]:
+    """Yield groups that tend to break formulas: a name, the tree, and the targets [B]."""
+    tree = roll_out(algorithm, world)
+    trie = tree.trie
+    by_rank = tree.leaves.gather(1, tree.ranks().argsort(dim=1))
+    last = by_rank.gather(1, tree.valid.sum(dim=1, keepdim=True) - 1).squeeze(1)
+    every = trie.first_of_level[-1] + torch.arange(trie.num_leaves)
+    missed = every[(every != by_rank.unsqueeze(-1)).all(dim=1).long().argmax(dim=1)]
+    best = tree.ranks().argmin(dim=1, keepdim=True)
+    log_probs = tree.on_paths(tree.log_probs).take_along_dim(best.unsqueeze(-1), dim=1)
+    dead = torch.full_like(by_rank[:, 1:], trie.dead)
+    alone = torch.cat([by_rank[:, :1], dead], dim=1)
+    single = CandidateTree.build(trie, alone, log_probs.expand(*alone.shape, -1))
+    yield "a rollout", tree, world.targets
+    yield "a hit at rank 0", tree, by_rank[:, 0]
+    yield "a hit at the last rank", tree, last
+    yield "no hit", tree, missed
+    yield "one real candidate, a hit", single, by_rank[:, 0]
+    yield "one real candidate, no hit", single, missed
+    larger = trie.num_leaves + 3
+    yield "more places than SIDs", roll_out(algorithm, world, larger), world.targets

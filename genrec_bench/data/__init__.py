@@ -1,0 +1,1 @@
+"""Data: from a card to a dataset with semantic IDs."""

@@ -1,0 +1,346 @@
+"""Prepared datasets on disk: one folder each, parquet tables beside a manifest.
+
+    <data directory>/<name>/{items,train,valid,test}.parquet, manifest.json
+
+A folder is written whole under another name and then put in place, so that a reader sees either
+the old dataset or the new one. SIDs that the source files bring lie in its table of items; those
+that are made here lie apart (`genrec_bench/data/sids/sid_store.py`).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import DTypeLike, NDArray
+
+from genrec_bench.data.cards import MARK, Card, load_card
+from genrec_bench.data.contents import Contents
+from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.sids.sid_store import load_sids
+from genrec_bench.data.synthetic import generate
+from genrec_bench.errors import StorageError, UserError
+from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.folders import replace_folder
+from genrec_bench.storage.parquet import read_table
+
+SPLITS = ("train", "valid", "test")
+TABLES = ("items", *SPLITS)
+
+
+def data_directory(argument: str | None) -> Path:
+    """Return the folder of prepared datasets.
+
+    Args:
+        argument: what `--data-dir` said; None falls back on $GENREC_BENCH_DATA, then on the
+            platform's cache folder of the user.
+    """
+    chosen = argument or os.environ.get("GENREC_BENCH_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        cache = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        cache = "~/Library/Caches"
+    else:
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "genrec-bench"
+
+
+def ways_to_prepare(card: Card) -> str:
+    """Return the commands that prepare the card's dataset."""
+    prepare = [f"`genrec-bench data prepare {card.name}`"] if card.raw else []
+    load = [f"`genrec-bench data import {card.layout} DIR --as {card.name}`"] if card.layout else []
+    told = " or ".join(prepare + load)
+    return f"{told}, where DIR holds the source files" if load else told
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split ``NAME@LABEL`` into the name of a card and a label of SIDs, "" for none.
+
+    Raises:
+        UserError: there is a mark and no label behind it.
+    """
+    base, mark, label = name.partition(MARK)
+    if mark and not label:
+        raise UserError(f"dataset {name!r}: behind {MARK} belongs a label of SIDs")
+    return base, label
+
+
+def is_prepared(name: str, data_dir: Path) -> bool:
+    """Return whether the dataset's folder has a manifest."""
+    return (data_dir / name / "manifest.json").is_file()
+
+
+def load_dataset(name: str, data_dir: Path) -> Dataset:
+    """Return the dataset `name`; `synthetic` is drawn and kept when it is not there yet.
+
+    Args:
+        name: a card's name, for the SIDs that its files bring or else those of the card's recipe;
+            or ``NAME@LABEL``, for SIDs that `genrec-bench sids build` made.
+        data_dir: see `data_directory`.
+
+    Raises:
+        UserError: unknown name; not prepared yet (the message is the command to type); files
+            missing, unreadable, altered, or made from another version of the card.
+    """
+    base, label = split_name(name)
+    contents = load_contents(base, data_dir)
+    if not label:
+        if contents.sids is not None:
+            return contents.dataset()
+        card = contents.card
+        assert card.sids is not None, "files without SIDs come from a card with a recipe"
+        label = card.sids.label(card.codes_per_level)
+    made_of = contents.fingerprint, contents.descriptions_sha256
+    return contents.with_sids(load_sids(base, label, data_dir, *made_of), name)
+
+
+def load_contents(name: str, data_dir: Path) -> Contents:
+    """Return what is kept of the dataset of a card; see `load_dataset`, also for what it raises."""
+    card = load_card(name)
+    if card.layout == "synthetic" and not _is_current(card, data_dir):
+        contents = Contents.of(generate(card))
+        save_contents(contents, data_dir, {})
+        return contents
+    if not is_prepared(name, data_dir):
+        raise UserError(f"dataset {name!r} is not in {data_dir}: {ways_to_prepare(card)}")
+    folder, manifest = data_dir / name, read_manifest(name, data_dir)
+    if manifest["card"] != _card_hash(card, manifest.get("made", "")):
+        raise UserError(f"{folder} was made from another version of the card; {_again(card)}")
+    tables = {table: _read_table(folder / f"{table}.parquet", card) for table in TABLES}
+    try:
+        contents = _contents(card, tables, manifest)
+        if contents.sids is not None:
+            found = contents.dataset()
+            fingerprints = (found.fingerprint, found.sid_fingerprint)
+        else:
+            fingerprints = (contents.fingerprint, "")
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{folder} is not a prepared dataset ({error}); {_again(card)}") from error
+    if fingerprints != (manifest["fingerprint"], manifest["sid_fingerprint"]):
+        raise UserError(f"{folder}: contents differ from its manifest; {_again(card)}")
+    return contents
+
+
+def save_dataset(dataset: Dataset, data_dir: Path, sources: Mapping[str, str]) -> Path:
+    """Write the folder of a dataset that brings its SIDs; see `save_contents`."""
+    return save_contents(Contents.of(dataset), data_dir, sources)
+
+
+def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]) -> Path:
+    """Write the dataset's folder, replacing an earlier one as a whole.
+
+    Args:
+        contents: what to write.
+        data_dir: see `data_directory`.
+        sources: sha256 of each source file, by path in the source folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    name = contents.card.name
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=f".{name}-") as temporary:
+            # One level down, so that the folder gets ordinary permissions.
+            new = Path(temporary) / "new"
+            new.mkdir()
+            _write(contents, new, sources)
+            replace_folder(new, data_dir / name, Path(temporary))
+    except OSError as error:
+        raise StorageError(f"cannot write to {data_dir}: {error.strerror or error}") from error
+    return data_dir / name
+
+
+def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
+    """Return the manifest of a prepared dataset.
+
+    Raises:
+        UserError: missing, or not a manifest.
+    """
+    path = data_dir / name / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read; {_again(load_card(name))}") from error
+    needed = {
+        *(
+            "made",
+            "card",
+            "fingerprint",
+            "sid_fingerprint",
+            "sources",
+            "files",
+            "ceiling",
+            "report",
+        ),
+        *("items", "rows", "partial"),
+    }
+    if not isinstance(manifest, dict) or not needed <= manifest.keys():
+        raise UserError(f"{path} is not a manifest; {_again(load_card(name))}")
+    return manifest
+
+
+def changed_files(name: str, data_dir: Path) -> list[str]:
+    """Return the prepared files that are missing or differ from their checksum."""
+    expected = read_manifest(name, data_dir)["files"]
+    paths = [data_dir / name / f"{table}.parquet" for table in TABLES]
+    return [
+        str(path)
+        for path in paths
+        if not path.is_file() or file_sha256(path) != expected.get(path.name)
+    ]
+
+
+def _write(contents: Contents, folder: Path, sources: Mapping[str, str]) -> None:
+    num_items = len(contents.item_names)
+    items: dict[str, Any] = {
+        "name": pa.array(contents.item_names, pa.string()),
+        "title": pa.array(contents.titles, pa.string()),
+        "description": pa.array(contents.descriptions, pa.string()),
+        "categories": pa.array(contents.categories, pa.list_(pa.string())),
+    }
+    sid_fingerprint = ""
+    if contents.sids is not None:
+        offsets = np.arange(num_items + 1) * contents.sids.shape[1]
+        items["sid"] = pa.LargeListArray.from_arrays(offsets, contents.sids.reshape(-1))
+        sid_fingerprint = contents.dataset().sid_fingerprint
+    pq.write_table(pa.table(items), folder / "items.parquet")
+    for split, examples in contents.splits.items():
+        columns: dict[str, Any] = {
+            "user": examples.users,
+            "history": pa.LargeListArray.from_arrays(
+                examples.history_offsets, examples.history_items
+            ),
+            "target": examples.targets,
+        }
+        if split in contents.times:
+            columns["time"] = contents.times[split]
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    card, rows = contents.card, {split: len(part) for split, part in contents.splits.items()}
+    manifest = {
+        "name": card.name,
+        "version": card.version,
+        "made": contents.made,
+        "layout": card.layout,
+        "card": _card_hash(card, contents.made),
+        "sources": dict(sources),
+        "differs_from_card": differing_sources(card, sources),
+        "rows": rows,
+        "items": num_items,
+        "partial": contents.partial,
+        "fingerprint": contents.fingerprint,
+        "sid_fingerprint": sid_fingerprint,
+        "ceiling": contents.ceiling,
+        "report": contents.report,
+        "files": {f"{table}.parquet": file_sha256(folder / f"{table}.parquet") for table in TABLES},
+    }
+    text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> Contents:
+    items = tables["items"]
+    sids = None
+    if "sid" in items.column_names:
+        codes = _numpy(items["sid"].combine_chunks().flatten(), np.int32)
+        sids = codes.reshape(items.num_rows, card.num_levels)
+    return Contents(
+        card=card,
+        item_names=tuple(items["name"].to_pylist()),
+        titles=tuple(items["title"].to_pylist()),
+        splits={split: _examples(tables[split]) for split in SPLITS},
+        sids=sids,
+        descriptions=tuple(items["description"].to_pylist()),
+        categories=tuple(tuple(found) for found in items["categories"].to_pylist()),
+        times={
+            split: _numpy(tables[split]["time"], np.int64)
+            for split in SPLITS
+            if "time" in tables[split].column_names
+        },
+        ceiling=manifest["ceiling"],
+        report=manifest["report"],
+    )
+
+
+def differing_sources(card: Card, sources: Mapping[str, str]) -> list[str]:
+    """Return the source files whose sha256 is not the one on the card."""
+    return sorted(
+        path for path, checksum in sources.items() if card.sha256.get(path, checksum) != checksum
+    )
+
+
+def _is_current(card: Card, data_dir: Path) -> bool:
+    name = card.name
+    if not is_prepared(name, data_dir):
+        return False
+    return bool(read_manifest(name, data_dir)["card"] == _card_hash(card, "drawn"))
+
+
+def _card_hash(card: Card, made: str) -> str:
+    """Hash what the prepared data depend on, so that rewording a card changes nothing.
+
+    Args:
+        card: of the dataset.
+        made: how it came to be, see `Contents.made`.
+    """
+    parts: dict[str, Any] = {
+        "name": card.name,
+        "version": card.version,
+        "made": made,
+        "history_length": card.history_length,
+        "shared_sids": card.shared_sids,
+    }
+    if made == "prepared" and card.raw is not None:
+        # Where files are fetched from changes nothing; what they are, their sources' hashes tell.
+        parts["protocol"] = card.protocol
+        parts["format"] = [card.raw.format, dataclasses.asdict(card.raw.columns)]
+        parts["texts"] = card.raw.items is not None
+        parts["filters"] = [dataclasses.asdict(step) for step in card.filters]
+    else:
+        parts["layout"] = card.layout
+        parts["codes_per_level"] = card.codes_per_level
+        parts["synthetic"] = dataclasses.asdict(card.synthetic) if card.synthetic else None
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _again(card: Card) -> str:
+    if card.layout == "synthetic":
+        return "delete the folder, and the dataset is drawn anew"
+    return f"make it again: {ways_to_prepare(card)}"
+
+
+def _read_table(path: Path, card: Card) -> pa.Table:
+    try:
+        return read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        what = "cannot be read" if path.exists() else "is missing"
+        raise UserError(f"{path} {what}; {_again(card)}") from error
+
+
+def _examples(table: pa.Table) -> Examples:
+    history = table["history"].combine_chunks()
+    offsets = _numpy(history.offsets, np.int64)
+    return Examples(
+        users=_numpy(table["user"], np.int64),
+        history_items=_numpy(history.flatten(), np.int32),
+        history_offsets=offsets - offsets[0],
+        targets=_numpy(table["target"], np.int32),
+    )
+
+
+def _numpy(column: Any, dtype: DTypeLike) -> NDArray[Any]:
+    # A copy, because arrow's memory is read-only and torch warns about such arrays.
+    return np.array(column.to_numpy(zero_copy_only=False), dtype=dtype)

@@ -1,0 +1,228 @@
+"""The filters of a card: each drops interactions, and says which and why."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec_bench.data.preparation.interactions import Interactions
+from genrec_bench.data.preparation.raw_recipe import Step
+from genrec_bench.errors import UserError, nearest
+
+SHORTEST_TITLE = 2
+"""Characters; what is shorter is a slip of the source, no title."""
+
+MILLISECONDS_A_DAY = 86_400_000
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "titles": ("longest_title",),
+    "window": ("since", "until"),
+    "duplicates": ("keep",),
+    "core": ("users", "items"),
+}
+"""Which options a step has."""
+
+KEEP = ("first", "last", "exact")
+
+Reasons = dict[str, NDArray[np.bool_]]
+"""Which rows ([n]) are dropped, by the reason; a row has one reason at most."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is."""
+
+    users: int
+    items: int
+    interactions: int
+
+    @classmethod
+    def of(cls, interactions: Interactions) -> "Counts":
+        """Count interactions without unused names."""
+        names = interactions.user_names, interactions.item_names
+        return cls(len(names[0]), len(names[1]), len(interactions))
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What a step did.
+
+    Attributes:
+        step: which one, with its options.
+        before: what it was given.
+        after: what it left.
+        removed: interactions that it dropped, by the reason.
+    """
+
+    step: str
+    before: Counts
+    after: Counts
+    removed: Mapping[str, int]
+
+
+def check_steps(steps: Sequence[Step], where: str) -> None:
+    """Raise UserError unless each step is known and has the options that it needs, and no other.
+
+    Args:
+        steps: of a card, in order.
+        where: the card's file.
+    """
+    for place, step in enumerate(steps, start=1):
+
+        def refuse(key: str, what: str, place: int = place) -> UserError:
+            return UserError(f"{where}: key 'filters.{place}.{key}' must be {what}")
+
+        if step.step not in OPTIONS:
+            hint = nearest(step.step, OPTIONS)
+            raise refuse("step", f"one of {', '.join(OPTIONS)}, not {step.step!r}{hint}")
+        for option in fields(Step):
+            if option.name != "step" and option.name not in OPTIONS[step.step]:
+                if getattr(step, option.name) != option.default:
+                    belongs = next(name for name, own in OPTIONS.items() if option.name in own)
+                    raise refuse(option.name, f"left out of {step.step!r}: it is of {belongs!r}")
+        if step.longest_title < 0:
+            raise refuse("longest_title", f"at least 0, not {step.longest_title}")
+        if step.step == "window":
+            _check_window(step, refuse)
+        if step.step == "duplicates" and step.keep not in KEEP:
+            raise refuse("keep", f"one of {', '.join(KEEP)}, not {step.keep!r}")
+        if step.step == "core":
+            for key, fewest in (("users", step.users), ("items", step.items)):
+                if fewest < 0:
+                    raise refuse(key, f"at least 0, not {fewest}")
+            if step.users == step.items == 0:
+                raise refuse("users", "at least 1, or else 'items'")
+
+
+def _check_window(step: Step, refuse: Callable[[str, str], UserError]) -> None:
+    for key, day in (("since", step.since), ("until", step.until)):
+        if day and not _is_day(day):
+            raise refuse(key, f"a day such as 2016-10-01, not {day!r}")
+    if not step.since and not step.until:
+        raise refuse("since", "a day such as 2016-10-01, or else 'until'")
+    if step.since and step.until and step.since >= step.until:
+        raise refuse("since", f"a day before {step.until}, which 'until' says, not {step.since}")
+
+
+def is_usable(title: str, longest: int) -> bool:
+    """Return whether a title is long enough and has at most ``longest`` words (0: any number)."""
+    return len(title) >= SHORTEST_TITLE and not 0 < longest < len(title.split())
+
+
+def apply_step(
+    step: Step, interactions: Interactions, titles: Mapping[str, str]
+) -> tuple[Interactions, Filtered]:
+    """Apply one step of a card.
+
+    Args:
+        step: one that ``check_steps`` lets pass.
+        interactions: without unused names.
+        titles: by item name; read by "titles" alone. A missing one is empty.
+
+    Returns:
+        What is left, without the names that are gone; and what to report.
+    """
+    if step.step == "titles":
+        reasons = _without_title(step, interactions, titles)
+    elif step.step == "window":
+        reasons = _outside(step, interactions)
+    elif step.step == "duplicates":
+        reasons = _repeated(step, interactions)
+    else:
+        reasons = _below_core(step, interactions)
+    options = (f"{key} {getattr(step, key)}" for key in OPTIONS[step.step] if getattr(step, key))
+    return drop(interactions, reasons, " ".join([step.step, *options]))
+
+
+def drop(interactions: Interactions, reasons: Reasons, step: str) -> tuple[Interactions, Filtered]:
+    """Return what is left without the rows that there is a reason to drop, and what to report.
+
+    Args:
+        interactions: without unused names.
+        reasons: rows to drop.
+        step: what the report calls it.
+    """
+    dropped = np.zeros(len(interactions), dtype=bool)
+    for rows in reasons.values():
+        dropped |= rows
+    left = interactions.keep(~dropped).compact()
+    removed = {reason: int(np.count_nonzero(rows)) for reason, rows in reasons.items()}
+    told = {reason: rows for reason, rows in removed.items() if rows}
+    return left, Filtered(step, Counts.of(interactions), Counts.of(left), told)
+
+
+def too_few(interactions: Interactions, fewest: int) -> NDArray[np.bool_]:
+    """Return which rows ([n]) are of users with fewer than ``fewest`` of them."""
+    rows: NDArray[np.bool_] = np.bincount(interactions.users)[interactions.users] < fewest
+    return rows
+
+
+def _without_title(step: Step, interactions: Interactions, titles: Mapping[str, str]) -> Reasons:
+    names = interactions.item_names
+    empty = np.array([not titles.get(name, "") for name in names], dtype=bool)
+    long = step.longest_title
+    usable = np.array([is_usable(titles.get(name, ""), long) for name in names], dtype=bool)
+    return {
+        "item without a title": empty[interactions.items],
+        "title too short or too long": (~usable & ~empty)[interactions.items],
+    }
+
+
+def _outside(step: Step, interactions: Interactions) -> Reasons:
+    reasons = {}
+    if step.since:
+        reasons[f"before {step.since}"] = interactions.times < _midnight(step.since)
+    if step.until:
+        reasons[f"from {step.until} on"] = interactions.times >= _midnight(step.until)
+    return reasons
+
+
+def _repeated(step: Step, interactions: Interactions) -> Reasons:
+    users, items, times = interactions.users, interactions.items, interactions.times
+    if step.keep == "exact":
+        # Equal rows are neighbours in the order of all rows.
+        same = (users[1:] == users[:-1]) & (items[1:] == items[:-1]) & (times[1:] == times[:-1])
+        again = np.zeros(len(users), dtype=bool)
+        again[1:] = same
+        return {"repeats user, item and time": again}
+    pairs = users.astype(np.int64) * len(interactions.item_names) + items
+    if step.keep == "last":
+        pairs = pairs[::-1]
+    repeated = np.ones(len(pairs), dtype=bool)
+    repeated[np.unique(pairs, return_index=True)[1]] = False  # where each stands first
+    return {"repeats user and item": repeated[::-1] if step.keep == "last" else repeated}
+
+
+def _below_core(step: Step, interactions: Interactions) -> Reasons:
+    """Drop round by round; whatever the order, the same rows remain in the end."""
+    of_user = np.zeros(len(interactions), dtype=bool)
+    of_item = np.zeros(len(interactions), dtype=bool)
+    left = np.arange(len(interactions))
+    while True:
+        users, items = interactions.users[left], interactions.items[left]
+        weak_user = np.bincount(users)[users] < step.users
+        weak_item = (np.bincount(items)[items] < step.items) & ~weak_user
+        of_user[left[weak_user]] = True
+        of_item[left[weak_item]] = True
+        strong = ~(weak_user | weak_item)
+        if strong.all():
+            break
+        left = left[strong]
+    return {
+        f"user with fewer than {step.users}": of_user,
+        f"item with fewer than {step.items}": of_item,
+    }
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _midnight(day: str) -> int:
+    """Return the first millisecond of a day in UTC."""
+    return (date.fromisoformat(day) - date(1970, 1, 1)).days * MILLISECONDS_A_DAY

@@ -1,0 +1,124 @@
+"""SIDs of a dataset: vectors of its items, quantized, collisions resolved, quality measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from genrec_bench.data.cards import MARK
+from genrec_bench.data.contents import Contents
+from genrec_bench.data.sids.collisions import resolve
+from genrec_bench.data.sids.methods import quantize
+from genrec_bench.data.sids.quality_figure import quality_png
+from genrec_bench.data.sids.sid_quality import Quality, quality
+from genrec_bench.data.sids.sid_recipe import SIDRecipe
+from genrec_bench.data.sids.sid_store import TEXTS, SIDs, load_sids, save_sids, sids_folder
+from genrec_bench.data.vectors.item_vectors import check_source, item_vectors
+from genrec_bench.data.vectors.text_encoder import model_files
+from genrec_bench.data.vectors.vector_cache import fingerprint
+from genrec_bench.errors import UserError
+from genrec_bench.progress import Progress
+from genrec_bench.storage.files import file_sha256
+
+VECTORS = "embeddings"
+"""The cache of item vectors, in the data directory."""
+
+
+def is_built(
+    contents: Contents,
+    label: str,
+    data_dir: Path,
+    recipe: SIDRecipe,
+    codes_per_level: Sequence[int],
+) -> bool:
+    """Return whether SIDs of a label are there, whole, of these contents and by this recipe.
+
+    A file of vectors must be the one that they were made of; one that is gone is no reason to
+    doubt them. Models are known by name: their files may be gigabytes.
+
+    Args:
+        contents: whose items they are.
+        label: theirs.
+        data_dir: see ``store.data_directory``.
+        recipe: by which they must have been made.
+        codes_per_level: of the recipe.
+    """
+    made_of = contents.fingerprint, contents.descriptions_sha256
+    try:
+        found = load_sids(contents.card.name, label, data_dir, *made_of).recipe
+    except UserError:
+        return False
+    wanted = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
+    if "sha256" in found:
+        del wanted["embeddings"]
+        source = Path(recipe.embeddings)
+        if source.suffix == ".npy" and source.is_file():
+            wanted["sha256"] = file_sha256(source)
+    return wanted.items() <= dict(found).items()
+
+
+def build(
+    contents: Contents,
+    recipe: SIDRecipe,
+    codes_per_level: Sequence[int],
+    label: str,
+    data_dir: Path,
+    progress: Progress,
+) -> tuple[SIDs, Quality, Path]:
+    """Make SIDs of a dataset's items and keep them; nothing of valid or test is read.
+
+    Args:
+        contents: whose items they are: titles, descriptions and, for collaborative embeddings,
+            training examples are read.
+        recipe: how.
+        codes_per_level: before collisions are resolved.
+        label: theirs.
+        data_dir: see ``store.data_directory``.
+        progress: shows what takes its time.
+
+    Returns:
+        The SIDs, what they are worth, and their folder.
+
+    Raises:
+        UserError: what they are made of cannot be had, or collisions cannot be resolved.
+        StorageError: the disk refuses.
+    """
+    check_source(recipe.embeddings)
+    sids_folder(contents.card.name, label, data_dir)  # refuses a label before the long work
+    vectors = item_vectors(
+        recipe.embeddings,
+        contents.titles,
+        contents.descriptions,
+        contents.splits["train"],
+        data_dir / VECTORS,
+        progress,
+    )
+    found = quantize(vectors, recipe.method, codes_per_level, recipe.seed, progress)
+    codes, per_level = resolve(
+        found.codes, codes_per_level, recipe.collisions, found.distances, found.codebooks[-1]
+    )
+    known = any(contents.categories)
+    # Where items moved, what their SIDs stand for is known but for the last level.
+    moved = recipe.collisions == "move" and bool((codes != found.codes).any())
+    worth = quality(
+        codes,
+        per_level,
+        vectors,
+        None if moved else found.reconstruction,
+        contents.categories if known else None,
+        found.errors[:-1] if moved else found.errors,
+    )
+    made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
+    # Where files lie is nobody's business; what they hold is.
+    source = Path(recipe.embeddings)
+    if recipe.embeddings.endswith(".npy"):
+        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
+    elif files := model_files(recipe.embeddings):
+        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
+    if recipe.embeddings != "collaborative" and not recipe.embeddings.endswith(".npy"):
+        made_of[TEXTS] = contents.descriptions_sha256
+    sids = SIDs(codes, per_level, made_of, worth.as_dict())
+    name = contents.card.name
+    figure = quality_png(worth, f"{name}{MARK}{label}")
+    return sids, worth, save_sids(sids, name, label, data_dir, contents.fingerprint, figure)

@@ -1,0 +1,238 @@
+"""RQ-VAE: an autoencoder whose latent vectors are quantized level by level as it is trained.
+
+Lee et al. 2022 (arXiv 2203.01941); for SIDs first by TIGER (Rajput et al. 2023, arXiv 2305.05065,
+Section 3.1). The encoder gives a latent vector z. The residual of the first level is r_1 = z; each
+level takes the nearest vector e_l of its codebook, and r_{l+1} = r_l - e_l. The decoder has the sum
+of all e_l. The loss is
+
+    mse(x, decoded) + sum_l mse(sg[r_l], e_l) + beta mse(r_l, sg[e_l])
+
+where sg stops gradients, in r_l those to the codebooks of earlier levels too (Lee et al., Eq. 8).
+The decoder's gradient reaches the encoder as if nothing had been quantized (straight through).
+
+Against codes that nobody takes, the codebooks start from k-means on the latent vectors, as TIGER's
+do, and codes that stay unused are moved to residuals of random items every few epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genrec_bench.data.sids.rq_kmeans import Codes, Vectors, kmeans, residual_quantize
+from genrec_bench.progress import Progress
+
+
+@dataclass(frozen=True)
+class RQVAESettings:
+    """How an RQ-VAE is trained.
+
+    Attributes:
+        hidden: widths between the vectors and the latent vectors; the decoder has them mirrored.
+        latent: width of the latent vectors, TIGER's.
+        beta: weight of the term that holds the encoder to its codes, TIGER's.
+        learning_rate: of AdamW (UGR, Appendix C).
+        batch_size: items (UGR, Appendix C).
+        least_batches: in an epoch; a small catalog is gone through several times, lest patience end
+            before training has begun.
+        epochs: at most. UGR trains for 10,000 on a GPU.
+        patience: epochs without progress after which training stops.
+        progress: the share by which the reconstruction error must fall to count as progress.
+        reseed_every: epochs between looks for unused codes.
+        first_items: at most so many items show k-means where the codebooks start.
+    """
+
+    hidden: tuple[int, ...] = (256, 128)
+    latent: int = 32
+    beta: float = 0.25
+    learning_rate: float = 1e-3
+    batch_size: int = 1024
+    least_batches: int = 4
+    epochs: int = 500
+    patience: int = 10
+    progress: float = 0.01
+    reseed_every: int = 5
+    first_items: int = 8192
+
+
+class RQVAE(nn.Module):
+    """Encoder, codebooks and decoder.
+
+    Attributes:
+        codebooks: for each level [K_l, latent].
+    """
+
+    def __init__(self, width: int, codes_per_level: Sequence[int], settings: RQVAESettings) -> None:
+        """Draw the weights from torch's global generator; the codebooks are zeros."""
+        super().__init__()
+        widths = [width, *settings.hidden, settings.latent]
+        self.encoder = _perceptron(widths)
+        self.decoder = _perceptron(widths[::-1])
+        self.codebooks = nn.ParameterList(
+            nn.Parameter(torch.zeros(num_codes, settings.latent)) for num_codes in codes_per_level
+        )
+
+    def forward(self, vectors: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+        """Return the two parts of the loss: reconstruction, and codebooks with commitment.
+
+        Args:
+            vectors: [n, width].
+            beta: weight of the commitment.
+        """
+        latents = self.encoder(vectors)
+        quantized, codebook_loss = quantize_latents(latents, list(self.codebooks), beta)
+        return nn.functional.mse_loss(self.decoder(quantized), vectors), codebook_loss
+
+
+def quantize_latents(
+    latents: Tensor, codebooks: Sequence[Tensor], beta: float
+) -> tuple[Tensor, Tensor]:
+    """Return latent vectors quantized, straight through, and the loss of codebooks and encoder.
+
+    Args:
+        latents: [n, latent].
+        codebooks: for each level [K_l, latent].
+        beta: weight of the commitment.
+
+    Returns:
+        [n, latent] the sum of the chosen vectors, whose gradient is handed to `latents` unchanged;
+        and sum_l mse(sg[r_l], e_l) + beta mse(r_l, sg[e_l]), a scalar.
+    """
+    residuals, loss = latents, latents.new_zeros(())
+    for codebook in codebooks:
+        chosen = codebook[nearest_code(residuals.detach(), codebook)]
+        loss = loss + nn.functional.mse_loss(chosen, residuals.detach())
+        loss = loss + beta * nn.functional.mse_loss(residuals, chosen.detach())
+        residuals = residuals - chosen.detach()
+    # What is left of the latents is what quantization takes away; without gradient, or none would
+    # reach the encoder.
+    return latents - residuals.detach(), loss
+
+
+@torch.no_grad()
+def nearest_code(residuals: Tensor, codebook: Tensor) -> Tensor:
+    """[n] the row of the codebook nearest to each residual; the first of equally near ones."""
+    return (codebook.square().sum(dim=1) - 2 * residuals @ codebook.T).argmin(dim=1)
+
+
+def rq_vae(
+    vectors: Vectors,
+    codes_per_level: Sequence[int],
+    seed: int,
+    progress: Progress,
+    settings: RQVAESettings | None = None,
+) -> tuple[Codes, tuple[Vectors, ...], list[Vectors]]:
+    """Train an RQ-VAE on vectors and quantize them.
+
+    For training the vectors' mean is subtracted and all are divided by one number, the root of the
+    mean squared entry that is left: their geometry stays, and losses mean the same for all data.
+
+    Args:
+        vectors: [n, E], finite, n > 0.
+        codes_per_level: K_l of each level.
+        seed: of weights, batches and codebooks.
+        progress: shows the epochs.
+        settings: how to train; by default as `RQVAESettings` says.
+
+    Returns:
+        [n, L] zero-based codes; the codebooks [K_l, latent], in the space of the latent vectors;
+        and for each level what the decoder makes of the codes up to there, [n, E] in the space of
+        the vectors. The decoder was trained on the last of these only.
+    """
+    settings = settings or RQVAESettings()
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    spread = float(np.sqrt(np.mean(np.square(vectors - mean)))) or 1.0
+    inputs = torch.from_numpy(((vectors - mean) / spread).astype(np.float32))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = RQVAE(vectors.shape[1], codes_per_level, settings)
+    _train(model, inputs, seed, settings, progress)
+    with torch.no_grad():
+        residuals = model.encoder(inputs)
+        quantized = torch.zeros_like(residuals)
+        codes, decoded = [], []
+        for codebook in model.codebooks:
+            codes.append(nearest_code(residuals, codebook))
+            chosen = codebook[codes[-1]]
+            residuals, quantized = residuals - chosen, quantized + chosen
+            output = model.decoder(quantized).numpy() * spread + mean
+            decoded.append(output.astype(np.float32))
+    codebooks = tuple(codebook.detach().numpy().copy() for codebook in model.codebooks)
+    return torch.stack(codes, dim=1).numpy().astype(np.int32), codebooks, decoded
+
+
+def _train(
+    model: RQVAE, inputs: Tensor, seed: int, settings: RQVAESettings, progress: Progress
+) -> None:
+    """Train until the epochs or the patience are over."""
+    generator = torch.Generator().manual_seed(seed)
+    _start_codebooks(model, inputs, seed, generator, settings.first_items)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
+    batches = -(-len(inputs) // settings.batch_size)
+    passes = -(-settings.least_batches // batches)
+    least, since = float("inf"), 0
+    with progress.bar("SIDs: epochs", settings.epochs) as bar:
+        for epoch in range(settings.epochs):
+            error = 0.0
+            orders = [torch.randperm(len(inputs), generator=generator) for _ in range(passes)]
+            for rows in (part for order in orders for part in order.split(settings.batch_size)):
+                reconstruction, codebook_loss = model(inputs[rows], settings.beta)
+                optimizer.zero_grad()
+                (reconstruction + codebook_loss).backward()
+                optimizer.step()
+                error += float(reconstruction.detach()) * len(rows) / len(inputs) / passes
+            bar.update(epoch + 1, error=error)
+            if error < least * (1 - settings.progress):
+                least, since = error, 0
+            elif (since := since + 1) >= settings.patience:
+                break
+            if (epoch + 1) % settings.reseed_every == 0:
+                reseed_unused(model, inputs, generator)
+
+
+@torch.no_grad()
+def _start_codebooks(
+    model: RQVAE, inputs: Tensor, seed: int, generator: torch.Generator, most: int
+) -> None:
+    """Set the codebooks by residual k-means on the latent vectors of some items."""
+    rows = torch.randperm(len(inputs), generator=generator)[:most]
+    latents = model.encoder(inputs[rows]).numpy()
+    sizes = [len(codebook) for codebook in model.codebooks]
+    _, found = residual_quantize(latents, sizes, seed, kmeans, Progress(quiet=True))
+    for codebook, centroids in zip(model.codebooks, found, strict=True):
+        # Fewer latents than codes: they stand several times, and the first of equal codes is taken.
+        codebook.copy_(torch.from_numpy(centroids[np.arange(len(codebook)) % len(centroids)]))
+
+
+@torch.no_grad()
+def reseed_unused(model: RQVAE, inputs: Tensor, generator: torch.Generator) -> int:
+    """Move each code that no item takes to the residual of a random item; return how many.
+
+    Args:
+        model: its codebooks are changed.
+        inputs: [n, E] all items.
+        generator: draws the items.
+    """
+    residuals = model.encoder(inputs)
+    moved = 0
+    for codebook in model.codebooks:
+        codes = nearest_code(residuals, codebook)
+        unused = torch.bincount(codes, minlength=len(codebook)) == 0
+        items = torch.randint(len(inputs), (int(unused.sum()),), generator=generator)
+        codebook[unused] = residuals[items]
+        moved += len(items)
+        residuals = residuals - codebook[nearest_code(residuals, codebook)]
+    return moved
+
+
+def _perceptron(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,179 @@
+"""SIDs that were made for a dataset, on disk: apart from it, by name and label.
+
+    <data directory>/sids/<name>/<label>/{sids.parquet, manifest.json, quality.png}
+
+They hold for the contents that they were made of, and are refused for others.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
+from genrec_bench.errors import UserError, nearest, storage_errors
+from genrec_bench.storage.folders import replace_folder
+from genrec_bench.storage.parquet import read_table
+
+FOLDER = "sids"
+TABLE, MANIFEST, FIGURE = "sids.parquet", "manifest.json", "quality.png"
+TEXTS = "descriptions_sha256"
+"""Key of a recipe whose SIDs were made of texts; titles are part of the contents' fingerprint."""
+
+LONGEST_LABEL = 100
+"""Characters; folders may have names of 255 bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class SIDs:
+    """SIDs of all items of a dataset.
+
+    Attributes:
+        codes: [num_items, L] zero-based, in the order of the dataset's items.
+        codes_per_level: codes available on each level.
+        recipe: how they were made, as JSON holds it.
+        quality: what they are worth, as JSON holds it.
+    """
+
+    codes: NDArray[np.int32]
+    codes_per_level: tuple[int, ...]
+    recipe: Mapping[str, Any]
+    quality: Mapping[str, Any]
+
+
+def labels(name: str, data_dir: Path) -> list[str]:
+    """Return the labels of the SIDs that were made for a dataset, sorted."""
+    found = (data_dir / FOLDER / name).glob(f"*/{MANIFEST}")
+    return sorted(path.parent.name for path in found)
+
+
+def sids_folder(name: str, label: str, data_dir: Path) -> Path:
+    """Return where the SIDs of a label lie, or would.
+
+    Raises:
+        UserError: the label is no name of a folder.
+    """
+    good = label and label == as_label(label) and not label.startswith(".")
+    if not good or len(label) > LONGEST_LABEL:
+        raise UserError(
+            f"label {label!r}: must be letters, digits, '-', '_' and '.', at most {LONGEST_LABEL} "
+            "of them, and not begin with '.'"
+        )
+    return data_dir / FOLDER / name / label
+
+
+def check_label(name: str, label: str, data_dir: Path) -> None:
+    """Refuse a label of which no SIDs were made; what they hold is not looked at.
+
+    Args:
+        name: of the dataset.
+        label: of the SIDs.
+        data_dir: see ``store.data_directory``.
+
+    Raises:
+        UserError: there are none, and the message says which there are and what to type; or the
+            label is no name of a folder.
+    """
+    sids_folder(name, label, data_dir)
+    known = labels(name, data_dir)
+    if label not in known:
+        there = f"; there are {', '.join(known)}" if known else ""
+        raise UserError(
+            f"dataset {name!r} has no SIDs {label!r}{nearest(label, known)}{there}; "
+            f"make them with {_command(name, label)}"
+        )
+
+
+def _command(name: str, label: str) -> str:
+    """What to type for SIDs of a label; those of a recipe are called so by their options."""
+    if reads_as_recipe(label):
+        return f"`genrec-bench sids build {name}` and the options that the label tells"
+    return f"`genrec-bench sids build {name} --as {label}`, or import them"
+
+
+def save_sids(
+    sids: SIDs, name: str, label: str, data_dir: Path, fingerprint: str, figure: bytes | None
+) -> Path:
+    """Write SIDs, replacing earlier ones of that label as a whole; return the folder.
+
+    Args:
+        sids: to be kept.
+        name: of the dataset.
+        label: theirs.
+        data_dir: see ``store.data_directory``.
+        fingerprint: of the contents that they were made of.
+        figure: that shows their quality, as PNG; None for none.
+
+    Raises:
+        UserError: the label is no name of a folder.
+        StorageError: the disk refuses.
+    """
+    folder = sids_folder(name, label, data_dir)
+    with storage_errors():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{label}-") as temporary:
+            new = Path(temporary) / "new"
+            new.mkdir()
+            offsets = np.arange(len(sids.codes) + 1) * sids.codes.shape[1]
+            column = pa.LargeListArray.from_arrays(offsets, sids.codes.reshape(-1))
+            pq.write_table(pa.table({"sid": column}), new / TABLE)
+            manifest = {
+                "contents": fingerprint,
+                "codes_per_level": list(sids.codes_per_level),
+                "recipe": dict(sids.recipe),
+                "quality": dict(sids.quality),
+                "sha256": hashlib.sha256((new / TABLE).read_bytes()).hexdigest(),
+            }
+            text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
+            (new / MANIFEST).write_text(text, encoding="utf-8")
+            if figure is not None:
+                (new / FIGURE).write_bytes(figure)
+            replace_folder(new, folder, Path(temporary))
+    return folder
+
+
+def load_sids(
+    name: str, label: str, data_dir: Path, fingerprint: str, descriptions_sha256: str
+) -> SIDs:
+    """Return SIDs that were made for a dataset.
+
+    Args:
+        name: of the dataset.
+        label: of the SIDs.
+        data_dir: see ``store.data_directory``.
+        fingerprint: of the dataset's contents.
+        descriptions_sha256: of its descriptions; what was made of texts must be of these.
+
+    Raises:
+        UserError: there are none of that label, they were made of other contents, or their files
+            are damaged; the message says what to type.
+    """
+    folder = sids_folder(name, label, data_dir)
+    check_label(name, label, data_dir)
+    again = f"make them again with {_command(name, label)}"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = (folder / TABLE).read_bytes()
+        if manifest["sha256"] != hashlib.sha256(content).hexdigest():
+            raise ValueError("the table is not the one that was written")
+        column = read_table(content)["sid"].combine_chunks()
+        per_level = tuple(int(count) for count in manifest["codes_per_level"])
+        codes = np.array(column.flatten(), dtype=np.int32).reshape(len(column), len(per_level))
+        if (codes < 0).any() or (codes >= per_level).any():
+            raise ValueError("codes are not below the codes per level")
+        contents, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
+        if not isinstance(recipe, dict) or not isinstance(quality, dict):
+            raise TypeError("recipe and quality are no mappings")
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise UserError(f"{folder} cannot be read ({error}); {again}") from error
+    if contents != fingerprint or recipe.get(TEXTS, descriptions_sha256) != descriptions_sha256:
+        raise UserError(f"{folder}: these SIDs were made for other contents; {again}")
+    return SIDs(codes, per_level, recipe, quality)

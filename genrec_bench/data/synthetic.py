@@ -1,0 +1,276 @@
+"""The synthetic dataset: purchases drawn from a known model, so that the best score is known.
+
+The catalog is a hierarchy, and SIDs reflect it: level 1 is the category, level 2 the subcategory,
+level 3 the item within it. Codes on levels 2 and 3 are dealt at random from those available, as a
+learned tokenizer's are. A declared share of items carries the SID of a neighbour.
+
+The next item depends on the visible history alone (its last `history_length` items; there is no
+hidden state of the user), as a mixture of five ways to choose it:
+
+    repeat         an item of the history, recent ones rather
+    link           a successor of the last item: each item has a few of its own
+    follow         an item of a subcategory that follows the last item's, by popularity
+    same category  an item of the last item's category, by popularity
+    noise          any item, by popularity (Zipf)
+
+As the probabilities are known, the best ranking of all items is known too, and `ceiling` computes
+what it scores in expectation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec_bench.data.cards import Card, SyntheticParameters
+from genrec_bench.data.dataset import Dataset, Examples, build_dataset
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CUTOFFS = (1, 3, 5, 10, 20)
+"""K of the ceiling's HR@K and NDCG@K."""
+
+CHUNK = 4096
+"""Histories whose distributions are held in memory at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """The model that purchases are drawn from.
+
+    Attributes:
+        sids: [num_items, 3] zero-based codes.
+        titles: [num_items].
+        popularity: [num_items] probabilities, Zipf.
+        by_last_item: [num_items, num_items] distribution after each last item, the share of
+            repeats left out: rows sum to 1 - repeat.
+        repeat: probability that the next item repeats one of the history.
+        recency_decay: weight of a history item falls by this factor for each step back.
+        history_length: most items in a history.
+    """
+
+    sids: NDArray[np.int32]
+    titles: tuple[str, ...]
+    popularity: Floats
+    by_last_item: Floats
+    repeat: float
+    recency_decay: float
+    history_length: int
+
+    def next_item_distribution(self, history: Sequence[int] | NDArray[np.integer]) -> Floats:
+        """Return the probability of every item to come next, [num_items].
+
+        Args:
+            history: item indices, oldest first, at least one; only the last `history_length`
+                count.
+        """
+        visible = np.asarray(history, dtype=np.int64)[-self.history_length :]
+        distribution: Floats = self.next_item_distributions(visible[None, :])[0]
+        return distribution
+
+    def next_item_distributions(self, histories: Ints) -> Floats:
+        """Return the probability of every item to come next, [n, num_items].
+
+        Args:
+            histories: [n, H] item indices, oldest first, padded with -1 on the left; H at most
+                `history_length`, and the last column holds no padding.
+        """
+        width = histories.shape[1]
+        weights = self.recency_decay ** np.arange(width - 1, -1, -1) * (histories >= 0)
+        weights *= self.repeat / weights.sum(axis=1, keepdims=True)
+        probabilities: Floats = self.by_last_item[histories[:, -1]]
+        rows = np.arange(len(histories))
+        # Column by column, because an item may stand in a history more than once.
+        for column in range(width):
+            probabilities[rows, histories[:, column]] += weights[:, column]
+        return probabilities
+
+
+def generate(card: Card) -> Dataset:
+    """Draw the dataset that the card's `synthetic` parameters describe.
+
+    Every interaction with a history is an example. Examples are cut 8:1:1 in order of time, ties
+    broken by user and then by place in the user's sequence.
+    """
+    parameters = card.synthetic
+    if parameters is None:
+        raise ValueError(f"card {card.name!r} has no synthetic parameters")
+    rng = np.random.Generator(np.random.PCG64(parameters.seed))
+    world = build_world(card, parameters, rng)
+    examples, days = _draw_examples(world, parameters, rng)
+    order = np.argsort(days, kind="stable")  # rows come by user and place
+    first, second = len(order) * 8 // 10, len(order) * 9 // 10
+    splits = {
+        "train": examples.subset(order[:first]),
+        "valid": examples.subset(order[first:second]),
+        "test": examples.subset(order[second:]),
+    }
+    return build_dataset(
+        card,
+        world.sids,
+        [str(item) for item in range(len(world.titles))],
+        world.titles,
+        splits,
+        {split: ceiling(world, splits[split]) for split in ("valid", "test")},
+    )
+
+
+def build_world(card: Card, p: SyntheticParameters, rng: np.random.Generator) -> World:
+    """Draw the catalog and the transition model that parameters `p` of the card describe."""
+    num_categories = len(p.categories)
+    per_category = len(next(iter(p.categories.values())))
+    num_subcategories = num_categories * per_category
+    num_items = num_subcategories * p.items_per_subcategory
+    subcategory = np.arange(num_items) // p.items_per_subcategory
+    category = subcategory // per_category
+
+    rank = np.empty(num_items)
+    rank[_shuffled(num_items, rng)] = np.arange(1, num_items + 1)
+    popularity = rank**-p.zipf_exponent
+    popularity /= popularity.sum()
+
+    in_subcategory = _within(popularity, subcategory)
+    follow = _choices(num_subcategories, p.follow_weights, rng) @ in_subcategory
+    by_last_item = (
+        p.link * _choices(num_items, p.link_weights, rng)
+        + p.follow * follow[subcategory]
+        + p.same_category * _within(popularity, category)[category]
+        + p.noise * popularity
+    )
+    return World(
+        sids=_draw_sids(card.codes_per_level, subcategory, category, p, rng),
+        titles=_draw_titles(p, rng),
+        popularity=popularity,
+        by_last_item=by_last_item,
+        repeat=p.repeat,
+        recency_decay=p.recency_decay,
+        history_length=card.history_length,
+    )
+
+
+def ceiling(world: World, examples: Examples) -> dict[str, float]:
+    """Return the expected HR@K and NDCG@K of the best ranking, averaged over the histories.
+
+    The best ranking orders all items by their true probability p. For one history the target falls
+    on rank r with probability p_(r), so HR@K = sum of p_(r) and NDCG@K = sum of p_(r) / log2(r + 1)
+    over r = 1..K.
+
+    Args:
+        world: the model the examples were drawn from.
+        examples: whose histories to average over; their targets are not looked at.
+    """
+    depth = min(max(CUTOFFS), len(world.popularity))
+    by_rank = np.zeros(depth)
+    histories = padded_histories(examples, world.history_length)
+    for start in range(0, len(histories), CHUNK):
+        probabilities = world.next_item_distributions(histories[start : start + CHUNK])
+        best = np.partition(probabilities, -depth, axis=1)[:, -depth:]
+        by_rank += np.sort(best, axis=1)[:, ::-1].sum(axis=0)
+    by_rank /= max(len(histories), 1)
+    gain = by_rank / np.log2(np.arange(2, depth + 2))
+    metrics = {f"HR@{k}": float(by_rank[:k].sum()) for k in CUTOFFS}
+    return metrics | {f"NDCG@{k}": float(gain[:k].sum()) for k in CUTOFFS}
+
+
+def padded_histories(examples: Examples, history_length: int) -> Ints:
+    """Return each history's last items, [n, history_length], padded with -1 on the left."""
+    ends = examples.history_offsets[1:, None]
+    places = ends - np.arange(history_length, 0, -1)
+    inside = places >= examples.history_offsets[:-1, None]
+    return np.where(inside, examples.history_items[np.where(inside, places, 0)], -1)
+
+
+def _draw_examples(
+    world: World, p: SyntheticParameters, rng: np.random.Generator
+) -> tuple[Examples, Ints]:
+    """Draw all users' sequences; return the examples by user and place, and each one's day."""
+    lengths = p.shortest + (rng.random(p.users) * (p.longest - p.shortest + 1)).astype(np.int64)
+    items = np.full((p.users, p.longest), -1)
+    items[:, 0] = _draw(np.broadcast_to(world.popularity, (p.users, len(world.popularity))), rng)
+    for place in range(1, p.longest):
+        # Users still shopping; a user's sequence does not depend on how it is stored.
+        active = np.flatnonzero(lengths > place)
+        visible = items[active, max(0, place - world.history_length) : place]
+        items[active, place] = _draw(world.next_item_distributions(visible), rng)
+    gaps = -p.mean_gap_days * np.log1p(-rng.random((p.users, p.longest)))
+    gaps[:, 0] = rng.random(p.users) * p.days
+    days = np.cumsum(gaps, axis=1).astype(np.int64)
+
+    users, targets, histories, when = [], [], [], []
+    for user, length in enumerate(lengths):
+        for place in range(1, length):
+            users.append(user)
+            targets.append(items[user, place])
+            histories.append(items[user, max(0, place - world.history_length) : place].tolist())
+            when.append(days[user, place])
+    return Examples.from_lists(users, histories, targets), np.array(when, dtype=np.int64)
+
+
+def _draw(probabilities: Floats, rng: np.random.Generator) -> Ints:
+    """Draw one column index from each row of [n, m] probabilities."""
+    cumulative = np.cumsum(probabilities, axis=1)
+    # Scaled by the row's own sum, so that rounding cannot push a draw past the last column.
+    drawn = rng.random(len(probabilities)) * cumulative[:, -1]
+    columns: Ints = np.count_nonzero(cumulative <= drawn[:, None], axis=1)
+    return columns
+
+
+def _shuffled(n: int, rng: np.random.Generator) -> Ints:
+    """Return 0..n-1 in random order, from `random()` alone, whose stream numpy keeps stable."""
+    return np.argsort(rng.random(n), kind="stable")
+
+
+def _within(popularity: Floats, group: Ints) -> Floats:
+    """Return the popularity within each group, [num_groups, num_items], rows summing to 1."""
+    members = group[None, :] == np.arange(group.max() + 1)[:, None]
+    weights: Floats = np.where(members, popularity, 0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _choices(n: int, weights: Sequence[float], rng: np.random.Generator) -> Floats:
+    """Return [n, n] where row i gives `weights` to as many random others than i."""
+    matrix = np.zeros((n, n))
+    for row in range(n):
+        others = _shuffled(n, rng)
+        matrix[row, others[others != row][: len(weights)]] = weights
+    return matrix
+
+
+def _draw_sids(
+    codes_per_level: Sequence[int],
+    subcategory: Ints,
+    category: Ints,
+    p: SyntheticParameters,
+    rng: np.random.Generator,
+) -> NDArray[np.int32]:
+    """Return [num_items, 3]; the level-1 code is the category, the others are dealt below it."""
+    num_items, size = len(subcategory), p.items_per_subcategory
+    per_category = (int(subcategory[-1]) + 1) // (int(category[-1]) + 1)
+    second = _dealt(int(category[-1]) + 1, per_category, codes_per_level[1], rng)
+    third = _dealt(int(subcategory[-1]) + 1, size, codes_per_level[2], rng)
+    sids = np.stack([category, second[subcategory], third], axis=1)
+    # Neighbours in a subcategory form pairs; in some the second takes over the first's SID.
+    firsts = np.flatnonzero(np.arange(num_items) % size % 2 == 0)
+    firsts = firsts[(firsts + 1) % size != 0]
+    chosen = firsts[_shuffled(len(firsts), rng)[: round(p.shared_sid_share * num_items)]]
+    sids[chosen + 1] = sids[chosen]
+    return sids.astype(np.int32)
+
+
+def _dealt(groups: int, size: int, codes: int, rng: np.random.Generator) -> Ints:
+    """Deal `size` distinct codes out of `codes` to each group, [groups * size]."""
+    return np.concatenate([_shuffled(codes, rng)[:size] for _ in range(groups)])
+
+
+def _draw_titles(p: SyntheticParameters, rng: np.random.Generator) -> tuple[str, ...]:
+    """Name each item by two words and its subcategory's noun; no two items share a title."""
+    words = [f"{quality} {material}" for quality in p.qualities for material in p.materials]
+    titles = []
+    for nouns in p.categories.values():
+        for noun in nouns:
+            for index in _shuffled(len(words), rng)[: p.items_per_subcategory]:
+                titles.append(f"{words[index]} {noun}".capitalize())
+    return tuple(titles)

@@ -1,0 +1,1 @@
+"""Vectors of items, for semantic IDs and for rewards."""

@@ -1,0 +1,265 @@
+"""Item embeddings, for algorithms that ask how near a wrong item is to the right one.
+
+A paper that rewards nearness takes a frozen text encoder, which has to be downloaded. Two sources
+need nothing but the dataset: the words of the titles, and which items users bought together. Both
+are cut to a few dimensions by a truncated singular value decomposition, whose start is seeded.
+
+An item of which a source knows nothing has the zero vector: its cosine with everything is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.vectors.text_encoder import encode_texts, model_files, require_package
+from genrec_bench.data.vectors.vector_cache import fingerprint, load_vectors, save_vectors, versions
+from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.progress import Progress
+from genrec_bench.training.workers import Workers
+
+Floats = NDArray[np.float64]
+
+SOURCES = ("auto", "text", "collaborative")
+"""Every other word is the name of a sentence-transformers model."""
+
+ENOUGH_TITLES = 0.5
+"""The share of items with a title from which on `auto` takes the text."""
+
+SEED = 0
+DIMENSIONS = 64
+POWER_ITERATIONS = 7
+"""Of the randomized decomposition; more than the library's default, for a slow spectrum."""
+
+WORDS: dict[str, Any] = {
+    "ngram_range": (1, 2),
+    "sublinear_tf": True,
+    # One letter or digit is a word too: sizes and models are told by them.
+    "token_pattern": r"(?u)\b\w+\b",
+}
+
+PACKAGES = ("numpy", "scikit-learn", "scipy")
+"""Whose versions the vectors depend on."""
+
+
+def sid_embeddings(
+    dataset: Dataset,
+    source: str,
+    data_dir: Path,
+    workers: Workers,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Return embeddings of the catalog's SIDs, computed now if they are not in the cache.
+
+    Items that share a SID cannot be told apart by a policy; theirs is the mean of their unit
+    vectors, those left out of which the source knows nothing.
+
+    Args:
+        dataset: titles and training examples are read, nothing of the other splits.
+        source: "text", "collaborative", "auto", or a sentence-transformers model (name or folder).
+        data_dir: holds the cache, in its folder ``embeddings``.
+        workers: the main process computes, the others are handed the result.
+        progress: shows how far a model is; None for silence.
+
+    Returns:
+        [num_sids, E] in the order of ``catalog.unique_sids``; finite; a row of zeros where nothing
+        is known of any of the SID's items.
+
+    Raises:
+        UserError: there is no text, or the model cannot be loaded.
+        StorageError: the disk refuses.
+    """
+    found: NDArray[np.float32] | UserError | None = None
+    if workers.is_main:
+        try:
+            with storage_errors():
+                resolved = resolve_source(dataset, source)
+                found = _cached(dataset, resolved, data_dir, progress or Progress(quiet=True))
+        except UserError as error:
+            # The others wait for an answer, and are to stop for the same reason. Without what led
+            # to it, which need not travel from process to process.
+            found = type(error)(str(error))
+    found = workers.agree(found)
+    if isinstance(found, UserError):
+        raise found
+    assert found is not None
+    return found
+
+
+def resolve_source(dataset: Dataset, source: str) -> str:
+    """Return what ``auto`` stands for; any other source as it is.
+
+    Raises:
+        UserError: text is asked for, of items without any title.
+    """
+    titles = [title for title in dataset.catalog.titles if title.strip()]
+    if source == "auto":
+        enough = len(titles) >= ENOUGH_TITLES * dataset.catalog.num_items
+        return "text" if enough else "collaborative"
+    if source != "collaborative" and not titles:
+        raise UserError(
+            f"embeddings={source}: the items of {dataset.name} have no titles; "
+            "use embeddings=collaborative"
+        )
+    return source
+
+
+def text_vectors(titles: Sequence[str]) -> Floats:
+    """Return [n, E] vectors of titles: weighted words and pairs of words, then decomposed.
+
+    Term frequency is 1 + log(count), times the inverse document frequency; latent semantic
+    analysis (Deerwester et al. 1990). A title without any word has the zero vector.
+    """
+    weights = word_weights(titles, WORDS)
+    return np.zeros((len(titles), 1)) if weights is None else decompose(weights, DIMENSIONS)
+
+
+def word_weights(texts: Sequence[str], words: Mapping[str, Any]) -> scipy.sparse.csr_array | None:
+    """Return [n, words] weights of the words of texts, each row of length 1 or 0.
+
+    Args:
+        texts: [n].
+        words: arguments of scikit-learn's TfidfVectorizer.
+
+    Returns:
+        None if there is not one word.
+    """
+    if not any(character.isalnum() for text in texts for character in text):
+        return None
+    # Imported late, as below: it takes its time, and few runs need it.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return scipy.sparse.csr_array(TfidfVectorizer(**words).fit_transform(texts))
+
+
+def collaborative_vectors(train: Examples, num_items: int) -> Floats:
+    """Return [num_items, E] vectors of items, alike where the same users bought the same things.
+
+    Each user counts once, by the longest sequence (history and target): examples of one user
+    repeat each other, and would count his first purchases most. With n_ij the users who have items
+    i and j (n_ii those who have i), the matrix is the positive pointwise mutual information
+    max(0, log(n_ij sum n / (n_i n_j))), n_i the sum of a row; then decomposed (Levy and Goldberg
+    2014). An item that no sequence shows beside another has the zero vector.
+
+    Args:
+        train: the training examples.
+        num_items: of the catalog.
+    """
+    longest: dict[int, int] = {}
+    lengths = train.history_lengths
+    for row, user in enumerate(train.users.tolist()):
+        # The later of equally long ones: histories are cut, and recent purchases say more.
+        if user not in longest or lengths[row] >= lengths[longest[user]]:
+            longest[user] = row
+    baskets = [np.append(train.history(row), train.targets[row]) for row in longest.values()]
+    users = np.repeat(np.arange(len(baskets)), [len(basket) for basket in baskets])
+    items = np.concatenate([np.zeros(0, dtype=np.int32), *baskets])
+    shape = (len(baskets), num_items)
+    bought = scipy.sparse.csr_array((np.ones(len(items)), (users, items)), shape=shape)
+    # An item that a user bought twice is one item; the constructor has added its entries up.
+    bought.data[:] = 1.0
+    together = (bought.T @ bought).tocoo()
+    one, other = together.coords
+    of_item = np.bincount(one, weights=together.data, minlength=num_items)
+    surprise = np.log(together.data * of_item.sum() / (of_item[one] * of_item[other]))
+    matrix = scipy.sparse.csr_array((np.maximum(surprise, 0.0), (one, other)), shape=together.shape)
+    has_company = np.bincount(one, minlength=num_items) > 1
+    vectors: Floats = decompose(matrix, DIMENSIONS) * has_company[:, None]
+    return vectors
+
+
+def check_source(source: str) -> None:
+    """Refuse a source that cannot be used, before anything is trained.
+
+    Raises:
+        UserError: it is none of ours, and the package for models is not installed.
+    """
+    if source not in SOURCES:
+        require_package(source, SOURCES)
+
+
+def sid_means(
+    vectors: Floats, sid_of_item: NDArray[np.int32], num_sids: int
+) -> NDArray[np.float32]:
+    """Return [num_sids, E] the mean of the unit vectors of each SID's items, zero ones left out.
+
+    Args:
+        vectors: [num_items, E] of any length.
+        sid_of_item: [num_items].
+        num_sids: rows of the result.
+    """
+    units, known = unit_rows(vectors)
+    total = np.zeros((num_sids, vectors.shape[1]))
+    np.add.at(total, sid_of_item[known], units[known])
+    count = np.bincount(sid_of_item[known], minlength=num_sids)
+    return (total / np.maximum(count, 1)[:, None]).astype(np.float32)
+
+
+def unit_rows(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return vectors of length 1, and which rows have one.
+
+    Args:
+        vectors: [n, E] of any length.
+
+    Returns:
+        [n, E], zeros where nothing is known; and [n] whether something is.
+    """
+    length = np.linalg.norm(vectors, axis=1)
+    # A decomposition leaves rounding errors where there is nothing.
+    known = length > 1e-9 * max(1.0, float(length.max(initial=0.0)))
+    return np.where(known[:, None], vectors / np.where(known, length, 1.0)[:, None], 0.0), known
+
+
+def decompose(matrix: scipy.sparse.csr_array, dimensions: int) -> Floats:
+    """Return [n, E] rows of U S of a truncated singular value decomposition.
+
+    Args:
+        matrix: [n, m].
+        dimensions: E, or as many as there are.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    dimensions = min(dimensions, *matrix.shape)
+    if not matrix.nnz:
+        return np.zeros((matrix.shape[0], dimensions))
+    if matrix.shape[1] == 1:
+        return np.asarray(matrix.toarray(), dtype=np.float64)
+    decomposition = TruncatedSVD(dimensions, n_iter=POWER_ITERATIONS, random_state=SEED)
+    # Equal rows have no variance, and it divides by that for a figure that we do not read.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(decomposition.fit_transform(matrix), dtype=np.float64)
+
+
+def _cached(
+    dataset: Dataset, source: str, data_dir: Path, progress: Progress
+) -> NDArray[np.float32]:
+    catalog, folder = dataset.catalog, data_dir / "embeddings"
+    is_model = source not in SOURCES
+    key = {
+        "dataset": dataset.fingerprint,
+        "sids": dataset.sid_fingerprint,
+        "source": source,
+        "parameters": [SEED, DIMENSIONS, POWER_ITERATIONS, sorted(WORDS.items())],
+        "versions": versions([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
+        "model": model_files(source) if is_model else {},
+    }
+    path = folder / f"{dataset.name}-{fingerprint(key)}.safetensors"
+    num_sids = len(catalog.unique_sids)
+    found = load_vectors(path, num_sids)
+    if found is None:
+        if source == "text":
+            vectors = text_vectors(catalog.titles)
+        elif source == "collaborative":
+            vectors = collaborative_vectors(dataset.train, catalog.num_items)
+        else:
+            encoded = encode_texts(catalog.titles, source, folder, progress, SOURCES)
+            vectors = encoded.astype(np.float64)
+        found = sid_means(vectors, catalog.sid_of_item, num_sids)
+        save_vectors(path, found)
+    return found

@@ -1,0 +1,228 @@
+"""One vector for each item, to be quantized into SIDs.
+
+The rewards' embeddings (`embeddings.py`) are one for each SID and say that nothing is known of an
+item with zeros. SIDs are made before there are any, so that here every item needs a vector:
+
+- All have length 1. A decomposition gives short vectors to rare words and rare items, and a
+  codebook would put most items into a few cells around zero.
+- An item of which a source knows nothing borrows the vector of another. A common vector for all of
+  them would give hundreds of items one SID, more than codes can tell apart; a random one far from
+  everything else would draw codes away from items of which something is known. Lenders take turns
+  in a random order, so that no SID gets more than its share.
+
+Vectors in a file are the user's own and are taken as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from genrec_bench.data.dataset import Examples
+from genrec_bench.data.vectors.embeddings import (
+    DIMENSIONS,
+    PACKAGES,
+    POWER_ITERATIONS,
+    SEED,
+    WORDS,
+    Floats,
+    collaborative_vectors,
+    decompose,
+    unit_rows,
+    word_weights,
+)
+from genrec_bench.data.vectors.text_encoder import encode_texts, require_package
+from genrec_bench.data.vectors.vector_cache import (
+    fingerprint,
+    load_vectors,
+    save_vectors,
+    texts_sha256,
+    versions,
+)
+from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.progress import Progress
+
+SOURCES = ("text", "collaborative")
+"""A path that ends in ``.npy`` is a file; every other word is a sentence-transformers model."""
+
+CHOICES = (*SOURCES, "FILE.npy")
+
+TEXT_DIMENSIONS = 128
+"""More than for titles alone: descriptions have more to tell apart."""
+
+DESCRIPTION_WEIGHT = 0.5
+"""Length of a description's part of a vector, where a title's is 1."""
+
+DESCRIPTION_WORDS = WORDS | {"ngram_range": (1, 1)}
+"""No pairs of words: they took most of the time and brought nearest neighbours no nearer."""
+
+
+@storage_errors()
+def item_vectors(
+    source: str,
+    titles: Sequence[str],
+    descriptions: Sequence[str],
+    train: Examples,
+    cache: Path,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """Return a vector for each item, made now if it is not in the cache.
+
+    No target of validation or test can enter: `train` is all that is known of interactions.
+
+    Args:
+        source: "text" (words of titles and descriptions), "collaborative" (which items the same
+            users have, in training alone), a file ``*.npy`` (row i is item i's), or the name or
+            folder of a sentence-transformers model (title and description, as one text).
+        titles: [num_items], "" where unknown.
+        descriptions: [num_items], "" where unknown.
+        train: the training examples; read by "collaborative" alone.
+        cache: a folder, made if missing; its files can be deleted at any time.
+        progress: shows how far a model is, and is told how many items borrow their vector.
+
+    Returns:
+        [num_items, E]; finite; rows of length 1, but for those of a file.
+
+    Raises:
+        UserError: the source cannot be used, or knows nothing of any item.
+        StorageError: the disk refuses.
+    """
+    num_items = len(titles)
+    if len(descriptions) != num_items:
+        raise ValueError("titles and descriptions disagree about the number of items")
+    check_source(source)
+    if _is_file(source):
+        return read_vectors(Path(source), num_items)
+    if source == "text":
+        key: dict[str, object] = {
+            "titles": texts_sha256(titles),
+            "descriptions": texts_sha256(descriptions),
+            "parameters": [
+                TEXT_DIMENSIONS,
+                DESCRIPTION_WEIGHT,
+                sorted(WORDS.items()),
+                sorted(DESCRIPTION_WORDS.items()),
+            ],
+        }
+    elif source == "collaborative":
+        key = {"train": _examples_sha256(train), "items": num_items, "parameters": DIMENSIONS}
+    else:
+        pairs = zip(titles, descriptions, strict=True)
+        texts = [f"{title} {description}".strip() for title, description in pairs]
+        encoded = encode_texts(texts, source, cache, progress, CHOICES)
+        return _one_for_each(encoded, source, progress)
+    shared = {"source": source, "versions": versions(PACKAGES), "seed": [SEED, POWER_ITERATIONS]}
+    path = cache / f"items-{fingerprint(key | shared)}.safetensors"
+    vectors = load_vectors(path, num_items)
+    if vectors is None:
+        if source == "text":
+            found = text_vectors(titles, descriptions)
+        else:
+            found = collaborative_vectors(train, num_items)
+        vectors = found.astype(np.float32)
+        save_vectors(path, vectors)
+    return _one_for_each(vectors, source, progress)
+
+
+def check_source(source: str) -> None:
+    """Refuse a source that cannot be used, before anything else is done.
+
+    Raises:
+        UserError: a file that is missing, or a model without the package for models.
+    """
+    if _is_file(source):
+        if not Path(source).is_file():
+            raise UserError(f"embeddings={source}: there is no such file")
+    elif source not in SOURCES:
+        require_package(source, CHOICES)
+
+
+def text_vectors(titles: Sequence[str], descriptions: Sequence[str]) -> Floats:
+    """Return [num_items, E] vectors of words: title and description side by side, decomposed.
+
+    Each has weights of its own, so that a word is as rare as it is among titles, and a part of its
+    own length, so that a long description does not drown the title. An item without any word has
+    the zero vector.
+    """
+    title = word_weights(titles, WORDS)
+    description = word_weights(descriptions, DESCRIPTION_WORDS)
+    parts = [] if title is None else [title]
+    parts += [] if description is None else [DESCRIPTION_WEIGHT * description]
+    if not parts:
+        return np.zeros((len(titles), 1))
+    return decompose(scipy.sparse.csr_array(scipy.sparse.hstack(parts)), TEXT_DIMENSIONS)
+
+
+def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:
+    """Read [num_items, E] vectors of a NumPy file as they are, row i for item i.
+
+    Raises:
+        UserError: it is missing, or holds anything else.
+    """
+    right = f"it must hold floats [{num_items}, E], one row for each item, saved with numpy.save"
+    try:
+        # A map, so that a header which promises more than the file holds takes no memory.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as an array ({reason}); {right}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} is an archive of arrays; {right}")
+    if array.dtype.kind != "f":
+        raise UserError(f"{path} holds {array.dtype}; {right}")
+    if array.ndim != 2:
+        raise UserError(f"{path} has {array.ndim} dimensions; {right}")
+    if len(array) != num_items:
+        raise UserError(f"{path} has {len(array)} rows for {num_items} items; {right}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and named below
+        vectors: NDArray[np.float32] = np.array(array, dtype=np.float32, order="C")
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"{path}: row {bad[0]} (of {len(bad)} such rows) holds a number that is not finite"
+        )
+    return vectors
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".npy")
+
+
+def _one_for_each(
+    vectors: NDArray[np.float32], source: str, progress: Progress
+) -> NDArray[np.float32]:
+    """Return rows of length 1; those of which nothing is known are borrowed, and counted."""
+    units, known = unit_rows(vectors.astype(np.float64))
+    lenders = np.random.default_rng(SEED).permutation(np.flatnonzero(known))
+    borrowers = np.flatnonzero(~known)
+    if not len(lenders):
+        raise UserError(
+            f"embeddings={source}: nothing is known of any item: "
+            + (
+                "training sequences tell no item from another; use embeddings=text"
+                if source == "collaborative"
+                else "none has a word in title or description; use embeddings=collaborative"
+            )
+        )
+    if len(borrowers):
+        progress.say(
+            f"embeddings={source}: nothing is known of {len(borrowers)} of {len(units)} items; "
+            "each has the vector of another item"
+        )
+    units[borrowers] = units[np.resize(lenders, len(borrowers))]
+    return units.astype(np.float32)
+
+
+def _examples_sha256(examples: Examples) -> str:
+    """Hash all of the examples, in one byte order."""
+    digest = hashlib.sha256()
+    arrays = (examples.users, examples.history_items, examples.history_offsets, examples.targets)
+    for array in arrays:
+        digest.update(len(array).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,62 @@
+"""Vectors on disk that can be made again, under a hash of all that they depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from genrec_bench.storage.files import write_atomically
+
+
+def fingerprint(key: Mapping[str, object]) -> str:
+    """Return a short hash of plain JSON values, the part of a file's name that tells it apart."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def texts_sha256(texts: Iterable[str]) -> str:
+    """Return the sha256 of texts in their order, without joining what may be gigabytes."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(json.dumps(text).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of what makes the vectors; a package that is missing has none."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def load_vectors(path: Path, rows: int) -> NDArray[np.float32] | None:
+    """Read [rows, E] vectors; None where the file is missing or damaged."""
+    try:
+        arrays = safetensors.numpy.load(path.read_bytes())
+    except (OSError, SafetensorError):
+        return None
+    if len(arrays) != 1:
+        return None
+    (found,) = arrays.values()
+    good = found.shape[:1] == (rows,) and found.ndim == 2 and found.dtype == np.float32
+    return found if good and bool(np.isfinite(found).all()) else None
+
+
+def save_vectors(path: Path, vectors: NDArray[np.float32]) -> None:
+    """Write vectors whole or not at all.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    # Safetensors takes the memory as it lies, and would mix the rows of a transposed array up.
+    write_atomically(path, safetensors.numpy.save({"vectors": np.ascontiguousarray(vectors)}))

@@ -1,0 +1,1 @@
+"""Decoding: how a candidate tree grows."""

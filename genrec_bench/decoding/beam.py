@@ -1,0 +1,297 @@
+"""How a candidate tree grows under a prompt: one prefill, then only new nodes.
+
+``TreeDecoder.expand`` is the one operation that every way of decoding calls: it runs the policy
+over some nodes, each seeing its prompt and its ancestors in the key-value store, and returns the
+log-probabilities of their children. Beam search is the first user of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrec_bench.policy.attention import KeyValueStore, Layout
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.tree import CandidateTree
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """The children of some nodes.
+
+    Attributes:
+        states: [B, n, F] trie states of the children, ``dead`` where there is none.
+        log_probs: [B, n, F] log-probability of each child's code given its prefix; -inf for none.
+        hidden: [B, n, D] last hidden state of each node itself; 0 for ``dead`` ones.
+    """
+
+    states: Tensor
+    log_probs: Tensor
+    hidden: Tensor
+
+
+class TreeDecoder:
+    """Grows the trees of B prompts, one call for all of them at a time.
+
+    Attributes:
+        root_hidden: [B, D] last hidden state of each prompt.
+    """
+
+    def __init__(self, policy: Policy, prompts: Prompts, capacity: int) -> None:
+        """Run the prompts through the policy.
+
+        Args:
+            policy: on the device of the prompts; runs without gradients.
+            prompts: B of them.
+            capacity: how many nodes a prompt will be expanded at most; their keys are kept.
+        """
+        self._policy = policy
+        self._trie = policy.trie
+        mask = prompts.mask
+        num_prompts, width = mask.shape
+        self._lengths = prompts.lengths
+        device = mask.device
+        self._width = width
+        self._capacity = capacity
+        self._store = KeyValueStore(num_prompts, width + capacity)
+        index = torch.arange(width, device=device)
+        # Tokens are laid out from the left whatever side the padding was on.
+        real = index < self._lengths.unsqueeze(1)
+        causal = (index <= index.unsqueeze(1)).expand(num_prompts, width, width)
+        rows, positions = real.nonzero(as_tuple=True)
+        layout = Layout(
+            slots=rows * width + positions,
+            grid=(num_prompts, width),
+            mask=causal,
+            pairs=int((self._lengths**2).sum()),
+            store=self._store,
+            store_slots=rows * self._store.capacity + positions,
+        )
+        hidden = policy.hidden(prompts.tokens[mask], positions, layout, head_rows=num_prompts)
+        self.root_hidden = hidden[self._lengths.cumsum(dim=0) - 1]
+        self._prompt_keys = real
+        # The places of a node and of its ancestors, by level; its own from its level on.
+        self._paths = torch.zeros(
+            num_prompts, capacity, self._trie.num_levels, dtype=torch.long, device=device
+        )
+        self._num_read = torch.zeros(num_prompts, dtype=torch.long, device=device)
+        # The first place of each prompt that no node was given yet.
+        self._free = torch.zeros_like(self._num_read)
+        self._used = 0
+
+    def roots(self) -> Expansion:
+        """Return the first codes after each prompt, n = 1."""
+        states = torch.zeros(len(self._lengths), 1, dtype=torch.long, device=self._lengths.device)
+        return self._expansion(states, self.root_hidden, width=self._trie.fan_out[0])
+
+    def expand(self, states: Tensor, parents: Tensor, level: int | None = None) -> Expansion:
+        """Run the policy over new nodes and return their children.
+
+        Args:
+            states: [B, n] trie states of the nodes, not leaves; ``dead`` costs nothing.
+            parents: [B, n] the place of each node's parent among the nodes expanded so far, in
+                the order of all calls, ``dead`` ones counted; -1 for nodes of level 1.
+            level: the level of all these nodes, if they share one: children are then looked up
+                no wider than that level needs.
+
+        Raises:
+            ValueError: if more nodes are expanded than there is capacity for.
+        """
+        before, count = self._used, states.shape[1]
+        self._reserve(before + count)
+        self._free.fill_(self._used)
+        rows, columns = (states != self._trie.dead).nonzero(as_tuple=True)
+        at = (rows, columns)
+        hidden = self._run(rows, states[at], parents[at], before + columns, columns, count)
+        width = max(self._trie.fan_out) if level is None else self._trie.fan_out[level]
+        return self._expansion(states, hidden, width)
+
+    def read(self, rows: Tensor, states: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the policy over R new nodes, of each prompt as many as there are.
+
+        Args:
+            rows: [R] the prompt of each node, in ascending order.
+            states: [R] trie states; leaves may be among them.
+            parents: [R] the place of each node's parent; any for nodes of level 1.
+
+        Returns:
+            [R] the places of the nodes, by which they can be parents, and [R, D] their last hidden
+            states.
+
+        Raises:
+            ValueError: if a prompt has no capacity for its nodes.
+        """
+        ranks, counts = ranks_in_rows(rows, len(self._lengths))
+        places = self._free[rows] + ranks
+        self._free += counts
+        count, used = torch.stack([counts.max(), self._free.max()]).tolist()
+        self._reserve(used)
+        return places, self._run(rows, states, parents, places, ranks, count)
+
+    def _reserve(self, used: int) -> None:
+        if used > self._capacity:
+            raise ValueError(f"no capacity for {used} nodes, only for {self._capacity}")
+        self._used = max(self._used, used)
+
+    def _run(
+        self,
+        rows: Tensor,
+        states: Tensor,
+        parents: Tensor,
+        places: Tensor,
+        columns: Tensor,
+        count: int,
+    ) -> Tensor:
+        """Return [R, D] hidden states of nodes that sit in a grid of B prompts by ``count``."""
+        trie, num_prompts, device = self._trie, len(self._lengths), rows.device
+        new_nodes = torch.bincount(rows, minlength=num_prompts)
+        self._num_read += new_nodes
+        levels = trie.level[states]
+        above = torch.arange(1, trie.num_levels + 1, device=device) < levels.unsqueeze(1)
+        paths = self._paths[rows, parents.clamp(min=0)]
+        paths = torch.where(above, paths, places.unsqueeze(1))
+        self._paths[rows, places] = paths
+
+        width, slots = self._width, rows * count + columns
+        mask = torch.zeros(num_prompts, count, width + self._used, dtype=torch.bool, device=device)
+        mask[..., :width] = self._prompt_keys.unsqueeze(1)
+        mask.flatten(0, 1)[slots.unsqueeze(1), width + paths] = True
+        layout = Layout(
+            slots=slots,
+            grid=(num_prompts, count),
+            mask=mask,
+            pairs=int((new_nodes * (self._lengths + self._num_read)).sum()),
+            store=self._store,
+            store_slots=rows * self._store.capacity + width + places,
+        )
+        return self._policy.hidden(
+            self._policy.tokens_of(states),
+            self._lengths[rows] + levels - 1,
+            layout,
+            head_rows=int((levels < trie.num_levels).sum()),
+        )
+
+    def children(self, states: Tensor, hidden: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Look up the children of R nodes and how probable each is.
+
+        Args:
+            states: [R] trie states, not leaves.
+            hidden: [R, D] their last hidden states.
+            width: F, the largest number of children of any of them, or more.
+
+        Returns:
+            [R, F] trie states, ``dead`` where there is none, and [R, F] log-probability of each
+            child's code given its prefix; -inf for none.
+        """
+        children, is_child = self._trie.children(states, width)
+        logits = self._policy.logits(hidden)
+        normalizer = self._policy.log_normalizer(logits, states)
+        found = logits.gather(1, self._policy.tokens_of(children)) - normalizer.unsqueeze(1)
+        return children, found.masked_fill(~is_child, -torch.inf)
+
+    def _expansion(self, states: Tensor, hidden: Tensor, width: int) -> Expansion:
+        real = states != self._trie.dead
+        children = states.new_full((*states.shape, width), self._trie.dead)
+        log_probs = torch.full(children.shape, -torch.inf, device=states.device)
+        children[real], log_probs[real] = self.children(states[real], hidden, width)
+        of_node = hidden.new_zeros(*states.shape, hidden.shape[-1])
+        of_node[real] = hidden
+        return Expansion(children, log_probs, of_node)
+
+
+def ranks_in_rows(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """Count what stands in each row.
+
+    Args:
+        rows: [R] the row of each thing, in ascending order.
+        num_rows: B.
+
+    Returns:
+        [R] how many things stand before each in its row, and [B] how many each row has.
+    """
+    counts = torch.bincount(rows, minlength=num_rows)
+    before = counts.cumsum(dim=0) - counts
+    return torch.arange(len(rows), device=rows.device) - before[rows], counts
+
+
+@torch.no_grad()
+def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
+    """Find the most probable candidates of each prompt, as wide as asked and inside the trie.
+
+    Every step keeps the ``width`` prefixes of highest probability. A catalog with fewer prefixes
+    than that leaves places empty; they stay empty and are marked so in the result.
+
+    Args:
+        policy: runs as it is, without gradients; nothing of its ``generation_config`` is read.
+        prompts: B of them.
+        width: G, the beam width and group size.
+
+    Returns:
+        Trees whose candidates are sorted by descending probability.
+    """
+    trees = []
+    order = []
+    for rows in chunks(
+        prompts.lengths + width * (policy.trie.num_levels - 1), policy.tokens_per_forward
+    ):
+        trees.append(_search(policy, prompts.select(rows), width))
+        order.append(rows)
+    return CandidateTree.join(trees, torch.cat(order))
+
+
+def _search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
+    trie = policy.trie
+    decoder = TreeDecoder(policy, prompts, capacity=width * (trie.num_levels - 1))
+    expansion = decoder.roots()
+    states, scores, log_probs, source = _best(expansion, None, None, width, trie.dead)
+    for level in range(1, trie.num_levels):
+        # The parent of beam i is expansion source[i] of the call before, which began at this place.
+        parents = source + (level - 2) * width if level > 1 else torch.full_like(source, -1)
+        expansion = decoder.expand(states, parents, level)
+        states, scores, log_probs, source = _best(expansion, scores, log_probs, width, trie.dead)
+    return CandidateTree.build(trie, states, log_probs)
+
+
+def _best(
+    expansion: Expansion, scores: Tensor | None, log_probs: Tensor | None, width: int, dead: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Keep the best ``width`` children: their states, scores, log-probabilities and parents."""
+    num_prompts, count, fan_out = expansion.states.shape
+    totals = expansion.log_probs
+    if scores is not None:
+        totals = totals + scores.unsqueeze(-1)
+    flat = totals.flatten(1)
+    if flat.shape[1] < width:
+        flat = torch.nn.functional.pad(flat, (0, width - flat.shape[1]), value=-torch.inf)
+    best, index = flat.topk(width, dim=1)
+    real = best > -torch.inf
+    index = torch.where(real, index, 0)
+    states = torch.where(real, expansion.states.flatten(1).gather(1, index), dead)
+    source = index // fan_out
+    own = expansion.log_probs.flatten(1).gather(1, index).unsqueeze(-1)
+    if log_probs is not None:
+        rows = source.unsqueeze(-1).expand(-1, -1, log_probs.shape[-1])
+        own = torch.cat([log_probs.gather(1, rows), own], dim=-1)
+    return states, best, own.masked_fill(~real.unsqueeze(-1), 0.0), source
+
+
+def chunks(sizes: Tensor, most: int) -> Iterator[Tensor]:
+    """Cut prompts into groups of similar size, so that grids hold little padding.
+
+    Args:
+        sizes: [B] tokens of each prompt and its nodes.
+        most: the most tokens that a group may hold; a single prompt may exceed it.
+
+    Yields:
+        Indices of prompts, each once, longest groups first.
+    """
+    order = sizes.argsort(descending=True, stable=True)
+    start = 0
+    while start < len(order):
+        rows = max(1, most // int(sizes[order[start]]))
+        yield order[start : start + rows]
+        start += rows

@@ -1,0 +1,233 @@
+"""What a search by value knows: the prefixes found so far under each prompt, and their scores.
+
+B trees that grow side by side, each in a row of tensors with room for N nodes. Node 0 of a row is
+the root, the empty prefix; the others follow in the order in which they were added. Each node keeps
+the log-probabilities of those children that are not in the tree yet.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from genrec_bench.decoding.beam import ranks_in_rows
+from genrec_bench.policy.trie import Trie
+
+
+class SearchTree:
+    """The prefixes of a search, and what decides where it goes on.
+
+    Attributes:
+        trie: the catalog's SIDs.
+        num_nodes: [B] how many nodes each tree has.
+        states: [B, N] trie states; ``dead`` where there is no node.
+        levels: [B, N] how many codes a node has; 0 where there is none.
+        parents: [B, N] the node one code shorter; -1 for the root and where there is none.
+        paths: [B, N, L + 1] the nodes from the root to each node, by level; the node itself from
+            its own level on.
+        log_probs: [B, N] log-probability of the node's code given its prefix.
+        totals: [B, N] log-probability of the whole prefix.
+        hidden: [B, N, D] last hidden states; 0 for a node that was not read.
+        values: [B, N] values.
+        priority: [B, N] G of V-STAR's Eq. 11; -inf until the node is rated, so that no traversal
+            goes there.
+        visits: [B, N] how many traversals passed it; the root's are all there were.
+        open: [B, N, F] log-probabilities of the children that are not in the tree; -inf for others.
+        num_open: [B, N] how many children that are.
+    """
+
+    def __init__(self, trie: Trie, num_prompts: int, capacity: int, hidden: Tensor) -> None:
+        """Plant B roots.
+
+        Args:
+            trie: on the device of the search.
+            num_prompts: B.
+            capacity: N, the root included.
+            hidden: any hidden states [..., D]: the nodes' are of their size and number format.
+        """
+        device = hidden.device
+        shape = (num_prompts, capacity)
+        self.trie = trie
+        self.num_nodes = torch.ones(num_prompts, dtype=torch.long, device=device)
+        self.states = torch.full(shape, trie.dead, device=device)
+        self.states[:, 0] = 0
+        self.levels = torch.zeros(shape, dtype=torch.long, device=device)
+        self.parents = torch.full(shape, -1, device=device)
+        self.paths = torch.zeros(*shape, trie.num_levels + 1, dtype=torch.long, device=device)
+        self.log_probs = torch.zeros(shape, device=device)
+        self.totals = torch.zeros(shape, device=device)
+        self.hidden = hidden.new_zeros(*shape, hidden.shape[-1])
+        self.values = torch.zeros(shape, device=device)
+        self.priority = torch.full(shape, -torch.inf, device=device)
+        self.visits = torch.zeros(shape, device=device)
+        self.open = torch.full((*shape, max(trie.fan_out)), -torch.inf, device=device)
+        self.num_open = torch.zeros(shape, dtype=torch.long, device=device)
+        self._level_sums = torch.zeros(
+            num_prompts, trie.num_levels + 1, dtype=torch.double, device=device
+        )
+        self._level_counts = torch.zeros_like(self._level_sums)
+
+    def add(self, rows: Tensor, parents: Tensor, children: Tensor) -> Tensor:
+        """Put children into the trees.
+
+        Args:
+            rows: [R] the prompt of each, in ascending order.
+            parents: [R] nodes.
+            children: [R] which child of its parent each is, counted from 0; no child twice.
+
+        Returns:
+            [R] the new nodes.
+        """
+        ranks, counts = ranks_in_rows(rows, len(self.num_nodes))
+        nodes = self.num_nodes[rows] + ranks
+        self.num_nodes += counts
+        new = (rows, nodes)
+        levels = self.levels[rows, parents] + 1
+        log_probs = self.open[rows, parents, children]
+        self.states[new] = self.trie.first_child[self.states[rows, parents]] + children
+        self.levels[new] = levels
+        self.parents[new] = parents
+        depth = torch.arange(self.paths.shape[-1], device=rows.device)
+        above = depth < levels.unsqueeze(1)
+        self.paths[new] = torch.where(above, self.paths[rows, parents], nodes.unsqueeze(1))
+        self.log_probs[new] = log_probs
+        self.totals[new] = self.totals[rows, parents] + log_probs
+        self.open[rows, parents, children] = -torch.inf
+        self.num_open.index_put_((rows, parents), torch.full_like(rows, -1), accumulate=True)
+        return nodes
+
+    def open_up(self, rows: Tensor, nodes: Tensor, log_probs: Tensor) -> Tensor:
+        """Tell the children of nodes that are not leaves.
+
+        Args:
+            rows: [R] the prompt of each.
+            nodes: [R].
+            log_probs: [R, n] log-probability of each child; -inf for none.
+
+        Returns:
+            [R] entropy in nats of the policy over the valid children (V-STAR, Eq. 12).
+        """
+        self.open[rows, nodes, : log_probs.shape[1]] = log_probs
+        self.num_open[rows, nodes] = self.trie.num_children[self.states[rows, nodes]]
+        entropy: Tensor = torch.special.entr(log_probs.softmax(dim=-1)).sum(dim=-1)
+        return entropy
+
+    def rate(self, rows: Tensor, nodes: Tensor, values: Tensor, priority: Tensor) -> None:
+        """Set the values and priorities of new nodes, which then count in their level's mean.
+
+        Args:
+            rows: [R] the prompt of each.
+            nodes: [R].
+            values: [R].
+            priority: [R].
+        """
+        self.values[rows, nodes] = values
+        self.priority[rows, nodes] = priority
+        where = (rows, self.levels[rows, nodes])
+        # As double, so that the mean of equal priorities is no larger than any of them.
+        self._level_sums.index_put_(where, priority.double(), accumulate=True)
+        one = torch.ones_like(priority, dtype=torch.double)
+        self._level_counts.index_put_(where, one, accumulate=True)
+
+    def decisive(self) -> Tensor:
+        """Return [B, N] which nodes have a priority of at least their level's mean (Eq. 14)."""
+        means = self._level_sums / self._level_counts.clamp(min=1)
+        return self.priority.double() >= means.gather(1, self.levels)
+
+    def upper_bounds(self, exploration: float) -> Tensor:
+        """Return [B, N] the scores U of V-STAR's Eq. 13; the root's visits are N_root."""
+        log = (self.visits[:, :1] + 1).log()
+        bonus: Tensor = (log / (self.visits + 1)).sqrt()
+        return self.priority + exploration * bonus
+
+    def traverse(self, active: Tensor, exploration: float) -> tuple[Tensor, Tensor]:
+        """Walk down from the roots to the child of the largest U, until a node has none.
+
+        Every node on the way is visited once more.
+
+        Args:
+            active: [B] which trees are walked.
+            exploration: beta of Eq. 13.
+
+        Returns:
+            [B, L + 1] nodes by level, and [B, L + 1] where there is one.
+        """
+        scores = self.upper_bounds(exploration)
+        here = torch.zeros_like(self.num_nodes)
+        path, on_path = [here], [active]
+        for _ in range(self.trie.num_levels):
+            is_child = self.parents == here.unsqueeze(1)
+            best, child = scores.masked_fill(~is_child, -torch.inf).max(dim=1)
+            on_path.append(on_path[-1] & (best > -torch.inf))
+            here = child
+            path.append(child)
+        nodes, there = torch.stack(path, dim=1), torch.stack(on_path, dim=1)
+        self.visits.scatter_add_(1, nodes, there.to(self.visits.dtype))
+        return nodes, there
+
+    def candidates(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the leaves of the largest value, and fill up from the prefixes above the leaves.
+
+        What fills up are children that are not in the tree, of the prefixes of the largest value
+        first, the more probable ones of a prefix first.
+
+        Args:
+            count: G.
+
+        Returns:
+            [B, G] leaf states, ``dead`` where there is none; [B, G, L] log-probabilities of their
+            codes; and [B, G] values, of the prefix for what fills up; -inf where there is none.
+        """
+        trie = self.trie
+        exists = self.states != trie.dead
+        is_leaf = exists & (self.levels == trie.num_levels)
+        leaves, leaf_values = _best(is_leaf, self.values, self.totals, count)
+
+        width = trie.fan_out[-1]
+        own = self.open[..., :width]
+        is_short = exists & (self.levels == trie.num_levels - 1) & (self.num_open > 0)
+        # A prefix has a child at least, so no more than G of them can be needed.
+        likeliest = self.totals + own.amax(dim=-1)
+        prefixes, prefix_values = _best(is_short, self.values, likeliest, count)
+        row = torch.arange(len(prefixes), device=prefixes.device).unsqueeze(1)
+        own = own[row, prefixes]
+        totals = own + self.totals[row, prefixes].unsqueeze(-1)
+        values = prefix_values.unsqueeze(-1).expand_as(own)
+        real = (own > -torch.inf) & (values > -torch.inf)
+        real, values, totals = real.flatten(1), values.flatten(1), totals.flatten(1)
+        fills, fill_values = _best(real, values, totals, count)
+        above = prefixes.gather(1, fills // width)
+        child = trie.first_child[self.states[row, above]] + fills % width
+
+        states = torch.cat([self.states[row, leaves], child], dim=1)
+        values = torch.cat([leaf_values, fill_values], dim=1)
+        paths = self.paths[row, torch.cat([leaves, above], dim=1)]
+        log_probs = self.log_probs[row.unsqueeze(-1), paths][..., 1:]
+        log_probs[:, leaves.shape[1] :, -1] = own.flatten(1).gather(1, fills)
+        missing = values == -torch.inf
+        order = missing.long().argsort(dim=1, stable=True)[:, :count]
+        empty = missing.gather(1, order)
+        states = states.gather(1, order).masked_fill(empty, trie.dead)
+        log_probs = log_probs[row, order].masked_fill(empty.unsqueeze(-1), 0.0)
+        lack = count - order.shape[1]
+        return (
+            pad(states, (0, lack), value=trie.dead),
+            pad(log_probs, (0, 0, 0, lack)),
+            pad(values.gather(1, order), (0, lack), value=-torch.inf),
+        )
+
+
+def _best(real: Tensor, values: Tensor, ties: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the best real places of each row, and their values, -inf at places that are not.
+
+    Args:
+        real: [B, n].
+        values: [B, n] by which to sort.
+        ties: [B, n] by which to sort equals.
+        count: how many, if there are as many places.
+    """
+    order = ties.argsort(dim=1, descending=True, stable=True)
+    values = values.masked_fill(~real, -torch.inf).gather(1, order)
+    values, again = values.sort(dim=1, descending=True, stable=True)
+    return order.gather(1, again)[:, :count], values[:, :count]

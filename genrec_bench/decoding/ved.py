@@ -1,0 +1,386 @@
+"""VED, V-STAR's value-guided efficient decoding: candidates found where value and doubt are high.
+
+Jiang et al. 2026, "Spend Search Where It Pays", §4.2. A narrow beam search plants a tree. Then a
+prompt's tree is traversed again and again from the root by an upper confidence bound (Eq. 13), and
+every node on the way whose priority (Eq. 11) is at least the mean of its level (Eq. 14) gains one
+child, drawn from those it has not got. The work is bounded in backbone tokens: a prompt may spend
+what a beam as wide as the group spends (§5.5), times ``token_budget``, and never more.
+
+All prompts advance together: in a round each traverses its tree, and one forward pass reads the new
+nodes of all. What the paper leaves open:
+
+* Entropy (Eq. 12) is that of the policy over the codes that may follow, as in the authors' code: a
+  search inside the catalog has no other choice.
+* The root's prediction costs a token, as in §5.5, and each node that is read costs one.
+* The first beam is as wide as asked, but no wider than half the group, as in §5.1: it has to leave
+  something for the search. If the budget cannot even pay for one whole path, that path's leaf is
+  left out.
+* Each traversal visits every node on its path once; new nodes have no visits. N_root counts the
+  traversals before this one, so that the first has no bonus.
+* Nodes of a path gain their children from the root on, until the budget is spent.
+* A prompt stops for good when no node of its tree is both decisive and short of a child, or after
+  ``MOST_TRAVERSALS`` times its budget.
+* Values rank the leaves; among equals, the policy's probability does.
+* Where too few leaves were read, prefixes one code short fill a group up. With the paper's own
+  numbers (§5.1, three levels) that is no rare case: the first beam takes most of a budget of one.
+  ``Search.filled`` counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from genrec_bench.decoding.beam import TreeDecoder, chunks
+from genrec_bench.decoding.randomness import draw_key, prompt_keys, uniform
+from genrec_bench.decoding.search_tree import SearchTree
+from genrec_bench.decoding.value import Prefixes, Value
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.tree import CandidateTree
+
+Priority = Literal["G", "V", "H"]
+LeafValue = Literal["own", "parent"]
+
+MOST_TRAVERSALS = 3
+"""A prompt's traversals are at most so many times its budget; the authors' code has the same."""
+
+
+@dataclass(frozen=True)
+class VEDOptions:
+    """The choices of a search; the defaults are the paper's (§5.1, §5.5) where it tells them.
+
+    Attributes:
+        initial_beam: width of the beam that plants the tree; half the group if that is less.
+        entropy_weight: lambda of Eq. 11.
+        exploration: beta of Eq. 13. The paper is silent; 1 in the authors' code.
+        token_budget: what may be spent, in multiples of what a beam as wide as the group spends; at
+            least 1.
+        priority: G is Eq. 11; V leaves the entropy out, H the value (Table 3). Leaves are rated by
+            their value in any case.
+        leaf_value: own, as in the paper: leaves are read and rated like other nodes. parent, as in
+            the authors' code: a leaf has its parent's value and costs nothing.
+        traversals_per_round: how many traversals that add something a prompt makes before its new
+            nodes are read. The paper has 1. More save forward passes, and the later ones know less.
+            0 is 1 at a token budget of 1, and two for each unit of a larger one, as the passes of a
+            large budget would otherwise take several times as long as a beam of that budget.
+    """
+
+    initial_beam: int = 8
+    entropy_weight: float = 0.1
+    exploration: float = 1.0
+    token_budget: float = 1.0
+    priority: Priority = "G"
+    leaf_value: LeafValue = "own"
+    traversals_per_round: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ValueError: if a choice is unknown or a number out of its range.
+        """
+        if self.priority not in get_args(Priority):
+            raise ValueError(f"priority {self.priority!r} is not one of {get_args(Priority)}")
+        if self.leaf_value not in get_args(LeafValue):
+            raise ValueError(f"leaf_value {self.leaf_value!r} is not one of {get_args(LeafValue)}")
+        for name, least in (("initial_beam", 1), ("token_budget", 1), ("traversals_per_round", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
+
+    @property
+    def traversals(self) -> int:
+        """How many traversals a round has."""
+        by_budget = 1 if self.token_budget == 1 else math.ceil(2 * self.token_budget)
+        return self.traversals_per_round or by_budget
+
+    def first_beam(self, count: int) -> int:
+        """Return how wide the first beam of a group is.
+
+        Args:
+            count: G.
+        """
+        return min(self.initial_beam, max(1, count // 2))
+
+    def budget(self, num_levels: int, count: int) -> int:
+        """Return the tokens that a prompt may spend, that of the root's prediction included.
+
+        Args:
+            num_levels: L.
+            count: G.
+        """
+        return 1 + round(self.token_budget * (num_levels - 1) * count)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What was found, and what it took.
+
+    Attributes:
+        tree: the candidates. First come leaves that the search reached, best value first; behind
+            them children of nodes one code short of a SID, which fill up a group.
+        values: [B, G] value of each candidate, that of its prefix for those that fill up; -inf
+            where there is none.
+        tokens: [B] backbone tokens spent beyond the prompt's, one for the root's prediction.
+        rounds: forward passes after the first beam's, of the prompts that took most.
+        traversals: [B].
+        expansions: [B] children that nodes gained in traversals.
+        filled: [B] how many candidates were not read but fill up.
+        gated_out: [B] how often a node on a path was short of a child and gained none, since its
+            priority was below the mean.
+    """
+
+    tree: CandidateTree
+    values: Tensor
+    tokens: Tensor
+    rounds: int
+    traversals: Tensor
+    expansions: Tensor
+    filled: Tensor
+    gated_out: Tensor
+
+
+@torch.no_grad()
+def ved(
+    policy: Policy,
+    prompts: Prompts,
+    count: int,
+    value: Value,
+    options: VEDOptions | None = None,
+    key: int | None = None,
+) -> Search:
+    """Find candidates of high value.
+
+    A prompt's candidates depend on its tokens and on the key, not on the other prompts or on how
+    they are cut into forward passes, but for rounding.
+
+    Args:
+        policy: runs as it is, without gradients.
+        prompts: B of them.
+        count: G, candidates of each prompt.
+        value: gives the value of prefixes; its rows are those of ``prompts``.
+        options: the paper's by default.
+        key: of the random numbers; by default one is drawn from torch's generator on the CPU.
+    """
+    options = options or VEDOptions()
+    key = draw_key() if key is None else key
+    budget = options.budget(policy.trie.num_levels, count)
+    order, found = [], []
+    for rows in chunks(_sizes(prompts, budget, count, options), policy.tokens_per_forward):
+        search = _VED(policy, prompts.select(rows), rows, count, value, options, key)
+        order.append(rows)
+        found.append(search.run())
+    rows = torch.cat(order)
+    place = rows.argsort()
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in found])[place]
+
+    tensors = {f.name: joined(f.name) for f in fields(Search) if f.name not in ("tree", "rounds")}
+    return Search(
+        tree=CandidateTree.join([part.tree for part in found], rows),
+        rounds=max(part.rounds for part in found),
+        **tensors,
+    )
+
+
+def _sizes(prompts: Prompts, budget: int, count: int, options: VEDOptions) -> Tensor:
+    """Return [B] how much of a forward pass a prompt takes.
+
+    Rounds are narrow: what bounds them is that keys of all nodes are kept, far fewer bytes than a
+    pass over as many tokens works with.
+    """
+    widest = prompts.lengths.clamp(min=options.first_beam(count))
+    return torch.maximum(widest, (prompts.lengths + budget) // 4)
+
+
+class _VED:
+    """The search under some prompts."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: Prompts,
+        rows: Tensor,
+        count: int,
+        value: Value,
+        options: VEDOptions,
+        key: int,
+    ) -> None:
+        trie = policy.trie
+        self._trie = trie
+        self._rows = rows
+        self._count = count
+        self._value = value
+        self._options = options
+        self._keys = prompt_keys(prompts, key)
+        self._free_leaves = options.leaf_value == "parent"
+        self._budget = options.budget(trie.num_levels, count)
+        self._most_traversals = MOST_TRAVERSALS * self._budget
+        self._decoder = TreeDecoder(policy, prompts, self._budget)
+        # A traversal adds one leaf at most, and so does a path of the first beam.
+        free = self._most_traversals + options.initial_beam if self._free_leaves else 0
+        hidden = self._decoder.root_hidden
+        self._tree = SearchTree(trie, len(prompts), self._budget + free, hidden)
+        # Where the decoder keeps each node.
+        self._places = torch.full_like(self._tree.states, -1)
+        self._tokens = torch.zeros_like(self._keys)
+        self._expansions = torch.zeros_like(self._keys)
+        self._gated_out = torch.zeros_like(self._keys)
+
+    def run(self) -> Search:
+        """Plant the trees, search, and pick the candidates."""
+        self._plant()
+        rounds = 0
+        while len((found := self._round())[0]):
+            self._evaluate(*found)
+            rounds += 1
+        states, log_probs, values = self._tree.candidates(self._count)
+        num_real = (states != self._trie.dead).sum(dim=1)
+        num_leaves = (self._tree.levels == self._trie.num_levels).sum(dim=1)
+        return Search(
+            CandidateTree.build(self._trie, states, log_probs),
+            values,
+            self._tokens,
+            rounds,
+            self._tree.visits[:, 0].long(),
+            self._expansions,
+            (num_real - num_leaves).clamp(min=0),
+            self._gated_out,
+        )
+
+    def _plant(self) -> None:
+        """Stage 1: run a narrow beam search, every node of which becomes one of the tree."""
+        tree, trie = self._tree, self._trie
+        every = torch.arange(len(self._rows), device=self._keys.device)
+        root = torch.zeros_like(every)
+        self._rate(every, root, self._decoder.root_hidden, trie.fan_out[0])
+        self._tokens += 1
+        num_levels = trie.num_levels
+        cost = num_levels - 1 if self._free_leaves else num_levels
+        width = self._options.first_beam(self._count)
+        depth = num_levels
+        if cost * width > self._budget - 1:
+            width = (self._budget - 1) // cost
+        if width == 0:
+            width, depth = 1, num_levels - 1
+        beam = root.unsqueeze(1)
+        real = torch.ones_like(beam, dtype=torch.bool)
+        for level in range(depth):
+            fan_out = trie.fan_out[level]
+            at = every.unsqueeze(1)
+            scores = tree.open[at, beam, :fan_out] + tree.totals[at, beam].unsqueeze(-1)
+            flat = scores.masked_fill(~real.unsqueeze(-1), -torch.inf).flatten(1)
+            best, index = flat.topk(min(width, flat.shape[1]), dim=1)
+            real = best > -torch.inf
+            rows, columns = real.nonzero(as_tuple=True)
+            parents = beam.gather(1, index // fan_out)
+            nodes = tree.add(rows, parents[real], index[real] % fan_out)
+            beam = torch.zeros_like(index)
+            beam[rows, columns] = nodes
+            if not (self._free_leaves and level == num_levels - 1):
+                self._tokens += real.sum(dim=1)
+            self._evaluate(rows, nodes)
+
+    def _evaluate(self, rows: Tensor, nodes: Tensor) -> None:
+        """Read new nodes and rate them; with leaves free of charge, leaves are only rated."""
+        tree = self._tree
+        read = (rows, nodes)
+        if self._free_leaves:
+            inner = tree.levels[read] < self._trie.num_levels
+            leaves = (rows[~inner], nodes[~inner])
+            values = tree.values[leaves[0], tree.parents[leaves]]
+            tree.rate(*leaves, values, values)
+            read = (rows[inner], nodes[inner])
+        if not len(read[0]):
+            return
+        parents = self._places[read[0], tree.parents[read]]
+        self._places[read], hidden = self._decoder.read(read[0], tree.states[read], parents)
+        # The root has many children, all others mostly few.
+        self._rate(*read, hidden, max(self._trie.fan_out[1:]))
+
+    def _rate(self, rows: Tensor, nodes: Tensor, hidden: Tensor, width: int) -> None:
+        """Give nodes that were read their value, priority (Eq. 11) and up to ``width`` children."""
+        tree, options = self._tree, self._options
+        tree.hidden[rows, nodes] = hidden
+        states, levels = tree.states[rows, nodes], tree.levels[rows, nodes]
+        inner = levels < self._trie.num_levels
+        _, log_probs = self._decoder.children(states[inner], hidden[inner], width)
+        entropy = torch.zeros_like(levels, dtype=log_probs.dtype)
+        entropy[inner] = tree.open_up(rows[inner], nodes[inner], log_probs)
+        on_path = tree.hidden[rows.unsqueeze(1), tree.paths[rows, nodes]]
+        values = self._value(Prefixes(self._rows[rows], states, levels, on_path)).float()
+        if options.priority == "V":
+            priority = values
+        elif options.priority == "H":
+            priority = torch.where(inner, entropy, values)
+        else:
+            priority = values + options.entropy_weight * entropy
+        tree.rate(rows, nodes, values, priority)
+
+    def _round(self) -> tuple[Tensor, Tensor]:
+        """Stages 2 and 3: traverse each tree until it has new nodes, or will have none.
+
+        Returns:
+            [R] the prompts of the new nodes, in ascending order, and [R] the nodes.
+        """
+        tree = self._tree
+        decisive = tree.decisive()
+        grown = torch.zeros_like(self._tokens)
+        stuck = torch.zeros_like(grown, dtype=torch.bool)
+        found: list[tuple[Tensor, Tensor]] = []
+        while True:
+            # Where nothing is decisive and open, no traversal will ever add anything.
+            waiting = (decisive & (tree.num_open > 0)).any(dim=1)
+            waiting &= (self._tokens < self._budget) & (grown < self._options.traversals)
+            waiting &= ~stuck
+            number = tree.visits[:, 0].long()
+            waiting &= number < self._most_traversals
+            if not waiting.any():
+                break
+            path, on_path = tree.traverse(waiting, self._options.exploration)
+            rows, nodes = self._expand(path, on_path, decisive, number)
+            found.append((rows, nodes))
+            # A way that adds nothing may lead to new nodes, which must be read before it leads on.
+            stuck |= waiting.index_fill(0, rows, False) & (grown > 0)
+            grown[rows] += 1
+        if not found:
+            return grown[:0], grown[:0]
+        rows, nodes = (torch.cat(parts) for parts in zip(*found, strict=True))
+        rows, order = rows.sort(stable=True)
+        return rows, nodes[order]
+
+    def _expand(
+        self, path: Tensor, on_path: Tensor, decisive: Tensor, number: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Give each decisive node of the paths a child, if it is short of one and can be paid.
+
+        Args:
+            path: [B, L + 1] nodes.
+            on_path: [B, L + 1] where there is one.
+            decisive: [B, N].
+            number: [B] traversals before this one.
+        """
+        tree, num_levels = self._tree, self._trie.num_levels
+        short = on_path & (tree.num_open.gather(1, path) > 0)
+        passes = short & decisive.gather(1, path)
+        self._gated_out += (short & ~passes).sum(dim=1)
+        cost = passes.long()
+        if self._free_leaves:
+            cost[:, num_levels - 1] = 0
+        left = self._budget - self._tokens
+        passes &= cost.cumsum(dim=1) <= left.unsqueeze(1)
+        self._tokens += (cost * passes).sum(dim=1)
+        self._expansions += passes.sum(dim=1)
+        rows, levels = passes.nonzero(as_tuple=True)
+        parents = path[rows, levels]
+        chances = tree.open[rows, parents].softmax(dim=-1).double().cumsum(dim=-1)
+        at = uniform(self._keys[rows], number[rows], levels) * chances[:, -1]
+        child = torch.searchsorted(chances, at.unsqueeze(1), right=True).squeeze(1)
+        # Only the NaN of a policy that diverged leads past the last child; its loss will tell.
+        child = child.clamp(max=chances.shape[1] - 1)
+        return rows, tree.add(rows, parents, child)

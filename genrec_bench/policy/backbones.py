@@ -1,0 +1,241 @@
+"""Backbones: the embedded ``tiny`` and any causal LM of transformers, fitted to a catalog."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from genrec_bench.data.dataset import Catalog, Dataset
+from genrec_bench.errors import UserError, nearest
+from genrec_bench.policy.policy import LogProbSpace, Policy
+from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, check_lengths
+from genrec_bench.policy.selfcheck import compare
+from genrec_bench.storage.files import file_sha256
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.settings import Settings
+
+TINY: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+"""Shape of the embedded backbone: 1.05 M parameters beside the embeddings."""
+
+EQUAL_WITHIN = 1e-3
+"""Largest difference of log-probabilities, in float32, between a tree and repeated prompts."""
+
+UNFIT = "candidate trees cannot be packed for its attention or output head"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a backbone is called and how it is trained by default.
+
+    Attributes:
+        name: as given by the user.
+        fingerprint: changes when its weights do; the shape for one made from scratch.
+        from_scratch: whether its weights are drawn here.
+        sft_learning_rate: peak, in the SFT stage.
+        learning_rate: peak, in the RL stage.
+    """
+
+    name: str
+    fingerprint: str
+    from_scratch: bool
+    sft_learning_rate: float
+    learning_rate: float
+
+
+def find_backbone(name: str) -> Backbone:
+    """Look a backbone up: ``tiny``, a folder, or a name on the Hugging Face hub.
+
+    Raises:
+        UserError: if a path does not hold a model.
+    """
+    if name == "tiny":
+        shape = hashlib.sha256(repr(sorted(TINY.items())).encode()).hexdigest()
+        return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=3e-5)
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"--backbone {name}: the folder holds no config.json of a model")
+        files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
+        digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+    elif name.startswith((".", "/", "~")) or "/" not in name:
+        hint = nearest(name, ["tiny"])
+        raise UserError(
+            f"--backbone {name}: neither tiny, nor a folder with a model, nor a hub name such as "
+            f"Qwen/Qwen3-0.6B{hint}"
+        )
+    else:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+    # UGR, appendix C.
+    return Backbone(name, digest, False, sft_learning_rate=2e-4, learning_rate=2e-6)
+
+
+def prompt_name(backbone: Backbone, settings: Settings) -> str:
+    """Return which prompt format a run uses."""
+    if settings.prompt != "auto":
+        return settings.prompt
+    return "compact" if backbone.from_scratch else "text"
+
+
+def make_policy(
+    backbone: Backbone,
+    dataset: Dataset,
+    settings: Settings,
+    device: torch.device,
+    *,
+    weights: Path | None = None,
+    algorithm: Algorithm | None = None,
+) -> Policy:
+    """Load a backbone and fit it to a dataset.
+
+    Args:
+        backbone: from ``find_backbone``.
+        dataset: its catalog gives the codes, its histories the lengths.
+        settings: prompt, log-probability space, number format.
+        device: where to put it.
+        weights: a folder to load the backbone from instead: an earlier stage's.
+        algorithm: adds its tokens and heads; the heads are drawn from torch's generator.
+
+    Raises:
+        UserError: if the backbone cannot be loaded, does not fit the catalog, is too short for a
+            history, or computes attention that a tree cannot be packed for.
+    """
+    prompt_format = _prompt_format(backbone, dataset.catalog, settings, weights)
+    model = _load(backbone, prompt_format, settings, weights)
+    longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
+    longest = max(
+        check_lengths(prompt_format, examples, split, longest_allowed)
+        for split, examples in dataset.splits.items()
+    )
+    try:
+        # Heads are given what the output head takes, which some architectures project to.
+        hidden_size = cast(nn.Linear, model.get_output_embeddings()).weight.shape[1]
+        heads = algorithm.heads(hidden_size) if algorithm else {}
+        policy = Policy(
+            model,
+            prompt_format,
+            dataset.catalog,
+            logprob_space=cast(LogProbSpace, settings.logprob_space),
+            tokens_per_forward=settings.tokens_per_forward
+            or (4096 if device.type == "cpu" else 131072),
+            extra_tokens=algorithm.tokens if algorithm else (),
+            heads=heads,
+        ).to_device(device)
+        found = compare(policy, longest)
+    except Exception as error:
+        # An architecture that nobody has tried here may fail in any way; our own one may not.
+        if backbone.from_scratch:
+            raise
+        raise UserError(f"--backbone {backbone.name}: {UNFIT}: {_one_line(error)}") from error
+    if found.num_attending != model.config.num_hidden_layers:
+        raise UserError(
+            f"--backbone {backbone.name}: {UNFIT}: {found.num_attending} of its "
+            f"{model.config.num_hidden_layers} layers let their attention be replaced"
+        )
+    # Whatever an architecture does with positions, masks or its output head, it shows here.
+    tolerance = EQUAL_WITHIN if policy.backbone.dtype == torch.float32 else 0.25
+    if not found.difference <= tolerance:
+        raise UserError(
+            f"--backbone {backbone.name}: {UNFIT}: log-probabilities of a tree and of repeated "
+            f"prompts differ by {found.difference:.2g}"
+        )
+    return policy
+
+
+def _most_positions(config: PretrainedConfig) -> int:
+    """Return how long a sequence may be to have positions, and to be seen whole by every layer."""
+    limits = [getattr(config, "max_position_embeddings", None)]
+    layers = getattr(config, "layer_types", None)
+    # Trees are packed under full attention; within the window both are the same.
+    if layers is None or "sliding_attention" in layers:
+        limits.append(getattr(config, "sliding_window", None))
+    # Some architectures have no limit, and say so by leaving it out or by a negative number.
+    return min((limit for limit in limits if limit and limit > 0), default=sys.maxsize)
+
+
+def _prompt_format(
+    backbone: Backbone, catalog: Catalog, settings: Settings, weights: Path | None
+) -> PromptFormat:
+    if prompt_name(backbone, settings) == "compact":
+        return CompactPrompt(catalog)
+    if backbone.from_scratch:
+        raise UserError("prompt=text: tiny has no tokenizer; use prompt=compact or a --backbone")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(weights or backbone.name, trust_remote_code=False)
+    except Exception as error:  # the folder is not ours: anything may be wrong with it
+        raise UserError(f"--backbone {backbone.name}: no tokenizer: {_one_line(error)}") from error
+    words = tokenizer("The user has interacted with items", add_special_tokens=False)["input_ids"]
+    if not set(words) - {tokenizer.unk_token_id}:
+        # Transformers makes an empty tokenizer where a folder has none.
+        raise UserError(
+            f"--backbone {backbone.name}: no tokenizer: the words of a prompt are unknown"
+        )
+    return TextPrompt(catalog, tokenizer)
+
+
+def _load(
+    backbone: Backbone, prompt_format: PromptFormat, settings: Settings, weights: Path | None
+) -> PreTrainedModel:
+    dtype = getattr(torch, settings.dtype)
+    if backbone.from_scratch and weights is None:
+        config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **TINY)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.sft_seed)
+            tiny: PreTrainedModel = Qwen3ForCausalLM(config)
+            tiny.to(dtype)
+            return tiny
+    source = weights or backbone.name
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    except Exception as error:  # the folder is not ours: anything may be wrong with it
+        raise UserError(f"--backbone {source}: cannot be loaded: {_one_line(error)}") from error
+    model: Any = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
+    if missing:
+        # Transformers would draw them at random.
+        raise UserError(
+            f"--backbone {source}: its files lack {len(missing)} of the weights that its "
+            f"config.json describes: {', '.join(missing[:3])}"
+        )
+    rows = len(model.get_input_embeddings().weight)
+    if prompt_format.name == "compact" and rows < prompt_format.vocabulary_size:
+        raise UserError(
+            f"--backbone {source}: its vocabulary of {rows} does not fit a compact "
+            f"prompt over this catalog, which needs {prompt_format.vocabulary_size}"
+        )
+    return cast(PreTrainedModel, model)
+
+
+def _one_line(error: Exception) -> str:
+    """Return the beginning of what transformers says, which may be a page."""
+    return shorten(str(error) or type(error).__name__, 300, placeholder=" ...")

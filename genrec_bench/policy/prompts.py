@@ -1,0 +1,279 @@
+"""How a history becomes tokens, and which token is which code.
+
+Two formats. ``CompactPrompt`` is for policies trained from scratch: a start token and the SIDs of
+the history, nothing else. ``TextPrompt`` is for pretrained language models: an instruction in
+words, as in UGR's appendix C, with one new token for each code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import PreTrainedTokenizerBase
+
+from genrec_bench.data.dataset import Catalog, Examples
+from genrec_bench.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """B tokenized histories.
+
+    Attributes:
+        tokens: [B, T] token ids; what stands at padding means nothing.
+        mask: [B, T] True at real tokens. Padding may stand on either side.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> Tensor:
+        """[B] number of real tokens."""
+        return self.mask.sum(dim=1)
+
+    def select(self, rows: Tensor) -> Prompts:
+        """Return some prompts, without the columns that are padding in all of them.
+
+        Args:
+            rows: [R] indices of prompts.
+        """
+        mask = self.mask[rows]
+        columns = mask.any(dim=0)
+        return Prompts(self.tokens[rows][:, columns], mask[:, columns])
+
+    def to(self, device: torch.device) -> Prompts:
+        """Return the same prompts on a device."""
+        return Prompts(self.tokens.to(device), self.mask.to(device))
+
+    @classmethod
+    def join(cls, parts: Sequence[Prompts]) -> Prompts:
+        """Put several batches of prompts together, one after the other.
+
+        Args:
+            parts: each padded on either side; more padding is added on the right.
+        """
+        width = max(part.mask.shape[1] for part in parts)
+
+        def widen(values: Tensor) -> Tensor:
+            return pad(values, (0, width - values.shape[1]))
+
+        return cls(
+            torch.cat([widen(part.tokens) for part in parts]),
+            torch.cat([widen(part.mask) for part in parts]),
+        )
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[NDArray[np.int64]]) -> Prompts:
+        """Gather token rows of unequal length, padded on the right."""
+        lengths = np.array([len(row) for row in rows])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        tokens = np.zeros(mask.shape, dtype=np.int64)
+        tokens[mask] = np.concatenate(rows)
+        return cls(torch.from_numpy(tokens), torch.from_numpy(mask))
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Training sequences in which each supervised item has the history that its example gives it.
+
+    An example whose history is the previous example's history and target continues its sequence,
+    so that one pass over a user's items serves many examples, with the same predictions as one
+    pass for each: attention is causal.
+
+    Attributes:
+        last: [C] the last example of each chain; the chain's items are its history and target.
+        num_targets: [C] how many items at the end of the chain are learned.
+    """
+
+    last: NDArray[np.int64]
+    num_targets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return C."""
+        return len(self.last)
+
+    @classmethod
+    def single(cls, examples: Examples) -> Chains:
+        """Return one chain for each example."""
+        count = len(examples)
+        return cls(np.arange(count), np.ones(count, dtype=np.int64))
+
+    @classmethod
+    def nested(cls, examples: Examples) -> Chains:
+        """Join examples of a user that continue each other.
+
+        The chain that a user's earliest example begins is learned from its first item on, although
+        that item is no example's target: it was bought within the training period, and what people
+        begin with is worth knowing to a policy that starts from nothing.
+        """
+        order = np.argsort(examples.users, kind="stable")
+        last: list[int] = []
+        num_targets: list[int] = []
+        previous: NDArray[np.int32] | None = None
+        previous_user = -1
+        for row in order.tolist():
+            history = examples.history(row)
+            user = int(examples.users[row])
+            if previous is not None and user == previous_user and np.array_equal(history, previous):
+                last[-1] = row
+                num_targets[-1] += 1
+            else:
+                last.append(row)
+                num_targets.append(1 if user == previous_user else 1 + len(history))
+            previous = np.append(history, examples.targets[row])
+            previous_user = user
+        return cls(np.array(last, dtype=np.int64), np.array(num_targets, dtype=np.int64))
+
+
+class PromptFormat(Protocol):
+    """What the policy needs to know of a prompt format."""
+
+    name: str
+    code_tokens: Tensor
+    """[L, K] token id of each code of each level, K the largest number of codes; 0 beyond K_l."""
+    vocabulary_size: int
+
+    def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
+        """Tokenize the histories of some examples."""
+
+    def chains(self, examples: Examples) -> Chains:
+        """Return the sequences by which supervised training visits the examples."""
+
+
+class CompactPrompt:
+    """A start token and the SIDs of the history."""
+
+    name = "compact"
+    start = 1
+
+    def __init__(self, catalog: Catalog) -> None:
+        """Number the tokens: padding, start, then the codes level by level."""
+        codes = catalog.codes_per_level
+        first = 2 + np.concatenate([[0], np.cumsum(codes)])
+        self.vocabulary_size = int(first[-1])
+        table = np.zeros((len(codes), max(codes)), dtype=np.int64)
+        for level, count in enumerate(codes):
+            table[level, :count] = first[level] + np.arange(count)
+        self.code_tokens = torch.from_numpy(table)
+        self._item_tokens = first[:-1] + catalog.sids
+
+    def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
+        """Tokenize the histories of some examples.
+
+        Args:
+            examples: a split of the dataset.
+            rows: [B] which examples.
+        """
+        return Prompts.from_rows(
+            [
+                np.append(self.start, self._item_tokens[examples.history(int(row))].ravel())
+                for row in rows
+            ]
+        )
+
+    def chains(self, examples: Examples) -> Chains:
+        """Join examples that continue each other: an item's tokens look the same everywhere."""
+        return Chains.nested(examples)
+
+
+class TextPrompt:
+    """An instruction in words, with the SIDs of the history as tokens of their own."""
+
+    name = "text"
+
+    def __init__(self, catalog: Catalog, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Add the codes to the tokenizer, one token each.
+
+        Args:
+            catalog: whose codes are to be added.
+            tokenizer: changed in place; saved with the policy.
+        """
+        self.tokenizer = tokenizer
+        codes = catalog.codes_per_level
+        spelled = [
+            [f"<{chr(ord('a') + level)}_{code}>" for code in range(count)]
+            for level, count in enumerate(codes)
+        ]
+        tokenizer.add_tokens([token for tokens in spelled for token in tokens])
+        table = np.zeros((len(codes), max(codes)), dtype=np.int64)
+        for level, tokens in enumerate(spelled):
+            table[level, : len(tokens)] = tokenizer.convert_tokens_to_ids(tokens)
+        self.code_tokens = torch.from_numpy(table)
+        # Not the number of tokens: some tokenizers leave ids out.
+        self.vocabulary_size = 1 + max(tokenizer.get_vocab().values())
+        self._item_text = [
+            "".join(spelled[level][code] for level, code in enumerate(sid))
+            for sid in catalog.sids.tolist()
+        ]
+
+    def text(self, history: NDArray[np.int32]) -> str:
+        """Write the instruction for one history."""
+        items = ", ".join(self._item_text[item] for item in history)
+        return (
+            f"The user has interacted with items {items} in chronological order. "
+            "Can you predict the next possible item that the user may expect?\n\nResponse:\n"
+        )
+
+    def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
+        """Tokenize the histories of some examples.
+
+        Args:
+            examples: a split of the dataset.
+            rows: [B] which examples.
+        """
+        texts = [self.text(examples.history(int(row))) for row in rows]
+        found = [
+            np.asarray(tokens, dtype=np.int64) for tokens in self.tokenizer(texts)["input_ids"]
+        ]
+        # Some tokenizers end every text; ours goes on with the response.
+        end = self.tokenizer.eos_token_id
+        return Prompts.from_rows([row[:-1] if row[-1] == end else row for row in found])
+
+    def chains(self, examples: Examples) -> Chains:
+        """Keep every example to itself: the instruction closes after its history."""
+        return Chains.single(examples)
+
+
+def check_lengths(
+    prompt_format: PromptFormat, examples: Examples, split: str, longest: int, batch: int = 4096
+) -> int:
+    """Refuse histories that the model cannot hold.
+
+    Args:
+        prompt_format: how histories are written.
+        examples: a split of the dataset.
+        split: its name, for the message.
+        longest: the most tokens that a prompt may have.
+        batch: how many examples to tokenize at a time.
+
+    Returns:
+        The number of tokens of the longest prompt.
+
+    Raises:
+        UserError: naming the first example that is too long.
+    """
+    found = 0
+    for start in range(0, len(examples), batch):
+        rows = np.arange(start, min(start + batch, len(examples)))
+        lengths = prompt_format.encode(examples, rows).lengths
+        if int(lengths.max()) > longest:
+            row = int((lengths > longest).int().argmax())
+            raise UserError(
+                f"{split} example {start + row}: its history takes {int(lengths[row])} tokens as a "
+                f"{prompt_format.name} prompt and the backbone allows {longest}; use a backbone "
+                "with more positions or a card with a smaller history_length"
+            )
+        found = max(found, int(lengths.max()))
+    return found

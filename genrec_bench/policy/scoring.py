@@ -1,0 +1,221 @@
+"""Log-probabilities of whole candidate trees, and of training sequences, in one forward pass each.
+
+A tree is packed as one sequence a prompt: the prompt's tokens, then each distinct prefix once. The
+code of a node is predicted at its parent, so leaves need not be read, unless something is asked of
+the finished candidate (UGR's confidence, a value at the last level).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec_bench.data.dataset import Examples
+from genrec_bench.policy.attention import Layout
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Chains, Prompts
+from genrec_bench.policy.tree import CandidateTree
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What one forward pass over packed trees says; differentiable if gradients are on.
+
+    Attributes:
+        policy: that was run.
+        tree: that was scored.
+        node_log_probs: [B, N] log-probability of each node's code given its prefix; 0 for padding.
+        log_probs: [B, G, L] the same along each candidate's path.
+        root_hidden: [B, D] hidden state at the end of each prompt.
+        node_hidden: [B, M, D] hidden states of the nodes that were read: the first M of each tree,
+            which are those above the leaves, or all nodes if leaves were asked for.
+    """
+
+    policy: Policy
+    tree: CandidateTree
+    node_log_probs: Tensor
+    log_probs: Tensor
+    root_hidden: Tensor
+    node_hidden: Tensor
+
+    def leaf_logits(self, tokens: list[int]) -> Tensor:
+        """Return logits of some tokens after each finished candidate.
+
+        Args:
+            tokens: ids of k tokens.
+
+        Returns:
+            [B, G, k]; what stands at candidates that are not real means nothing.
+
+        Raises:
+            ValueError: if the tree was scored without its leaves.
+        """
+        leaves = self.tree.paths[..., -1]
+        if self.node_hidden.shape[1] < self.tree.states.shape[1]:
+            raise ValueError("the tree was scored without its leaves")
+        rows = leaves.unsqueeze(-1).expand(-1, -1, self.node_hidden.shape[-1])
+        return self.policy.token_logits(self.node_hidden.gather(1, rows), tokens)
+
+
+def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool = False) -> Scores:
+    """Score every node of packed trees.
+
+    Args:
+        policy: with gradients on, the result can be differentiated.
+        prompts: B of them, padded on either side.
+        tree: the trees of these prompts.
+        leaves: whether to read the leaves too.
+    """
+    trie = tree.trie
+    lengths = prompts.lengths
+    read = tree.is_node if leaves else tree.is_node & (tree.levels < trie.num_levels)
+    num_read = read.sum(dim=1)
+    most_read = int(num_read.max())
+    read = read[:, :most_read]
+    num_prompts, total = len(lengths), int((lengths + num_read).max())
+    device = lengths.device
+
+    # Where a flat token goes: the prompt fills the first places of its row, its nodes the next.
+    place = torch.arange(total, device=device)
+    is_prompt = place < lengths.unsqueeze(1)
+    is_real = place < (lengths + num_read).unsqueeze(1)
+    node_at = (place - lengths.unsqueeze(1)).clamp(0, max(most_read - 1, 0))
+    tokens = torch.zeros(num_prompts, total, dtype=torch.long, device=device)
+    tokens[is_prompt] = prompts.tokens[prompts.mask]
+    positions = place.expand(num_prompts, total)
+    if most_read:
+        states_read = tree.states[:, :most_read]
+        tokens[is_real & ~is_prompt] = policy.tokens_of(states_read[read])
+        depth = trie.level[states_read].gather(1, node_at)
+        positions = torch.where(is_prompt, positions, lengths.unsqueeze(1) + depth - 1)
+    layout = Layout(
+        slots=is_real.flatten().nonzero()[:, 0],
+        grid=(num_prompts, total),
+        mask=_mask(tree.parents[:, :most_read], is_prompt, is_real & ~is_prompt, node_at),
+        pairs=int(((lengths + num_read) ** 2).sum()),
+    )
+    inner = tree.is_node & (tree.levels < trie.num_levels)
+    num_inner = inner.sum(dim=1)
+    head_rows = int(num_inner.sum()) + num_prompts
+    hidden = policy.hidden(tokens[is_real], positions[is_real], layout, head_rows)
+
+    # Flat rows of each prompt's last token and of each node that was read.
+    start = (lengths + num_read).cumsum(dim=0) - num_read
+    root_row = start - 1
+    column = torch.arange(most_read, device=device)
+    node_row = (start.unsqueeze(1) + column).clamp(max=len(hidden) - 1)
+    has_children = inner[:, :most_read]
+    predicting = torch.cat([root_row, node_row[has_children]])
+    prefix = torch.cat([torch.zeros_like(root_row), tree.states[:, :most_read][has_children]])
+    logits = policy.logits(hidden[predicting])
+    normalizer = policy.log_normalizer(logits, prefix)
+
+    # The row of logits that predicts each node: its parent's.
+    row_of_inner = torch.zeros(num_prompts, most_read + 1, dtype=torch.long, device=device)
+    row_of_inner[:, 0] = torch.arange(num_prompts, device=device)
+    row_of_inner[:, 1:][has_children] = num_prompts + torch.arange(
+        len(predicting) - num_prompts, device=device
+    )
+    parent_row = row_of_inner.gather(1, (tree.parents + 1).clamp(max=most_read))
+    node_logits = logits[parent_row, policy.tokens_of(tree.states)]
+    node_log_probs = (node_logits - normalizer[parent_row]).masked_fill(~tree.is_node, 0.0)
+    return Scores(
+        policy,
+        tree,
+        node_log_probs,
+        tree.on_paths(node_log_probs),
+        hidden[root_row],
+        hidden[node_row],
+    )
+
+
+def _mask(parents: Tensor, is_prompt: Tensor, is_node: Tensor, node_at: Tensor) -> Tensor:
+    """Return [B, S, S] which places each place of a packed sequence attends to."""
+    num_prompts, total = is_prompt.shape
+    count = parents.shape[1]
+    place = torch.arange(total, device=is_prompt.device)
+    causal = place <= place.unsqueeze(1)
+    itself = place == place.unsqueeze(1)
+    mask = torch.where(is_prompt.unsqueeze(2), causal, is_prompt.unsqueeze(1) | itself)
+    if count:
+        # ancestors[b, i, j]: node j is node i or stands above it.
+        ancestors = torch.eye(count, dtype=torch.bool, device=parents.device)
+        ancestors = ancestors.expand(num_prompts, count, count)
+        above = parents.clamp(min=0).unsqueeze(-1).expand(-1, -1, count)
+        has_parent = (parents >= 0).unsqueeze(-1)
+        while True:
+            grown = ancestors | (ancestors.gather(1, above) & has_parent)
+            if torch.equal(grown, ancestors):
+                break
+            ancestors = grown
+        rows = node_at.unsqueeze(-1).expand(-1, -1, count)
+        columns = node_at.unsqueeze(1).expand(-1, total, -1)
+        seen = ancestors.gather(1, rows).gather(2, columns)
+        mask = mask | (seen & is_node.unsqueeze(1) & is_node.unsqueeze(2))
+    return mask
+
+
+def supervised_loss(
+    policy: Policy, examples: Examples, chains: Chains, rows: NDArray[np.int64]
+) -> tuple[Tensor, int]:
+    """Return the negative log-likelihood of the targets of some chains.
+
+    Args:
+        policy: with gradients on.
+        examples: the split that the chains are made of.
+        chains: how examples are joined into sequences.
+        rows: [C] which chains.
+
+    Returns:
+        The sum over the codes of all their targets, in nats, and how many targets there are.
+    """
+    trie = policy.trie
+    num_levels = trie.num_levels
+    device = policy.device
+    last = chains.last[rows]
+    prompts = policy.prompt_format.encode(examples, last).to(device)
+    sid_of_target = torch.from_numpy(examples.targets[last].astype(np.int64)).to(device)
+    leaves = policy.item_leaves[sid_of_target]
+    target_tokens = policy.tokens_of(trie.prefixes(leaves))
+    lengths = prompts.lengths + num_levels - 1
+    place = torch.arange(int(lengths.max()), device=device)
+    is_prompt = place < prompts.lengths.unsqueeze(1)
+    is_real = place < lengths.unsqueeze(1)
+    tokens = torch.zeros(is_real.shape, dtype=torch.long, device=device)
+    tokens[is_prompt] = prompts.tokens[prompts.mask]
+    tokens[is_real & ~is_prompt] = target_tokens[:, :-1].flatten()
+    # The codes of a chain's targets are its last ones; each is predicted one place earlier.
+    num_targets = torch.from_numpy(chains.num_targets[rows]).to(device)
+    predicts = is_real & (place >= (lengths - num_targets * num_levels).unsqueeze(1))
+    layout = Layout(
+        slots=is_real.flatten().nonzero()[:, 0],
+        grid=(len(rows), len(place)),
+        mask=(place <= place.unsqueeze(1)).expand(len(rows), -1, -1),
+        pairs=int((lengths**2).sum()),
+    )
+    positions = place.expand(is_real.shape)[is_real]
+    count = int(num_targets.sum())
+    hidden = policy.hidden(tokens[is_real], positions, layout, head_rows=count * num_levels)
+    logits = policy.logits(hidden[predicts[is_real]])
+    states = policy.item_leaves[_targets_of(examples, chains, rows, device)]
+    on_path = trie.prefixes(states)
+    before = torch.cat([torch.zeros_like(on_path[:, :1]), on_path[:, :-1]], dim=1).flatten()
+    wanted = policy.tokens_of(on_path).flatten()
+    log_probs = logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
+    return -(log_probs - policy.log_normalizer(logits, before)).sum(), count
+
+
+def _targets_of(
+    examples: Examples, chains: Chains, rows: NDArray[np.int64], device: torch.device
+) -> Tensor:
+    """Return the items that chains end with, chain by chain, oldest first."""
+    items = []
+    for row in rows:
+        last, count = int(chains.last[row]), int(chains.num_targets[row])
+        sequence = np.append(examples.history(last), examples.targets[last])
+        items.append(sequence[-count:])
+    return torch.from_numpy(np.concatenate(items).astype(np.int64)).to(device)

@@ -1,0 +1,1 @@
+"""Runs: one algorithm, one seed, one budget, one record."""

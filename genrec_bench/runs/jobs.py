@@ -1,0 +1,361 @@
+"""Runs as parts of a larger piece of work: an ablation, an analysis, or a single ``run``.
+
+A ``Job`` is one run as the command line would name it; a ``Context`` is what all jobs of a piece of
+work share. A finished equal run is found again and one that was cut short goes on, so a piece of
+work can be stopped at any time and given again. What is slow to import is imported when needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrec_bench.data.dataset_store import data_directory
+from genrec_bench.data.obtain import obtain
+from genrec_bench.errors import UserError, nearest
+from genrec_bench.progress import Progress
+from genrec_bench.training.budgets import Budget, parse_budget
+
+if TYPE_CHECKING:
+    from genrec_bench.data.dataset import Dataset
+    from genrec_bench.policy.policy import Policy
+    from genrec_bench.runs.registry import Entry
+    from genrec_bench.runs.request import Request
+    from genrec_bench.training.base_algorithm import Algorithm
+    from genrec_bench.training.settings import Settings
+    from genrec_bench.training.workers import Workers
+
+MOST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, in the words of the command line.
+
+    Attributes:
+        label: what to call it when telling of it.
+        algorithm: a name, or the path of a Python file.
+        assignments: words of ``--set``: hyperparameters and settings, ``key=value``.
+        seed: of the training.
+        control: what it is a control for, in words; empty if it is none.
+        tuning: what was spent to find its hyperparameters, for the record; see ``Request``.
+    """
+
+    label: str
+    algorithm: str
+    assignments: tuple[str, ...] = ()
+    seed: int = 0
+    control: str = ""
+    tuning: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What all jobs of a piece of work share.
+
+    Attributes:
+        dataset: loaded.
+        backbone: name, path or hub name.
+        budget: of each job's training, or None for the number of steps of the settings.
+        assignments: words of ``--set`` for every job; a job's own word for the same key wins.
+        data_dir: holds the cache of SFT starts.
+        output: folder of all results.
+        workers: share the work.
+        progress: shows it.
+        tracked: whether runs are logged to MLflow.
+    """
+
+    dataset: Dataset
+    backbone: str
+    budget: Budget | None
+    assignments: tuple[str, ...]
+    data_dir: Path
+    output: Path
+    workers: Workers
+    progress: Progress
+    tracked: bool
+
+
+def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True) -> None:
+    """Add the options that ``context_of`` reads.
+
+    Args:
+        parser: of a command.
+        budget: whether the command has one budget, and not several that it reads itself.
+    """
+    parser.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
+    parser.add_argument(
+        "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
+    )
+    parser.set_defaults(budget=None)
+    if budget:
+        parser.add_argument(
+            "--budget", metavar="B", help="90s, 2h, 3e13flop or 20Mtok; default: a number of steps"
+        )
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="key=value",
+        help="hyperparameters and settings; `genrec-bench algorithms NAME` lists them",
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="prepared data and SFT starts")
+    parser.add_argument("--output", default="runs", metavar="DIR", help="default: runs")
+    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
+
+
+def one_seed(text: str) -> int:
+    """Read a seed, for argparse."""
+    if not (text.isascii() and text.isdecimal()) or int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"{text}: must be between 0 and {MOST_SEED}")
+    return int(text)
+
+
+def several_seeds(text: str) -> tuple[int, ...]:
+    """Read distinct seeds, separated by commas, for argparse."""
+    found = tuple(one_seed(part.strip()) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text}: a seed is given twice")
+    return found
+
+
+@contextlib.contextmanager
+def context_of(args: argparse.Namespace) -> Iterator[Context]:
+    """Open the context that the options of ``add_context_options`` ask for.
+
+    In the body of the ``with`` statement standard output goes to stderr, since it is for results
+    alone: print these after it. Cheap checks come first: a typo should not wait for torch.
+
+    Raises:
+        UserError: on a budget or a dataset that cannot be used, or words that are not key=value.
+    """
+    budget = None if args.budget is None else parse_budget(args.budget)
+    data_dir = data_directory(args.data_dir)
+    split_words(args.set)
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        dataset = obtain(args.dataset, data_dir, Progress())
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from transformers.utils import logging as transformers_logging
+
+        from genrec_bench.training.workers import Workers
+
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        # What libraries tell each other's authors is not for the person who waits for a run.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+        workers = Workers()
+        yield Context(
+            dataset=dataset,
+            backbone=args.backbone,
+            budget=budget,
+            assignments=tuple(args.set),
+            data_dir=data_dir,
+            output=Path(args.output),
+            workers=workers,
+            progress=Progress(quiet=not workers.is_main),
+            tracked=not args.no_mlflow,
+        )
+
+
+def split_words(assignments: Sequence[str]) -> dict[str, str]:
+    """Read ``key=value`` words.
+
+    Raises:
+        UserError: on a word that is none, or a key that is given twice.
+    """
+    texts: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: must be key=value")
+        if name in texts:
+            raise UserError(f"--set {name}: given twice")
+        texts[name] = text
+    return texts
+
+
+def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
+    """Find a job's algorithm, and sort the words into its hyperparameters and the settings.
+
+    Raises:
+        UserError: on an algorithm that cannot be used, or a word that names neither.
+    """
+    from genrec_bench.runs.registry import find
+    from genrec_bench.training.hyperparameters import build
+    from genrec_bench.training.settings import SETTING_NAMES, Settings
+
+    entry = find(job.algorithm, SETTING_NAMES)
+    hyperparameters_class = entry.algorithm.hyperparameters_class
+    own = [field.name for field in dataclasses.fields(hyperparameters_class)]
+    texts = split_words(context.assignments) | split_words(job.assignments)
+    for name in texts:
+        if name not in own and name not in SETTING_NAMES:
+            hint = nearest(name, [*own, *SETTING_NAMES])
+            raise UserError(
+                f"--set {name}: neither a hyperparameter of {entry.name} nor a setting{hint}"
+            )
+    chosen = build(hyperparameters_class, {k: v for k, v in texts.items() if k in own})
+    settings = build(Settings, {k: v for k, v in texts.items() if k not in own})
+    return entry, entry.algorithm(chosen), settings
+
+
+def request_of(job: Job, context: Context) -> Request:
+    """Return what a job asks ``run`` for, checked as far as that is possible beforehand.
+
+    Raises:
+        UserError: as ``configure``; and if a step is too small for the processes or the
+            minibatches, a split is empty, or the output folder cannot be one.
+    """
+    from genrec_bench.runs.request import Request
+
+    entry, algorithm, settings = configure(job, context)
+    least = max(context.workers.count, algorithm.minibatches)
+    if settings.prompts_per_step < least:
+        raise UserError(
+            f"prompts_per_step={settings.prompts_per_step}: must be at least {least}, one for each "
+            "process and minibatch"
+        )
+    for split, examples in context.dataset.splits.items():
+        if not len(examples):
+            raise UserError(f"dataset {context.dataset.name}: its {split} split has no examples")
+    try:
+        context.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--output {context.output}: cannot be a folder: {reason}") from None
+    return Request(
+        entry=entry,
+        algorithm=algorithm,
+        dataset=context.dataset,
+        backbone=context.backbone,
+        settings=settings,
+        budget=context.budget,
+        seed=job.seed,
+        data_dir=context.data_dir,
+        output=context.output,
+        control=job.control,
+        tuning=job.tuning,
+    )
+
+
+def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
+    """Run a job, or find what there is of it.
+
+    Args:
+        job: what to run.
+        context: what it shares with others.
+        reuse: whether an equal run that is finished will do; one cut short always goes on.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        UserError: as ``request_of`` and ``run.run``.
+    """
+    from genrec_bench.runs.run import run
+    from genrec_bench.tracking.tracker import NullTracker, Tracker
+
+    request = request_of(job, context)
+    tracked = context.tracked and context.workers.is_main
+    tracker = Tracker(context.output, context.dataset.name) if tracked else NullTracker()
+    return run(request, context.workers, context.progress, tracker, reuse=reuse)
+
+
+def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | None:
+    """Return the record of an equal run that is finished, or None.
+
+    With ``failed`` the record of a run that failed will do, if none succeeded.
+
+    The SFT start is trained if there is none yet: what makes two runs equal includes its weights.
+
+    Raises:
+        UserError: as ``do``.
+    """
+    from genrec_bench.runs.run import find_equal
+
+    request = request_of(job, context)
+    return find_equal(request, context.workers, context.progress, failed=failed)
+
+
+def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algorithm]:
+    """Return the policy that a finished run ended with, to be looked at without a meter.
+
+    Args:
+        record: path of the run's record.
+        job: the run's; words that change inference alone may differ.
+        context: the run's.
+
+    Returns:
+        The policy in evaluation mode, heads filled, and the algorithm as ``job`` configures it.
+
+    Raises:
+        UserError: if the saved policy is missing, damaged, or does not fit.
+    """
+    _, algorithm, settings = configure(job, context)
+    folder = record.parent / "policy"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is missing; delete {record.parent} to run it again")
+    policy = _open_policy(folder, settings, context, algorithm)
+    if policy.heads:
+        from genrec_bench.training.checkpoints import load_heads
+
+        load_heads(policy, folder)
+    return policy, algorithm
+
+
+def start_policy(context: Context, job: Job | None = None) -> Policy:
+    """Return the SFT start, trained now if it is not in the cache; in evaluation mode, no meter.
+
+    Args:
+        context: says dataset, backbone and settings; hyperparameters among its words do not
+            bear on the start.
+        job: whose settings count too.
+    """
+    from genrec_bench.policy.backbones import find_backbone
+    from genrec_bench.training.hyperparameters import build
+    from genrec_bench.training.settings import SETTING_NAMES, Settings
+    from genrec_bench.training.sft_start import sft_start
+
+    if job is not None:
+        settings = configure(job, context)[2]
+    else:
+        texts = split_words(context.assignments)
+        settings = build(Settings, {k: v for k, v in texts.items() if k in SETTING_NAMES})
+    start = sft_start(
+        find_backbone(context.backbone),
+        context.dataset,
+        settings,
+        context.data_dir,
+        context.workers,
+        context.progress,
+    )
+    return _open_policy(start.folder / "policy", settings, context, None)
+
+
+def _open_policy(folder: Path, settings: Settings, context: Context, algorithm: Any) -> Policy:
+    import torch
+
+    from genrec_bench.policy.backbones import find_backbone, make_policy
+
+    backbone = find_backbone(context.backbone)
+    # New heads are drawn at random before they are filled; whoever draws next must not notice.
+    with torch.random.fork_rng(devices=[]):
+        policy = make_policy(
+            backbone,
+            context.dataset,
+            settings,
+            context.workers.device,
+            weights=folder,
+            algorithm=algorithm,
+        )
+    policy.eval()
+    return policy

@@ -1,0 +1,168 @@
+"""Post-training: an algorithm trains the SFT start within its budget, and is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genrec_bench.data.vectors.embeddings import sid_embeddings
+from genrec_bench.policy.adapters import add_adapters, merge_adapters
+from genrec_bench.policy.backbones import Backbone, make_policy
+from genrec_bench.policy.policy import Policy
+from genrec_bench.progress import Progress
+from genrec_bench.runs.request import Request
+from genrec_bench.tracking.tracker import NullTracker
+from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate
+from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.loop import Limit, Watch, train
+from genrec_bench.training.optimization import Optimization
+from genrec_bench.training.sft_start import SFTStart
+from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
+from genrec_bench.training.workers import Workers
+
+VALIDATION_KEY = 0
+"""Of the random numbers that choose validation examples, the same ones for all runs."""
+
+LOOKED_AT = ("HR@10", "NDCG@10")
+"""Metrics of a look at validation data."""
+
+LOOK_BEAM = 10
+"""Beam width of a look at most: these metrics need no wider one, and looks are many."""
+
+
+def post_train(
+    request: Request,
+    backbone: Backbone,
+    start: SFTStart,
+    ledger: Ledger,
+    folder: Path,
+    curves: list[dict[str, float]],
+    on_validation: Callable[[float, dict[str, float]], None] | None,
+    workers: Workers,
+    progress: Progress,
+    tracker: NullTracker,
+) -> tuple[Policy, dict[str, Evaluation]]:
+    """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
+
+    Args:
+        request: what to do.
+        backbone: of the policy.
+        start: to begin with.
+        ledger: is charged.
+        folder: of checkpoints.
+        curves: an empty list, to be filled.
+        on_validation: is told of every look at validation data.
+        workers: share the work.
+        progress: shows it.
+        tracker: is sent the figures of every step.
+
+    Returns:
+        The policy, adapters merged, and what was found on each split of the request.
+
+    Raises:
+        UserError: on a budget below one step, or a loss that is not finite.
+        Pruned: as ``on_validation`` did.
+    """
+    dataset, settings, algorithm = request.dataset, request.settings, request.algorithm
+    torch.manual_seed(request.seed)
+    policy = make_policy(
+        backbone,
+        dataset,
+        settings,
+        workers.device,
+        weights=start.folder / "policy",
+        algorithm=algorithm,
+    )
+    policy.meter = ledger
+    add_adapters(policy, settings.lora_rank)
+    optimization = Optimization(
+        policy,
+        workers,
+        learning_rate=algorithm.hyperparameters.learning_rate or backbone.learning_rate,
+        head_learning_rate=algorithm.head_learning_rate or backbone.sft_learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        max_grad_norm=settings.max_grad_norm,
+    )
+    embeddings = None
+    if algorithm.uses_embeddings:
+        found = sid_embeddings(dataset, settings.embeddings, request.data_dir, workers)
+        embeddings = torch.from_numpy(found).to(workers.device)
+    stepper: Stepper
+    if algorithm.on_policy:
+        stepper = RolloutStepper(
+            policy,
+            algorithm,
+            dataset.train,
+            optimization,
+            ledger,
+            workers,
+            group_size=settings.group_size,
+            prompts_per_step=settings.prompts_per_step,
+            seed=request.seed,
+            embeddings=embeddings,
+        )
+    else:
+        stepper = SupervisedStepper(
+            policy,
+            dataset.train,
+            optimization,
+            ledger,
+            workers,
+            batch=settings.sft_batch,
+            seed=request.seed,
+            phase="update",
+        )
+    limit = Limit(request.budget, settings.steps, request.strict)
+    watch = None
+    if settings.validations:
+        look = _look(request, policy, ledger, workers)
+        watch = Watch(settings.validations, look, on_validation)
+    train(stepper, optimization, ledger, limit, workers, folder, progress, tracker, watch, curves)
+    merge_adapters(policy)
+    with ledger.phase("evaluation"):
+        results = {
+            split: evaluate(
+                policy,
+                dataset.splits[split],
+                dataset.catalog,
+                workers,
+                settings.beam_width,
+                progress,
+                title=split,
+                algorithm=algorithm,
+                sampling=Sampling.of(settings),
+            )
+            for split in request.splits
+        }
+    return policy, results
+
+
+def _look(
+    request: Request, policy: Policy, ledger: Ledger, workers: Workers
+) -> Callable[[int], dict[str, float]]:
+    """Return what measures the policy on the same few validation examples for all runs."""
+    valid, settings = request.dataset.valid, request.settings
+    count = min(settings.validation_examples, len(valid))
+    chosen = np.random.default_rng(VALIDATION_KEY).choice(len(valid), size=count, replace=False)
+    examples = valid.subset(np.sort(chosen))
+
+    def look(step: int) -> dict[str, float]:
+        with ledger.phase("evaluation"):
+            found = evaluate(
+                policy,
+                examples,
+                request.dataset.catalog,
+                workers,
+                min(settings.beam_width, LOOK_BEAM),
+                Progress(quiet=True),
+                title="validation",
+                # The start is the same for all: no untrained head has a say in it.
+                algorithm=request.algorithm if step else None,
+            )
+        return {f"valid/{name}": found.metrics[name] for name in LOOKED_AT if name in found.metrics}
+
+    return look

@@ -1,0 +1,308 @@
+"""Which algorithms there are: found by being there, never by being listed.
+
+Three places are looked at: the files in ``genrec_bench.algorithms``, the entry points of installed
+packages in the group of that name, and a file given by its path. What cannot be used is kept as a
+problem with its reason, so that it neither breaks the others nor disappears.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+from genrec_bench import algorithms
+from genrec_bench.errors import UserError, nearest
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.hyperparameters import Hyperparameters
+
+GROUP = "genrec_bench.algorithms"
+"""The entry-point group under which an installed package offers algorithms."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An algorithm that can be used.
+
+    Attributes:
+        name: as on the command line.
+        origin: the file, or the entry point and its package.
+        algorithm: the class.
+    """
+
+    name: str
+    origin: str
+    algorithm: type[Algorithm]
+
+    @property
+    def documentation(self) -> str:
+        """The docstrings of the module and of the class."""
+        texts = (sys.modules[self.algorithm.__module__].__doc__, self.algorithm.__doc__)
+        return "\n\n".join(inspect.cleandoc(text) for text in texts if text)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the documentation."""
+        return self.documentation.partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An algorithm that cannot be used.
+
+    Attributes:
+        name: as it would be on the command line.
+        origin: the file or the entry point; all of them where several have one name.
+        reason: one line.
+    """
+
+    name: str
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What was found, sorted by name."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+
+    def get(self, name: str) -> Entry:
+        """Return the algorithm of that name.
+
+        Raises:
+            UserError: if there is none, or it cannot be used.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        found = [problem for problem in self.problems if problem.name == name]
+        if found:
+            reasons = "; ".join(f"{problem.origin}: {problem.reason}" for problem in found)
+            raise UserError(f"algorithm {name!r} cannot be used: {reasons}")
+        names = [entry.name for entry in self.entries]
+        raise UserError(
+            f"there is no algorithm {name!r}{nearest(name, names)} "
+            f"(found: {', '.join(names) or 'none'})"
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A place that should hold an algorithm; ``file`` is None where it is not known beforehand."""
+
+    name: str
+    origin: str
+    file: Path | None
+    load: Callable[[], object]
+
+
+def discover(reserved: Collection[str] = (), file: Path | None = None) -> Registry:
+    """Find and load all algorithms.
+
+    Args:
+        reserved: names that a hyperparameter must not have, being settings of the harness.
+        file: one more file to load; its stem is the algorithm's name.
+    """
+    sources = [*_built_in(), *_installed()]
+    if file is not None and file.resolve() not in [source.file for source in sources]:
+        sources.append(_Source(file.stem, str(file), file.resolve(), partial(_load_file, file)))
+    entries: dict[str, Entry] = {}
+    problems = []
+    origins: dict[str, list[str]] = {}
+    for source in sources:
+        origins.setdefault(source.name, []).append(source.origin)
+        try:
+            algorithm = _checked(source.load(), reserved)
+            entries[source.name] = Entry(source.name, source.origin, algorithm)
+        # Whatever a plug-in raises, or if it exits, is its own problem and must not hide the rest.
+        except (Exception, SystemExit) as error:
+            problems.append(Problem(source.name, source.origin, one_line(error, source.file)))
+    for name, several in origins.items():
+        if len(several) > 1:
+            entries.pop(name, None)
+            reason = f"they have one name, {name!r}; rename all but one"
+            problems.append(Problem(name, " and ".join(several), reason))
+    return Registry(
+        tuple(entries[name] for name in sorted(entries)),
+        tuple(sorted(problems, key=lambda problem: (problem.name, problem.origin))),
+    )
+
+
+def find(argument: str, reserved: Collection[str] = ()) -> Entry:
+    """Return the algorithm that the command line names, by its name or by its file.
+
+    Args:
+        argument: a name; or a path, which ends in ``.py`` or contains a separator.
+        reserved: see ``discover``.
+
+    Raises:
+        UserError: if there is none, or it cannot be used.
+    """
+    separators = {"/", os.sep, os.altsep or os.sep}
+    if not argument.endswith(".py") and not separators.intersection(argument):
+        return discover(reserved).get(argument)
+    path = Path(argument)
+    if path.suffix != ".py":
+        raise UserError(f"{argument}: an algorithm given by its path is a Python file, NAME.py")
+    if not path.is_file():
+        raise UserError(f"{argument}: there is no such file")
+    return discover(reserved, path).get(path.stem)
+
+
+def source_hash(entry: Entry) -> str:
+    """Return the SHA-256, as hex digits, of the code that makes an algorithm what it is.
+
+    That is its file, and after it the files of the algorithms that it derives from, if any.
+    """
+    files = dict.fromkeys(
+        inspect.getfile(base)
+        for base in entry.algorithm.__mro__
+        if issubclass(base, Algorithm) and base is not Algorithm
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def one_line(error: BaseException, file: Path | None) -> str:
+    """Say in one line what was raised, and where.
+
+    Args:
+        error: that was caught; a ``UserError`` speaks for itself.
+        file: the file whose line is of interest; None for the innermost.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    message = str(error)
+    places = [
+        (Path(frame.filename), frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen")
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((Path(error.filename), error.lineno))
+        message = error.msg
+    inside = [place for place in places if file is None or place[0].resolve() == file]
+    where = ""
+    if inside:
+        path, line = inside[-1]
+        where = f"line {line}: " if file is not None else f"{path.name} line {line}: "
+    return f"{where}{type(error).__name__}: {' '.join(message.split())}"
+
+
+def _built_in() -> Iterator[_Source]:
+    for info in pkgutil.iter_modules(algorithms.__path__):
+        module_name = f"{algorithms.__name__}.{info.name}"
+        spec = importlib.util.find_spec(module_name)
+        file = Path(spec.origin).resolve() if spec and spec.origin else None
+        yield _Source(
+            info.name,
+            _shown(file) if file else module_name,
+            file,
+            partial(_load_module, module_name),
+        )
+    for folder in algorithms.__path__:
+        for file in Path(folder).resolve().glob("[!.]*.*.py"):
+            yield _Source(file.stem, _shown(file), file, _refuse_dots)
+
+
+def _installed() -> Iterator[_Source]:
+    for point in importlib.metadata.entry_points(group=GROUP):
+        package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        yield _Source(point.name, f"entry point {point.value}{package}", None, point.load)
+
+
+def _load_module(name: str) -> type[Algorithm]:
+    return _only_class(importlib.import_module(name))
+
+
+def _refuse_dots() -> None:
+    raise UserError("a file's name may have no dot but that of .py: Python cannot import it")
+
+
+def _load_file(path: Path) -> type[Algorithm]:
+    # Kept in sys.modules, where dataclasses look up their types, under a name that no import can
+    # mean. The file's folder is not importable: one file is one algorithm, and its hash covers it.
+    path = path.resolve()
+    name = f"<{path}>"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        # Compiled here and now: bytecode that Python caches can be older than a file edited twice
+        # in a second, and what is run must be what is hashed.
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        return _only_class(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _only_class(module: ModuleType) -> type[Algorithm]:
+    """Return the public class of a module that is an algorithm; imported ones do not count."""
+    classes = {
+        value.__name__: value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Algorithm)
+        and value.__module__ == module.__name__
+        and not value.__name__.startswith("_")
+    }
+    if len(classes) != 1:
+        count = f"{len(classes)} classes ({', '.join(classes)})" if classes else "no class"
+        raise UserError(
+            f"{count} derived from genrec_bench.algorithm.Algorithm in it; there must be one, "
+            "and helpers begin with an underscore"
+        )
+    return next(iter(classes.values()))
+
+
+def _undefined(algorithm: type[Algorithm]) -> list[str]:
+    names = ("reward", "advantage", "loss") if algorithm.on_policy else ()
+    return [name for name in names if getattr(algorithm, name) is getattr(Algorithm, name)]
+
+
+def _checked(found: object, reserved: Collection[str]) -> type[Algorithm]:
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise UserError(f"{found!r} is not a class derived from genrec_bench.algorithm.Algorithm")
+    if missing := _undefined(found):
+        raise UserError(f"{found.__name__} does not define {' or '.join(missing)}")
+    declared: object = found.hyperparameters_class
+    if not (isinstance(declared, type) and issubclass(declared, Hyperparameters)):
+        raise UserError(
+            f"{found.__name__}.hyperparameters_class is not a class derived from "
+            "genrec_bench.training.hyperparameters.Hyperparameters"
+        )
+    # A class that inherits is a dataclass too, but the fields it adds would silently not exist.
+    if "__dataclass_fields__" not in vars(declared):
+        raise UserError(f"{declared.__name__} lacks the decorator @dataclass(frozen=True)")
+    for field in dataclasses.fields(declared):
+        if field.name in reserved:
+            raise UserError(
+                f"hyperparameter {field.name!r} of {declared.__name__} has the name of a setting "
+                "of the harness; rename it"
+            )
+    declared()  # raises where a default is missing or out of its range
+    return found
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as it can be written from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

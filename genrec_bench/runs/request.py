@@ -1,0 +1,132 @@
+"""What a run is asked for, what a comparison holds fixed of it, and what makes two runs equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genrec_bench.data.dataset import Dataset
+from genrec_bench.runs.environment import hardware
+from genrec_bench.runs.records import benchmark_version
+from genrec_bench.runs.registry import Entry, source_hash
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.budgets import Budget
+from genrec_bench.training.settings import Settings
+from genrec_bench.training.sft_start import SFTStart
+from genrec_bench.training.workers import Workers
+
+EVALUATED = ("valid", "test")
+"""The splits that a run is evaluated on."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for.
+
+    Attributes:
+        entry: the algorithm as it was found.
+        algorithm: with its hyperparameters.
+        dataset: loaded.
+        backbone: name, path or hub name.
+        settings: of the harness.
+        budget: of the training, or None for a number of steps.
+        seed: of the training; the SFT start has its own.
+        data_dir: holds the cache of SFT starts.
+        output: folder of all results.
+        splits: to be evaluated; a trial of a sweep leaves the test split alone.
+        strict: whether the budget must not be exceeded, by however little.
+        control: what the run is a control for, in words; empty if it is none.
+        tuning: what was spent to find the hyperparameters; its ``limit`` is part of the track.
+    """
+
+    entry: Entry
+    algorithm: Algorithm
+    dataset: Dataset
+    backbone: str
+    settings: Settings
+    budget: Budget | None
+    seed: int
+    data_dir: Path
+    output: Path
+    splits: tuple[str, ...] = EVALUATED
+    strict: bool = False
+    control: str = ""
+    tuning: Mapping[str, Any] | None = None
+
+
+def digest_of(request: Request, track: dict[str, Any]) -> str:
+    """Hash all that makes two runs equal.
+
+    Args:
+        request: what is asked for.
+        track: see ``track_of``.
+    """
+    what = {
+        **configuration_of(request),
+        "algorithm": source_hash(request.entry),
+        "benchmark": benchmark_version(),
+        "control": request.control,
+        "seed": request.seed,
+        "splits": request.splits,
+        "strict": request.strict,
+        "track": track,
+    }
+    if request.tuning is not None and request.tuning["study"]:
+        # A record has one bill: that of the trials which found its hyperparameters.
+        what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def configuration_of(request: Request) -> dict[str, Any]:
+    """Return the hyperparameters and settings as a record keeps them."""
+    return {
+        "hyperparameters": dataclasses.asdict(request.algorithm.hyperparameters),
+        "settings": request.settings.resolved(),
+    }
+
+
+def track_of(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:
+    """Return all that a comparison holds fixed.
+
+    Args:
+        request: what is asked for.
+        start: that the run begins with.
+        prompt: name of the prompt format.
+        workers: a budget in seconds is worth what they are.
+    """
+    settings, dataset, folder = request.settings, request.dataset, Path(request.backbone)
+    track: dict[str, Any] = {
+        # A folder's place is nobody's business; its weights are in the SFT start's fingerprint.
+        "backbone": folder.resolve().name if folder.is_dir() else request.backbone,
+        "beam_width": settings.beam_width,
+        "budget": f"{settings.steps} steps of {settings.prompts_per_step} prompts",
+        "dataset": dataset.fingerprint,
+        "decoding": request.algorithm.decoding,
+        "dtype": settings.dtype,
+        "group_size": settings.group_size,
+        "logprob_space": settings.logprob_space,
+        "lora_rank": settings.lora_rank,
+        "prompt": prompt,
+        "samples": f"{settings.pass_samples} at temperature {settings.pass_temperature:g}, "
+        f"top-p {settings.pass_top_p:g}",
+        "sft": start.fingerprint,
+        "sids": dataset.sid_fingerprint,
+    }
+    if request.tuning is not None:
+        track["tuning"] = request.tuning["limit"]
+    if request.budget is not None:
+        track["budget"] = request.budget.text
+        if request.budget.kind == "seconds":
+            # A second is worth what the machine makes of it.
+            machine = hardware(str(workers.device))
+            track["hardware"] = {k: v for k, v in machine.items() if k != "memory_bytes"}
+            track["processes"] = workers.count
+            track["threads"] = torch.get_num_threads()
+    return track

@@ -1,0 +1,216 @@
+"""A run: the SFT start, the algorithm's training within a budget, evaluation, and the record."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from genrec_bench.data.vectors.embeddings import check_source
+from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
+from genrec_bench.policy.backbones import Backbone, find_backbone, prompt_name
+from genrec_bench.progress import Progress
+from genrec_bench.runs.post_training import post_train
+from genrec_bench.runs.records import RECORD_FILE, join_outcomes, write_record
+from genrec_bench.runs.request import Request, configuration_of, digest_of, track_of
+from genrec_bench.runs.run_folder import find_finished, run_folder
+from genrec_bench.runs.run_record import record_of
+from genrec_bench.tracking.tracker import NullTracker, Status
+from genrec_bench.training.checkpoints import check_policy_fits, save_policy
+from genrec_bench.training.evaluate import Evaluation
+from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.loop import Pruned, total_spent
+from genrec_bench.training.sft_start import SFTStart, evaluate_start, sft_start
+from genrec_bench.training.workers import Workers
+
+
+@storage_errors()
+def run(
+    request: Request,
+    workers: Workers,
+    progress: Progress,
+    tracker: NullTracker,
+    *,
+    reuse: bool = False,
+    on_validation: Callable[[float, dict[str, float]], None] | None = None,
+) -> Path:
+    """Carry a request out, or the rest of it if an earlier run of it was cut short.
+
+    Args:
+        request: what to do.
+        workers: share the work.
+        progress: shows it.
+        tracker: is sent the figures.
+        reuse: whether an equal run that is finished will do.
+        on_validation: is told the share of the budget and the figures of every look at validation
+            data; may raise `Pruned`.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        UserError: on bad input, a budget below one step, or a loss that is not finite. A run that
+            fails leaves a record that says so.
+        StorageError: the disk refuses, which leaves no record: the run can go on.
+        Pruned: as ``on_validation`` did; there is a record.
+    """
+    dataset, settings = request.dataset, request.settings
+    backbone = find_backbone(request.backbone)
+    _fitting_prompt(request, backbone)
+    if request.algorithm.uses_embeddings:
+        check_source(settings.embeddings)
+    partial = " (partial)" if dataset.partial else ""
+    progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
+
+    start, track, digest = _begin(request, workers, progress)
+    parent = request.output / dataset.name
+    if reuse:
+        finished = find_finished(parent, digest, workers)
+        if finished is not None:
+            progress.say(f"found: {finished}")
+            return finished
+    with run_folder(parent, digest, request.entry.name, request.seed, workers) as opened:
+        folder, run_id, began = opened
+        ledger = Ledger(workers.device)
+        for phase, cost in start.cost.items():
+            if workers.is_main and phase == "sft":
+                ledger.add(phase, cost)
+        before = evaluate_start(
+            start, backbone, dataset, settings, workers, progress, request.splits
+        )
+        configuration = configuration_of(request)
+        tags = {
+            "algorithm": request.entry.name,
+            "dataset": dataset.name,
+            "partial": str(dataset.partial).lower(),
+            "seed": str(request.seed),
+        }
+        if request.control:
+            tags["control"] = request.control
+        curves: list[dict[str, float]] = []
+
+        def keep(failure: str, after: Mapping[str, Evaluation]) -> Path:
+            """Write the record, of a run that failed too: what it spent is spent."""
+            spent = total_spent(ledger, workers)
+            record = record_of(
+                request,
+                run_id=run_id,
+                start=start,
+                track=track,
+                began=began,
+                spent=spent,
+                before=before,
+                after=after,
+                failure=failure,
+                workers=workers,
+            )
+            if workers.is_main:
+                outcomes = join_outcomes(
+                    {split: result.outcomes for split, result in after.items()},
+                    {split: before[split].outcomes for split in after},
+                )
+                write_record(folder, record, outcomes, pd.DataFrame(curves))
+            for phase, amounts in spent.items():
+                figures = {f"ledger/{phase}/{name}": value for name, value in amounts.items()}
+                tracker.log(figures, _last_step(curves))
+            return folder / RECORD_FILE
+
+        with tracker:
+            tracker.start(run_id, {**configuration, "track": track}, tags, folder)
+            try:
+                policy, after = post_train(
+                    request,
+                    backbone,
+                    start,
+                    ledger,
+                    folder / "checkpoints",
+                    curves,
+                    on_validation,
+                    workers,
+                    progress,
+                    tracker,
+                )
+            except (StorageError, BrokenPipeError):
+                # That nobody listens any more says no more of a run than an interruption does.
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and is_disk_trouble(error):
+                    raise
+                # Processes that do not fail alike cannot add up what they spent.
+                if workers.count == 1 or isinstance(error, UserError | Pruned):
+                    status: Status = "KILLED" if isinstance(error, Pruned) else "FAILED"
+                    tracker.finish(keep(_reason(error), {}), status)
+                raise
+            progress.say(f"{'SFT start':<12} {_summary(before)}{partial}")
+            progress.say(f"{request.entry.name:<12} {_summary(after)}{partial}")
+            for split, result in after.items():
+                figures = {f"{split}/{name}": value for name, value in result.metrics.items()}
+                tracker.log(figures, _last_step(curves))
+            if workers.is_main:
+                save_policy(policy, folder / "policy")
+            path = keep("", after)
+            if workers.is_main:
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            workers.wait()
+            tracker.finish(path, "FINISHED")
+    return path
+
+
+@storage_errors()
+def find_equal(
+    request: Request, workers: Workers, progress: Progress, *, failed: bool = False
+) -> Path | None:
+    """Return the record of an equal run that is finished, or None.
+
+    Args:
+        request: what is asked for.
+        workers: agree on what is found.
+        progress: shows the training of the SFT start, if there is none yet.
+        failed: whether the record of a run that failed will do, if none succeeded.
+
+    Raises:
+        UserError: on bad input.
+    """
+    _, _, digest = _begin(request, workers, progress)
+    return find_finished(request.output / request.dataset.name, digest, workers, failed=failed)
+
+
+def _begin(
+    request: Request, workers: Workers, progress: Progress
+) -> tuple[SFTStart, dict[str, Any], str]:
+    """Return the SFT start, the track, and the hash of all that makes two runs equal."""
+    dataset, settings = request.dataset, request.settings
+    backbone = find_backbone(request.backbone)
+    prompt = _fitting_prompt(request, backbone)
+    start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
+    track = track_of(request, start, prompt, workers)
+    return start, track, digest_of(request, track)
+
+
+def _fitting_prompt(request: Request, backbone: Backbone) -> str:
+    """Return the name of the prompt format; refuse a backbone that was trained on another."""
+    prompt = prompt_name(backbone, request.settings)
+    codes_per_level = request.dataset.catalog.codes_per_level
+    check_policy_fits(Path(request.backbone), codes_per_level, prompt)
+    return prompt
+
+
+def _last_step(curves: Sequence[Mapping[str, float]]) -> int:
+    return int(curves[-1]["step"]) if curves else 0
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line why a run failed; a mistake of the user's speaks for itself."""
+    kind = "" if isinstance(error, UserError | Pruned) else f"{type(error).__name__}: "
+    return one_line(f"{kind}{error}") or type(error).__name__
+
+
+def _summary(results: Mapping[str, Evaluation]) -> str:
+    """Write the figures that people look for first, of the last split."""
+    split = list(results)[-1]
+    metrics = results[split].metrics
+    names = [name for name in ("HR@1", "HR@10", "NDCG@10", "sid/HR@10") if name in metrics]
+    return f"{split} " + "  ".join(f"{name} {metrics[name]:.4f}" for name in names)

@@ -1,0 +1,122 @@
+"""The folder of a run: found again after it was cut short, and locked while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from genrec_bench.runs.records import RECORD_FILE, new_run_id
+from genrec_bench.storage.files import read_json, write_atomically
+from genrec_bench.storage.folders import remove, remove_leftovers
+from genrec_bench.training.workers import Workers
+
+RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
+
+
+def find_finished(
+    parent: Path, digest: str, workers: Workers, *, failed: bool = False
+) -> Path | None:
+    """Return the record of the first finished run of this digest, or None.
+
+    Args:
+        parent: folder of all runs of a dataset.
+        digest: of all that makes two runs equal.
+        workers: agree on what the main process finds.
+        failed: whether the record of a run that failed will do, if none succeeded.
+    """
+    found: str | None = None
+    if workers.is_main:
+        for file in sorted(parent.glob(f"*/{RUN_FILE}")):
+            record = file.parent / RECORD_FILE
+            if record.exists() and read_json(file).get("request") == digest:
+                if read_json(record).get("complete"):
+                    found = file.parent.name
+                    with contextlib.ExitStack() as stack:
+                        if _lock(file, stack):
+                            _tidy(file.parent)
+                    break
+                if failed:
+                    found = file.parent.name
+    chosen = workers.agree(found)
+    return None if chosen is None else parent / chosen / RECORD_FILE
+
+
+def folders_of(parent: Path, digest: str) -> list[Path]:
+    """Return the folders of all runs of this digest: finished, failed, or cut short.
+
+    Args:
+        parent: folder of all runs of a dataset.
+        digest: of all that makes two runs equal.
+    """
+    files = sorted(parent.glob(f"*/{RUN_FILE}"))
+    return [file.parent for file in files if read_json(file).get("request") == digest]
+
+
+@contextlib.contextmanager
+def run_folder(
+    parent: Path, digest: str, algorithm: str, seed: int, workers: Workers
+) -> Iterator[tuple[Path, str, datetime]]:
+    """Open a run's folder: that of an equal run which was cut short, or a new one.
+
+    The folder is locked while the run lasts, so that two equal runs at once get one each.
+
+    Args:
+        parent: folder of all runs of a dataset.
+        digest: of all that makes two runs equal.
+        algorithm: for the name of a new one.
+        seed: for the name of a new one.
+        workers: agree on one folder.
+
+    Yields:
+        The folder, the run's name, and when it was started first.
+    """
+    with contextlib.ExitStack() as stack:
+        found: tuple[str, str] | None = None
+        if workers.is_main:
+            for file in sorted(parent.glob(f"*/{RUN_FILE}")):
+                content = read_json(file)
+                # Locked first: a run that ends while it is looked at must not be taken up.
+                if content.get("request") != digest or not _lock(file, stack):
+                    continue
+                _tidy(file.parent)
+                if not (file.parent / RECORD_FILE).exists():
+                    found = (file.parent.name, content["started"])
+                    break
+            if found is None:
+                started = datetime.now(UTC)
+                run_id = new_run_id(algorithm, seed, started)
+                file = parent / run_id / RUN_FILE
+                content = {"request": digest, "started": started.isoformat()}
+                # Locked before it has the name by which an equal run would find it.
+                unseen = file.with_name(f".{RUN_FILE}")
+                write_atomically(unseen, json.dumps(content).encode())
+                _lock(unseen, stack)
+                unseen.replace(file)
+                found = (run_id, started.isoformat())
+        chosen = workers.agree(found)
+        assert chosen is not None
+        yield parent / chosen[0], chosen[0], datetime.fromisoformat(chosen[1])
+
+
+def _tidy(folder: Path) -> None:
+    """Clear away what a killed process left in a folder whose lock is ours."""
+    remove_leftovers(folder)
+    record = folder / RECORD_FILE
+    if record.exists() and read_json(record).get("complete"):
+        # Killed at its very end. A run that failed keeps them, to be looked at.
+        remove(folder / CHECKPOINTS)
+
+
+def _lock(file: Path, stack: contextlib.ExitStack) -> bool:
+    """Try to lock a file until the stack is closed; the system frees it if the process dies."""
+    handle = stack.enter_context(file.open("rb"))
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

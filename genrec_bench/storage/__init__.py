@@ -1,0 +1,1 @@
+"""Files: written whole, read strictly, locked, hashed; and the figures' common looks."""

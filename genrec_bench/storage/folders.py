@@ -1,0 +1,52 @@
+"""Folders: put in place whole, and cleared of what killed processes left."""
+
+import contextlib
+import re
+import shutil
+from pathlib import Path
+
+REPLACE_ATTEMPTS = 5
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
+"""Names under which files and folders are written before they get their own."""
+
+
+def replace_folder(new: Path, final: Path, aside: Path) -> None:
+    """Put folder `new` at `final`; what was there goes into `aside`, and back if that fails.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    for attempt in range(REPLACE_ATTEMPTS):
+        old = aside / f"old-{attempt}"
+        try:
+            final.rename(old)
+        except FileNotFoundError:
+            pass
+        try:
+            new.rename(final)
+            return
+        except BaseException as error:
+            # A key pressed between the two must not cost what was there either.
+            if isinstance(error, OSError) and final.exists():
+                continue  # another process put its own there in between
+            if old.exists() and not final.exists():
+                old.rename(final)
+            raise
+    raise OSError(f"another process keeps writing {final}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed were writing in a folder; nobody else may write it."""
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        if LEFTOVER.fullmatch(path.name):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder as far as possible, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

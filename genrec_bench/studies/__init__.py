@@ -1,0 +1,1 @@
+"""Studies: pieces of work made of many runs."""

@@ -1,0 +1,1 @@
+"""Ablations: a paper's table of rows, each a few runs."""

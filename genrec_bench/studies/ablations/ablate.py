@@ -1,0 +1,240 @@
+"""An ablation carried out: every row's runs, seed by seed, and the figures that come of them.
+
+A run that fails is told of in its row, and the others go on. What is finished stays finished: the
+same ablation again trains and evaluates only what is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from genrec_bench.errors import StorageError, UserError, nearest, one_line, storage_errors
+from genrec_bench.runs.evaluate_again import Metrics, evaluate_again, with_words
+from genrec_bench.runs.jobs import Context, Job, do, find_done, request_of, split_words
+from genrec_bench.runs.records import read_record
+from genrec_bench.studies.ablations.ablation_file import Ablation, Row, Table
+
+SPLIT = "test"
+"""The split that tables show."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no figure.
+
+    Attributes:
+        reason: one line.
+        broken: whether a program is at fault, and not what the user asked for.
+    """
+
+    reason: str
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a row came to.
+
+    Attributes:
+        row: of the ablation's file.
+        means: by metric's name, over the runs; empty where there is none.
+        deviations: by metric's name, sample standard deviation over the runs; empty for less than
+            two, and for the SFT start, which is one for all seeds.
+        runs: name of each seed's run.
+        failures: what went wrong, by seed.
+    """
+
+    row: Row
+    means: Metrics
+    deviations: Metrics
+    runs: Mapping[int, str]
+    failures: Mapping[int, Failure]
+
+
+Outcome = tuple[tuple[Table, tuple[Figures, ...]], ...]
+"""Each table with the figures of its rows."""
+
+
+def carry_out(ablation: Ablation, seeds: Sequence[int], context: Context) -> Outcome:
+    """Make or find all runs of an ablation, and evaluate their policies as the rows ask for.
+
+    Args:
+        ablation: with the tables that are wanted.
+        seeds: of each row.
+        context: what the runs share.
+
+    Raises:
+        UserError: before the first run if words do not fit, in the file or in the context; after it
+            if the file names a metric that records do not have.
+    """
+    say = context.progress.say
+    rows = [row for table in ablation.tables for row in table.rows if not row.sft]
+    _check_words(rows, context)
+    jobs: dict[str, Job] = {}
+    for seed in seeds:
+        for row in rows:
+            job = _job(ablation, row, seed)
+            jobs.setdefault(_identity(job, context), job)
+            _identity(with_words(job, row.evaluate), context)
+    say(f"{_counted(len(jobs), 'run')} in all; looking for those that are finished")
+    say(f"finished already: {sum(find_done(job, context) is not None for job in jobs.values())}")
+
+    runs: dict[str, Path | Failure] = {}
+    for number, (identity, job) in enumerate(jobs.items(), start=1):
+        say(f"[{number}/{len(jobs)}] {job.label}, seed {job.seed}")
+        run = runs[identity] = attempt(partial(do, job, context), context)
+        if isinstance(run, Path):
+            # A misspelt metric should not wait for the other runs.
+            for table in ablation.tables:
+                _columns(table, read_record(run)["metrics"][SPLIT])
+
+    outcome = []
+    for table in ablation.tables:
+        figures = {}
+        for row in table.rows:
+            if not row.sft:
+                tried = [
+                    (job, runs[_identity(job, context)])
+                    for job in (_job(ablation, row, seed) for seed in seeds)
+                ]
+                figures[row.label] = _trained(table, row, tried, context)
+        names = [name for found in figures.values() for name in found.runs.values()]
+        for row in table.rows:
+            if row.sft:
+                figures[row.label] = _start(table, row, names, context)
+        outcome.append((table, tuple(figures[row.label] for row in table.rows)))
+    return tuple(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """Return 0 if nothing failed, 1 if a program did, and 2 if only what the user asked for did."""
+    failures = [
+        failure for _, rows in outcome for figures in rows for failure in figures.failures.values()
+    ]
+    if any(failure.broken for failure in failures):
+        return 1
+    return 2 if failures else 0
+
+
+def _check_words(rows: Sequence[Row], context: Context) -> None:
+    """Refuse words for all rows that would be replaced in some."""
+    theirs = {word.partition("=")[0] for row in rows for word in (*row.set, *row.evaluate)}
+    for key in split_words(context.assignments):
+        if key in theirs:
+            raise UserError(f"--set {key}: the ablation's rows set it themselves; leave it out")
+
+
+def _job(ablation: Ablation, row: Row, seed: int) -> Job:
+    return Job(row.label, row.algorithm or ablation.algorithm, row.set, seed)
+
+
+def _identity(job: Job, context: Context) -> str:
+    """Return what is equal for two jobs if they are the same run."""
+    request = request_of(job, context)
+    what = [
+        request.entry.origin,
+        dataclasses.asdict(request.algorithm.hyperparameters),
+        request.settings.resolved(),
+        request.seed,
+    ]
+    return json.dumps(what, sort_keys=True)
+
+
+def attempt(action: Callable[[], T], context: Context) -> T | Failure:
+    """Do something that must not keep the rest from being done.
+
+    Args:
+        action: may fail in any way: algorithms are anybody's. A traceback shows what is no user's
+            mistake.
+        context: is told of a failure.
+
+    Raises:
+        StorageError: the disk refuses, and would refuse the rest too.
+    """
+    try:
+        with storage_errors():
+            return action()
+    except StorageError:
+        raise
+    except UserError as error:
+        failure = Failure(one_line(error) or "no message", broken=False)
+    except Exception as error:
+        traceback.print_exc()
+        message = str(error) or "no message"
+        failure = Failure(one_line(f"{type(error).__name__}: {message}"), broken=True)
+    context.progress.say(f"failed: {failure.reason}")
+    return failure
+
+
+def _trained(
+    table: Table, row: Row, tried: Sequence[tuple[Job, Path | Failure]], context: Context
+) -> Figures:
+    """Return the figures of a row whose seeds' runs ended, or did not."""
+    columns: list[Metrics] = []
+    runs: dict[int, str] = {}
+    failures: dict[int, Failure] = {}
+    for job, run in tried:
+        found: Metrics | Failure
+        if isinstance(run, Failure):
+            found = run
+        else:
+            found = attempt(partial(_evaluated, table, row, job, run, context), context)
+            runs |= {} if isinstance(found, Failure) else {job.seed: run.parent.name}
+        if isinstance(found, Failure):
+            failures[job.seed] = found
+        else:
+            columns.append(found)
+    names = [metric.name for metric in table.metrics] if columns else []
+    by_name = {name: [found[name] for found in columns] for name in names}
+    return Figures(
+        row,
+        {name: statistics.fmean(values) for name, values in by_name.items()},
+        {name: statistics.stdev(values) for name, values in by_name.items() if len(values) > 1},
+        runs,
+        failures,
+    )
+
+
+def _evaluated(table: Table, row: Row, job: Job, record: Path, context: Context) -> Metrics:
+    """Return the columns of one run, evaluated as the row asks for."""
+    if _identity(with_words(job, row.evaluate), context) == _identity(job, context):
+        return _columns(table, read_record(record)["metrics"][SPLIT])
+    return _columns(table, evaluate_again(record, job, row.evaluate, SPLIT, context))
+
+
+def _start(table: Table, row: Row, runs: Sequence[str], context: Context) -> Figures:
+    """Return the figures of the SFT start, which every run's record has; none without a run."""
+    if not runs:
+        return Figures(row, {}, {}, {}, {})
+    record = read_record(context.output / context.dataset.name / runs[0])
+    return Figures(row, _columns(table, record["sft"][SPLIT]), {}, {}, {})
+
+
+def _columns(table: Table, metrics: Metrics) -> Metrics:
+    """Return a table's columns by name.
+
+    Raises:
+        UserError: a metric is not there.
+    """
+    for metric in table.metrics:
+        for key in metric.mean:
+            if key not in metrics:
+                raise UserError(
+                    f"table {table.name}: there is no metric {key!r} in the records"
+                    f"{nearest(key, metrics)}"
+                )
+    return {m.name: statistics.fmean(metrics[key] for key in m.mean) for m in table.metrics}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,204 @@
+"""A paper's ablation as data: which rows its tables have, and what the paper says of each.
+
+An ablation is a YAML file, in the package's folder ``ablations`` or anybody's own: adding one needs
+no Python. Rows that are the same run are run once, in however many tables they stand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from genrec_bench.errors import UserError, nearest
+from genrec_bench.storage.strict_yaml import parse_yaml, read_fields
+
+SUFFIX = ".yaml"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of a table.
+
+    Attributes:
+        name: its heading.
+        mean: keys of a record's metrics; the column is their mean.
+    """
+
+    name: str
+    mean: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: what is trained, and how it is evaluated.
+
+    Attributes:
+        label: what the paper calls it, in our words.
+        sft: whether it is the SFT start, which is not trained any further.
+        algorithm: instead of the ablation's.
+        set: words of ``--set`` for the training.
+        evaluate: words that change inference alone: the trained policy is evaluated with them.
+        published: the paper's figures by dataset, one for each metric; None where it has none.
+    """
+
+    label: str
+    sft: bool = False
+    algorithm: str | None = None
+    set: tuple[str, ...] = ()
+    evaluate: tuple[str, ...] = ()
+    published: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper.
+
+    Attributes:
+        name: the paper's number of it.
+        metrics: its columns.
+        rows: its lines.
+        note: what its reader must know.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """All that a file says.
+
+    Attributes:
+        title: one line.
+        paper: authors, year and where it is.
+        setting: in words, what the published figures were measured with.
+        algorithm: of the rows that name none.
+        tables: in order.
+    """
+
+    title: str
+    paper: str
+    setting: str
+    algorithm: str
+    tables: tuple[Table, ...]
+
+    def only(self, names: Sequence[str]) -> Ablation:
+        """Return the ablation with some of its tables.
+
+        Args:
+            names: of tables.
+
+        Raises:
+            UserError: there is no table of one of these names.
+        """
+        known = [table.name for table in self.tables]
+        for name in names:
+            if name not in known:
+                raise UserError(f"--tables {name}: must be of {', '.join(known)}")
+        return replace(self, tables=tuple(table for table in self.tables if table.name in names))
+
+
+def ablation_names() -> list[str]:
+    """Return the names of the package's own ablations, sorted."""
+    return sorted(
+        entry.name.removesuffix(SUFFIX)
+        for entry in (files("genrec_bench") / "studies" / "ablations").iterdir()
+        if entry.name.endswith(SUFFIX)
+    )
+
+
+def load_ablation(argument: str) -> tuple[str, Ablation]:
+    """Read and check an ablation.
+
+    Args:
+        argument: a name; or a path, which ends in ``.yaml`` or contains a separator.
+
+    Returns:
+        Its name, and what it says.
+
+    Raises:
+        UserError: there is none, or the file is not as it should be (names file and key).
+    """
+    separators = {"/", os.sep, os.altsep or os.sep}
+    if argument.endswith(SUFFIX) or separators.intersection(argument):
+        path, where = Path(argument), argument
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise UserError(f"{argument}: cannot be read as an ablation: {reason}") from None
+        name = path.stem
+    else:
+        names = ablation_names()
+        if argument not in names:
+            raise UserError(
+                f"unknown ablation {argument!r}{nearest(argument, names)}; the ablations are "
+                f"{', '.join(names)}, or a file of your own: ./mine.yaml"
+            )
+        name, where = argument, f"ablations/{argument}{SUFFIX}"
+        resource = files("genrec_bench") / "studies" / "ablations" / f"{argument}{SUFFIX}"
+        text = resource.read_text(encoding="utf-8")
+    ablation = read_fields(Ablation, _spelled_out(parse_yaml(text, where)), where)
+    _check(ablation, where)
+    return name, ablation
+
+
+def _spelled_out(content: Any) -> Any:
+    """Write a metric that is given as a key alone as the mean of that key."""
+    if not isinstance(content, dict) or not isinstance(content.get("tables"), list):
+        return content
+    tables = []
+    for table in content["tables"]:
+        metrics = table.get("metrics") if isinstance(table, dict) else None
+        if isinstance(metrics, list):
+            spelled = [{"name": m, "mean": [m]} if isinstance(m, str) else m for m in metrics]
+            table = table | {"metrics": spelled}
+        tables.append(table)
+    return content | {"tables": tables}
+
+
+def _check(ablation: Ablation, where: str) -> None:
+    """Raise UserError where the parts do not fit together."""
+
+    def require(condition: bool, key: str, what: str) -> None:
+        if not condition:
+            raise UserError(f"{where}: key {key!r} must be {what}")
+
+    def distinct(key: str, values: Sequence[str]) -> None:
+        require(bool(values), key, "a list that is not empty")
+        require(all(values), key, "without empty names")
+        twice = [value for value in values if values.count(value) > 1]
+        require(not twice, key, f"without {(twice or [''])[0]!r} twice")
+
+    distinct("tables", [table.name for table in ablation.tables])
+    for number, table in enumerate(ablation.tables, start=1):
+        place = f"tables.{number}"
+        distinct(f"{place}.metrics", [metric.name for metric in table.metrics])
+        distinct(f"{place}.rows", [row.label for row in table.rows])
+        for column, metric in enumerate(table.metrics, start=1):
+            distinct(f"{place}.metrics.{column}.mean", metric.mean)
+        for line, row in enumerate(table.rows, start=1):
+            key = f"{place}.rows.{line}"
+            for words, kind in ((row.set, "set"), (row.evaluate, "evaluate")):
+                names = [word.partition("=")[0] for word in words]
+                good = all("=" in word for word in words) and len(set(names)) == len(names)
+                require(good, f"{key}.{kind}", "words key=value, each key once")
+            trained = row.algorithm is not None or bool(row.set) or bool(row.evaluate)
+            require(not (row.sft and trained), f"{key}.sft", "without algorithm, set and evaluate")
+            for dataset, figures in row.published.items():
+                require(
+                    len(figures) == len(table.metrics),
+                    f"{key}.published.{dataset}",
+                    f"a list of {len(table.metrics)}, one for each metric",
+                )
+        require(
+            any(not row.sft for row in table.rows),
+            f"{place}.rows",
+            "more than the SFT start, which is read from another row's record",
+        )

@@ -1,0 +1,182 @@
+"""Analyses: what the papers look at beside their main tables, from runs of this harness.
+
+Each module of this package is one analysis, its name the analysis's name, found by being there. It
+holds ``ANALYSIS``: which options it takes, and a function that makes the runs it needs (or finds
+them, when equal ones are finished) and returns a `Result`: a table, a figure and what a reader must
+know. ``genrec-bench analyze`` prints the result and writes it.
+
+A module is loaded when its analysis is asked for. What is slow to import is better left to ``run``:
+a mistake in the options should not wait for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from genrec_bench.errors import UserError, nearest
+from genrec_bench.runs.record_schema import plain
+from genrec_bench.storage.figures import to_png
+from genrec_bench.storage.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from genrec_bench.runs.jobs import Context
+
+
+DIGITS, LARGE = 4, 1e5
+"""Decimals of a table that is shown, and from where on these are significant digits instead."""
+
+TABLE_CSV, TABLE_MARKDOWN, FIGURE, DESCRIPTION = (
+    "table.csv",
+    "table.md",
+    "figure.png",
+    "analysis.json",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an analysis found.
+
+    Attributes:
+        table: numbers as they are, unrounded, one plain name a column; the index is left out.
+        draw: draws the figure into an empty one of `SIZE` with a constrained layout; may call
+            ``figure.set_size_inches``. Labels carry their units; the title above all axes is set
+            already: it names the analysis and the dataset.
+        notes: what a reader must know, a sentence or two each.
+        records: of the runs that were used.
+    """
+
+    table: pd.DataFrame
+    draw: Callable[[Figure], None]
+    notes: tuple[str, ...] = ()
+    records: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One kind of analysis.
+
+    Attributes:
+        name: the word after ``genrec-bench analyze``; that of its module.
+        help: one line: what it shows, and which table or figure of which paper it is.
+        add_options: adds its own options to a parser that has those of every analysis (dataset,
+            backbone, budget, settings, folders). Their values must be plain (numbers, text, lists):
+            they are part of the name of the folder that is written.
+        run: does the work. Called with what all its jobs share and with the parsed options. Raises
+            UserError on what cannot be analysed.
+    """
+
+    name: str
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Context, argparse.Namespace], Result]
+
+
+def names() -> list[str]:
+    """Return the names of the analyses, in order, without loading any."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def find(name: str) -> Analysis:
+    """Return an analysis by its name.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    known = names()
+    if name not in known:
+        raise UserError(
+            f"there is no analysis {name!r}{nearest(name, known)} (found: {', '.join(known)})"
+        )
+    analysis: Analysis = importlib.import_module(f"{__name__}.{name}").ANALYSIS
+    return analysis
+
+
+def check_free(context: Context, *keys: str) -> None:
+    """Make sure that the user leaves to the analysis what it must choose itself.
+
+    Args:
+        context: with the user's ``--set`` words.
+        keys: of hyperparameters or settings.
+
+    Raises:
+        UserError: ``--set`` gives one of them.
+    """
+    for word in context.assignments:
+        key = word.partition("=")[0]
+        if key in keys:
+            raise UserError(f"--set {key}: this analysis chooses it itself; leave it out")
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Return the table as Markdown: numbers rounded for readers, empty where undefined."""
+    rows = [[_shown(value) for value in row] for row in table.itertuples(index=False, name=None)]
+    numbers = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
+    return tabulate(
+        rows,
+        headers=[str(name) for name in table.columns],
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=["right" if number else "left" for number in numbers],
+    )
+
+
+def to_json(result: Result) -> str:
+    """Return the rows of the table, and the notes, as JSON; null where a number is undefined."""
+    rows = json.loads(result.table.to_json(orient="records", double_precision=15))
+    return json.dumps({"rows": rows, "notes": list(result.notes)}, indent=2, ensure_ascii=False)
+
+
+def write(
+    result: Result, folder: Path, *, title: str, description: Mapping[str, Any]
+) -> tuple[Path, ...]:
+    """Write a result's files, each whole or not at all; what was there before is replaced.
+
+    Args:
+        result: what was found.
+        folder: made if missing.
+        title: of the Markdown page and of the figure.
+        description: what was asked for and which records were used, in plain types; goes into
+            ``analysis.json``, which is written last: where it is, the other files are its.
+
+    Returns:
+        The paths of table (CSV and Markdown), figure and description.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    page = "\n\n".join([f"# {title}", to_markdown(result.table), *result.notes]) + "\n"
+    text = json.dumps(plain(dict(description)), indent=2, sort_keys=True, ensure_ascii=False)
+    contents = {
+        TABLE_CSV: result.table.to_csv(index=False).encode(),
+        TABLE_MARKDOWN: page.encode(),
+        FIGURE: to_png(result.draw, title),
+        DESCRIPTION: (text + "\n").encode(),
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return tuple(folder / name for name in contents)
+
+
+def _shown(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    if isinstance(value, float | np.floating):
+        # FLOPs and the like would be a row of digits.
+        small = abs(float(value)) < LARGE
+        return f"{value:.{DIGITS}f}" if small else f"{value:.{DIGITS}g}"
+    return str(value).replace("|", "\\|")

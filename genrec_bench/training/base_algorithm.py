@@ -1,0 +1,209 @@
+"""The contract of an algorithm, on one screen.
+
+An algorithm is a class in a file of its own. It says how candidates are found (``rollout``), what
+they are worth (``reward``), how that becomes credit (``advantage``), and what is minimised
+(``loss``). It overrides what differs from these defaults. Everything that must be equal for a
+comparison to be fair belongs to the harness, which never asks for an algorithm's name.
+
+Shapes: B prompts, G candidates each, L levels, N nodes a tree, D the hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genrec_bench.decoding.beam import beam_search
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.hyperparameters import Hyperparameters
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the loss is given: one rollout, or the part of it that one forward pass holds.
+
+    Attributes:
+        tree: the candidates, with their log-probabilities under the behavior policy.
+        targets: [B] leaf states of the targets.
+        rewards: [B, G] as ``reward`` returned them.
+        advantages: as ``advantage`` returned them; the first axis is B.
+        reference_log_probs: [B, G, L] under the reference policy, if the algorithm uses one.
+        embeddings: [num_sids, E] of the catalog's SIDs, row for row, if the algorithm uses them.
+    """
+
+    tree: CandidateTree
+    targets: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    reference_log_probs: Tensor | None
+    embeddings: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Batch:
+        """Return the part that belongs to some prompts.
+
+        Args:
+            rows: [R] indices of prompts.
+        """
+        reference = self.reference_log_probs
+        return Batch(
+            self.tree.select(rows),
+            self.targets[rows],
+            self.rewards[rows],
+            self.advantages[rows],
+            None if reference is None else reference[rows],
+            self.embeddings,
+        )
+
+
+class Algorithm:
+    """The base of all algorithms: rollouts by beam search, and no opinion on anything else.
+
+    Attributes:
+        hyperparameters_class: a frozen dataclass derived from ``Hyperparameters``.
+        on_policy: False for an algorithm that learns from the targets alone, by the harness's
+            supervised loss, and never rolls out.
+        updates_per_rollout: how often the policy is updated from one rollout.
+        minibatches: into how many parts each of these passes over the rollout is cut; every part
+            takes an optimizer step.
+        most_refills: how often a rollout may draw further prompts in place of those whose groups
+            were not accepted; what rejected groups cost is spent all the same.
+    """
+
+    hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
+    on_policy: ClassVar[bool] = True
+    updates_per_rollout: int = 1
+    minibatches: int = 1
+    most_refills: int = 0
+
+    def __init__(self, hyperparameters: Hyperparameters) -> None:
+        """Keep the hyperparameters, which are of ``hyperparameters_class``."""
+        self.hyperparameters = hyperparameters
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Names of tokens to add to the vocabulary."""
+        return ()
+
+    def heads(self, hidden_size: int) -> Mapping[str, nn.Module]:
+        """Return modules to train beside the backbone.
+
+        Args:
+            hidden_size: D.
+        """
+        return {}
+
+    @property
+    def head_learning_rate(self) -> float | None:
+        """Peak learning rate of the heads; by default that of SFT: they start from scratch."""
+        return None
+
+    @property
+    def scores_leaves(self) -> bool:
+        """Whether the loss reads hidden states at finished candidates."""
+        return False
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether the loss reads ``reference_log_probs``."""
+        return False
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether the loss reads ``embeddings``."""
+        return False
+
+    def reference_mix(self, step: int) -> float:
+        """Return the share of the policy's weights to mix into the reference after a step.
+
+        Args:
+            step: how many rollouts were learned from; 1 after the first. 0 keeps it frozen.
+        """
+        return 0.0
+
+    def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
+        """Find G candidates for each prompt. Runs without gradients."""
+        return beam_search(policy, prompts, group_size)
+
+    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+        """Return what each candidate is worth.
+
+        Args:
+            tree: the candidates.
+            targets: [B] leaf states of the targets.
+
+        Returns:
+            [B, G]; 0 for candidates that are not real.
+        """
+        raise NotImplementedError
+
+    def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+        """Return the credit that the loss gives, [B, G] or [B, G, L]; 0 where nothing is real.
+
+        Args:
+            tree: the candidates.
+            targets: [B] leaf states of the targets.
+            rewards: [B, G].
+        """
+        raise NotImplementedError
+
+    def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+        """Return [B] which groups to learn from; asked only if ``most_refills`` is not 0."""
+        return tree.valid.any(dim=1)
+
+    def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what is to be minimised.
+
+        The harness averages over the prompts of an update, however many forward passes they take.
+
+        Returns:
+            One loss for each prompt [B], and figures to log, each [B].
+        """
+        raise NotImplementedError
+
+    @property
+    def decoding(self) -> str:
+        """How evaluation finds candidates; part of the track, as it decides what is compared."""
+        return "beam"
+
+    def decode(self, policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
+        """Find ``width`` candidates for evaluation, best first; asked unless that is a beam."""
+        return beam_search(policy, prompts, width)
+
+    @property
+    def reranks(self) -> bool:
+        """Whether ``rerank`` is to be asked; reading the leaves costs a forward pass."""
+        return False
+
+    def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
+        """Return [B, G] scores to rank the evaluation's candidates by; -inf where not real.
+
+        Args:
+            tree: candidates found by the harness's beam.
+            scores: the policy's view of them, leaves included.
+        """
+        raise NotImplementedError
+
+    @property
+    def estimates_values(self) -> bool:
+        """Whether ``values`` can be asked, for analyses."""
+        return False
+
+    def values(self, scores: Scores) -> Tensor:
+        """Return [B, N] what the algorithm expects of each node; 0 for padding.
+
+        Args:
+            scores: the policy's view of some trees, leaves included.
+        """
+        raise NotImplementedError
+
+
+def no_gradient_figures(**figures: Tensor) -> dict[str, Tensor]:
+    """Detach figures that are only logged."""
+    return {name: figure.detach().to(torch.float32) for name, figure in figures.items()}

@@ -1,0 +1,149 @@
+"""Evaluation: the same beam and samples for every algorithm, over every example of a split.
+
+An algorithm may decode in a way of its own, which is then part of the track.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from genrec_bench.data.dataset import Catalog, Examples
+from genrec_bench.decoding.beam import beam_search, chunks
+from genrec_bench.decoding.sampling import sample
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.scoring import score
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.progress import Progress
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.metrics import evaluate_lists, invalid_rate
+from genrec_bench.training.settings import Settings
+from genrec_bench.training.workers import Workers
+
+PROMPTS_AT_ONCE = 512
+
+SAMPLING_KEY = 0
+"""Of all random numbers of an evaluation: it is repeatable, and leaves torch's generators alone."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How candidates are drawn for Pass@k.
+
+    Attributes:
+        count: S, candidates of each example.
+        temperature: see ``sampling.sample``; so is the next.
+        top_p: share of the probability mass to draw from.
+    """
+
+    count: int
+    temperature: float
+    top_p: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Sampling | None:
+        """Return what the settings say; None if nothing is to be drawn."""
+        if settings.pass_samples == 0:
+            return None
+        return cls(settings.pass_samples, settings.pass_temperature, settings.pass_top_p)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found on one split.
+
+    Attributes:
+        metrics: by name, see ``metrics.evaluate_lists``; and ``invalid_rate``.
+        outcomes: one row for each example.
+    """
+
+    metrics: dict[str, float]
+    outcomes: pd.DataFrame
+
+
+@torch.no_grad()
+def evaluate(
+    policy: Policy,
+    examples: Examples,
+    catalog: Catalog,
+    workers: Workers,
+    beam_width: int,
+    progress: Progress,
+    *,
+    title: str,
+    algorithm: Algorithm | None = None,
+    sampling: Sampling | None = None,
+) -> Evaluation:
+    """Rank the catalog for every history, by constrained beam search or as the algorithm decodes.
+
+    Args:
+        policy: runs without gradients.
+        examples: a split; all of it counts.
+        catalog: whose items are ranked.
+        workers: share the examples; each gets the whole result.
+        beam_width: W, the length of the lists.
+        progress: shows how far it is.
+        title: for the progress bar.
+        algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
+        sampling: how to draw candidates for Pass@k; None for no such figure.
+    """
+    policy.eval()
+    mine = workers.mine(np.arange(len(examples)))
+    # Histories of one length share a grid, so that little of it is padding.
+    order = np.argsort(examples.history_lengths[mine], kind="stable")
+    num_levels = catalog.num_levels
+    num_samples = 0 if sampling is None else sampling.count
+    # For each list: W rows of the catalog's SIDs, the codes that were really written, and S rows of
+    # what was drawn.
+    columns = beam_width * (1 + num_levels) + num_samples
+    lists = np.empty((len(mine), columns), dtype=np.int32)
+    with progress.bar(title, len(mine)) as bar:
+        for start in range(0, len(mine), PROMPTS_AT_ONCE):
+            part = order[start : start + PROMPTS_AT_ONCE]
+            prompts = policy.prompt_format.encode(examples, mine[part]).to(policy.device)
+            if algorithm is None or algorithm.decoding == "beam":
+                tree = beam_search(policy, prompts, beam_width)
+            else:
+                tree = algorithm.decode(policy, prompts, beam_width)
+            leaves = tree.leaves
+            if algorithm is not None and algorithm.reranks:
+                leaves = leaves.gather(1, _new_order(policy, prompts, tree, algorithm))
+            codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
+            found = [policy.trie.sid_index(leaves), codes]
+            if sampling is not None:
+                drawn = sample(
+                    policy,
+                    prompts,
+                    sampling.count,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    key=SAMPLING_KEY,
+                )
+                found.append(policy.trie.sid_index(drawn.leaves))
+            lists[part] = torch.cat(found, dim=1).cpu().numpy()
+            bar.advance(len(part))
+    lists = workers.interleave(lists)
+    candidates = lists[:, :beam_width]
+    written = lists[:, beam_width : columns - num_samples]
+    written = written.reshape(len(lists), beam_width, num_levels)
+    samples = None if sampling is None else lists[:, columns - num_samples :]
+    metrics, outcomes = evaluate_lists(candidates, examples.targets, catalog, samples=samples)
+    metrics["invalid_rate"] = invalid_rate(written, candidates >= 0, catalog)
+    return Evaluation(metrics, outcomes)
+
+
+def _new_order(
+    policy: Policy, prompts: Prompts, tree: CandidateTree, algorithm: Algorithm
+) -> Tensor:
+    """Return [B, W] the places of candidates, best first, by the algorithm's own score."""
+    ranked = torch.full(tree.valid.shape, -torch.inf, device=tree.valid.device)
+    for rows in chunks(prompts.lengths + tree.is_node.sum(dim=1), policy.tokens_per_forward):
+        part = tree.select(rows)
+        scores = score(policy, prompts.select(rows), part, leaves=True)
+        ranked[rows] = algorithm.rerank(part, scores)
+    return ranked.argsort(dim=1, descending=True, stable=True)

@@ -1,0 +1,222 @@
+"""What a run has spent, phase by phase: seconds, tokens, FLOPs, peak memory.
+
+The clock follows the rules of AlgoPerf: the device is synchronised before every reading, and
+evaluation is metered apart, so that looking at an algorithm does not cost it anything.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from genrec_bench.training.budgets import Budget, BudgetKind
+
+TRAINING_PHASES = ("rollout", "reference", "update", "value", "tuning")
+"""The phases that count against a budget."""
+
+PHASES = ("sft", *TRAINING_PHASES, "evaluation")
+"""All phases, in the order in which they are reported."""
+
+
+def of_training(spent: Mapping[str, Mapping[str, float]], kind: str) -> float:
+    """Return what counts against a budget of what a record says was spent.
+
+    Args:
+        spent: costs by phase and kind.
+        kind: "seconds", "flops" or "tokens".
+    """
+    return math.fsum(spent[phase][kind] for phase in TRAINING_PHASES if phase in spent)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one phase has cost.
+
+    Attributes:
+        seconds: device seconds.
+        tokens: tokens sent through the backbone.
+        flops: floating-point operations of the matrix products (see `genrec_bench.policy.flops`).
+        peak_memory_bytes: the most memory seen; see `Ledger` for what that means on each device.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    flops: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        # Written out, not a loop, as every charge comes through here; and so that nan is refused.
+        if not (
+            self.seconds >= 0
+            and self.tokens >= 0
+            and self.flops >= 0
+            and self.peak_memory_bytes >= 0
+        ):
+            raise ValueError(f"a cost is a number that is never negative: {self}")
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Add two costs; of the two peaks of memory the higher one stays."""
+        return Cost(
+            seconds=self.seconds + other.seconds,
+            tokens=self.tokens + other.tokens,
+            flops=self.flops + other.flops,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+class Ledger:
+    """Meters the phases of a run on one device, in one process.
+
+    Time is exclusive: while an inner phase is open, the outer one's clock stands still, so that the
+    seconds of all phases add up to the time for which any phase was open. The same holds of peak
+    memory where the device reports one (CUDA, XPU): it is the most that was allocated while the
+    phase was the innermost one. To that end the ledger resets the device's peak statistics at each
+    change of phase; whoever else resets them makes the ledger's peaks too low.
+
+    Devices that report no peak give an approximation: the memory in use when the phase ends, which
+    is the allocated memory on MPS and the resident set of the whole process on a CPU.
+
+    Args:
+        device: where the work is done; synchronised before each reading of the clock.
+        clock: gives the time in seconds; only differences matter.
+    """
+
+    def __init__(
+        self, device: torch.device, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._device = device
+        self._clock = clock
+        self._process = psutil.Process()
+        self._costs: dict[str, Cost] = {}
+        self._open: list[str] = []
+        self._last_reading = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Meter the body of a ``with`` statement as one phase; phases may nest.
+
+        Whatever is done to evaluate is evaluation, phases inside of it too. A body that raises is
+        charged for the time it took.
+
+        Raises:
+            ValueError: there is no phase of that name.
+        """
+        _check_name(name)
+        if "evaluation" in self._open:
+            name = "evaluation"
+        self._read_clock()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            try:
+                self._read_clock(closing=True)
+            finally:
+                self._open.pop()
+
+    def charge(self, *, tokens: int, flops: float) -> None:
+        """Charge work to the innermost open phase.
+
+        Args:
+            tokens: tokens sent through the backbone.
+            flops: floating-point operations.
+
+        Raises:
+            RuntimeError: no phase is open; work outside of any phase would go unmetered.
+            ValueError: an amount is negative or not a number.
+        """
+        if not self._open:
+            raise RuntimeError("work was done outside of any phase of the ledger")
+        self._book(Cost(tokens=tokens, flops=flops))
+
+    def add(self, phase: str, cost: Cost) -> None:
+        """Add a cost that was metered elsewhere, such as that of a cached SFT stage.
+
+        Raises:
+            ValueError: there is no phase of that name.
+        """
+        _check_name(phase)
+        self._costs[phase] = self._costs.get(phase, Cost()) + cost
+
+    @property
+    def spent(self) -> Mapping[str, Cost]:
+        """The cost of each phase that has been entered, in the order of `PHASES`.
+
+        Seconds are those up to the last opening or closing of a phase.
+        """
+        return MappingProxyType({name: self._costs[name] for name in PHASES if name in self._costs})
+
+    def total(self, kind: BudgetKind) -> float:
+        """Return what the phases that count against a budget have spent.
+
+        Args:
+            kind: seconds, flops or tokens.
+        """
+        return float(sum(getattr(self._costs.get(name, Cost()), kind) for name in TRAINING_PHASES))
+
+    def share(self, budget: Budget) -> float:
+        """Return the spent share of a budget: 0 at the start, 1 and more when it is used up."""
+        return self.total(budget.kind) / budget.amount
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """Return the costs as JSON holds them, phase by phase; `load` takes them back."""
+        return {name: asdict(cost) for name, cost in self.spent.items()}
+
+    def load(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Replace all costs by those that `as_dict` gave.
+
+        Raises:
+            RuntimeError: a phase is open, whose cost would be mixed with the loaded ones.
+            ValueError: `state` names an unknown phase or does not hold the fields of a `Cost`.
+        """
+        if self._open:
+            raise RuntimeError(f"costs cannot be loaded while {self._open[-1]!r} is open")
+        names = [field.name for field in fields(Cost)]
+        for phase, cost in state.items():
+            _check_name(phase)
+            if sorted(cost) != sorted(names):
+                raise ValueError(f"the cost of {phase!r} has {sorted(cost)}, not {sorted(names)}")
+        self._costs = {
+            phase: Cost(
+                seconds=float(cost["seconds"]),
+                tokens=int(cost["tokens"]),
+                flops=float(cost["flops"]),
+                peak_memory_bytes=int(cost["peak_memory_bytes"]),
+            )
+            for phase, cost in state.items()
+        }
+
+    def _book(self, cost: Cost) -> None:
+        self.add(self._open[-1], cost)
+
+    def _read_clock(self, closing: bool = False) -> None:
+        """Charge all that happened since the last reading to the innermost open phase."""
+        peak = 0
+        if self._device.type in ("cuda", "xpu"):
+            backend = torch.get_device_module(self._device)
+            backend.synchronize(self._device)
+            peak = backend.max_memory_allocated(self._device)
+            backend.reset_peak_memory_stats(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+        now = self._clock()
+        if closing and self._device.type in ("cpu", "mps"):
+            peak = self._memory_in_use()
+        if self._open:
+            self._book(Cost(seconds=now - self._last_reading, peak_memory_bytes=peak))
+        self._last_reading = now
+
+    def _memory_in_use(self) -> int:
+        if self._device.type == "mps":
+            return torch.mps.current_allocated_memory()
+        return int(self._process.memory_info().rss)
+
+
+def _check_name(name: str) -> None:
+    if name not in PHASES:
+        raise ValueError(f"the ledger has no phase {name!r}; it has {', '.join(PHASES)}")

@@ -1,0 +1,292 @@
+"""The loop of a run: steps until the budget is spent, with curves, checkpoints and a way back.
+
+The share of the budget that is spent drives the learning rate. Without a budget the share is that
+of the steps. Where what is left pays for less than a step, the last one learns from a part of a
+batch, so that runs end at their budget, whatever a step of their algorithm costs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+from genrec_bench.errors import UserError
+from genrec_bench.progress import Progress
+from genrec_bench.tracking.tracker import NullTracker
+from genrec_bench.training.budgets import Budget, BudgetKind
+from genrec_bench.training.checkpoints import (
+    random_state,
+    resume_training,
+    save_training,
+    set_random_state,
+    training_checkpoints,
+)
+from genrec_bench.training.ledger import PHASES, Cost, Ledger
+from genrec_bench.training.optimization import NotFiniteError, Optimization
+from genrec_bench.training.steps import Stepper
+from genrec_bench.training.workers import Workers
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+SMALLEST_PART = 1 / 8
+"""Of a batch: a step's gradient from fewer prompts would be mostly noise."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """When training ends.
+
+    Attributes:
+        budget: what may be spent, or None.
+        steps: how many steps to take if there is no budget.
+        strict: whether to stop short of the budget and not nearest to it. A step is then whole,
+            and taken only if one as large as the largest so far still fits.
+    """
+
+    budget: Budget | None
+    steps: int
+    strict: bool = False
+
+
+class Pruned(Exception):
+    """Ends a run before its budget does, since it is not worth the rest."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Looks at the policy while it trains: at its start, at equal shares of the limit, at its end.
+
+    Attributes:
+        count: looks, without that at the start.
+        look: is asked with the number of steps taken; its figures go into the curves.
+        told: is told the share and the figures of every look but the first; may raise `Pruned`.
+    """
+
+    count: int
+    look: Callable[[int], dict[str, float]]
+    told: Callable[[float, dict[str, float]], None] | None = None
+
+
+def train(
+    stepper: Stepper,
+    optimization: Optimization,
+    ledger: Ledger,
+    limit: Limit,
+    workers: Workers,
+    folder: Path,
+    progress: Progress,
+    tracker: NullTracker,
+    watch: Watch | None = None,
+    curves: list[dict[str, float]] | None = None,
+) -> pd.DataFrame:
+    """Train until the limit, from the last checkpoint if there is one.
+
+    Args:
+        stepper: takes the steps.
+        optimization: its optimizer, for checkpoints.
+        ledger: what the steps charge.
+        limit: when to stop.
+        workers: agree on when to stop.
+        folder: for checkpoints; those of a finished training are removed by the caller.
+        progress: shows loss, reward, hit rate and the share of the budget spent.
+        tracker: is sent every step's figures.
+        watch: looks at the policy now and then; None for never.
+        curves: an empty list to be filled, for whoever wants to know how far a training came that
+            failed.
+
+    Returns:
+        The curves: one row for each step, and one for step 0 if there is a watch.
+
+    Raises:
+        UserError: if the budget does not pay for one step, or a loss is not finite.
+        Pruned: if the watch says so.
+    """
+    curves = [] if curves is None else curves
+    step = _resume(stepper, optimization, ledger, folder, curves, workers)
+    if step:
+        progress.say(f"resumed after step {step}")
+    elif not curves:
+        if watch is not None:
+            nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
+            curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
+            tracker.log(_logged(curves[-1]), 0)
+        _save(stepper, optimization, ledger, folder, step, curves, workers)
+    saved = time.monotonic()
+    total = 1.0 if limit.budget else float(limit.steps)
+    with progress.bar("training", total) as bar:
+        share = _share(ledger, limit, step, workers)
+        # The row of the start took none; those of older checkpoints, without a part, whole batches.
+        taken = math.fsum(figures.get("part", 1.0) for figures in curves if figures["step"])
+        reserve = _largest_step(curves, limit)
+        smallest = max(SMALLEST_PART, 1 / stepper.batch)
+        part = _next_part(limit, share, taken, reserve, smallest)
+        while part:
+            try:
+                figures = stepper.step(step, share, part)
+            except NotFiniteError as error:
+                # What the weights are now led here; what was saved before may not.
+                kept = training_checkpoints(folder)[-1]
+                progress.say(f"the last good checkpoint: {kept}")
+                # Records repeat what an error says, and a folder's place is nobody's business.
+                raise NotFiniteError(f"{error}; the last good one is {kept.name}") from None
+            step += 1
+            before, share = share, _share(ledger, limit, step, workers)
+            if step == 1 and share > 1.0 and limit.budget is not None:
+                raise UserError(
+                    f"--budget {limit.budget.text}: too small for one step, which took "
+                    f"{share:.3g} times as much; give more, or set a smaller batch"
+                )
+            figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
+            curves.append(figures)
+            reserve = None if reserve is None else max(reserve, _last_step(curves, limit))
+            taken += figures["part"]
+            part = _next_part(limit, share, taken, reserve, smallest)
+            if watch is not None and (_is_due(watch, before, share) or not part):
+                figures |= watch.look(step)
+                if watch.told is not None:
+                    watch.told(share, figures)
+            tracker.log(_logged(figures), step)
+            bar.update(min(share, 1.0) * total, **_shown(figures))
+            # Every process saves, or none: adding up what they spent takes all of them.
+            if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
+                _save(stepper, optimization, ledger, folder, step, curves, workers)
+                saved = time.monotonic()
+        bar.update(total, **_shown(curves[-1]))
+    _save(stepper, optimization, ledger, folder, step, curves, workers)
+    return pd.DataFrame(curves)
+
+
+def _is_due(watch: Watch, before: float, share: float) -> bool:
+    """Return whether a step went past one of the shares at which to look."""
+    return int(share * watch.count) > int(before * watch.count)
+
+
+def _logged(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name != "step"}
+
+
+def _largest_step(curves: list[dict[str, float]], limit: Limit) -> float | None:
+    """Return the share of the largest step so far; None if it is not to be reserved."""
+    if not limit.strict or limit.budget is None:
+        return None
+    spent = [0.0, *(figures[limit.budget.kind] for figures in curves)]
+    steps = [after - before for before, after in zip(spent, spent[1:], strict=False)]
+    return max(steps, default=0.0) / limit.budget.amount
+
+
+def _last_step(curves: list[dict[str, float]], limit: Limit) -> float:
+    """Return the share of the budget that the last step took."""
+    assert limit.budget is not None
+    spent = [0.0, *(figures[limit.budget.kind] for figures in curves[-2:])]
+    return (spent[-1] - spent[-2]) / limit.budget.amount
+
+
+def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
+    """Return the share of the limit that all processes have used together."""
+    if limit.budget is None:
+        return step / limit.steps
+    (share,) = workers.sum([ledger.share(limit.budget)])
+    return share
+
+
+def _next_part(
+    limit: Limit, share: float, taken: float, reserve: float | None, smallest: float
+) -> float:
+    """Return the part of a whole batch to learn from next, or 0 to stop.
+
+    Args:
+        limit: when training ends.
+        share: of the limit that is spent.
+        taken: whole batches that were learned from, and parts of them.
+        reserve: the share that must be left for a step that is strictly within the budget.
+        smallest: part of a batch, which is taken if that ends nearer to the budget than none.
+    """
+    if taken == 0:
+        return 1.0
+    if limit.budget is None:
+        return float(share < 1.0)
+    if reserve is not None:
+        return float(1.0 - share >= reserve)
+    # By the average of what was spent; the price of a prompt differs from step to step.
+    left = (1.0 - share) / (share / taken)
+    return 0.0 if left < smallest / 2 else min(max(left, smallest), 1.0)
+
+
+def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
+    kinds = get_args(BudgetKind)
+    totals = workers.sum([ledger.total(kind) for kind in kinds])
+    return dict(zip(kinds, totals, strict=True))
+
+
+def _shown(figures: dict[str, float]) -> dict[str, float]:
+    """Pick what fits beside a bar."""
+    wanted = ("loss", "reward", "HR@1", "valid/NDCG@10")
+    shown = {name: figures[name] for name in wanted if name in figures}
+    return shown | {"spent": round(figures["share"], 3)}
+
+
+def _save(
+    stepper: Stepper,
+    optimization: Optimization,
+    ledger: Ledger,
+    folder: Path,
+    step: int,
+    curves: list[dict[str, float]],
+    workers: Workers,
+) -> Path:
+    """Write a checkpoint; every process's ledger is in it, added up."""
+    spent = total_spent(ledger, workers)
+    if workers.is_main:
+        state = {
+            "curves": curves,
+            "spent": spent,
+            "random": random_state(workers.device),
+            "stepper": stepper.state(),
+        }
+        save_training(folder, step, stepper.modules(), optimization.state(), state)
+    workers.wait()
+    return folder / f"step-{step:08d}"
+
+
+def total_spent(ledger: Ledger, workers: Workers) -> dict[str, dict[str, float]]:
+    """Return the ledger of all processes together: costs add up, and so does memory."""
+    # Every process adds up the same phases, also those that it has not entered itself.
+    spent = {}
+    for phase in PHASES:
+        cost = dataclasses.asdict(ledger.spent.get(phase, Cost()))
+        summed = zip(cost, workers.sum(cost.values()), strict=True)
+        total = {name: type(cost[name])(value) for name, value in summed}
+        if any(total.values()):
+            spent[phase] = total
+    return spent
+
+
+def _resume(
+    stepper: Stepper,
+    optimization: Optimization,
+    ledger: Ledger,
+    folder: Path,
+    curves: list[dict[str, float]],
+    workers: Workers,
+) -> int:
+    found = resume_training(folder, stepper.modules(), workers)
+    if found is None:
+        return 0
+    tensors, state = found
+    optimization.load(tensors)
+    stepper.load(state["stepper"])
+    curves.extend(state["curves"])
+    set_random_state(state["random"], workers.device)
+    # The checkpoint holds what all processes have spent: one of them takes it over.
+    for phase, cost in state["spent"].items():
+        # What the SFT start cost is charged by whoever found it.
+        if phase != "sft" and workers.is_main:
+            ledger.add(phase, Cost(**cost))
+    return int(state["step"])

@@ -1,0 +1,258 @@
+"""What a step learns from: groups that an algorithm accepts, and others for those that it rejects.
+
+A step's batch is a rollout of some prompts. Where an algorithm rejects groups, further prompts are
+rolled out in their place, in the order in which prompts are visited anyway. Who rolls out what
+depends on the number of processes; which groups the batch holds, and in what order, does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec_bench.data.dataset import Examples
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.workers import Workers
+
+
+class Sampler:
+    """Visits every row once an epoch, in an order that depends on seed and epoch alone."""
+
+    def __init__(self, count: int, batch: int, seed: int) -> None:
+        """Sample ``batch`` of ``count`` rows a step; a small set repeats within a batch's run."""
+        self._count = count
+        self.batch = batch
+        self._seed = seed
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+
+    def size(self, part: float) -> int:
+        """Return how many rows come nearest to a part of a batch, at least one."""
+        return max(1, round(part * self.batch))
+
+    def rows(self, index: int, part: float = 1.0) -> NDArray[np.int64]:
+        """Return the rows of step ``index``; asking in any order gives the same.
+
+        Args:
+            index: of the step.
+            part: of the batch; its first rows.
+        """
+        return self.visits(index * self.batch, self.size(part))
+
+    def visits(self, start: int, number: int) -> NDArray[np.int64]:
+        """Return which rows are visited after ``start`` others, ``number`` of them."""
+        places = np.arange(start, start + number)
+        epochs = places // self._count
+        rows = np.empty(number, dtype=np.int64)
+        for epoch in np.unique(epochs).tolist():
+            if self._order[0] != epoch:
+                generator = np.random.default_rng([self._seed, epoch])
+                self._order = (epoch, generator.permutation(self._count))
+            here = epochs == epoch
+            rows[here] = self._order[1][places[here] % self._count]
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Candidates of some prompts, and what they are worth.
+
+    Attributes:
+        prompts: B of them.
+        tree: their candidates.
+        targets: [B] leaf states.
+        rewards: [B, G].
+    """
+
+    prompts: Prompts
+    tree: CandidateTree
+    targets: Tensor
+    rewards: Tensor
+
+    def select(self, rows: Tensor) -> Groups:
+        """Return the groups of some prompts.
+
+        Args:
+            rows: [R] indices of prompts, at least one.
+        """
+        return Groups(
+            self.prompts.select(rows),
+            self.tree.select(rows),
+            self.targets[rows],
+            self.rewards[rows],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Groups]) -> Groups:
+        """Put groups together, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        targets = torch.cat([part.targets for part in parts])
+        order = torch.arange(len(targets), device=targets.device)
+        return cls(
+            Prompts.join([part.prompts for part in parts]),
+            CandidateTree.join([part.tree for part in parts], order),
+            targets,
+            torch.cat([part.rewards for part in parts]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """What one process holds of a step's batch.
+
+    Attributes:
+        groups: that it holds, or None.
+        places: [n] the place of each of them in the batch of all processes, ascending.
+        size: how many groups the batch has, all processes.
+        part: of a whole batch, that was asked for.
+        drawn: how many prompts were rolled out to find them, all processes.
+        figures: averages over all that was rolled out, rejected or not.
+    """
+
+    groups: Groups | None
+    places: NDArray[np.int64]
+    size: int
+    part: float
+    drawn: int
+    figures: dict[str, float]
+
+
+class Rollouts:
+    """Rolls out the prompts of a step, and others for those whose groups are rejected.
+
+    Attributes:
+        refilled: how many prompts were drawn beyond those of the steps so far; fewer than none
+            after a part of a batch. With it a resumed run goes on where it was cut short.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        examples: Examples,
+        workers: Workers,
+        *,
+        group_size: int,
+        prompts_per_step: int,
+        seed: int,
+    ) -> None:
+        """Prepare; the seed decides in what order examples are visited, and what is drawn."""
+        self._policy = policy
+        self._algorithm = algorithm
+        self._examples = examples
+        self._workers = workers
+        self._group_size = group_size
+        self._sampler = Sampler(len(examples), prompts_per_step, seed)
+        self._seed = seed
+        self.refilled = 0
+
+    def gather(self, index: int, part: float = 1.0) -> Rollout:
+        """Roll out until the batch of step ``index`` is full or no refill is left.
+
+        A refill draws as many prompts as are missing. To draw more, in view of how many are
+        rejected, takes fewer rounds, but more FLOPs for each group that is kept: what is accepted
+        beyond the batch is rolled out for nothing.
+
+        A batch that is not full is what it is. If every group was rejected, it is those of the
+        first round: their advantages say nothing, but the step is taken.
+
+        Args:
+            index: of the step.
+            part: of a whole batch, that is to be filled.
+        """
+        whole, wanted = self._sampler.batch, self._sampler.size(part)
+        start = index * whole + self.refilled
+        drawn = size = 0
+        sums: dict[str, float] = {}
+        first: Groups | None = None
+        kept: list[Groups] = []
+        places: list[NDArray[np.int64]] = []
+        for turn in range(self._algorithm.most_refills + 1):
+            rows = self._sampler.visits(start + drawn, wanted - size)
+            groups = self._roll_out(start + drawn, self._workers.mine(rows))
+            accepted = self._accepted(groups, len(rows))
+            if groups is not None:
+                first = groups if turn == 0 else first
+                for name, value in _figures(groups, self._group_size).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                mine = self._workers.mine(accepted) > 0
+                places.append(self._workers.mine(size + accepted.cumsum() - 1)[mine])
+                if mine.all():
+                    kept.append(groups)
+                elif mine.any():
+                    here = torch.from_numpy(mine.nonzero()[0])
+                    kept.append(groups.select(here.to(groups.targets.device)))
+            drawn += len(rows)
+            size += int(accepted.sum())
+            if size == wanted:
+                break
+        self.refilled += drawn - whole
+        totals = self._workers.sum_named(sums)
+        figures = {name: total / drawn for name, total in totals.items()}
+        if self._algorithm.most_refills:
+            figures["accepted"] = size / drawn
+        if size == 0:
+            every = self._workers.mine(np.arange(wanted))
+            return Rollout(first, every, wanted, wanted / whole, drawn, figures)
+        groups = Groups.join(kept) if kept else None
+        mine_of_all = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
+        return Rollout(groups, mine_of_all, size, wanted / whole, drawn, figures)
+
+    def _roll_out(self, start: int, rows: NDArray[np.int64]) -> Groups | None:
+        """Roll out this process's part of a round; None if it has none.
+
+        Args:
+            start: how many prompts were visited before this round, which with the seed decides the
+                round's random numbers: those of torch's generator may be spent unevenly among
+                processes, of which some have no prompt left to roll out.
+            rows: [n] which examples.
+        """
+        if len(rows) == 0:
+            return None
+        policy, algorithm = self._policy, self._algorithm
+        prompts = policy.prompt_format.encode(self._examples, rows).to(policy.device)
+        items = torch.from_numpy(self._examples.targets[rows].astype(np.int64))
+        targets = policy.item_leaves[items.to(policy.device)]
+        # Other numbers than the sampler's and the minibatches', which take fewer words.
+        seed = np.random.SeedSequence([self._seed, start, 0, 1]).generate_state(1).item()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            tree = algorithm.rollout(policy, prompts, self._group_size)
+        return Groups(prompts, tree, targets, algorithm.reward(tree, targets))
+
+    def _accepted(self, groups: Groups | None, count: int) -> NDArray[np.int64]:
+        """Return [count] 1 for the groups of a round to keep, 0 for others; all processes agree.
+
+        Args:
+            groups: those of this process.
+            count: how many all processes rolled out.
+        """
+        if not self._algorithm.most_refills:
+            return np.ones(count, dtype=np.int64)
+        own = np.empty(0, dtype=np.int32)
+        if groups is not None:
+            accepted = self._algorithm.accepts(groups.tree, groups.targets, groups.rewards)
+            own = accepted.cpu().numpy().astype(np.int32)
+        return self._workers.interleave(own).astype(np.int64)
+
+
+def _figures(groups: Groups, group_size: int) -> dict[str, float]:
+    """Return the curves of UGR's Figures 3 and 5, summed over groups."""
+    tree = groups.tree
+    hits = tree.hits(groups.targets)
+    leaves = tree.is_node & (tree.levels == tree.trie.num_levels)
+    return {
+        "reward": float((groups.rewards.sum(dim=1) / tree.valid.sum(dim=1)).sum()),
+        "HR@1": float((hits & (tree.ranks() == 0)).any(dim=1).sum()),
+        # A rollout may hold more candidates than a group has: a wide beam does.
+        f"HR@{group_size}": float((hits & (tree.ranks() < group_size)).any(dim=1).sum()),
+        "unique_candidates": float(leaves.sum()),
+    }

@@ -1,0 +1,106 @@
+"""The harness's own choices: what every algorithm of a comparison shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from genrec_bench.policy.policy import LOGPROB_SPACES
+from genrec_bench.training.hyperparameters import check_value, hyperparameter
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settable with ``--set`` like hyperparameters; an algorithm cannot have one of these names.
+
+    ``request.py`` says which of them a comparison holds fixed.
+    """
+
+    group_size: int = hyperparameter(
+        16, low=1, high=4096, help="G, candidates of a prompt in a rollout"
+    )
+    prompts_per_step: int = hyperparameter(
+        64, low=1, high=65536, help="prompts of a rollout, all processes"
+    )
+    steps: int = hyperparameter(160, low=1, help="rollouts of a run without --budget")
+    beam_width: int = hyperparameter(20, low=1, high=4096, help="of the evaluation")
+    pass_samples: int = hyperparameter(
+        10, low=0, high=4096, help="candidates sampled for Pass@k; 0 leaves it out"
+    )
+    pass_temperature: float = hyperparameter(
+        0.7, low=0.01, high=100, help="temperature of these samples"
+    )
+    pass_top_p: float = hyperparameter(0.9, low=1e-6, high=1, help="top-p of these samples")
+    validations: int = hyperparameter(
+        8, low=0, high=1000, help="looks at validation data while training; cost no budget"
+    )
+    validation_examples: int = hyperparameter(
+        512, low=1, help="validation examples of these looks, the same ones for all runs"
+    )
+    embeddings: str = hyperparameter(
+        "auto",
+        help="of items, for algorithms that use them: text, collaborative, or the name of a "
+        "sentence-transformers model; auto: text where there is any",
+    )
+    logprob_space: str = hyperparameter(
+        "full", choices=LOGPROB_SPACES, help="over what a code's probability is normalised"
+    )
+    prompt: str = hyperparameter(
+        "auto",
+        choices=("auto", "compact", "text"),
+        help="SIDs alone, or an instruction in words; auto: compact for tiny, text otherwise",
+    )
+    warmup: float = hyperparameter(0.03, low=0, high=0.9, help="share of the budget to warm up in")
+    weight_decay: float = hyperparameter(0.01, low=0, high=1, help="of matrices, by AdamW")
+    max_grad_norm: float = hyperparameter(1.0, low=1e-6, help="gradients are clipped to this norm")
+    sft_epochs: float = hyperparameter(12.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
+    sft_batch: int = hyperparameter(
+        128, low=1, high=65536, help="training sequences of an SFT step"
+    )
+    sft_learning_rate: float | None = hyperparameter(
+        None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"
+    )
+    sft_weight_decay: float = hyperparameter(0.1, low=0, high=1, help="of matrices, in SFT")
+    sft_evaluations: float = hyperparameter(1.0, low=0.01, help="validations of SFT in an epoch")
+    sft_patience: int = hyperparameter(
+        3, low=1, help="validations without a better NDCG@10 after which SFT stops"
+    )
+    sft_valid_examples: int = hyperparameter(
+        1024, low=1, help="validation examples that SFT is validated on"
+    )
+    sft_seed: int = hyperparameter(
+        0, low=0, high=2**31 - 1, help="of the SFT start, shared by all runs"
+    )
+    lora_rank: int = hyperparameter(0, low=0, help="rank of LoRA adapters; 0 trains all weights")
+    dtype: str = hyperparameter("float32", choices=("float32", "bfloat16"), help="of the weights")
+    tokens_per_forward: int = hyperparameter(
+        0, low=0, help="tokens of one forward pass; 0: as suits the device. Changes no result"
+    )
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: naming the value, and what would be right.
+        """
+        for field in dataclasses.fields(self):
+            check_value(field, getattr(self, field.name))
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every value that bears on results, by name."""
+        values = dataclasses.asdict(self)
+        del values["tokens_per_forward"]
+        return values
+
+    def sft(self) -> dict[str, Any]:
+        """Return the values that the SFT start depends on, by name."""
+        shared = ("logprob_space", "warmup", "max_grad_norm", "lora_rank", "dtype")
+        return {
+            name: value
+            for name, value in self.resolved().items()
+            if name.startswith("sft_") or name in shared
+        }
+
+
+SETTING_NAMES = tuple(field.name for field in dataclasses.fields(Settings))

@@ -1,0 +1,230 @@
+"""The SFT start: supervised fine-tuning once, so that all algorithms begin at the same weights.
+
+The stage is cached under a key of all that it depends on. What a comparison holds fixed is the
+fingerprint of the weights themselves: two machines that train the same start may differ in the last
+bits, and records of both must not meet on one board.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrec_bench.data.dataset import Dataset
+from genrec_bench.errors import StorageError
+from genrec_bench.policy.backbones import Backbone, make_policy, prompt_name
+from genrec_bench.progress import Progress
+from genrec_bench.runs.records import benchmark_version
+from genrec_bench.storage.files import file_sha256, read_json, write_atomically
+from genrec_bench.storage.folders import remove, remove_leftovers
+from genrec_bench.storage.locks import locked
+from genrec_bench.storage.parquet import parquet_bytes, read_frame
+from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate
+from genrec_bench.training.ledger import Cost, Ledger
+from genrec_bench.training.loop import total_spent
+from genrec_bench.training.settings import Settings
+from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, train_start, weights_hash
+from genrec_bench.training.workers import Workers
+
+
+@dataclass(frozen=True)
+class SFTStart:
+    """A finished SFT stage.
+
+    Attributes:
+        folder: of the policy.
+        fingerprint: of its weights.
+        cost: of the stage, by phase of the ledger.
+    """
+
+    folder: Path
+    fingerprint: str
+    cost: Mapping[str, Cost]
+
+
+@dataclass(frozen=True)
+class StartEvaluation(Evaluation):
+    """What was found on one split, and what finding it cost when it was done.
+
+    Attributes:
+        cost: of the evaluation.
+    """
+
+    cost: Cost
+
+
+def sft_start(
+    backbone: Backbone,
+    dataset: Dataset,
+    settings: Settings,
+    data_dir: Path,
+    workers: Workers,
+    progress: Progress,
+) -> SFTStart:
+    """Return the SFT start of a configuration, trained now if it is not in the cache.
+
+    Args:
+        backbone: to begin with.
+        dataset: its training examples are learned, its validation examples say when to stop.
+        settings: those named ``sft_...`` and what the policy is made of.
+        data_dir: holds the cache.
+        workers: share the work.
+        progress: shows loss and validation NDCG@10.
+    """
+    folder, key = _place(backbone, dataset, settings, data_dir)
+    done = folder / START_FILE
+    with _locked(folder, workers):
+        if workers.is_main:
+            remove_leftovers(folder)
+        if not workers.agree(done.is_file()):
+            progress.say("training the SFT start, once for all runs that share it")
+            train_start(backbone, dataset, settings, folder, key, workers, progress)
+        elif workers.is_main:
+            # A process that was killed at its very end left them.
+            remove(folder / CHECKPOINTS)
+    content = read_json(done)
+    if content.get("weights") != weights_hash(folder / "policy"):
+        raise StorageError(
+            f"{folder}: the SFT start was changed; delete the folder to train it again"
+        )
+    cost = _costs(content, done)
+    return SFTStart(folder, content["weights"], cost)
+
+
+def cost_if_trained(
+    backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
+) -> Mapping[str, Cost] | None:
+    """Return what the SFT start of a configuration has cost, None if it is not in the cache.
+
+    Args:
+        backbone: to begin with.
+        dataset: that it learned.
+        settings: of the start.
+        data_dir: holds the cache.
+
+    Raises:
+        StorageError: the cache is damaged.
+    """
+    done = _place(backbone, dataset, settings, data_dir)[0] / START_FILE
+    return _costs(read_json(done), done) if done.is_file() else None
+
+
+def _place(
+    backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a start, and all that it depends on."""
+    key = {
+        "backbone": backbone.fingerprint,
+        "benchmark": benchmark_version(),
+        "dataset": dataset.fingerprint,
+        "prompt": prompt_name(backbone, settings),
+        "settings": settings.sft(),
+        "sids": dataset.sid_fingerprint,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return data_dir / "sft" / f"{dataset.name}-{digest[:16]}", key
+
+
+def _costs(content: Mapping[str, Any], file: Path) -> dict[str, Cost]:
+    try:
+        return {phase: Cost(**value) for phase, value in content["spent"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise StorageError(f"{file}: is damaged; delete its folder to train it again") from None
+
+
+def evaluate_start(
+    start: SFTStart,
+    backbone: Backbone,
+    dataset: Dataset,
+    settings: Settings,
+    workers: Workers,
+    progress: Progress,
+    splits: Sequence[str] = ("valid", "test"),
+) -> dict[str, StartEvaluation]:
+    """Evaluate the SFT start, once for each split and each way to do so.
+
+    Args:
+        start: from ``sft_start``.
+        backbone: that it was made of.
+        dataset: whose splits are evaluated.
+        settings: beam width and samples.
+        workers: share the work.
+        progress: shows how far it is.
+        splits: to evaluate; no example of another one is read.
+
+    Returns:
+        By split.
+
+    Raises:
+        StorageError: the cache is damaged or cannot be written.
+    """
+    sampling = Sampling.of(settings)
+    way = f"beam-{settings.beam_width}-pass-0"
+    if sampling is not None:
+        way = way[:-1] + f"{sampling.count}-{sampling.temperature!r}-{sampling.top_p!r}"
+    files = {split: start.folder / f"evaluation-{split}-{way}.json" for split in splits}
+    # Another run that needs the same waits for it instead of doing it too.
+    with _locked(start.folder, workers):
+        missing = workers.agree([split for split in splits if not files[split].is_file()])
+        if missing:
+            weights = start.folder / "policy"
+            policy = make_policy(backbone, dataset, settings, workers.device, weights=weights)
+        for split in missing:
+            policy.meter = ledger = Ledger(workers.device)
+            with ledger.phase("evaluation"):
+                found = evaluate(
+                    policy,
+                    dataset.splits[split],
+                    dataset.catalog,
+                    workers,
+                    settings.beam_width,
+                    progress,
+                    title=f"SFT {split}",
+                    sampling=sampling,
+                )
+            cost = total_spent(ledger, workers)
+            if workers.is_main:
+                _keep_evaluation(files[split], found, cost["evaluation"])
+            workers.wait()
+    return {split: _read_evaluation(file) for split, file in files.items()}
+
+
+def _keep_evaluation(file: Path, found: Evaluation, cost: Mapping[str, float]) -> None:
+    """Write an evaluation's outcomes, then the rest, which says that both are there."""
+    table = parquet_bytes(found.outcomes)
+    write_atomically(file.with_suffix(".parquet"), table)
+    content = {
+        "cost": cost,
+        "metrics": found.metrics,
+        "outcomes": hashlib.sha256(table).hexdigest(),
+    }
+    write_atomically(file, json.dumps(content, indent=2, sort_keys=True).encode())
+
+
+def _read_evaluation(file: Path) -> StartEvaluation:
+    try:
+        content = json.loads(file.read_text())
+        outcomes = file.with_suffix(".parquet")
+        if file_sha256(outcomes) != content["outcomes"]:
+            raise ValueError
+        table = read_frame(outcomes)
+        return StartEvaluation(content["metrics"], table, Cost(**content["cost"]))
+    except (KeyError, OSError, TypeError, ValueError):
+        raise StorageError(
+            f"{file} or the .parquet beside it is damaged; delete both to evaluate the SFT start "
+            "again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, workers: Workers) -> Iterator[None]:
+    """Keep other runs from training the same start at once; they wait and then find it done."""
+    with contextlib.ExitStack() as stack:
+        if workers.is_main:
+            stack.enter_context(locked(folder.with_name(f"{folder.name}.lock"), wait=True))
+        yield

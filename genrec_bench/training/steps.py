@@ -1,0 +1,287 @@
+"""One step of training: on targets alone, or on a rollout. What an algorithm changes is in here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from genrec_bench.data.dataset import Examples
+from genrec_bench.decoding.beam import chunks
+from genrec_bench.errors import UserError
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.scoring import score, supervised_loss
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.base_algorithm import Algorithm, Batch
+from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.optimization import Optimization
+from genrec_bench.training.rollouts import Groups, Rollout, Rollouts, Sampler
+from genrec_bench.training.workers import Workers
+
+
+class Stepper(Protocol):
+    """Something that takes a step.
+
+    Attributes:
+        batch: prompts, or sequences, of a whole batch.
+    """
+
+    batch: int
+
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        """Take step ``index``, after ``share`` of the work is done; return figures to log.
+
+        Args:
+            index: how many steps were taken before.
+            share: drives the learning rate.
+            part: of a whole batch to learn from, above 0, at most 1; "part" among the figures is
+                what it came to.
+        """
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return what a checkpoint must hold, by name."""
+
+    def state(self) -> dict[str, int]:
+        """Return what else it must hold, but for how many steps were taken."""
+
+    def load(self, state: Mapping[str, int]) -> None:
+        """Take up what ``state`` returned."""
+
+
+class SupervisedStepper:
+    """Raises the likelihood of targets."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        examples: Examples,
+        optimization: Optimization,
+        ledger: Ledger,
+        workers: Workers,
+        *,
+        batch: int,
+        seed: int,
+        phase: str,
+    ) -> None:
+        """Prepare; ``phase`` is the ledger's name for this work."""
+        self.batch = batch
+        self._policy = policy
+        self._examples = examples
+        self._chains = policy.prompt_format.chains(examples)
+        self._lengths = examples.history_lengths
+        self._optimization = optimization
+        self._ledger = ledger
+        self._workers = workers
+        self._sampler = Sampler(len(self._chains), batch, seed)
+        self._phase = phase
+
+    def __len__(self) -> int:
+        """Return the number of training sequences."""
+        return len(self._chains)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return the policy."""
+        return {"policy": self._policy}
+
+    def state(self) -> dict[str, int]:
+        """Return nothing: a step's number says what it learns."""
+        return {}
+
+    def load(self, state: Mapping[str, int]) -> None:
+        """Take up nothing."""
+
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        """Take one step on a batch of training sequences, or a part of it."""
+        rows = self._sampler.rows(index, part)
+        mine = self._workers.mine(rows)
+        last = self._chains.last[mine]
+        # A target counts once, whatever sequence and process it is in.
+        count = int(self._chains.num_targets[rows].sum())
+        sizes = torch.from_numpy(self._lengths[last] + 1)
+        items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
+        total = 0.0
+        self._policy.train()
+        with self._ledger.phase(self._phase):
+            for some in chunks(sizes, items):
+                loss, _ = supervised_loss(
+                    self._policy, self._examples, self._chains, mine[some.numpy()]
+                )
+                (loss / count).backward()
+                total += float(loss.detach()) / count
+            (total,) = self._workers.sum([total])
+            where = f"{self._phase} step {index + 1}"
+            norm = self._optimization.step(share, total, where)
+        return {"part": len(rows) / self.batch, "loss": total, "gradient_norm": norm}
+
+
+class RolloutStepper:
+    """Rolls out, rewards, and updates: what on-policy algorithms do in a step."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        examples: Examples,
+        optimization: Optimization,
+        ledger: Ledger,
+        workers: Workers,
+        *,
+        group_size: int,
+        prompts_per_step: int,
+        seed: int,
+        embeddings: Tensor | None = None,
+    ) -> None:
+        """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
+        self.batch = prompts_per_step
+        self._policy = policy
+        self._algorithm = algorithm
+        self._optimization = optimization
+        self._ledger = ledger
+        self._workers = workers
+        self._rollouts = Rollouts(
+            policy,
+            algorithm,
+            examples,
+            workers,
+            group_size=group_size,
+            prompts_per_step=prompts_per_step,
+            seed=seed,
+        )
+        self._seed = seed
+        self._embeddings = embeddings
+        self._reference: Policy | None = None
+        if algorithm.uses_reference:
+            self._reference = copy.deepcopy(policy, {id(ledger): ledger})
+            self._reference.requires_grad_(False).eval()
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Return the policy, and the reference policy if there is one."""
+        modules: dict[str, torch.nn.Module] = {"policy": self._policy}
+        if self._reference is not None:
+            modules["reference"] = self._reference
+        return modules
+
+    def state(self) -> dict[str, int]:
+        """Return how many prompts refills have taken, which moves all later steps on."""
+        return {"refilled": self._rollouts.refilled}
+
+    def load(self, state: Mapping[str, int]) -> None:
+        """Go on at the prompt that was next."""
+        self._rollouts.refilled = state["refilled"]
+
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        """Learn from one rollout."""
+        policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
+        # No dropout: what is learned from is what was rolled out.
+        policy.eval()
+        with torch.no_grad(), ledger.phase("rollout"):
+            rollout = self._rollouts.gather(index, part)
+        batch = None if rollout.groups is None else self._batch(rollout.groups)
+        idle = 0.0
+        if batch is not None:
+            idle = float((batch.advantages.flatten(1) == 0).all(dim=1).sum())
+        (idle,) = self._workers.sum([idle])
+        sums: dict[str, float] = {}
+        norm = loss = 0.0
+        updates = 0
+        for update in range(algorithm.updates_per_rollout):
+            for places in self._minibatches(index, update, rollout.size):
+                own_loss = self._accumulate(rollout, batch, places, sums)
+                with ledger.phase("update"):
+                    (own_loss,) = self._workers.sum([own_loss])
+                    norm += self._optimization.step(share, own_loss, f"step {index + 1}")
+                loss += own_loss
+                updates += 1
+        totals = self._workers.sum_named(sums)
+        figures = {"part": rollout.part, **rollout.figures, "zero_advantage": idle / rollout.size}
+        figures |= {name: total / updates for name, total in totals.items()}
+        figures |= {"loss": loss / updates, "gradient_norm": norm / updates}
+        mix = algorithm.reference_mix(index + 1)
+        if mix and self._reference is not None:
+            if hasattr(policy.backbone, "peft_config"):
+                # Mixing the factors of two adapters is not mixing the weights that they stand for.
+                raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
+            with torch.no_grad(), ledger.phase("reference"):
+                pairs = zip(self._reference.parameters(), policy.parameters(), strict=True)
+                for kept, current in pairs:
+                    kept.lerp_(current, mix)
+        return figures
+
+    def _batch(self, groups: Groups) -> Batch:
+        """Give credit to the groups that are learned from, and ask the reference about them."""
+        with torch.no_grad(), self._ledger.phase("rollout"):
+            advantages = self._algorithm.advantage(groups.tree, groups.targets, groups.rewards)
+        reference = self._reference_log_probs(groups.prompts, groups.tree)
+        return Batch(
+            groups.tree, groups.targets, groups.rewards, advantages, reference, self._embeddings
+        )
+
+    def _reference_log_probs(self, prompts: Prompts, tree: CandidateTree) -> Tensor | None:
+        if self._reference is None:
+            return None
+        found = torch.zeros(*tree.paths.shape, device=tree.log_probs.device)
+        with torch.no_grad(), self._ledger.phase("reference"):
+            for rows in chunks(_sizes(prompts, tree), self._reference.tokens_per_forward):
+                scores = score(self._reference, prompts.select(rows), tree.select(rows))
+                found[rows] = scores.log_probs
+        return found
+
+    def _minibatches(self, index: int, update: int, size: int) -> list[NDArray[np.int64]]:
+        """Cut the places of a batch of all processes into parts, none of them empty."""
+        count = min(self._algorithm.minibatches, size)
+        if count == 1:
+            order = np.arange(size)
+        else:
+            order = np.random.default_rng([self._seed, index, update]).permutation(size)
+        return [np.sort(part) for part in np.array_split(order, count)]
+
+    def _accumulate(
+        self,
+        rollout: Rollout,
+        batch: Batch | None,
+        part: NDArray[np.int64],
+        sums: dict[str, float],
+    ) -> float:
+        """Accumulate gradients over this process's share of some places of the whole batch.
+
+        Args:
+            rollout: what this process holds.
+            batch: made of it; None if it holds nothing.
+            part: places in the batch of all processes; losses are divided by their number.
+            sums: the algorithm's figures are added here.
+
+        Returns:
+            This process's part of the loss.
+        """
+        if batch is None or rollout.groups is None:
+            return 0.0
+        prompts = rollout.groups.prompts
+        here = torch.from_numpy(np.isin(rollout.places, part).nonzero()[0])
+        here = here.to(self._policy.device)
+        total = 0.0
+        with self._ledger.phase("update"):
+            leaves = self._algorithm.scores_leaves
+            for rows in chunks(
+                _sizes(prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
+            ):
+                chunk = batch.select(here[rows])
+                chosen = prompts.select(here[rows])
+                scores = score(self._policy, chosen, chunk.tree, leaves=leaves)
+                losses, figures = self._algorithm.loss(chunk, scores)
+                (losses.sum() / len(part)).backward()
+                total += float(losses.detach().sum()) / len(part)
+                for name, values in figures.items():
+                    sums[name] = sums.get(name, 0.0) + float(values.sum()) / len(part)
+        return total
+
+
+def _sizes(prompts: Prompts, tree: CandidateTree, leaves: bool = False) -> Tensor:
+    """Return [B] how many tokens a packed tree takes."""
+    read = tree.is_node if leaves else tree.is_node & (tree.levels < tree.trie.num_levels)
+    return prompts.lengths + read.sum(dim=1)

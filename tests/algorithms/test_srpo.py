@@ -1,0 +1,241 @@
+"""SRPO whole: the numbers of its equations, its stages, and what its gradients have in common."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from genrec_bench.algorithm import Batch
+from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
+from genrec_bench.algorithms.srpo import SRPO, SRPOHyperparameters
+from genrec_bench.contract.tiny_world import Play, World, groups, play, roll_out, tiny_world
+from genrec_bench.decoding.beam import beam_search
+from genrec_bench.decoding.sampling import sample
+from genrec_bench.errors import UserError
+from genrec_bench.policy.scoring import Scores, score
+from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.policy.trie import Trie
+
+# The target is the last. The others share no code with it, one, and one.
+SIDS = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]], dtype=np.int32)
+TRIE = Trie.build(SIDS, (2, 2, 2, 2))
+NOTHING, ONE, ALSO_ONE, TARGET, EMPTY = 0, 1, 2, 3, -1
+
+
+def algorithm(**values: Any) -> SRPO:
+    return SRPO(SRPOHyperparameters(**values))
+
+
+def group(*sids: int) -> tuple[CandidateTree, Tensor]:
+    leaves = TRIE.leaf(torch.tensor([sids]))
+    tree = CandidateTree.build(TRIE, leaves, torch.full((1, len(sids), 4), -0.5))
+    return tree, TRIE.leaf(torch.tensor([TARGET]))
+
+
+def credit(chosen: SRPO, *sids: int) -> list[float]:
+    tree, targets = group(*sids)
+    found: list[float] = chosen.advantage(tree, targets, chosen.reward(tree, targets))[0].tolist()
+    return found
+
+
+def accepted(chosen: SRPO, *sids: int) -> bool:
+    tree, targets = group(*sids)
+    return bool(chosen.accepts(tree, targets, chosen.reward(tree, targets)))
+
+
+def test_the_advantage_of_eq_21() -> None:
+    # Rewards 1, 0.5, 0, 0: mean 0.375, squared distances 0.390625 + 0.015625 + 2 * 0.140625 =
+    # 0.6875, a third of which is the variance; deviation 0.4787136.
+    dense = [1.3055824, 0.2611165, -0.7833495, -0.7833495]
+    group_of_four = (TARGET, ONE, NOTHING, NOTHING)
+    assert credit(algorithm(bonus=False), *group_of_four) == pytest.approx(dense, abs=1e-5)
+    # k = 2 of n = 4 with c = 1: rho = 1 - 3/6 and sigma = 1/2, so 1 for the hit; delta = 2/3, so
+    # (1/2 - 2/3) / (1/2) = -1/3 for the others.
+    bonus = [1.0, -1 / 3, -1 / 3, -1 / 3]
+    expected = [one + other for one, other in zip(dense, bonus, strict=True)]
+    assert credit(algorithm(k=2), *group_of_four) == pytest.approx(expected, abs=1e-5)
+    # k = 3: rho = 1 - 1/4, sigma = sqrt(3) / 4, delta = C(2, 2) / C(3, 2) = 1/3.
+    bonus = [3**-0.5, *[-(3**-0.5) / 3] * 3]
+    expected = [one + other for one, other in zip(dense, bonus, strict=True)]
+    assert credit(algorithm(k=3), *group_of_four) == pytest.approx(expected, abs=1e-5)
+
+
+def test_equal_candidates_count_as_often_as_they_were_drawn() -> None:
+    # Rewards 1, 1, 0.5, 0.5: mean 0.75, variance 4/16 / 3 = 1/12: 0.25 * sqrt(12) = 0.8660254.
+    # k = 1, c = 2 of 4: rho = 1/2, so 1 for hits and (1/2 - 1) / (1/2) = -1 for others.
+    found = credit(algorithm(k=1), TARGET, TARGET, ONE, ONE)
+    assert found == pytest.approx([1.8660254, 1.8660254, -1.8660254, -1.8660254], abs=1e-5)
+
+
+def test_a_bonus_that_is_saturated_leaves_the_dense_advantage() -> None:
+    # Three hits of four: no two are both wrong (the degeneration that §5.2 is about).
+    hits = (TARGET, TARGET, TARGET, ONE)
+    assert credit(algorithm(k=2), *hits) == credit(algorithm(bonus=False), *hits)
+    assert abs(credit(algorithm(k=2), *hits)[3]) > 1
+
+
+def test_without_a_hit_prefixes_still_give_credit() -> None:
+    # Rewards 0.5, 0, 0: mean 1/6, variance (1/9 + 2/36) / 2 = 1/12; 1/3 * sqrt(12) = 1.1547005.
+    found = credit(algorithm(k=2), ONE, NOTHING, NOTHING)
+    assert found == pytest.approx([1.1547005, -0.5773503, -0.5773503], abs=1e-5)
+
+
+def test_empty_places_get_no_credit_and_change_none() -> None:
+    padded = credit(algorithm(k=2), TARGET, EMPTY, ONE, NOTHING, NOTHING, EMPTY)
+    plain = credit(algorithm(k=2), TARGET, ONE, NOTHING, NOTHING)
+    assert [padded[i] for i in (0, 2, 3, 4)] == pytest.approx(plain)
+    assert padded[1] == padded[5] == 0
+
+
+@pytest.mark.parametrize(
+    ("sids", "varies"),
+    [
+        ((TARGET, NOTHING, NOTHING), True),
+        ((ONE, NOTHING, NOTHING), True),
+        ((NOTHING, NOTHING, NOTHING), False),
+        ((TARGET, TARGET, TARGET), False),
+        # Different candidates of equal worth; their square roots may differ by nothing either.
+        ((ONE, ALSO_ONE, ONE), False),
+        ((ONE, EMPTY, EMPTY), False),
+        ((EMPTY, ONE, ALSO_ONE), False),
+        ((EMPTY, ONE, TARGET), True),
+    ],
+)
+def test_groups_whose_rewards_vary_are_accepted(sids: tuple[int, ...], varies: bool) -> None:
+    assert accepted(algorithm(), *sids) is varies
+
+
+def test_what_varies_depends_on_the_reward() -> None:
+    rule = algorithm(residual=False)
+    assert not accepted(rule, ONE, NOTHING) and accepted(algorithm(), ONE, NOTHING)
+    assert accepted(rule, TARGET, ONE)
+
+
+def test_a_group_that_is_rejected_would_have_taught_nothing() -> None:
+    for sids in ((NOTHING, NOTHING), (TARGET, TARGET), (ONE, ALSO_ONE), (ONE, EMPTY)):
+        assert credit(algorithm(k=1), *sids) == [0.0] * 2
+
+
+def test_the_stages_of_table_3() -> None:
+    tree, targets = group(TARGET, ONE, NOTHING, NOTHING)
+    grpo = GRPO(GRPOHyperparameters(epsilon=1e-6))
+    first = algorithm(reward="rule", residual=False, bonus=False)
+    rewards = first.reward(tree, targets)
+    assert rewards.tolist() == [[1, 0, 0, 0]]
+    assert torch.equal(
+        first.advantage(tree, targets, rewards), grpo.advantage(tree, targets, rewards)
+    )
+    second, third = algorithm(bonus=False), algorithm()
+    assert second.reward(tree, targets).tolist() == [[1, 0.5, 0, 0]]
+    assert torch.equal(second.reward(tree, targets), third.reward(tree, targets))
+    assert all(stage.most_refills == 9 for stage in (first, second, third))
+    assert algorithm(dynamic_sampling=False).most_refills == 0
+
+
+def test_two_rewards_at_once_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^reward=random: .*residual=false$"):
+        algorithm(reward="random")
+    assert algorithm(reward="random", residual=False).own.reward == "random"
+
+
+def test_candidates_are_drawn_or_searched_for() -> None:
+    chosen = algorithm(temperature=0.7, top_p=0.8)
+    world = tiny_world(chosen)
+    found = roll_out(chosen, world)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = sample(world.policy, world.prompts, 6, temperature=0.7, top_p=0.8)
+    assert torch.equal(found.leaves, drawn.leaves)
+    searched = roll_out(algorithm(rollout_by="beam"), world)
+    assert torch.equal(searched.leaves, beam_search(world.policy, world.prompts, 6).leaves)
+    assert not torch.equal(found.leaves, searched.leaves)
+
+
+# Identities of the gradient
+
+
+def with_hit(chosen: GRPO, world: World) -> Play:
+    """Play a group of distinct candidates, one of them the target."""
+    cases = {name: (tree, targets) for name, tree, targets in groups(chosen, world)}
+    return play(chosen, world, *cases["a hit at the last rank"])
+
+
+def gradient(played: Play) -> Tensor:
+    """[B, G, L] of the losses with respect to the log-probabilities."""
+    (found,) = torch.autograd.grad(played.losses.sum(), [played.scores.log_probs])
+    return found
+
+
+def test_at_the_rollout_the_gradient_is_that_of_the_advantage() -> None:
+    """The ratio is 1, and a bound as near as 0.001 is idle: A / (n L) for every code."""
+    for clip in (0.001, 10.0):
+        chosen = algorithm(k=2, beta=0.0, clip_low=min(clip, 1.0), clip_high=clip)
+        played = play(chosen, tiny_world(chosen))
+        tree = played.batch.tree
+        assert tree.valid.all() and played.batch.advantages.any()
+        expected = -played.batch.advantages.unsqueeze(-1) / (tree.group_size * 3)
+        assert torch.allclose(gradient(played), expected.expand_as(tree.paths), atol=1e-5)
+
+
+def test_beyond_its_bounds_the_ratio_gives_no_gradient() -> None:
+    chosen = algorithm(k=2, beta=0.0)
+    world = tiny_world(chosen)
+    played = play(chosen, world)
+    batch, tree = played.batch, played.batch.tree
+    # As if every code had been half as likely before: a ratio of 2, above 1.2.
+    older = CandidateTree(
+        tree.trie, tree.states, tree.parents, tree.paths, tree.valid, tree.log_probs - np.log(2)
+    )
+    moved = Batch(
+        older, batch.targets, batch.rewards, batch.advantages, batch.reference_log_probs, None
+    )
+    scores = score(world.policy, world.prompts, older)
+    losses, _ = chosen.loss(moved, scores)
+    (found,) = torch.autograd.grad(losses.sum(), [scores.log_probs])
+    gain = batch.advantages > 0
+    assert gain.any() and (batch.advantages < 0).any()
+    assert found[gain].eq(0).all(), "what has gained enough is left alone"
+    # What should lose is pulled down twice as hard.
+    expected = -2 * batch.advantages.unsqueeze(-1) / (tree.group_size * 3)
+    assert torch.allclose(found[~gain], expected.expand_as(found)[~gain], atol=1e-5)
+
+
+def test_the_mean_over_all_codes_is_the_mean_over_prompts() -> None:
+    """All candidates have L codes: DAPO's and the released code's token mean is GRPO's loss."""
+    chosen = algorithm(k=2)
+    world = tiny_world(chosen)
+    played = play(chosen, world)
+    (ours,) = torch.autograd.grad(
+        played.losses.mean(), [played.scores.log_probs], retain_graph=True
+    )
+    log_probs, batch = played.scores.log_probs, played.batch
+    assert batch.tree.valid.all() and batch.reference_log_probs is not None
+    gap = batch.reference_log_probs - log_probs
+    ratio = (log_probs - log_probs.detach()).exp()
+    per_code = -ratio * batch.advantages.unsqueeze(-1) + 0.001 * (gap.exp() - gap - 1)
+    (theirs,) = torch.autograd.grad(per_code.sum() / per_code.numel(), [log_probs])
+    assert torch.allclose(ours, theirs, atol=1e-6) and ours.any()
+
+
+def test_without_the_division_each_prompts_gradient_is_scaled() -> None:
+    """Dr. GRPO: the same direction, as many times as long as the rewards' deviation."""
+    divided = GRPO(GRPOHyperparameters(epsilon=0.0))
+    plain = GRPO(GRPOHyperparameters(divide_by_std=False))
+    world = tiny_world(divided)
+    one, other = gradient(with_hit(divided, world)), gradient(with_hit(plain, world))
+    # One hit among six: mean 1/6, variance (25 + 5) / 36 / 5 = 1/6.
+    assert torch.allclose(other, one * 6**-0.5, atol=1e-6) and one.any()
+
+
+def test_the_divergence_pulls_towards_the_reference() -> None:
+    chosen = algorithm(beta=1.0)
+    world = tiny_world(chosen)
+    pulled, free = play(chosen, world), play(algorithm(beta=0.0), world)
+    gap = pulled.batch.reference_log_probs
+    assert gap is not None
+    scores: Scores = pulled.scores
+    # d/dx of exp(r - x) - (r - x) - 1 is 1 - exp(r - x).
+    expected = (1 - (gap - scores.log_probs.detach()).exp()) / (6 * 3)
+    assert torch.allclose(gradient(pulled) - gradient(free), expected, rtol=1e-3, atol=1e-5)

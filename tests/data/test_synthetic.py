@@ -1,0 +1,238 @@
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genrec_bench.data import dataset_store
+from genrec_bench.data.cards import Card, load_card
+from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.dataset_store import load_dataset
+from genrec_bench.data.synthetic import World, build_world, ceiling, generate, padded_histories
+
+FINGERPRINT = "8c9219d99df8c8c49864f8ce82431c0b9fecbd5e15d49ba1e6c05d4b4a45fdaa"
+
+
+def tiny_card(history_length: int = 3, **changes: Any) -> Card:
+    """Return a card of 8 items: 2 categories of 2 subcategories of 2 items."""
+    card = load_card("synthetic")
+    assert card.synthetic is not None
+    small: dict[str, Any] = {
+        "users": 40,
+        "items_per_subcategory": 2,
+        "shared_sid_share": 0.125,
+        "categories": {"garden": ("rake", "hose"), "office": ("pen", "lamp")},
+    }
+    parameters = dataclasses.replace(card.synthetic, **(small | changes))
+    return dataclasses.replace(card, synthetic=parameters, history_length=history_length)
+
+
+def world_of(card: Card) -> World:
+    assert card.synthetic is not None
+    rng = np.random.Generator(np.random.PCG64(card.synthetic.seed))
+    return build_world(card, card.synthetic, rng)
+
+
+def only(way: str) -> dict[str, Any]:
+    ways = ("repeat", "link", "follow", "same_category", "noise")
+    return {name: float(name == way) for name in ways}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return generate(load_card("synthetic"))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return world_of(load_card("synthetic"))
+
+
+def test_it_is_what_the_card_says(dataset: Dataset) -> None:
+    expected, catalog = dataset.card.expected, dataset.catalog
+    users = np.concatenate([part.users for part in dataset.splits.values()])
+    assert len(np.unique(users)) == expected.users
+    assert catalog.num_items == expected.items
+    assert len(catalog.unique_sids) == expected.distinct_sids
+    rows = (len(dataset.train), len(dataset.valid), len(dataset.test))
+    assert rows == (expected.train_rows, expected.valid_rows, expected.test_rows)
+    assert catalog.codes_per_level == dataset.card.codes_per_level
+    assert not dataset.partial
+
+
+def test_one_seed_gives_one_dataset_and_another_seed_another(dataset: Dataset) -> None:
+    # A change here is a change of the dataset: raise the card's version with it.
+    assert dataset.fingerprint == FINGERPRINT
+    assert generate(load_card("synthetic")).fingerprint == FINGERPRINT
+    assert generate(tiny_card()).fingerprint != generate(tiny_card(seed=1)).fingerprint
+
+
+def test_the_split_is_eight_to_one_to_one_in_order_of_time() -> None:
+    # With no history cut off, a user's history lengths tell the order of the examples.
+    dataset = generate(tiny_card(history_length=50))
+    n = sum(map(len, dataset.splits.values()))
+    assert (len(dataset.train), len(dataset.train) + len(dataset.valid)) == (
+        n * 8 // 10,
+        n * 9 // 10,
+    )
+    longest: dict[int, int] = {}
+    for part in dataset.splits.values():
+        lengths = part.history_lengths.tolist()
+        for user, length in zip(part.users.tolist(), lengths, strict=True):
+            assert length == longest.get(user, 0) + 1
+            longest[user] = length
+
+
+def test_histories_are_cut_and_continue_each_other(dataset: Dataset) -> None:
+    length = dataset.card.history_length
+    last: dict[int, list[int]] = {}
+    for part in dataset.splits.values():
+        assert part.history_lengths.min() >= 1 and part.history_lengths.max() <= length
+        for i, user in enumerate(part.users.tolist()):
+            history = part.history(i).tolist()
+            if user in last:
+                assert history == last[user]
+            last[user] = [*history, int(part.targets[i])][-length:]
+
+
+def test_sids_reflect_the_hierarchy(dataset: Dataset) -> None:
+    parameters, catalog = dataset.card.synthetic, dataset.catalog
+    assert parameters is not None
+    nouns = [noun for words in parameters.categories.values() for noun in words]
+    noun_of = [next(n for n in nouns if title.endswith(" " + n)) for title in catalog.titles]
+    category_of = {n: c for c, words in parameters.categories.items() for n in words}
+    by_prefix: dict[tuple[int, ...], set[str]] = {}
+    for sid, noun in zip(catalog.sids.tolist(), noun_of, strict=True):
+        by_prefix.setdefault(tuple(sid[:1]), set()).add(category_of[noun])
+        by_prefix.setdefault(tuple(sid[:2]), set()).add(noun)
+    assert all(len(words) == 1 for words in by_prefix.values())
+    assert len(by_prefix) == len(parameters.categories) + len(nouns)
+    assert len(set(catalog.titles)) == catalog.num_items
+    taken_over = catalog.num_items - len(catalog.unique_sids)
+    assert taken_over == round(parameters.shared_sid_share * catalog.num_items)
+
+
+def test_purchases_repeat_and_popularity_is_skewed(dataset: Dataset) -> None:
+    train = dataset.train
+    repeated = [train.targets[i] in train.history(i) for i in range(len(train))]
+    parameters = dataset.card.synthetic
+    assert parameters is not None
+    assert np.mean(repeated) > parameters.repeat
+    popularity = np.sort(dataset.catalog.popularity)[::-1]
+    tenth = len(popularity) // 10
+    assert popularity[:tenth].sum() > 2 * popularity.sum() / 10
+
+
+def test_repeats_are_weighted_by_recency() -> None:
+    world = world_of(tiny_card(recency_decay=0.5, **only("repeat")))
+    # Items 4, 6, 4 from the oldest on: weights 1/4, 1/2, 1, of a sum of 7/4.
+    expected = np.zeros(8)
+    expected[4], expected[6] = 5 / 7, 2 / 7
+    np.testing.assert_allclose(world.next_item_distribution([4, 6, 4]), expected)
+
+
+def test_noise_is_zipf() -> None:
+    world = world_of(tiny_card(zipf_exponent=1.0, **only("noise")))
+    harmonic = sum(1 / rank for rank in range(1, 9))
+    got = np.sort(world.next_item_distribution([0]))[::-1]
+    np.testing.assert_allclose(got, [1 / rank / harmonic for rank in range(1, 9)])
+
+
+def test_links_lead_to_a_few_other_items() -> None:
+    world = world_of(tiny_card(link_weights=(0.75, 0.25), **only("link")))
+    for item in range(8):
+        got = world.next_item_distribution([item])
+        assert got[item] == 0
+        np.testing.assert_allclose(np.sort(got)[-2:], [0.25, 0.75])
+        np.testing.assert_allclose(got.sum(), 1)
+
+
+def test_follow_up_subcategories_are_others() -> None:
+    world = world_of(tiny_card(follow_weights=(0.75, 0.25), **only("follow")))
+    for item in range(8):
+        by_subcategory = world.next_item_distribution([item]).reshape(4, 2).sum(axis=1)
+        assert by_subcategory[item // 2] == 0
+        np.testing.assert_allclose(np.sort(by_subcategory), [0, 0, 0.25, 0.75], atol=1e-15)
+
+
+def test_same_category_stays_there() -> None:
+    world = world_of(tiny_card(**only("same_category")))
+    for item in range(8):
+        halves = world.next_item_distribution([item]).reshape(2, 4)
+        np.testing.assert_allclose(halves.sum(axis=1), np.eye(2)[item // 4])
+        assert halves[item // 4].min() > 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(history=st.lists(st.integers(0, 599), min_size=1, max_size=15))
+def test_the_distribution_sums_to_one_and_sees_the_visible_history_only(
+    world: World, history: list[int]
+) -> None:
+    got = world.next_item_distribution(history)
+    assert got.min() >= 0 and math.isclose(got.sum(), 1)
+    older = [*range(10 - len(history[:10])), *history]
+    np.testing.assert_array_equal(
+        world.next_item_distribution([7, *older]), world.next_item_distribution(older)
+    )
+    batch = padded_histories(Examples.from_lists([0], [history], [0]), 10)
+    np.testing.assert_allclose(world.next_item_distributions(batch)[0], got)
+
+
+def test_the_ceiling_is_brute_force_on_a_tiny_instance() -> None:
+    card = tiny_card()
+    world, dataset = world_of(card), generate(card)
+    for split in ("valid", "test"):
+        examples = dataset.splits[split]
+        expected = {f"{name}@{k}": 0.0 for name in ("HR", "NDCG") for k in (1, 3, 5, 10, 20)}
+        for i in range(len(examples)):
+            p = world.next_item_distribution(examples.history(i))
+            ranking = sorted(range(8), key=lambda item: -p[item])
+            for k in (1, 3, 5, 10, 20):
+                for target in ranking[:k]:
+                    rank = 1 + ranking.index(target)
+                    expected[f"HR@{k}"] += p[target] / len(examples)
+                    expected[f"NDCG@{k}"] += p[target] / math.log2(1 + rank) / len(examples)
+        assert dataset.ceiling[split] == pytest.approx(expected)
+
+
+def test_the_best_ranking_scores_what_the_ceiling_says(dataset: Dataset, world: World) -> None:
+    rows = [part for part in dataset.splits.values()]
+    hits, expected, n = 0, 0.0, 0
+    for part in rows:
+        expected += ceiling(world, part)["HR@10"] * len(part)
+        n += len(part)
+        for start in range(0, len(part), 2000):
+            some = part.subset(range(start, min(start + 2000, len(part))))
+            p = world.next_item_distributions(padded_histories(some, 10))
+            own = p[np.arange(len(some)), some.targets]
+            hits += int(((p > own[:, None]).sum(axis=1) < 10).sum())
+    rate = expected / n
+    assert abs(hits / n - rate) < 4 * math.sqrt(rate * (1 - rate) / n)
+
+
+def test_there_is_something_to_learn_and_something_that_cannot_be(dataset: Dataset) -> None:
+    best = dataset.ceiling["test"]["HR@10"]
+    assert 0.5 < best < 0.7
+    popular = np.argsort(-dataset.catalog.popularity)[:10]
+    assert np.isin(dataset.test.targets, popular).mean() < best / 3
+
+
+def test_it_is_drawn_once_and_then_read(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_dataset("synthetic", tmp_path)
+    monkeypatch.setattr(dataset_store, "generate", lambda card: pytest.fail("drawn again"))
+    second = load_dataset("synthetic", tmp_path)
+    assert first.fingerprint == second.fingerprint == dataset.fingerprint
+    assert first.ceiling == second.ceiling == dataset.ceiling
+
+
+def test_other_parameters_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset_store, "load_card", lambda name: tiny_card())
+    first = load_dataset("synthetic", tmp_path)
+    monkeypatch.setattr(dataset_store, "load_card", lambda name: tiny_card(seed=1))
+    assert load_dataset("synthetic", tmp_path).fingerprint != first.fingerprint

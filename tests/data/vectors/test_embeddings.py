@@ -1,0 +1,301 @@
+"""Item embeddings: numbers by hand, what may be read, and the cache."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrec_bench.data.cards import load_card
+from genrec_bench.data.dataset import Dataset, Examples, build_dataset
+from genrec_bench.data.vectors import embeddings
+from genrec_bench.data.vectors.embeddings import (
+    collaborative_vectors,
+    resolve_source,
+    sid_embeddings,
+    sid_means,
+    text_vectors,
+)
+from genrec_bench.errors import StorageError, UserError
+from genrec_bench.training.workers import Workers
+
+Rows = Sequence[tuple[int, Sequence[int], int]]
+"""User, history, target."""
+
+TITLES = ("red", "red", "red blue", "red blue")
+
+
+def examples(rows: Rows) -> Examples:
+    users, histories, targets = zip(*rows, strict=True)
+    return Examples.from_lists(users, histories, targets)
+
+
+def dataset(
+    titles: Sequence[str],
+    train: Rows = ((0, [0], 1),),
+    held_out: Rows = ((0, [0], 1),),
+    codes: Sequence[int] | None = None,
+) -> Dataset:
+    """One item a title; `codes` are their codes at the third level, by default all different."""
+    third = np.arange(len(titles)) if codes is None else np.asarray(codes)
+    sids = np.stack([third * 0, third * 0, third], axis=1).astype(np.int32)
+    return build_dataset(
+        load_card("industrial"),
+        sids,
+        [f"item {i}" for i in range(len(titles))],
+        list(titles),
+        {"train": examples(train), "valid": examples(held_out), "test": examples(held_out)},
+    )
+
+
+def cosines(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(length > 1e-9, length, 1.0)
+    return np.asarray(units @ units.T)
+
+
+def files(folder: Path) -> list[Path]:
+    """What is cached of SIDs; what a model gave for the titles lies beside it."""
+    found = sorted((folder / "embeddings").iterdir())
+    return [path for path in found if not path.name.startswith("texts-")]
+
+
+def test_text_by_hand() -> None:
+    # Features: red (in 4 of 4 titles), blue (2 of 4), "red blue" (2 of 4). Weights:
+    # ln(5 / 5) + 1 = 1 and ln(5 / 3) + 1 = 1.510826. So the titles are (1, 0, 0) and
+    # (1, 1.510826, 1.510826), of squared length 1 + 2 * 2.282594 = 5.565188, and their cosine is
+    # 1 / sqrt(5.565188) = 0.423897. Two different rows have two dimensions: nothing is cut off.
+    found = cosines(text_vectors(TITLES))
+    across = 0.423897
+    expected = [[1, 1, across, across]] * 2 + [[across, across, 1, 1]] * 2
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_a_word_said_twice_counts_less_than_twice() -> None:
+    # "a a" holds a twice and "a a" once, "a" holds a once. Sublinear: 1 + ln 2 = 1.693147, where
+    # counts would say 2. Both features and lengths: a is in 4 of 4 titles (weight 1), "a a" in 2
+    # of 4 (1.510826). Cosine 1.693147 / sqrt(1.693147^2 + 1.510826^2) = 0.746147.
+    assert cosines(text_vectors(["a", "a", "a a", "A A!"]))[0, 2] == pytest.approx(
+        0.746147, abs=1e-5
+    )
+
+
+def test_collaborative_by_hand() -> None:
+    # Users 0 and 1 have items 0 and 1, user 2 has items 2 and 3, user 3 has item 4 alone.
+    # n_00 = n_01 = n_11 = 2, n_22 = n_23 = n_33 = 1, n_44 = 1, all = 8 + 4 + 1 = 13; sums of rows
+    # 4, 4, 2, 2, 1. Entries: ln(2 * 13 / 16) = 0.485508 and ln(13 / 4) = 1.178655. So items 0 and
+    # 1 are alike, as are 2 and 3, and both pairs have nothing in common. The lengths are
+    # sqrt(2) times the entries: 0.686612 and 1.666870.
+    train = examples([(0, [0], 1), (1, [1], 0), (2, [2], 3), (3, [4], 4)])
+    vectors = collaborative_vectors(train, 6)
+    blocks = np.zeros((6, 6))
+    blocks[:2, :2] = blocks[2:4, 2:4] = 1.0
+    assert cosines(vectors) == pytest.approx(blocks, abs=1e-6)
+    lengths = [0.686612] * 2 + [1.666870] * 2 + [0, 0]
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(lengths, abs=1e-5)
+
+
+def test_company_in_common_makes_items_alike() -> None:
+    # Three users have items 0 and 2, three items 1 and 2, one has 3 and 4. n_00 = n_11 = n_02 =
+    # n_12 = 3, n_22 = 6, all = 3 + 3 + 6 + 4 * 3 + 4 = 28; sums of rows 6, 6, 12, 2, 2. Item 0 is
+    # (ln(3 * 28 / 36), 0, ln(3 * 28 / 72)) = (0.847298, 0, 0.154151), item 1 the same with the
+    # first two changed about: their cosine is 0.023762 / (0.717914 + 0.023762) = 0.032038.
+    train = examples([(u, [2], i) for u, i in enumerate([0, 1] * 3)] + [(9, [3], 4)])
+    found = cosines(collaborative_vectors(train, 6))
+    assert found[0, 1] == pytest.approx(0.032038, abs=1e-5)
+    assert found[0, 3] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_user_counts_once() -> None:
+    """Examples that repeat each other say no more than the longest of them."""
+    nested = [(0, [0], 1), (0, [0, 1], 2), (0, [0, 1, 2], 3), (1, [3], 4), (1, [3, 4], 5)]
+    longest = [(0, [0, 1, 2], 3), (1, [3, 4], 5)]
+    every_user_another = [
+        (user, history, target) for user, (_, history, target) in enumerate(nested)
+    ]
+    found = collaborative_vectors(examples(nested), 7)
+    assert np.array_equal(found, collaborative_vectors(examples(longest), 7))
+    assert not np.allclose(found, collaborative_vectors(examples(every_user_another), 7))
+
+
+def test_an_item_bought_twice_is_one_item() -> None:
+    once = collaborative_vectors(examples([(0, [0, 1], 2), (1, [3], 4)]), 6)
+    twice = collaborative_vectors(examples([(0, [0, 1, 0, 1], 2), (1, [3, 3], 4)]), 6)
+    assert np.array_equal(once, twice)
+
+
+@pytest.mark.parametrize("source", ["text", "collaborative"])
+def test_held_out_examples_are_not_read(source: str, tmp_path: Path) -> None:
+    titles = ["red", "blue", "green", "red blue"]
+    train = [(0, [0], 1), (1, [1], 2), (2, [3], 3)]
+    ours = dataset(titles, train, held_out=[(0, [0], 1)])
+    theirs = dataset(titles, train, held_out=[(5, [3, 0], 2), (6, [3], 0)])
+    found = [sid_embeddings(d, source, tmp_path, Workers()) for d in (ours, theirs)]
+    assert np.array_equal(found[0], found[1])
+    assert len(files(tmp_path)) == 2, "each dataset has its own file"
+
+
+def test_rows_follow_the_sids_and_unknown_items_are_left_out() -> None:
+    # SID 0 has items 1 and 3, at right angles; SID 1 has item 0 and item 2, of which nothing is
+    # known; SID 2 has item 4 alone, of which nothing is known either.
+    vectors = np.array([[0.0, 3.0], [5.0, 0.0], [0.0, 0.0], [0.0, 0.1], [1e-15, 0.0]])
+    found = sid_means(vectors, np.array([1, 0, 1, 0, 2], dtype=np.int32), 3)
+    assert found.tolist() == [[0.5, 0.5], [0.0, 1.0], [0.0, 0.0]]
+
+
+def test_the_whole_way(tmp_path: Path) -> None:
+    # Sorted by SID: code 0 is item 2, code 1 items 0 and 3, code 2 item 1.
+    found = sid_embeddings(
+        dataset(["red", "blue", "blue", "red"], codes=[1, 2, 0, 1]), "text", tmp_path, Workers()
+    )
+    assert found.dtype == np.float32
+    assert cosines(found) == pytest.approx(np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("titles", "expected"),
+    [
+        (["red", "blue"], "text"),
+        (["red", " "], "text"),
+        (["red", "", ""], "collaborative"),
+        (["", ""], "collaborative"),
+    ],
+)
+def test_auto(titles: list[str], expected: str) -> None:
+    assert resolve_source(dataset(titles), "auto") == expected
+
+
+@given(
+    titles=st.lists(st.text(alphabet="ab ,é1", max_size=6), min_size=1, max_size=7),
+    users=st.lists(st.integers(0, 2), min_size=1, max_size=6),
+    data=st.data(),
+)
+def test_nothing_breaks_on_small_catalogs(
+    titles: list[str], users: list[int], data: st.DataObject
+) -> None:
+    item = st.integers(0, len(titles) - 1)
+    rows = [(user, data.draw(st.lists(item, max_size=3)), data.draw(item)) for user in users]
+    for vectors in (text_vectors(titles), collaborative_vectors(examples(rows), len(titles))):
+        assert vectors.shape[0] == len(titles) and vectors.shape[1] >= 1
+        assert np.isfinite(vectors).all()
+    empty = [not any(c.isalnum() for c in title) for title in titles]
+    assert not text_vectors(titles)[empty].any()
+
+
+def test_the_cache_is_read_and_a_damaged_one_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = dataset(TITLES)
+    first = sid_embeddings(data, "text", tmp_path, Workers())
+    (file,) = files(tmp_path)
+    whole = file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "text_vectors", lambda titles: pytest.fail("computed again"))
+        assert np.array_equal(sid_embeddings(data, "auto", tmp_path, Workers()), first)
+    for damaged in (b"", whole[:-4], b"x" * len(whole)):
+        file.write_bytes(damaged)
+        assert np.array_equal(sid_embeddings(data, "text", tmp_path, Workers()), first)
+        assert file.read_bytes() == whole
+    assert files(tmp_path) == [file]
+
+
+def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> int:
+        return len(files(tmp_path))
+
+    sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
+    sid_embeddings(dataset(TITLES), "collaborative", tmp_path, Workers())
+    assert count() == 2
+    sid_embeddings(dataset(TITLES, codes=[3, 2, 1, 0]), "text", tmp_path, Workers())
+    sid_embeddings(dataset([*TITLES[:3], "green"]), "text", tmp_path, Workers())
+    assert count() == 4
+    monkeypatch.setattr(embeddings, "DIMENSIONS", 1)
+    sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
+    assert count() == 5
+
+
+def test_without_titles_text_is_a_mistake(tmp_path: Path) -> None:
+    for source in ("text", "some/model"):
+        with pytest.raises(UserError, match="have no titles; use embeddings=collaborative"):
+            sid_embeddings(dataset(["", ""]), source, tmp_path, Workers())
+
+
+def test_a_model_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(UserError, match=r"did you mean 'text'.*genrec-bench\[text\]") as raised:
+        sid_embeddings(dataset(TITLES), "txt", tmp_path, Workers())
+    assert "\n" not in str(raised.value)
+
+
+class Encoder:
+    """Stands in for a sentence-transformers model."""
+
+    def __init__(self, name: str, trust_remote_code: bool) -> None:
+        assert not trust_remote_code
+        if name == "missing":
+            raise OSError("no such model\non the hub")
+
+    def encode(self, titles: list[str], show_progress_bar: bool) -> np.ndarray[Any, Any]:
+        assert not show_progress_bar
+        return np.array([[len(title), 1.0] for title in titles], dtype=np.float32)
+
+
+def test_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("sentence_transformers")
+    package.__spec__ = ModuleSpec("sentence_transformers", None)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+    monkeypatch.setattr(package, "SentenceTransformer", Encoder, raising=False)
+    data = dataset(["abc", " ", "abc"])
+    # (3, 1) / sqrt(10); a title that is blank has no vector, whatever a model makes of it.
+    near = [3 / 10**0.5, 1 / 10**0.5]
+    found = sid_embeddings(data, "model", tmp_path, Workers())
+    assert found == pytest.approx(np.array([near, [0, 0], near]))
+    with pytest.raises(UserError, match=r"cannot be loaded \(no such model on the hub\)"):
+        sid_embeddings(data, "missing", tmp_path, Workers())
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for content in ("one", "other"):
+        (folder / "weights").write_text(content)
+        sid_embeddings(data, str(folder), tmp_path, Workers())
+    assert len(files(tmp_path)) == 3, "a folder whose content changed is another model"
+
+
+class Pair(Workers):
+    """The second of two processes, which is told what the main process found."""
+
+    def __init__(self, told: object) -> None:
+        super().__init__()
+        self.index, self.told = 1, told
+
+    def agree(self, value: Any) -> Any:
+        return self.told
+
+
+def test_other_processes_are_handed_the_result_or_the_reason(tmp_path: Path) -> None:
+    vectors = np.ones((4, 2), dtype=np.float32)
+    found = sid_embeddings(dataset(TITLES), "text", tmp_path, Pair(vectors))
+    assert found is vectors and not (tmp_path / "embeddings").exists()
+    for kind in (UserError, StorageError):
+        with pytest.raises(UserError, match="the reason") as raised:
+            sid_embeddings(dataset(TITLES), "text", tmp_path, Pair(kind("the reason")))
+        assert raised.type is kind
+
+
+def test_a_disk_that_refuses_is_no_mistake_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "embeddings").write_text("in the way")
+    with pytest.raises(StorageError, match=r"^cannot write .*embeddings"):
+        sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
+
+
+def test_the_name_of_a_dataset_does_not_matter_but_its_content(tmp_path: Path) -> None:
+    data = dataset(TITLES)
+    sid_embeddings(data, "text", tmp_path, Workers())
+    sid_embeddings(replace(data, fingerprint="another"), "text", tmp_path, Workers())
+    assert len(files(tmp_path)) == 2

@@ -1,0 +1,380 @@
+"""VED: the budget to the token, its choices, and its purpose: to find what beams miss."""
+
+import dataclasses
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search_world import NUM_PROMPTS, constant, full_catalog, oracle, random_table, world
+from torch import Tensor
+
+from genrec_bench.contract.tiny_world import tiny_catalog
+from genrec_bench.decoding.beam import TreeDecoder, beam_search
+from genrec_bench.decoding.value import Prefixes, Value
+from genrec_bench.decoding.ved import VEDOptions, ved
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
+from genrec_bench.policy.scoring import score
+
+
+def test_the_budget_is_that_of_a_beam() -> None:
+    # §5.5: a beam of 16 at L = 3 spends 1 + 2 * 16; two, three and four times as much beyond the 1.
+    sizes = [VEDOptions(token_budget=scale).budget(3, 16) for scale in (1, 2, 3, 4)]
+    assert sizes == [33, 65, 97, 129]
+    assert VEDOptions(token_budget=1.3).budget(3, 5) == 1 + 13
+    assert VEDOptions(token_budget=9).budget(1, 16) == 1
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"priority": "U"}, {"leaf_value": "no"}, {"initial_beam": 0}, {"token_budget": 0.9}],
+    ids=str,
+)
+def test_options_that_cannot_be_meant_are_refused(choice: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(choice))):
+        dataclasses.replace(VEDOptions(), **choice)  # type: ignore[arg-type]
+
+
+class Meter:
+    """Adds up tokens."""
+
+    tokens = 0
+
+    def charge(self, *, tokens: int, flops: float) -> None:
+        self.tokens += tokens
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@pytest.mark.parametrize("leaf_value", ["own", "parent"])
+@pytest.mark.parametrize("scale", [1, 4])
+def test_every_token_that_is_spent_is_metered(scale: float, leaf_value: str) -> None:
+    policy, prompts = world(full_catalog(120, 3, 3))
+    policy.meter = meter = Meter()
+    options = VEDOptions(token_budget=scale, leaf_value=leaf_value)  # type: ignore[arg-type]
+    search = ved(policy, prompts, 16, constant, options, key=0)
+    # The root's prediction is the prompt's last token.
+    assert meter.tokens == int(prompts.lengths.sum() + search.tokens.sum()) - NUM_PROMPTS
+    # With so many first codes every traversal adds something.
+    assert search.tokens.tolist() == [options.budget(3, 16)] * NUM_PROMPTS
+    # A beam of 8 over 3 levels, or over the 2 above the leaves, is the start; each addition after
+    # that costs 1, but for leaves that have their parent's value.
+    start = 1 + 8 * (3 if leaf_value == "own" else 2)
+    paid = search.tokens - start
+    if leaf_value == "own":
+        assert torch.equal(search.expansions, paid)
+    assert (search.expansions >= paid).all()
+    # UCB and the gate were at work.
+    assert (search.traversals > 0).all() and (search.expansions > 0).all()
+    assert search.gated_out.sum() > 0 and search.rounds > 0
+
+
+def test_a_budget_that_pays_for_no_leaf_takes_one_path_without() -> None:
+    policy, prompts = world(full_catalog(4, 4, 4))
+    # One candidate: 1 + 2 tokens, a path without its leaf. The most probable child completes it.
+    search = ved(policy, prompts, 1, constant, VEDOptions(), key=0)
+    assert search.tokens.tolist() == [3] * NUM_PROMPTS
+    assert torch.equal(search.tree.leaves, beam_search(policy, prompts, 1).leaves)
+
+
+@pytest.mark.parametrize("leaf_value", ["own", "parent"])
+def test_it_finds_what_a_beam_of_the_same_budget_misses(leaf_value: str) -> None:
+    policy, prompts = world(full_catalog(5, 5, 5))
+    trie, count = policy.trie, 8
+    every = beam_search(policy, prompts, trie.num_leaves)
+    # The return of each prefix of a SID that is among the least probable, but not by its first
+    # code: the search meets that soon.
+    best_code = trie.prefixes(every.leaves)[:, :1, 0]
+    under = trie.prefixes(every.leaves)[..., 0] == best_code
+    worst = (every.ranks() * under).argmax(dim=1, keepdim=True)
+    wanted = every.leaves.gather(1, worst)
+    table = torch.zeros(NUM_PROMPTS, trie.num_states)
+    table.scatter_(1, trie.prefixes(wanted)[:, 0], 1.0)
+
+    beam = beam_search(policy, prompts, count)
+    assert not (beam.leaves == wanted).any()
+    options = VEDOptions(initial_beam=2, token_budget=2, leaf_value=leaf_value)  # type: ignore[arg-type]
+    wide = beam_search(policy, prompts, 2 * count)
+    search = ved(policy, prompts, count, oracle(table), options, key=0)
+    missed = ~(wide.leaves == wanted).any(dim=1)
+    found = (search.tree.leaves == wanted).any(dim=1)
+    assert missed.sum() >= 3 and found[missed].all()
+    if leaf_value == "own":
+        # Its own value puts it first.
+        assert torch.equal(search.tree.leaves[found, :1], wanted[found])
+        assert (search.values[found, 0] == 1).all() and (search.values[found, 1:] == 0).any()
+
+
+@pytest.mark.parametrize("leaf_value", ["own", "parent"])
+@pytest.mark.parametrize("traversals", [1, 0])
+def test_it_finds_what_lies_under_a_first_code_that_the_beam_gives_up(
+    traversals: int, leaf_value: str
+) -> None:
+    policy, prompts = world(full_catalog(16, 3, 3))
+    trie, count, scale = policy.trie, 8, 4
+    every = beam_search(policy, prompts, trie.num_leaves)
+    wanted = every.leaves.gather(1, every.ranks().argmax(dim=1, keepdim=True))
+    path = trie.prefixes(wanted)[:, 0]
+    table = torch.zeros(NUM_PROMPTS, trie.num_states)
+    table[:, 0] = 1.0
+    table.scatter_(1, path, 1.0)
+
+    # A beam of the same tokens keeps no candidate with this first code, under any prompt.
+    wide = beam_search(policy, prompts, scale * count)
+    assert (trie.prefixes(wide.leaves)[..., 0] != path[:, :1]).all()
+    first = TreeDecoder(policy, prompts, 1).roots().log_probs[:, 0].gather(1, path[:, :1] - 1)
+    assert (first.exp() < 0.05).all()
+    # Each traversal gives the root another code, so that after 15 this one is there too. Then its
+    # value is 1, that of all others 0, and U prefers it until its children are there as well.
+    options = VEDOptions(
+        initial_beam=2,
+        token_budget=scale,
+        traversals_per_round=traversals,
+        leaf_value=leaf_value,  # type: ignore[arg-type]
+    )
+    search = ved(policy, prompts, count, oracle(table), options, key=0)
+    assert (search.tree.leaves == wanted).any(dim=1).all()
+    assert (search.tokens <= options.budget(3, count)).all()
+    # It is the value that leads there.
+    blind = ved(policy, prompts, count, constant, options, key=0)
+    assert not (blind.tree.leaves == wanted).any()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_what_fills_up_was_never_read(scale: float) -> None:
+    policy, prompts = world(full_catalog(6, 4, 4))
+    trie, table = policy.trie, random_table(policy.trie)
+    read: set[tuple[int, int]] = set()
+
+    def spy(prefixes: Prefixes) -> Tensor:
+        pairs = list(zip(prefixes.rows.tolist(), prefixes.states.tolist(), strict=True))
+        assert read.isdisjoint(pairs)
+        read.update(pairs)
+        return oracle(table)(prefixes)
+
+    search = ved(policy, prompts, 16, spy, VEDOptions(token_budget=scale), key=0)
+    assert search.tree.valid.all()
+    for row, leaves in enumerate(search.tree.leaves.tolist()):
+        was_read = [(row, leaf) in read for leaf in leaves]
+        assert was_read == sorted(was_read, reverse=True), "those that were read come first"
+        filled = [leaf for leaf, own in zip(leaves, was_read, strict=True) if not own]
+        assert int(search.filled[row]) == len(filled)
+        assert all((row, int(trie.parent[leaf])) in read for leaf in filled)
+        if filled:
+            # Every leaf that was read is a candidate.
+            first_leaf = trie.first_of_level[-1]
+            all_read = {state for place, state in read if place == row and state >= first_leaf}
+            assert all_read == set(leaves) - set(filled)
+    # A beam of 8 over 3 levels takes 25 of 33 tokens; four times as many reach leaves enough.
+    assert (search.filled > 0).all() if scale == 1 else (search.filled == 0).any()
+
+
+@pytest.mark.parametrize("codes", [(7,), (4, 5), (3, 3, 3), (2, 3, 2, 2)])
+def test_a_budget_for_the_whole_catalog_ranks_it_by_value(codes: tuple[int, ...]) -> None:
+    policy, prompts = world(tiny_catalog(int(0.7 * np.prod(codes)), codes))
+    trie = policy.trie
+    table = random_table(trie)
+    # All prefixes are worth the same, so that no gate is ever shut.
+    table[:, : trie.first_of_level[-1]] = 0.5
+    options = VEDOptions(token_budget=30, entropy_weight=0, exploration=3)
+    search = ved(policy, prompts, 4, oracle(table), options, key=0)
+    if len(codes) == 1:
+        # Nothing can be paid but the root: its children by probability.
+        assert torch.equal(search.tree.leaves, beam_search(policy, prompts, 4).leaves)
+        assert search.tokens.tolist() == [1] * NUM_PROMPTS
+        return
+    # It stops when there is nothing left to read.
+    assert search.tokens.tolist() == [trie.num_states] * NUM_PROMPTS
+    best, order = table[:, trie.first_of_level[-1] :].sort(dim=1, descending=True)
+    assert torch.equal(search.tree.leaves, trie.leaf(order[:, :4]))
+    assert torch.equal(search.values, best[:, :4])
+
+
+def test_leaf_values_of_the_parent_are_free_and_ties_go_by_probability() -> None:
+    policy, prompts = world(full_catalog(40, 4, 4))
+    trie = policy.trie
+    table = random_table(trie)
+    search = ved(policy, prompts, 12, oracle(table), VEDOptions(leaf_value="parent"), key=0)
+    parents = trie.parent[search.tree.leaves]
+    assert torch.equal(search.values, table.gather(1, parents))
+    likely = search.tree.sequence_log_probs()
+    same = parents[:, 1:] == parents[:, :-1]
+    assert same.any() and (likely[:, :-1] >= likely[:, 1:])[same].all()
+    # A token for each node above the leaves. 8 paths of 2 are 16 at most, 8 more remain.
+    assert search.tokens.tolist() == [25] * NUM_PROMPTS
+
+
+def searched(policy: Policy, prompts: Prompts, value: Value, **options: object) -> list[Tensor]:
+    chosen = dataclasses.replace(VEDOptions(), **options)  # type: ignore[arg-type]
+    search = ved(policy, prompts, 16, value, chosen, key=0)
+    return [search.traversals, search.expansions, search.gated_out, search.tree.leaves]
+
+
+def equal(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_each_priority_listens_to_what_it_says() -> None:
+    policy, prompts = world(full_catalog(6, 6, 6))
+    table = random_table(policy.trie)
+    value = oracle(table)
+    # V: Eq. 11 without its entropy, whatever lambda is.
+    plain = searched(policy, prompts, value, priority="G", entropy_weight=0.0)
+    alone = searched(policy, prompts, value, priority="V", entropy_weight=5.0)
+    assert equal(plain, alone)
+    joint = searched(policy, prompts, value, priority="G", entropy_weight=5.0)
+    assert not equal(plain, joint)
+    # H: values above the leaves change nothing, nor does lambda; leaves are ranked by theirs.
+    first_leaf = policy.trie.first_of_level[-1]
+    other = torch.cat([9 * random_table(policy.trie, 1)[:, :first_leaf], table[:, first_leaf:]], 1)
+    doubt = searched(policy, prompts, value, priority="H", entropy_weight=0.1)
+    again = searched(policy, prompts, oracle(other), priority="H", entropy_weight=5.0)
+    assert equal(doubt[:3], again[:3])
+    assert not equal(plain, searched(policy, prompts, oracle(other), priority="V"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    codes=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
+    share=st.floats(0.1, 1),
+    count=st.integers(1, 20),
+    options=st.builds(
+        VEDOptions,
+        initial_beam=st.integers(1, 9),
+        entropy_weight=st.sampled_from([0.0, 0.1, 3.0]),
+        exploration=st.sampled_from([0.0, 1.0, 20.0]),
+        token_budget=st.sampled_from([1.0, 1.7, 4.0]),
+        priority=st.sampled_from(["G", "V", "H"]),
+        leaf_value=st.sampled_from(["own", "parent"]),
+        traversals_per_round=st.integers(1, 3),
+    ),
+    seed=st.integers(0, 99),
+)
+def test_what_holds_of_every_search(
+    codes: tuple[int, ...], share: float, count: int, options: VEDOptions, seed: int
+) -> None:
+    policy, prompts = world(tiny_catalog(max(1, int(share * np.prod(codes))), codes, seed))
+    trie = policy.trie
+    table = random_table(trie, seed) - 0.5
+    search = ved(policy, prompts, count, oracle(table), options, key=seed)
+    tree = search.tree
+
+    assert (search.tokens <= options.budget(trie.num_levels, count)).all()
+    assert tree.valid.shape == search.values.shape == (NUM_PROMPTS, count)
+    assert tree.valid.any(dim=1).all()
+    assert torch.equal(search.values > -torch.inf, tree.valid)
+    for row in range(NUM_PROMPTS):
+        leaves = tree.leaves[row][tree.valid[row]].tolist()
+        assert len(set(leaves)) == len(leaves)
+        assert all(int(trie.level[leaf]) == trie.num_levels for leaf in leaves)
+    # Real places come first.
+    assert (tree.valid[:, :-1] | ~tree.valid[:, 1:]).all()
+    with torch.no_grad():
+        rated = score(policy, prompts, tree).log_probs
+    found = tree.on_paths(tree.log_probs)
+    assert found[tree.valid].isfinite().all()
+    assert torch.allclose(found[tree.valid], rated[tree.valid], atol=1e-3)
+    # A value is that of the candidate, or of its prefix.
+    states = torch.where(tree.valid, tree.leaves, 0)
+    own = table.gather(1, states) == search.values
+    above = table.gather(1, trie.parent[states]) == search.values
+    assert (own | above)[tree.valid].all()
+
+
+@pytest.mark.parametrize("leaf_value", ["own", "parent"])
+def test_neither_order_nor_chunks_nor_padding_matter(leaf_value: str) -> None:
+    policy, prompts = world(tiny_catalog(40, (5, 5, 5), seed=2))
+    table = random_table(policy.trie)
+    options = VEDOptions(leaf_value=leaf_value)  # type: ignore[arg-type]
+    search = ved(policy, prompts, 12, oracle(table), options, key=3)
+
+    order = torch.arange(NUM_PROMPTS).flip(0)
+    width = prompts.mask.shape[1]
+    place = (torch.arange(width) + prompts.lengths.unsqueeze(1)) % width
+    on_left = Prompts(prompts.tokens.gather(1, place), prompts.mask.gather(1, place))
+    turned = ved(policy, on_left.select(order), 12, oracle(table[order]), options, key=3)
+    policy.tokens_per_forward = 1
+    alone = ved(policy, prompts, 12, oracle(table), options, key=3)
+
+    for other, rows in ((turned, order), (alone, torch.arange(NUM_PROMPTS))):
+        assert torch.equal(search.tree.leaves[rows], other.tree.leaves)
+        assert torch.equal(search.values[rows], other.values)
+        assert torch.equal(search.tokens[rows], other.tokens)
+        assert torch.equal(search.gated_out[rows], other.gated_out)
+    different = ved(policy, prompts, 12, oracle(table), options, key=4)
+    assert not torch.equal(search.tree.leaves, different.tree.leaves)
+
+
+def test_a_key_is_drawn_from_torchs_generator_and_nothing_else() -> None:
+    policy, prompts = world(tiny_catalog(40, (5, 5, 5), seed=2))
+
+    def leaves(key: int | None) -> Tensor:
+        return ved(policy, prompts, 12, constant, VEDOptions(initial_beam=2), key=key).tree.leaves
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = leaves(None)
+        torch.manual_seed(0)
+        assert torch.equal(leaves(None), first)
+        before = torch.get_rng_state()
+        leaves(7)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_value_sees_the_hidden_states_of_the_whole_path() -> None:
+    policy, prompts = world(full_catalog(4, 4, 4))
+    seen: list[Prefixes] = []
+
+    def spy(prefixes: Prefixes) -> Tensor:
+        seen.append(prefixes)
+        return constant(prefixes)
+
+    search = ved(policy, prompts, 8, spy, VEDOptions(initial_beam=2), key=0)
+    tree = search.tree
+    with torch.no_grad():
+        scores = score(policy, prompts, tree, leaves=True)
+    checked = 0
+    for prefixes in seen:
+        for i, (row, state) in enumerate(zip(prefixes.rows, prefixes.states, strict=True)):
+            level = int(policy.trie.level[state])
+            assert int(prefixes.levels[i]) == level
+            at = (tree.states[row] == state).nonzero()
+            if level == 0:
+                expected = [scores.root_hidden[row]]
+            elif len(at):
+                node = int(at[0])
+                path = [node]
+                while int(tree.parents[row, path[0]]) >= 0:
+                    path.insert(0, int(tree.parents[row, path[0]]))
+                expected = [scores.root_hidden[row], *scores.node_hidden[row, path]]
+                checked += level == 3
+            else:
+                continue
+            found = prefixes.hidden[i, : level + 1]
+            assert torch.allclose(found, torch.stack(expected), atol=1e-4)
+    assert checked > NUM_PROMPTS
+
+
+def test_a_large_budget_takes_more_traversals_a_round_unless_told_otherwise() -> None:
+    assert [VEDOptions(token_budget=scale).traversals for scale in (1, 1.5, 4)] == [1, 3, 8]
+    assert VEDOptions(token_budget=4, traversals_per_round=1).traversals == 1
+
+
+def test_the_first_beam_leaves_half_the_group_to_the_search() -> None:
+    assert [VEDOptions().first_beam(count) for count in (1, 2, 10, 16, 64)] == [1, 1, 5, 8, 8]
+    assert VEDOptions(initial_beam=3).first_beam(16) == 3
+
+
+def test_more_traversals_a_round_take_fewer_rounds_for_the_same_tokens() -> None:
+    policy, prompts = world(full_catalog(120, 3, 3))
+    value = oracle(random_table(policy.trie))
+    single, several = (
+        ved(policy, prompts, 16, value, VEDOptions(token_budget=4, traversals_per_round=n), key=0)
+        for n in (1, 4)
+    )
+    assert torch.equal(single.tokens, several.tokens)
+    assert several.rounds < single.rounds / 2

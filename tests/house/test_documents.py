@@ -1,0 +1,50 @@
+"""What documents tell a reader to type is understood, and names what it says it names."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from genrec_bench.commands.cli import make_parser
+from genrec_bench.commands.sids_command import codes_of, recipe_of
+from genrec_bench.data.cards import MARK, load_card
+
+CALL = "genrec-bench "
+
+
+def commands(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield every command of a code block, with its document."""
+    for path in sorted([*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("*/README.md")]):
+        text = path.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^(?: {4})?(genrec-bench .*)$", text, flags=re.MULTILINE):
+            # What stands in brackets may be left out.
+            yield path.name, shlex.split(re.sub(r"\[[^]]*\]", "", line), comments=True)[1:]
+
+
+def test_every_command_is_understood(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read = 0
+    for document, words in commands(root):
+        try:
+            make_parser().parse_args(words)
+        except SystemExit as end:
+            said = capsys.readouterr().err
+            assert not end.code, f"{document}: {CALL}{' '.join(words)}: {said}"
+        read += 1
+    assert read > 20
+
+
+def test_labels_of_sids_are_those_that_commands_of_the_document_give(root: Path) -> None:
+    made: set[str] = set()
+    asked: set[str] = set()
+    for document, words in commands(root):
+        args = make_parser().parse_args(words)
+        if words[:2] == ["sids", "build"] and args.name != "NAME":
+            card = load_card(args.name)
+            label = args.label or recipe_of(args, card, True).label(codes_of(args, card))
+            made.add(f"{document}: {args.name}{MARK}{label}")
+        dataset = getattr(args, "dataset", None) or getattr(args, "name", None) or ""
+        if MARK in dataset:
+            asked.add(f"{document}: {dataset}")
+    assert asked and asked <= made

@@ -1,0 +1,136 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.data.dataset import Examples
+from genrec_bench.decoding.beam import beam_search
+from genrec_bench.policy.policy import LogProbSpace, Policy
+from genrec_bench.policy.prompts import Chains, Prompts
+from genrec_bench.policy.scoring import score, supervised_loss
+from genrec_bench.policy.selfcheck import repeated_log_probs
+from genrec_bench.policy.tree import CandidateTree
+
+SHAPES = [(40,), (5, 6), (3, 4, 3), (3, 2, 3, 2), (2, 3, 2, 2, 2)]
+
+
+def rolled_out(
+    codes: tuple[int, ...], space: LogProbSpace, group_size: int
+) -> tuple[Policy, Prompts, CandidateTree]:
+    catalog = tiny_catalog(18, codes, seed=len(codes))
+    policy = tiny_policy(catalog, logprob_space=space)
+    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    return policy, prompts, beam_search(policy, prompts, group_size)
+
+
+def gradients(policy: Policy) -> torch.Tensor:
+    found = [parameter.grad for parameter in policy.parameters()]
+    policy.zero_grad(set_to_none=True)
+    return torch.cat([grad.flatten() for grad in found if grad is not None])
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("space", get_args(LogProbSpace))
+@pytest.mark.parametrize("codes", SHAPES, ids=lambda codes: f"L={len(codes)}")
+def test_a_packed_tree_equals_repeated_prompts(
+    codes: tuple[int, ...], space: LogProbSpace, leaves: bool
+) -> None:
+    policy, prompts, tree = rolled_out(codes, space, group_size=4)
+    weights = torch.randn(tree.paths.shape, generator=torch.Generator().manual_seed(0))
+
+    packed = score(policy, prompts, tree, leaves=leaves).log_probs
+    (packed * weights).sum().backward()
+    packed_gradients = gradients(policy)
+    plain = repeated_log_probs(policy, prompts, tree.leaves)
+    (plain * weights).sum().backward()
+    plain_gradients = gradients(policy)
+
+    assert (packed - plain).abs().max() < 1e-4
+    assert torch.cosine_similarity(packed_gradients, plain_gradients, dim=0) > 0.99999
+    assert torch.allclose(packed_gradients, plain_gradients, atol=1e-3, rtol=1e-3)
+    assert torch.allclose(tree.on_paths(tree.log_probs), packed, atol=1e-4)
+
+
+def test_places_without_a_candidate_reach_nothing() -> None:
+    policy, prompts, tree = rolled_out((3, 4, 3), "full", group_size=30)
+    assert not tree.valid.all()
+
+    found = score(policy, prompts, tree)
+    found.log_probs[~tree.valid].sum().backward()
+
+    # Their paths point at a real node, so that they read something finite; whoever uses them masks.
+    assert found.log_probs.isfinite().all()
+    assert found.node_log_probs[~tree.is_node].eq(0).all()
+
+
+@pytest.mark.parametrize("space", get_args(LogProbSpace))
+def test_probabilities_sum_to_one_over_what_they_are_normalised_over(space: LogProbSpace) -> None:
+    policy, prompts, _ = rolled_out((3, 4, 3), space, group_size=1)
+    trie = policy.trie
+    every = trie.leaf(torch.arange(trie.num_leaves)).expand(len(prompts), -1)
+    blank = torch.zeros(*every.shape, trie.num_levels)
+    tree = CandidateTree.build(trie, every, blank)
+
+    with torch.no_grad():
+        totals = score(policy, prompts, tree).log_probs.sum(dim=-1).exp().sum(dim=1)
+
+    if space == "trie":
+        assert torch.allclose(totals, torch.ones(5), atol=1e-5)
+    else:
+        assert (totals < 1).all()
+
+
+def test_leaf_logits_are_those_after_the_finished_candidate() -> None:
+    policy, prompts, tree = rolled_out((3, 4, 3), "full", group_size=3)
+    tokens = [0, 4]
+
+    with torch.no_grad():
+        found = score(policy, prompts, tree, leaves=True).leaf_logits(tokens)
+        for row in range(len(prompts)):
+            prompt = prompts.tokens[row][prompts.mask[row]]
+            for place in range(3):
+                codes = policy.tokens_of(policy.trie.prefixes(tree.leaves[row, place]))
+                sequence = torch.cat([prompt, codes]).unsqueeze(0)
+                policy.backbone.set_attn_implementation("eager")
+                exact = policy.backbone(input_ids=sequence).logits[0, -1, tokens]
+                policy.backbone.set_attn_implementation("genrec_tree")
+                assert torch.allclose(found[row, place], exact, atol=1e-4)
+
+    with pytest.raises(ValueError, match="without its leaves"):
+        score(policy, prompts, tree).leaf_logits(tokens)
+
+
+@pytest.mark.parametrize("space", get_args(LogProbSpace))
+def test_supervised_loss_is_the_likelihood_of_the_targets(space: LogProbSpace) -> None:
+    catalog = tiny_catalog(18, (3, 4, 3))
+    policy = tiny_policy(catalog, logprob_space=space)
+    examples = tiny_examples(catalog)
+    prompts = policy.prompt_format.encode(examples, np.arange(5))
+    targets = policy.item_leaves[torch.from_numpy(examples.targets.astype(np.int64))]
+
+    loss, count = supervised_loss(policy, examples, Chains.single(examples), np.arange(5))
+
+    exact = -repeated_log_probs(policy, prompts, targets.unsqueeze(1)).sum()
+    assert count == 5
+    assert torch.allclose(loss, exact, rtol=1e-5)
+
+
+def test_a_chain_learns_each_item_with_the_history_that_its_example_gives_it() -> None:
+    catalog = tiny_catalog(18, (3, 4, 3))
+    policy = tiny_policy(catalog)
+    # One user's examples continue each other, but for the last one, whose history was cut.
+    examples = Examples.from_lists([0, 0, 0, 0], [[1], [1, 5], [1, 5, 2], [5, 2, 7]], [5, 2, 7, 3])
+
+    chains = Chains.nested(examples)
+    loss, count = supervised_loss(policy, examples, chains, np.arange(2))
+
+    assert chains.last.tolist() == [2, 3]
+    # The first chain is learned from its first item on.
+    assert chains.num_targets.tolist() == [4, 1]
+    assert count == 5
+    alone, _ = supervised_loss(policy, examples, Chains.single(examples), np.arange(4))
+    start = Prompts(torch.tensor([[1]]), torch.ones(1, 1, dtype=torch.bool))
+    first = repeated_log_probs(policy, start, policy.item_leaves[torch.tensor([[1]])]).sum()
+    assert torch.allclose(loss, alone - first, rtol=1e-5)

@@ -1,0 +1,132 @@
+"""Jobs: the words of a run, finished runs found again, and trained policies opened."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import SETTINGS, run_folders, save_tiny, shrink_backbone
+
+from genrec_bench.errors import UserError
+from genrec_bench.policy.policy import Policy
+from genrec_bench.runs.jobs import (
+    Context,
+    Job,
+    add_context_options,
+    configure,
+    context_of,
+    do,
+    find_done,
+    load_policy,
+    several_seeds,
+    split_words,
+    start_policy,
+)
+from genrec_bench.runs.records import read_record
+from genrec_bench.training.evaluate import Sampling, evaluate
+
+Make = Callable[..., Context]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        yield save_tiny(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def make(data: Path, tmp_path: Path) -> Make:
+    def context(*words: str) -> Context:
+        parser = argparse.ArgumentParser()
+        add_context_options(parser)
+        given = ["--dataset", "industrial", "--data-dir", str(data), "--no-mlflow"]
+        given += ["--output", str(tmp_path / "runs"), "--set", *SETTINGS, *words]
+        with context_of(parser.parse_args(given)) as opened:
+            return opened
+
+    return context
+
+
+def test_seeds_and_words_are_read_or_refused() -> None:
+    assert several_seeds("3, 0,2147483647") == (3, 0, 2**31 - 1)
+    for wrong in ("", "0,", "-1", "0,0", "2147483648", "one", "²"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            several_seeds(wrong)
+    assert split_words(["a=1", "b=c=d", "e="]) == {"a": "1", "b": "c=d", "e": ""}
+    with pytest.raises(UserError, match=r"^--set a: must be key=value$"):
+        split_words(["a"])
+    with pytest.raises(UserError, match=r"^--set a: given twice$"):
+        split_words(["a=1", "a=1"])
+
+
+def test_a_jobs_own_words_win_over_those_of_all(make: Make) -> None:
+    context = make("alpha_min=0.25", "weight_decay=0.5")
+    job = Job("mine", "ugr", ("alpha_min=0.75", "steps=7", "reward=rule"))
+    entry, algorithm, settings = configure(job, context)
+    hyperparameters = vars(algorithm.hyperparameters)
+    assert entry.name == "ugr" and hyperparameters["alpha_min"] == 0.75
+    assert hyperparameters["reward"] == "rule"
+    assert (settings.steps, settings.weight_decay, settings.group_size) == (7, 0.5, 4)
+    with pytest.raises(UserError, match="--set alpha_min: neither a hyperparameter of grpo nor"):
+        configure(Job("other", "grpo"), context)
+
+
+def test_a_finished_job_is_found_and_one_of_another_seed_is_not(make: Make) -> None:
+    context = make()
+    job = Job("mine", "grpo", ("steps=1",))
+    assert find_done(job, context) is None
+    record = do(job, context)
+    assert find_done(job, context) == record and do(job, context) == record
+    # The label is for people; saying a default aloud changes nothing.
+    same = Job("by another name", "grpo", ("steps=1", "updates_per_rollout=1"))
+    assert find_done(same, context) == record
+    assert find_done(Job("mine", "grpo", ("steps=1",), seed=1), context) is None
+    assert do(job, context, reuse=False) != record and len(run_folders(context.output)) == 2
+
+
+def metrics_of(policy: Policy, context: Context, job: Job) -> dict[str, float]:
+    _, algorithm, settings = configure(job, context)
+    dataset = context.dataset
+    return evaluate(
+        policy,
+        dataset.test,
+        dataset.catalog,
+        context.workers,
+        settings.beam_width,
+        context.progress,
+        title="again",
+        algorithm=algorithm,
+        sampling=Sampling.of(settings),
+    ).metrics
+
+
+def test_policies_are_those_that_the_record_tells_of(make: Make) -> None:
+    context = make()
+    # Reranking asks for the confidence tokens, which the saved policy has to bring along.
+    job = Job("mine", "ugr", ("rerank=true", "learning_rate=0.01", "steps=4"))
+    record = do(job, context)
+    figures = read_record(record)
+    before = torch.get_rng_state()
+    policy, _ = load_policy(record, job, context)
+    start = start_policy(context, job)
+    assert torch.equal(before, torch.get_rng_state())
+    for opened in (policy, start):
+        assert not opened.training and opened.meter is None
+    assert metrics_of(policy, context, job) == pytest.approx(figures["metrics"]["test"])
+    plain = Job("start", "sft")
+    assert metrics_of(start, context, plain) == pytest.approx(figures["sft"]["test"])
+    assert figures["metrics"]["test"]["NDCG@10"] != figures["sft"]["test"]["NDCG@10"]
+    # A hyperparameter among the words of all does not keep the start from being opened.
+    assert start_policy(make("alpha_min=0.5")).extra_tokens == {}
+
+
+def test_a_policy_that_was_deleted_is_told_of(make: Make) -> None:
+    context = make()
+    job = Job("mine", "sft", ("steps=1",))
+    record = do(job, context)
+    (record.parent / "policy").rename(record.parent / "elsewhere")
+    with pytest.raises(UserError, match="policy: is missing; delete "):
+        load_policy(record, job, context)

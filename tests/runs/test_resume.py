@@ -1,0 +1,195 @@
+"""A run that is cut short, at whatever point, and taken up; and equal runs side by side."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tiny_runs import (
+    Bench,
+    Called,
+    equal_weights,
+    record_and_curves,
+    run_folders,
+    save_tiny,
+    shrink_backbone,
+    weights,
+)
+
+from genrec_bench.runs import post_training
+from genrec_bench.runs import run_folder as run_folder_module
+from genrec_bench.runs.records import comparable
+from genrec_bench.training import loop, steps
+from genrec_bench.training.checkpoints import training_checkpoints
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        yield save_tiny(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> Bench:
+    return Bench(capsys, data, tmp_path / "runs")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("ugr", ()),
+        ("ugr", ("--budget", "500Mflop")),
+        ("grpo", ("beta=0.1", "sync_every=1", "minibatches=2", "updates_per_rollout=2")),
+        ("sft", ()),
+        ("grpo", ("lora_rank=2", "sft_epochs=0.2", "reward=random")),
+        # Its candidates are drawn, and refills decide which prompts come next.
+        ("srpo", ("sft_epochs=0.5", "k=2")),
+        # It has a head with an optimizer state, and searches that draw.
+        ("vstar", ("sft_epochs=0.5", "token_budget=2", "minibatches=2")),
+    ],
+)
+def test_the_same_command_resumes_a_run_that_was_cut_short(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, algorithm: str, more: tuple[str, ...]
+) -> None:
+    more = (*more, "steps=6")
+    whole = bench.run(algorithm, *more)
+    kind = steps.SupervisedStepper if algorithm == "sft" else steps.RolloutStepper
+    real = kind.step
+    taken: list[int] = []
+
+    def die_at_four(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        if index == 4:
+            raise Killed
+        return real(self, index, share, part)
+
+    def count(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        taken.append(index)
+        return real(self, index, share, part)
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(kind, "step", die_at_four)
+    with pytest.raises(Killed):
+        bench.call(algorithm, *more)
+    (cut,) = set(run_folders(bench.output)) - {whole}
+    assert not (cut / "record.json").exists()
+    names = [path.name for path in training_checkpoints(cut / "checkpoints")]
+    assert names == ["step-00000003", "step-00000004"]
+
+    monkeypatch.setattr(kind, "step", count)
+    called = bench.call(algorithm, *more)
+    assert called.out.strip() == f"record: {cut / 'record.json'}"
+    assert "resumed after step 4" in called.err and taken[0] == 4
+    (expected, expected_curves), (record, curves) = map(record_and_curves, (whole, cut))
+    assert comparable(record) == comparable(expected)
+    pd.testing.assert_frame_equal(
+        curves.drop(columns="seconds"), expected_curves.drop(columns="seconds")
+    )
+    if algorithm == "srpo":
+        assert (curves["accepted"] < 1).sum() > 2
+    assert equal_weights(whole, cut)
+    if algorithm == "vstar":
+        assert any(key.startswith("value.") for key in weights(cut))
+        assert (curves["value_loss"][1:] > 0).all() and curves["value_loss"].nunique() > 1
+    assert not (cut / "checkpoints").exists()
+
+    # What is finished is left alone.
+    before = (cut / "record.json").read_bytes()
+    third = bench.run(algorithm, *more)
+    assert third not in (whole, cut) and (cut / "record.json").read_bytes() == before
+
+
+def test_a_run_cut_short_in_its_evaluation_does_not_train_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = record_and_curves(bench.run("grpo"))[0]
+    (whole,) = run_folders(bench.output)
+    with monkeypatch.context() as patch:
+        patch.setattr(post_training, "merge_adapters", lambda _: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            bench.call("grpo")
+    (cut,) = set(run_folders(bench.output)) - {whole}
+    with monkeypatch.context() as patch:
+        patch.delattr(steps.RolloutStepper, "step")
+        assert bench.run("grpo") == cut
+    assert comparable(record_and_curves(cut)[0]) == comparable(expected)
+
+
+def test_another_request_does_not_take_a_cut_run_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(post_training, "merge_adapters", lambda _: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            bench.call("grpo")
+    (cut,) = run_folders(bench.output)
+    for more in (("--seed", "1"), ("clip_low=0.1",), ("steps=3",), ("beam_width=12",)):
+        assert bench.run("grpo", *more) != cut
+    assert bench.run("ugr") != cut
+
+
+def test_two_equal_runs_at_once_get_a_folder_each(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = steps.RolloutStepper.step
+    inner: list[Called] = []
+
+    def run_another(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        if not inner:
+            # Set before the call: the other run's own steps start no third one.
+            inner.append(Called(0, "", ""))
+            inner[0] = bench.call("grpo")
+        return real(self, index, share, part)
+
+    monkeypatch.setattr(steps.RolloutStepper, "step", run_another)
+    outer = bench.run("grpo")
+    assert inner[0].code == 0 and len(run_folders(bench.output)) == 2
+    one, other = (record_and_curves(folder)[0] for folder in run_folders(bench.output))
+    assert outer in run_folders(bench.output)
+    assert comparable(one) == comparable(other)
+
+
+def test_two_equal_runs_at_the_same_moment_do_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between making its folder and locking it, a run can be overtaken by another."""
+    real = run_folder_module._lock
+    inner: list[Called] = []
+
+    def overtaken(*arguments: Any) -> bool:
+        if not inner:
+            inner.append(Called(0, "", ""))
+            inner[0] = bench.call("grpo")
+        return real(*arguments)
+
+    monkeypatch.setattr(run_folder_module, "_lock", overtaken)
+    bench.run("grpo")
+    assert inner[0].code == 0 and len(run_folders(bench.output)) == 2
+    one, other = (record_and_curves(folder)[0] for folder in run_folders(bench.output))
+    assert comparable(one) == comparable(other)
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run's lock is free because it has finished, not because it was cut short."""
+    finished = bench.run("grpo")
+    record = finished / "record.json"
+    hidden = record.rename(finished / "hidden")
+    real = run_folder_module._lock
+
+    def finish_first(*arguments: Any) -> bool:
+        if hidden.exists():
+            hidden.rename(record)
+        return real(*arguments)
+
+    monkeypatch.setattr(run_folder_module, "_lock", finish_first)
+    before = hidden.read_bytes()
+    assert bench.run("grpo") != finished
+    assert record.read_bytes() == before

@@ -1,0 +1,340 @@
+"""The whole protocol: tuning, runs, controls and the board, cut short and gone on with."""
+
+import fcntl
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from compare_world import TUNING, Compare, Killed, Sweeps, count_steps, stand_in
+from tiny_runs import call, last_error, only_error, run_folders, save_tiny, shrink_backbone
+
+from genrec_bench.runs import jobs, post_training
+from genrec_bench.runs.records import read_record
+from genrec_bench.studies.comparison import compare as compare_module
+from genrec_bench.studies.comparison import report as compare_report
+from genrec_bench.studies.comparison import work as compare_work
+from genrec_bench.studies.comparison.compare import Tuned
+from genrec_bench.tracking import tracker as tracking
+from genrec_bench.tracking.tracker import NullTracker, Status
+from genrec_bench.training import sft_start, workers
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        yield save_tiny(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def compare(
+    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Compare:
+    """Stays out of the repository."""
+    monkeypatch.chdir(tmp_path)
+    return Compare(capsys, data, tmp_path / "runs")
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+    return stand_in(monkeypatch)
+
+
+@pytest.fixture
+def steps_taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    return count_steps(monkeypatch)
+
+
+def largest_step(record: Path, kind: str) -> float:
+    """What the dearest step of a run cost."""
+    spent = pd.read_parquet(record.parent / "curves.parquet")[kind]
+    return float(spent.diff().max())
+
+
+def test_the_whole_protocol_then_more_seeds(
+    compare: Compare, sweeps: Sweeps, steps_taken: dict[str, Any]
+) -> None:
+    called = compare.call("grpo,ugr", "--seeds", "1")
+    assert called.code == 0, called.err
+    said = called.err.splitlines()
+    # The plan comes first, and its price: 2 x 400, 2 x 100 and 2 x 100 MFLOP.
+    assert said[0] == "Comparison on industrial (partial), backbone tiny"
+    assert next(line for line in said if line.startswith("in all")).endswith(" 1.2 GFLOP")
+    numbered = [line for line in said if line.startswith("[")]
+    assert [line.split("  ")[0] for line in numbered] == [
+        "[1/6] tuning grpo",
+        "[2/6] tuning ugr",
+        "[3/6] grpo, seed 0",
+        "[4/6] ugr, seed 0",
+        "[5/6] SFT continued, seed 0",
+        "[6/6] random reward, seed 0",
+    ]
+    assert "spent 600 MFLOP of 1.2 GFLOP, about " in numbered[2]
+
+    records = compare.records()
+    assert list(records) == [
+        ("grpo", 0),
+        ("ugr", 0),
+        ("SFT continued", 0),
+        ("random reward", 0),
+    ]
+    # One track, or no board could compare them; what tuning cost is with those that were tuned.
+    assert len({record["track_id"] for record in records.values()}) == 1
+    assert {record["track"]["tuning"] for record in records.values()} == {"400Mflop"}
+    chosen = {n: r["configuration"]["hyperparameters"] for (n, _), r in records.items()}
+    assert chosen["grpo"]["learning_rate"] == 0.004 and chosen["ugr"]["learning_rate"] == 0.003
+    assert chosen["random reward"]["reward"] == "random"
+    assert chosen["random reward"]["learning_rate"] is None
+    bills = {name: record["tuning"]["flops"] for (name, _), record in records.items()}
+    assert bills == {"grpo": 3e8, "ugr": 3e8, "SFT continued": 0, "random reward": 0}
+    controls = {name: record["control"] for (name, _), record in records.items()}
+    assert controls["grpo"] == controls["ugr"] == ""
+    assert controls["SFT continued"] == "SFT continued"
+    assert controls["random reward"] == "random reward"
+
+    # The price is what was spent, but for the smallest part of a step of each run.
+    result = json.loads((compare.folder() / "result.json").read_text())
+    assert result["announced"] == {"tuning": 8e8, "training": 2e8, "controls": 2e8}
+    for cell in result["cells"]:
+        step = largest_step(compare.folder() / cell["record"], "flops")
+        # Prompts differ in length: an average is off by a part of the last step.
+        assert abs(cell["spent"] - 1e8) <= step * 0.15
+        curves = pd.read_parquet((compare.folder() / cell["record"]).with_name("curves.parquet"))
+        assert cell["step"] == pytest.approx(cell["spent"] / curves["part"].sum() / 1e8)
+        # Some three steps are a coarse budget, and the reader is told while it runs and at the end.
+        words = f"{cell['name']}: a step takes {cell['step']:.1%} of the budget"
+        assert called.err.count(words) == called.out.count(words) == 1
+    spent = {cell["name"]: cell["spent"] for cell in result["cells"]}
+    assert result["paid"] == {
+        "tuning": 6e8,
+        "training": spent["grpo"] + spent["ugr"],
+        "controls": spent["SFT continued"] + spent["random reward"],
+    }
+
+    for name in ("board.md", "board.csv", "board.html", "plan.json"):
+        assert (compare.folder() / name).stat().st_size > 100
+    board = (compare.folder() / "board.md").read_text()
+    for name in ("SFT start", "SFT continued", "random reward", "grpo", "ugr", "ceiling"):
+        assert name in board
+    # Every number's record is a link away from it.
+    links = re.findall(r"\]\((\S+/record\.json)\)", board)
+    assert len({read_record(compare.folder() / link)["run_id"] for link in links}) == 4
+    assert "SFT continued" in called.out and "Paid, of what was announced: " in called.out
+
+    # Given again it finds everything, and with more seeds all but these.
+    taken, before = steps_taken["taken"], {key: value["run_id"] for key, value in records.items()}
+    assert compare.call("ugr,grpo", "--seeds", "1").code == 0
+    assert steps_taken["taken"] == taken
+    called = compare.call("grpo,ugr", "--seeds", "2")
+    assert "runs finished already: 4 of 8" in called.err
+    after = {key: value["run_id"] for key, value in compare.records().items()}
+    assert len(after) == 8 and before.items() <= after.items()
+    assert len(run_folders(compare.output)) == 8
+
+
+def test_small_steps_are_not_told_of(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (compare_module, compare_work):
+        monkeypatch.setattr(module, "LARGE_STEP", 0.9)
+    called = compare.call("grpo", "--seeds", "1")
+    assert called.code == 0 and "a step takes" not in called.err + called.out
+
+
+def test_a_result_of_another_study_is_another_run_with_its_own_bill(
+    compare: Compare, sweeps: Sweeps
+) -> None:
+    compare.json("grpo", "--seeds", "1")
+    # Another way to search ends at the same point, and so do more trials of it.
+    bills = {("another", 3): 2e8, ("another", 5): 2.5e8}
+    for number, ((sweeps.study, sweeps.trials), sweeps.flops) in enumerate(bills.items()):
+        (cell, *_) = compare.json("grpo", "--seeds", "1")["cells"]
+        record = read_record(compare.folder() / cell["record"])
+        assert record["tuning"]["flops"] == sweeps.flops
+        # Its own run; the controls are the same.
+        assert len(run_folders(compare.output)) == 4 + number
+
+
+def test_several_processes_are_refused_before_anything_starts(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Two(workers.Workers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = 2
+
+    monkeypatch.setattr(workers, "Workers", Two)
+    for words in ((), ("--plan",)):
+        message = only_error(compare.call("grpo", *words))
+        assert message.startswith("compare runs in one process, not in 2")
+    assert not sweeps.asked and not compare.output.exists()
+
+
+def test_a_run_that_is_killed_goes_on(
+    compare: Compare,
+    sweeps: Sweeps,
+    steps_taken: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("genrec_bench.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    assert compare.call("grpo", "--seeds", "2").code == 0
+    wanted, steps_needed = compare.comparable_records(), steps_taken["taken"]
+    shutil.rmtree(compare.output)
+
+    # In the second step of the first run, and in the last of the last.
+    steps_taken["raise"] = {steps_needed + 2: Killed(), 2 * steps_needed + 1: Killed()}
+    for _ in range(2):
+        with pytest.raises(Killed):
+            compare.call("grpo", "--seeds", "2")
+    assert compare.call("grpo", "--seeds", "2").code == 0
+    # Two steps were begun twice; none was ended twice.
+    assert steps_taken["taken"] == 2 * steps_needed + 2
+    assert compare.comparable_records() == wanted
+    assert len(run_folders(compare.output)) == len(wanted) == 6
+
+
+def test_a_plan_starts_nothing(
+    compare: Compare, sweeps: Sweeps, data: Path, tmp_path: Path
+) -> None:
+    fresh = save_tiny(tmp_path / "data")
+    compare.data, before = fresh, sorted(fresh.rglob("*"))
+    called = compare.call("grpo,sft", "--plan")
+    assert called.code == 0 and called.err == ""
+    # 2 x 400, 2 x 5 x 100, and one control: SFT is tuned.
+    assert "in all" in called.out and "2.3 GFLOP" in called.out
+    told = compare.json("grpo,sft", "--plan", "--seeds", "2", "--tuning-budget", "1Gflop")
+    assert told["total"] == 2e9 + 4e8 + 2e8 and told["seeds"] == [0, 1]
+    assert sorted(fresh.rglob("*")) == before and not compare.output.exists()
+    assert not sweeps.asked
+    assert "can be told when the SFT start is trained" in called.out
+    # With an SFT start its rate is known.
+    compare.data = data
+    assert compare.call("grpo", "--seeds", "1").code == 0
+    assert "Time: about " in compare.call("grpo", "--seeds", "1", "--plan").out
+
+
+def test_a_second_one_at_the_same_time_is_refused(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tune(*_: Any) -> Tuned:
+        # What a second process would find.
+        lock = compare.folder() / "lock"
+        with lock.open("ab") as handle, pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(compare_work, "tune", tune)
+        compare.call("grpo", "--seeds", "1")
+    with (compare.folder() / "lock").open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        called = compare.call("grpo", "--seeds", "1")
+        # Another one is no matter.
+        assert "at work" not in compare.call("grpo", "--seeds", "1", "--trials", "2").err
+    assert last_error(called).endswith("an equal comparison is at work on it; wait for its end")
+
+
+def test_mistakes_are_told_before_anything_starts(compare: Compare, sweeps: Sweeps) -> None:
+    for algorithms, words, message in (
+        ("grop", [], "there is no algorithm 'grop'; did you mean 'grpo'?"),
+        ("grpo,grpo", [], "--algorithms: grpo is given twice"),
+        (",", [], "--algorithms: name at least one"),
+        ("grpo", ["--tuning-budget", "9s"], "--tuning-budget 9s and --budget 100Mflop: must be"),
+        ("grpo", ["--tuning-budget", "10Mflop"], "--trial-budget 50Mflop: is more than --tuning"),
+        ("ugr", ["alpha_min=0"], "--set alpha_min: neither a hyperparameter of sft nor a setting"),
+        ("grpo", ["dtype=int8"], "dtype=int8: must be one of float32, bfloat16"),
+    ):
+        assert last_error(compare.call(algorithms, *words)).startswith(message)
+    for words, message in (
+        (["--seeds", "0"], "argument --seeds: 0: must be between 1 and 1000"),
+        (["--trials", "-1"], "argument --trials: -1: must be between 1 and 1000"),
+        (["--sampler", "grid"], "argument --sampler: invalid choice: 'grid'"),
+    ):
+        assert only_error(compare.call("grpo", *words)).startswith(message)
+    assert not sweeps.asked and not run_folders(compare.output)
+
+
+def test_tuning_reads_no_test_example_and_goes_on_where_it_was_killed(
+    compare: Compare, steps_taken: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genrec_bench.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    events: list[str] = []
+    for module in (post_training, sft_start):
+
+        def evaluate(*args: Any, title: str, real: Any = module.evaluate, **more: Any) -> Any:
+            events.append(title)
+            return real(*args, title=title, **more)
+
+        monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(compare_work, "do", _marked(jobs.do, events))
+
+    words = (*TUNING, "100Mflop")
+    assert compare.call("grpo", *words).code == 0
+    tuning, cells = events[: events.index("run")], events[events.index("run") :]
+    assert tuning.count("valid") == 3 and not [title for title in tuning if "test" in title]
+    # Once a run; that of the SFT start is kept.
+    assert cells.count("test") == 3 and cells.count("SFT test") <= 1
+    wanted, needed = compare.records(), steps_taken["taken"]
+    equal = compare.comparable_records()
+    bill = wanted["grpo", 0]["tuning"]
+    assert bill["trials"] == 3 and bill["failed"] == 0 and 0 < bill["flops"] <= 3e8
+    result = json.loads((compare.folder() / "result.json").read_text())
+    assert result["paid"]["tuning"] == bill["flops"]
+    (tuned,) = result["tuned"]
+    chosen = wanted["grpo", 0]["configuration"]["hyperparameters"]
+    assert f"learning_rate={chosen['learning_rate']!r}" in tuned["set"]
+
+    shutil.rmtree(compare.output)
+    # In the middle of the second trial.
+    steps_taken["raise"] = {needed + 4: Killed()}
+    with pytest.raises(Killed):
+        compare.call("grpo", *words)
+    assert compare.call("grpo", *words).code == 0
+    assert steps_taken["taken"] == 2 * needed + 1
+    assert compare.comparable_records() == equal
+
+
+def _marked(action: Callable[..., Path], events: list[str]) -> Callable[..., Path]:
+    def marked(*args: Any, **more: Any) -> Path:
+        events.append("run")
+        return action(*args, **more)
+
+    return marked
+
+
+def test_mlflow_has_the_board(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, Any]] = []
+
+    class Told(NullTracker):
+        def __init__(self, *_: Any) -> None:
+            super().__init__()
+
+        def start(self, run_name: str, params: Any, tags: Any, folder: Path | None = None) -> None:
+            told.append((run_name, tags.get("kind", tags.get("algorithm"))))
+
+        def attach(self, path: Path) -> None:
+            told.append((path.name, ""))
+
+        def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
+            if record_path is None:
+                told.append((status, ""))
+
+    monkeypatch.setattr(tracking, "Tracker", Told)
+    monkeypatch.setattr(compare_report, "Tracker", Told)
+    words = [word for word in compare.words("grpo", "--seeds", "1") if word != "--no-mlflow"]
+    assert call(compare.capsys, words).code == 0
+    assert [kind for _, kind in told if kind] == ["grpo", "sft", "grpo", "comparison"]
+    board = [name for name, kind in told if not kind]
+    # The tracker's own way out says FAILED, unless the run was finished before.
+    assert board[-5:-1] == ["board.csv", "board.html", "board.md", "FINISHED"]

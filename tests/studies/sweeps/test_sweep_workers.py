@@ -1,0 +1,168 @@
+"""Several workers on one study: started together, told apart, and mourned without harm."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_runs import SETTINGS, save_tiny, shrink_backbone
+
+from genrec_bench.commands import cli
+from genrec_bench.commands import sweep_command as sweep_commands
+from genrec_bench.commands.sweep_command import words_of_worker
+from genrec_bench.runs.jobs import Context, add_context_options, context_of
+from genrec_bench.storage.locks import locked
+from genrec_bench.studies.sweeps import sweep as sweep_module
+from genrec_bench.studies.sweeps.sweep import SweepRequest, sweep
+from genrec_bench.training.budgets import parse_budget
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        yield save_tiny(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def context(data: Path, tmp_path: Path) -> Context:
+    parser = argparse.ArgumentParser()
+    add_context_options(parser)
+    words = ["--dataset", "industrial", "--data-dir", str(data), "--no-mlflow"]
+    given = parser.parse_args([*words, "--output", str(tmp_path / "runs"), "--set", *SETTINGS])
+    with context_of(given) as opened:
+        return opened
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--trials", "3", "--storage", "sqlite:///x.db", "--no-mlflow", "--data-dir", "d"),
+        ("--set", "beta=0", "steps=3", "--seed", "7", "--pruner", "none", "--sampler", "qmc"),
+    ],
+)
+def test_a_worker_is_given_the_same_sweep(more: tuple[str, ...]) -> None:
+    words = ["sweep", "./mine.py", "--total-budget", "9s", "--trial-budget", "1s", *more]
+    parse = cli.make_parser().parse_args
+    given = parse([*words, "--workers", "3", "--json"])
+    one = vars(parse(words_of_worker(given)))
+    assert one == {**vars(given), "workers": 1, "json": False}
+
+
+def script(tmp_path: Path, body: str) -> str:
+    """A program that stands for Python."""
+    file = tmp_path / "worker.sh"
+    file.write_text(f"#!/bin/sh\n{body}\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+def arguments() -> argparse.Namespace:
+    words = ["sweep", "grpo", "--total-budget", "9s", "--trial-budget", "1s", "--workers", "3"]
+    return cli.make_parser().parse_args(words)
+
+
+def test_what_other_workers_say_and_how_they_end_is_told(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(context.progress, "say", said.append)
+    monkeypatch.setattr(sys, "executable", script(tmp_path, "echo hello $3 >&2; exit 7"))
+    with sweep_commands._others(arguments(), context) as codes:
+        assert codes == {}
+    assert codes == {2: 7, 3: 7}
+    assert sorted(said) == ["[worker 2] hello sweep", "[worker 3] hello sweep"]
+
+
+def test_other_workers_end_when_the_first_is_interrupted(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", script(tmp_path, "exec sleep 600"))
+    with pytest.raises(KeyboardInterrupt):
+        with sweep_commands._others(arguments(), context) as codes:
+            raise KeyboardInterrupt
+    assert codes == {2: -signal.SIGTERM, 3: -signal.SIGTERM}
+
+
+def test_a_worker_waits_for_anothers_trial_and_takes_it_up_if_that_one_dies(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = SweepRequest("grpo", parse_budget("200Mflop"), parse_budget("200Mflop"))
+    other = sweep_module._Work(asked, context)
+    number = other.study.ask()
+    lock = locked(other._trial_folder(number) / sweep_module.LOCK_FILE)
+    assert lock.__enter__()
+    waited: list[float] = []
+
+    sleep = time.sleep
+
+    def dies(seconds: float) -> None:
+        if seconds != 1.25:
+            return sleep(seconds)
+        waited.append(seconds)
+        if len(waited) == 2:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(sweep_module, "WAIT_SECONDS", 1.25)
+    monkeypatch.setattr(time, "sleep", dies)
+    result = sweep(asked, context)
+    assert len(waited) == 2
+    assert [trial.state for trial in result.trials] == ["complete"] and result.finished
+
+
+def command(data: Path, output: Path, *more: str) -> list[str]:
+    words = [sys.executable, "-m", "genrec_bench", "sweep", "grpo", "--dataset", "industrial"]
+    words += ["--total-budget", "30Gflop", "--trial-budget", "4Gflop", "--sampler", "random"]
+    words += ["--data-dir", str(data), "--output", str(output), *more]
+    return [*words, "--set", *SETTINGS]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_budget_and_one_may_die(tmp_path: Path, root: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    words = command(data, output)
+    # Typed twice at one moment: they make the SFT start, the database and the study together.
+    first, second = (subprocess.Popen(words, env=environment) for _ in range(2))
+    trials = output / "industrial" / "sweeps"
+    deadline = time.monotonic() + 300
+    while not list(trials.glob("*/trials/0001/*/*/checkpoints/step-*")):
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.2)
+    os.kill(second.pid, signal.SIGKILL)
+    assert second.wait() == -signal.SIGKILL and first.wait(timeout=500) == 0
+    (folder,) = trials.iterdir()
+    rows = pd.read_csv(folder / "trials.csv")
+    assert set(rows["state"]) <= {"complete", "pruned", "refused"}
+    assert 26e9 < rows["charge"].sum() <= 30e9
+    # Each trial was paid for once: what its record says is what the study says.
+    client = MlflowClient(f"sqlite:///{output}/mlflow.db")
+    ids = [e.experiment_id for e in client.search_experiments()]
+    runs = client.search_runs(ids)
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == (rows["state"] != "refused").sum()
+    assert len({run.data.tags["mlflow.parentRunId"] for run in children}) == 1
+    assert "RUNNING" not in {run.info.status for run in runs}
+
+
+@pytest.mark.slow
+def test_workers_of_one_command(tmp_path: Path, root: Path) -> None:
+    data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    words = command(data, output, "--workers", "2", "--no-mlflow")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert "[worker 2] trial " in done.stderr and "\ntrial " in done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    (folder,) = (output / "industrial" / "sweeps").iterdir()
+    assert 26e9 < pd.read_csv(folder / "trials.csv")["charge"].sum() <= 30e9

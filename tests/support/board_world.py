@@ -1,0 +1,147 @@
+"""Records made by hand, with outcomes and curves that fit them."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from genrec_bench.boards.evidence import Evidence
+from genrec_bench.runs.record_schema import Record, digest
+from genrec_bench.runs.records import OUTCOME_COLUMNS, build_record, join_outcomes, write_record
+from genrec_bench.training.metrics import pass_metrics, ranking_metrics
+
+MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
+KEYS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
+TRACK = {"dataset": "d" * 64, "backbone": "tiny", "budget": None, "group_size": 16}
+SETTINGS = {"prompts_per_step": 64, "beam_width": 10, "pass_samples": 2}
+KS = (1, 3, 5, 10)
+START = (0, -1, 3, -1, 12, 1)
+"""Ranks that the SFT start gives the targets of six examples."""
+
+
+def figures(value: float) -> dict[str, float]:
+    return dict.fromkeys(KEYS, value)
+
+
+def make_record(
+    algorithm: str, value: float, seed: int = 0, minutes: int = 0, **changes: Any
+) -> Record:
+    """A record of which all metrics have one value."""
+    cost = {"tokens": 1_000_000, "flops": 5e11, "peak_memory_bytes": 1}
+    phases = {"sft": 100.0, "rollout": 30.0, "update": 10.0, "evaluation": 7.0}
+    moment = MIDNIGHT + timedelta(minutes=minutes)
+    arguments: dict[str, Any] = {
+        "run_id": f"{algorithm}-seed{seed}-{minutes}",
+        "algorithm": algorithm,
+        "dataset": "industrial",
+        "seed": seed,
+        "complete": True,
+        "partial": True,
+        "track": TRACK,
+        "hyperparameters": {"alpha": 0.5, "weight": True},
+        "settings": SETTINGS,
+        "fingerprints": {"algorithm": "a" * 64, "dataset": "d" * 64},
+        "versions": {},
+        "commit": None,
+        "hardware": {"device": "cpu"},
+        "budget_limit": None,
+        "spent": {phase: cost | {"seconds": seconds} for phase, seconds in phases.items()},
+        "sft": {"valid": figures(0.06), "test": figures(0.05)},
+        "metrics": {"valid": figures(value), "test": figures(value)},
+        "ceiling": {"test": {"HR@10": 0.9, "NDCG@10": 0.8}},
+        "started": moment,
+        "finished": moment,
+    }
+    return build_record(**(arguments | changes))
+
+
+def bare(algorithm: str, value: float, *args: Any, **changes: Any) -> Evidence:
+    """Such a record with nothing beside it."""
+    return Evidence(make_record(algorithm, value, *args, **changes))
+
+
+def outcomes_of(ranks: Sequence[int]) -> pd.DataFrame:
+    """Outcomes of examples whose targets are at some ranks; a third of the samples hit."""
+    count = len(ranks)
+    return pd.DataFrame(
+        {
+            "example": np.arange(count, dtype=np.int32),
+            "item_rank": np.array(ranks, dtype=np.int32),
+            "sid_rank": np.array(ranks, dtype=np.int32),
+            "sampled_hits": (np.arange(count) % 3).astype(np.int32),
+            "sid_sampled_hits": (np.arange(count) % 3).astype(np.int32),
+        }
+    )
+
+
+def metrics_of(ranks: Sequence[int]) -> dict[str, float]:
+    """All metrics of these outcomes, and one that they do not tell."""
+    rows = outcomes_of(ranks)
+    found = ranking_metrics(rows["item_rank"].to_numpy(), KS)
+    found |= pass_metrics(rows["sampled_hits"].to_numpy(), 2)
+    return found | {f"sid/{key}": value for key, value in found.items()} | {"coverage@10": 0.5}
+
+
+def whole(
+    algorithm: str,
+    ranks: Sequence[int],
+    seed: int = 0,
+    minutes: int = 0,
+    *,
+    start: Sequence[int] | None = START,
+    looks: Sequence[float] = (),
+    **changes: Any,
+) -> Evidence:
+    """A record with outcomes on test and validation, and curves that end where its ledger does.
+
+    Args:
+        algorithm: name.
+        ranks: of the targets on test; validation has them in reverse order.
+        seed: of the run.
+        minutes: after midnight, when it ended.
+        start: ranks that the SFT start gives; None: they were not kept.
+        looks: validation NDCG@10 at equal shares of the budget, from 0 on.
+        changes: to the record.
+    """
+    after = {"test": outcomes_of(ranks), "valid": outcomes_of(ranks[::-1])}
+    metrics = {"test": metrics_of(ranks), "valid": metrics_of(ranks[::-1])}
+    before, sft = None, {}
+    if start is not None:
+        before = {"test": outcomes_of(start), "valid": outcomes_of(start[::-1])}
+        sft = {"test": metrics_of(start), "valid": metrics_of(start[::-1])}
+    record = make_record(
+        algorithm, 0.0, seed, minutes, **({"metrics": metrics, "sft": sft} | changes)
+    )
+    shares = np.linspace(0, 1, len(looks)) if looks else np.array([1.0])
+    # Rollout and update of `make_record`: 40 s, 1e12 FLOPs, 2 million tokens.
+    curves = pd.DataFrame(
+        {
+            "step": np.arange(len(shares)) * 5,
+            "share": shares,
+            "seconds": 40.0 * shares,
+            "flops": 1e12 * shares,
+            "tokens": 2e6 * shares,
+        }
+    )
+    if looks:
+        curves["valid/NDCG@10"] = looks
+    return Evidence(record, join_outcomes(after, before), curves)
+
+
+def reseal(path: Path) -> None:
+    """Give an edited record on disk the hash of what it says now, as a careful forger would."""
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"sha256": digest(record)}))
+
+
+def save(folder: Path, one: Evidence) -> Path:
+    """Write a record into a folder of its own and return the record's path."""
+    outcomes = one.outcomes
+    if outcomes.empty:
+        outcomes = join_outcomes({})[list(OUTCOME_COLUMNS)]
+    curves = one.curves if len(one.curves.columns) else pd.DataFrame({"step": [1]})
+    return write_record(folder / one.record["run_id"], dict(one.record), outcomes, curves)

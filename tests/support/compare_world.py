@@ -1,0 +1,125 @@
+"""What tests of comparisons share: the command with quick settings, and stand-ins."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import SETTINGS, Called, call
+
+from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.records import comparable, read_record
+from genrec_bench.studies.ablations.ablate import Failure
+from genrec_bench.studies.comparison import work as compare_work
+from genrec_bench.studies.comparison.compare import Tuned
+from genrec_bench.studies.comparison.plan import Plan, Row
+from genrec_bench.training import steps
+
+BUDGET = "100Mflop"
+"""Of some three steps."""
+
+WORDS = (
+    *(word for word in SETTINGS if not word.startswith("steps=")),
+    "validations=2",
+    "validation_examples=16",
+    "pass_samples=0",
+)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+TUNING = ("--seeds", "1", "--trials", "3", "--tuning-budget", "400Mflop", "--trial-budget")
+"""Words of a short sweep; the budget of its trials comes next."""
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+class Compare:
+    """Calls the command with quick settings."""
+
+    def __init__(self, capsys: Capture, data: Path, output: Path) -> None:
+        self.capsys, self.data, self.output = capsys, data, output
+
+    def words(self, algorithms: str, *more: str) -> list[str]:
+        words = ["compare", "--dataset", "industrial", "--algorithms", algorithms, "--no-mlflow"]
+        words += ["--data-dir", str(self.data), "--output", str(self.output), "--budget", BUDGET]
+        words += ["--tuning-budget", "400Mflop"]
+        words += [word for word in more if "=" not in word]
+        return [*words, "--set", *WORDS, *(word for word in more if "=" in word)]
+
+    def call(self, algorithms: str, *more: str) -> Called:
+        return call(self.capsys, self.words(algorithms, *more))
+
+    def json(self, algorithms: str, *more: str, code: int = 0) -> dict[str, Any]:
+        called = self.call(algorithms, "--json", *more)
+        assert called.code == code, called.err
+        told: dict[str, Any] = json.loads(called.out)
+        return told
+
+    def folder(self) -> Path:
+        """The one comparison's."""
+        (found,) = (self.output / "industrial" / "comparisons").iterdir()
+        return found
+
+    def records(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """By name of the row and seed, read through the paths that the result gives."""
+        result = json.loads((self.folder() / "result.json").read_text())
+        return {
+            (cell["name"], cell["seed"]): read_record(self.folder() / cell["record"])
+            for cell in result["cells"]
+        }
+
+    def comparable_records(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """The same without times and names of runs."""
+        return {key: comparable(record) for key, record in self.records().items()}
+
+
+class Sweeps:
+    """Stands for sweeps, which have tests of their own: knows each algorithm's best at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.failure: Failure | None = None
+        self.flops = 3e8
+        self.trials = 3
+        self.study = "study"
+
+    def __call__(
+        self, row: Row, plan: Plan, context: Context, storage: str | None, retry_failed: bool
+    ) -> Tuned:
+        self.asked.append(row.name)
+        spent = {"seconds": 0.5, "flops": self.flops, "tokens": 1000}
+        counts = {"trials": self.trials, "failed": 1, "pruned": 0}
+        bill = {
+            "limit": plan.tuning.text,
+            **spent,
+            **counts,
+            "study": f"{self.study} of {row.name}",
+        }
+        words = () if self.failure else (f"learning_rate={0.001 * len(row.name)}",)
+        return Tuned(row.name, words, None if self.failure else 0.25, bill, self.failure)
+
+
+def stand_in(patch: pytest.MonkeyPatch) -> Sweeps:
+    """Put the stand-in for sweeps in their place."""
+    sweeps = Sweeps()
+    patch.setattr(compare_work, "tune", sweeps)
+    return sweeps
+
+
+def count_steps(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Count the steps of rollouts in `taken`; `raise` says at which one to raise what."""
+    real = steps.RolloutStepper.step
+    state: dict[str, Any] = {"taken": 0, "raise": {}}
+
+    def step(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        state["taken"] += 1
+        if state["taken"] in state["raise"]:
+            raise state["raise"][state["taken"]]
+        return real(self, index, share, part)
+
+    patch.setattr(steps.RolloutStepper, "step", step)
+    return state

@@ -1,0 +1,102 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrec_bench.errors import UserError
+from genrec_bench.training.budgets import parse_budget
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount"),
+    [
+        ("90s", "seconds", 90),
+        ("5m", "seconds", 300),
+        ("2h", "seconds", 7200),
+        ("1.5h", "seconds", 5400),
+        ("1.1h", "seconds", 3960),
+        (".5s", "seconds", 0.5),
+        ("3e13flop", "flops", 3e13),
+        ("700flop", "flops", 700),
+        ("2Tflop", "flops", 2e12),
+        ("1Pflop", "flops", 1e15),
+        ("5Gflop", "flops", 5e9),
+        ("20Mtok", "tokens", 20e6),
+        ("5e6tok", "tokens", 5e6),
+        ("800ktok", "tokens", 800e3),
+        (" 800ktok ", "tokens", 800e3),
+    ],
+)
+def test_reads_each_unit(text: str, kind: str, amount: float) -> None:
+    budget = parse_budget(text)
+    assert (budget.kind, budget.amount) == (kind, amount)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "text"),
+    [
+        ("90s", "1.5m", "90s"),
+        ("66m", "1.1h", "3960s"),
+        ("3e13flop", "30Tflop", "30Tflop"),
+        ("1000Tflop", "1Pflop", "1Pflop"),
+        ("5e6tok", "5000ktok", "5Mtok"),
+        ("1500tok", "1.50ktok", "1.5ktok"),
+        ("100s", "1e2s", "100s"),
+        ("999tok", "999.0tok", "999tok"),
+    ],
+)
+def test_equal_budgets_are_equal_however_they_are_written(one: str, other: str, text: str) -> None:
+    assert parse_budget(one) == parse_budget(other)
+    assert parse_budget(one).text == text
+
+
+def test_seconds_flops_and_tokens_of_one_amount_differ() -> None:
+    assert len({parse_budget(text) for text in ("90s", "90flop", "90tok")}) == 3
+
+
+@given(
+    st.floats(min_value=1e-290, max_value=1e290),
+    st.sampled_from(["s", "m", "h", "flop", "Tflop", "tok", "ktok", "Mtok"]),
+)
+def test_canonical_text_means_the_same_budget(number: float, unit: str) -> None:
+    budget = parse_budget(f"{number!r}{unit}")
+    assert parse_budget(budget.text) == budget
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "90",
+        "s",
+        "flop",
+        "nan",
+        "nans",
+        "infs",
+        "-90s",
+        "+90s",
+        "0s",
+        "0.0Tflop",
+        "1e400flop",
+        "1e-400s",
+        "1e999999999s",
+        "90sec",
+        "90 s",
+        "1m30s",
+        "20mtok",
+        "20Ktok",
+        "20MTOK",
+        "20Ms",
+        "1_000tok",
+        "1,5h",
+        "0x10tok",
+        "٣s",
+        "90s\n5m",
+    ],
+)
+def test_anything_else_is_refused_with_what_would_be_right(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_budget(text)
+    message = str(error.value)
+    assert message.startswith(f"budget {text!r} ")
+    assert "90s" in message and "2Tflop" in message and "20Mtok" in message
+    assert "\n" not in message

@@ -1,0 +1,323 @@
+"""Metrics against numbers worked out by hand, and against what must hold of any list."""
+
+import math
+import time
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from genrec_bench.data.dataset import Catalog
+from genrec_bench.training.metrics import (
+    evaluate_lists,
+    expand,
+    invalid_rate,
+    item_ranks,
+    list_metrics,
+    pass_metrics,
+    ranking_metrics,
+    sampled_hits,
+    sid_ranks,
+)
+
+
+def make_catalog(sids: list[list[int]], popularity: list[int], rule: str = "popularity") -> Catalog:
+    codes = np.array(sids, dtype=np.int32)
+    return Catalog(
+        sids=codes,
+        codes_per_level=tuple(int(k) + 1 for k in codes.max(axis=0)),
+        item_names=tuple(f"item{i}" for i in range(len(sids))),
+        titles=("",) * len(sids),
+        popularity=np.array(popularity, dtype=np.int64),
+        rank_shared=rule,
+    )
+
+
+# Distinct SIDs in order: 0 = (0,0), 1 = (0,1), 2 = (1,0), 3 = (1,1).
+# Items 1, 2 and 4 share SID 1; by popularity their order is 4, 1, 2, by index 1, 2, 4.
+SIDS = [[0, 0], [0, 1], [0, 1], [1, 0], [0, 1], [1, 1]]
+POPULARITY = [4, 2, 2, 0, 7, 3]
+
+
+def lists(*rows: list[int]) -> NDArray[np.int32]:
+    return np.array(rows, dtype=np.int32)
+
+
+def items(*targets: int) -> NDArray[np.int32]:
+    return np.array(targets, dtype=np.int32)
+
+
+def test_item_ranks_count_every_item_of_a_shared_sid() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    # SIDs 2, 1, 0 expand to the items 3 | 4, 1, 2 | 0.
+    candidates = lists([2, 1, 0]).repeat(6, axis=0)
+    targets = items(0, 1, 2, 3, 4, 5)
+    assert item_ranks(candidates, targets, catalog).tolist() == [4, 2, 3, 0, 1, -1]
+    assert sid_ranks(candidates, targets, catalog).tolist() == [2, 1, 1, 0, 1, -1]
+
+
+def test_the_cards_rule_orders_the_items_of_a_shared_sid() -> None:
+    catalog = make_catalog(SIDS, POPULARITY, rule="index")
+    candidates = lists([1, -1]).repeat(3, axis=0)
+    assert item_ranks(candidates, items(1, 2, 4), catalog).tolist() == [0, 1, 2]
+
+
+def test_empty_places_take_no_rank() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    candidates = lists([-1, 3, -1, 0], [-1, -1, -1, -1])
+    assert item_ranks(candidates, items(0, 0), catalog).tolist() == [1, -1]
+    assert sid_ranks(candidates, items(0, 0), catalog).tolist() == [1, -1]
+
+
+def test_ranking_metrics_by_hand() -> None:
+    # Ranks 0, 2, 6 and a miss. NDCG: 1/log2(2) = 1, 1/log2(4) = 0.5, 1/log2(8) = 1/3.
+    metrics = ranking_metrics(np.array([0, 2, 6, -1]), ks=(1, 3, 10))
+    expected = {
+        "HR@1": 1 / 4,
+        "NDCG@1": 1 / 4,
+        "HR@3": 2 / 4,
+        "NDCG@3": 1.5 / 4,
+        "HR@10": 3 / 4,
+        "NDCG@10": (1 + 0.5 + 1 / 3) / 4,
+        "MRR": (1 + 1 / 3 + 1 / 7) / 4,
+    }
+    assert metrics == pytest.approx(expected)
+    assert all(type(value) is float for value in metrics.values())
+
+
+def test_rank_k_is_just_outside_the_first_k() -> None:
+    assert ranking_metrics(np.array([9, 10]), ks=(10,))["HR@10"] == 0.5
+
+
+def test_no_example_is_an_error_not_a_nan() -> None:
+    with pytest.raises(ValueError, match="no example"):
+        ranking_metrics(np.array([], dtype=np.int32))
+
+
+def test_pass_at_k_by_hand() -> None:
+    # Ten samples. C(10, 5) = 252; without one hit C(9, 5) = 126 choices miss, without two
+    # C(8, 5) = 56, without six C(4, 5) = 0.
+    hits = np.array([0, 1, 2, 6])
+    metrics = pass_metrics(hits, 10)
+    assert metrics == pytest.approx(
+        {
+            "Pass@1": (0 + 1 + 2 + 6) / 40,
+            "Pass@5": (0 + 126 / 252 + 196 / 252 + 1) / 4,
+            "Pass@10": 3 / 4,
+        }
+    )
+    assert all(type(value) is float for value in metrics.values())
+    # Four samples, two of them hits: of the six pairs, one misses.
+    assert pass_metrics(np.array([2]), 4, ks=(1, 2, 4, 5)) == pytest.approx(
+        {"Pass@1": 1 / 2, "Pass@2": 5 / 6, "Pass@4": 1.0}
+    )
+    with pytest.raises(ValueError, match="no example"):
+        pass_metrics(np.array([], dtype=np.int32), 10)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(1, 9))
+def test_pass_at_k_is_the_share_of_choices_with_a_hit(drawn: list[bool], k: int) -> None:
+    chosen = [any(some) for some in combinations(drawn, k)]
+    expected = {f"Pass@{k}": sum(chosen) / len(chosen)} if chosen else {}
+    assert pass_metrics(np.array([sum(drawn)]), len(drawn), ks=(k,)) == pytest.approx(expected)
+
+
+def test_many_samples_are_counted_exactly() -> None:
+    # 1 - C(4095, 10) / C(4096, 10) = 10 / 4096, between numbers of more than thirty digits.
+    assert pass_metrics(np.array([1]), 4096)["Pass@10"] == pytest.approx(10 / 4096)
+
+
+def test_a_sample_recommends_the_first_item_of_its_sid() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    # The SID of items 4, 1, 2 is drawn twice, that of item 0 once, that of item 3 never.
+    samples = lists([1, 0, 1]).repeat(5, axis=0)
+    by_item, by_sid = sampled_hits(samples, items(0, 1, 2, 3, 4), catalog)
+    assert by_item.tolist() == [1, 0, 0, 0, 2]
+    assert by_sid.tolist() == [1, 2, 2, 0, 2]
+    by_index = make_catalog(SIDS, POPULARITY, rule="index")
+    assert sampled_hits(samples, items(0, 1, 2, 3, 4), by_index)[0].tolist() == [1, 2, 0, 0, 0]
+
+
+def test_expand_fills_places_in_order_and_cuts_a_shared_sid() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    expanded = expand(lists([0, 1, 3], [2, -1, -1]), catalog, 3)
+    assert expanded.tolist() == [[0, 4, 1], [3, -1, -1]]
+
+
+def test_list_metrics_by_hand() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    # Ten wide, so that the figures at 10 are given. The lists hold items 0, 3 and 5, 3.
+    candidates = lists([0, 2] + [-1] * 8, [3, 2] + [-1] * 8)
+    metrics = list_metrics(candidates, items(1, 5), catalog)
+    assert metrics == pytest.approx(
+        {
+            "unique_candidates": 2.0,
+            "coverage@10": 3 / 6,
+            # (0,0) and (1,0) have no prefix in common; (1,1) and (1,0) have half of it.
+            "diversity@10": (1.0 + 0.5) / 2,
+            # Recommended: 4, 0, 3, 0; targets: 2, 3.
+            "popularity_lift@10": (7 / 4) / (5 / 2),
+        }
+    )
+
+
+def test_items_that_share_a_sid_are_not_diverse() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    candidates = lists([1] + [-1] * 9)
+    assert list_metrics(candidates, items(0), catalog)["diversity@10"] == 0.0
+
+
+def test_figures_that_do_not_exist_are_left_out() -> None:
+    catalog = make_catalog(SIDS, [0] * 6)
+    one_item = lists([0] + [-1] * 9)
+    assert set(list_metrics(one_item, items(1), catalog)) == {"unique_candidates", "coverage@10"}
+    narrow = lists([0, 2])
+    assert set(list_metrics(narrow, items(1), catalog)) == {"unique_candidates"}
+
+
+def test_unique_candidates_counts_neither_repeats_nor_empty_places() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    metrics = list_metrics(lists([3, 0, 3, -1], [2, 1, 0, 3]), items(0, 0), catalog)
+    assert metrics["unique_candidates"] == 3.0
+
+
+def test_invalid_rate_reads_codes() -> None:
+    catalog = make_catalog([[0, 0], [0, 1], [1, 0], [0, 1]], [1, 1, 1, 1])
+    # (1,1) is no SID, though both codes occur at their levels; the last place is not real.
+    codes = np.array([[[0, 1], [1, 1]], [[1, 0], [9, 9]]])
+    valid = np.array([[True, True], [True, False]])
+    assert invalid_rate(codes, valid, catalog) == pytest.approx(1 / 3)
+    assert invalid_rate(codes[:, :1], valid[:, :1], catalog) == 0.0
+    assert invalid_rate(codes, np.zeros_like(valid), catalog) == 0.0
+
+
+def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    metrics, outcomes = evaluate_lists(lists([1, 0], [2, 3]), items(0, 1), catalog, ks=(1, 2, 5))
+    # Item 0 is fourth among items and second among SIDs.
+    assert metrics["HR@2"] == 0.0 and metrics["sid/HR@2"] == 0.5
+    assert metrics["sid/NDCG@2"] == pytest.approx(0.5 / math.log2(3))
+    assert metrics["MRR"] == pytest.approx(0.25 / 2)
+    assert not any(key.endswith("@5") for key in metrics), "K above the beam width is not reported"
+    assert outcomes.to_dict("list") == {
+        "example": [0, 1],
+        "item_rank": [3, -1],
+        "sid_rank": [1, -1],
+        "sampled_hits": [-1, -1],
+        "sid_sampled_hits": [-1, -1],
+    }
+    assert not any("Pass" in key for key in metrics), "nothing was drawn"
+
+
+def test_evaluate_lists_adds_pass_at_k_of_what_was_drawn() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    samples = lists([0, 1, 0, 2, 2], [1, 1, 1, 3, 0])
+    beam = (lists([1, 0], [2, 3]), items(0, 2), catalog)
+    metrics, outcomes = evaluate_lists(*beam, samples=samples)
+    # Item 0 is drawn in two of five samples. Item 2 is not the first of its SID, drawn thrice.
+    assert outcomes["sampled_hits"].tolist() == [2, 0]
+    assert outcomes["sid_sampled_hits"].tolist() == [2, 3]
+    assert metrics["Pass@1"] == pytest.approx(0.4 / 2) and metrics["Pass@5"] == 0.5
+    assert metrics["sid/Pass@1"] == pytest.approx((0.4 + 0.6) / 2) and metrics["sid/Pass@5"] == 1
+    assert "Pass@10" not in metrics, "more than were drawn"
+    without, _ = evaluate_lists(*beam)
+    assert without == {key: value for key, value in metrics.items() if "Pass" not in key}
+
+
+def test_lists_and_targets_must_match() -> None:
+    catalog = make_catalog(SIDS, POPULARITY)
+    with pytest.raises(ValueError, match="not one list for each"):
+        evaluate_lists(lists([1, 0]), items(0, 1), catalog)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Catalog, NDArray[np.int32], NDArray[np.int32]]:
+    """Give a catalog with shared SIDs, candidate lists (distinct, then empty), and targets."""
+    levels = draw(st.integers(1, 3))
+    code = st.integers(0, 2)
+    sids = draw(st.lists(st.lists(code, min_size=levels, max_size=levels), min_size=1, max_size=12))
+    popularity = draw(st.lists(st.integers(0, 5), min_size=len(sids), max_size=len(sids)))
+    catalog = make_catalog(sids, popularity, draw(st.sampled_from(["popularity", "index"])))
+    width = draw(st.integers(1, 12))
+    rows = draw(st.integers(1, 5))
+    candidates = np.full((rows, width), -1, dtype=np.int32)
+    for row in range(rows):
+        order = draw(st.permutations(range(len(catalog.unique_sids))))
+        found = draw(st.integers(0, min(width, len(order))))
+        candidates[row, :found] = order[:found]
+    item = st.integers(0, len(sids) - 1)
+    targets = draw(st.lists(item, min_size=rows, max_size=rows))
+    return catalog, candidates, items(*targets)
+
+
+@given(cases())
+def test_ranks_are_places_in_the_written_out_list(
+    case: tuple[Catalog, NDArray[np.int32], NDArray[np.int32]],
+) -> None:
+    catalog, candidates, targets = case
+    ranks = item_ranks(candidates, targets, catalog)
+    expanded = expand(candidates, catalog, 4)
+    for row, target in enumerate(targets.tolist()):
+        sids = [s for s in candidates[row].tolist() if s >= 0]
+        written_out = [int(i) for s in sids for i in catalog.items_of_sid(s)]
+        assert ranks[row] == (written_out.index(target) if target in written_out else -1)
+        assert expanded[row].tolist() == (written_out + [-1] * 4)[:4]
+
+
+@given(cases())
+def test_an_item_is_never_ranked_above_its_sid(
+    case: tuple[Catalog, NDArray[np.int32], NDArray[np.int32]],
+) -> None:
+    catalog, candidates, targets = case
+    by_item = item_ranks(candidates, targets, catalog)
+    by_sid = sid_ranks(candidates, targets, catalog)
+    assert ((by_item >= 0) == (by_sid >= 0)).all()
+    assert (by_item >= by_sid).all()
+    metrics, _ = evaluate_lists(candidates, targets, catalog, ks=range(1, 13))
+    for key in [key for key in metrics if f"sid/{key}" in metrics]:
+        assert metrics[key] <= metrics[f"sid/{key}"]
+
+
+@given(st.lists(st.integers(-1, 40), min_size=1, max_size=30))
+def test_longer_lists_never_score_lower_and_ndcg_never_exceeds_hr(ranks: list[int]) -> None:
+    ks = list(range(1, 42))
+    metrics = ranking_metrics(np.array(ranks), ks)
+    for figure in ("HR", "NDCG"):
+        values = [metrics[f"{figure}@{k}"] for k in ks]
+        assert values == sorted(values)
+    for k in ks:
+        assert 0.0 <= metrics[f"NDCG@{k}"] <= metrics[f"HR@{k}"] + 1e-12
+    assert metrics["HR@1"] <= metrics["MRR"] + 1e-12 and metrics["MRR"] <= metrics["HR@41"] + 1e-12
+
+
+@given(cases())
+@settings(max_examples=50)
+def test_list_figures_stay_in_their_ranges(
+    case: tuple[Catalog, NDArray[np.int32], NDArray[np.int32]],
+) -> None:
+    catalog, candidates, targets = case
+    wide = np.full((len(candidates), 12), -1, dtype=np.int32)
+    wide[:, : candidates.shape[1]] = candidates
+    metrics = list_metrics(wide, targets, catalog)
+    assert 0.0 <= metrics["coverage@10"] <= 1.0
+    assert 0.0 <= metrics.get("diversity@10", 0.0) <= 1.0
+    assert metrics["unique_candidates"] == pytest.approx((candidates >= 0).sum(axis=1).mean())
+    codes = catalog.unique_sids[np.where(wide >= 0, wide, 0)]
+    assert invalid_rate(codes, wide >= 0, catalog) == 0.0
+
+
+def test_a_whole_test_split_takes_well_under_a_second() -> None:
+    rng = np.random.default_rng(0)
+    sids = rng.integers(0, 16, size=(3686, 3))
+    catalog = make_catalog(sids.tolist(), rng.integers(0, 50, size=3686).tolist())
+    width = len(catalog.unique_sids)
+    candidates = rng.random((4533, width)).argpartition(20, axis=1)[:, :20].astype(np.int32)
+    targets = rng.integers(0, 3686, size=4533).astype(np.int32)
+    evaluate_lists(candidates[:10], targets[:10], catalog)
+    started = time.perf_counter()
+    item_ranks(candidates, targets, catalog)
+    evaluate_lists(candidates, targets, catalog)
+    assert time.perf_counter() - started < 2.0

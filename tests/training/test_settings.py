@@ -1,0 +1,116 @@
+"""Settings: what they refuse, and what of them a result and an SFT start depend on."""
+
+import dataclasses
+
+import pytest
+
+from genrec_bench.errors import UserError
+from genrec_bench.runs.registry import discover
+from genrec_bench.training.hyperparameters import build, describe
+from genrec_bench.training.settings import SETTING_NAMES, Settings
+
+IN_THE_SFT_START = {
+    "sft_epochs": "3",
+    "sft_batch": "64",
+    "sft_learning_rate": "0.001",
+    "sft_weight_decay": "0.2",
+    "sft_evaluations": "4",
+    "sft_patience": "9",
+    "sft_valid_examples": "100",
+    "sft_seed": "1",
+    "logprob_space": "trie",
+    "warmup": "0.1",
+    "max_grad_norm": "2",
+    "lora_rank": "8",
+    "dtype": "bfloat16",
+}
+ELSEWHERE = {
+    "group_size": "8",
+    "prompts_per_step": "32",
+    "steps": "7",
+    "beam_width": "50",
+    "prompt": "text",
+    "weight_decay": "0.1",
+    "tokens_per_forward": "512",
+    "pass_samples": "0",
+    "pass_temperature": "1",
+    "pass_top_p": "1",
+    "embeddings": "collaborative",
+    "validations": "0",
+    "validation_examples": "100",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("group_size", "0", "group_size=0: must be between 1 and 4096"),
+        ("steps", "-3", "steps=-3: must be at least 1"),
+        ("steps", "1.5", "steps=1.5: must be an int"),
+        ("warmup", "1", "warmup=1.0: must be between 0 and 0.9"),
+        ("warmup", "nan", "warmup=nan: must be between 0 and 0.9"),
+        ("max_grad_norm", "0", "max_grad_norm=0.0: must be at least 1e-06"),
+        ("sft_seed", "9999999999", "sft_seed=9999999999: must be between 0 and 2147483647"),
+        ("sft_epochs", "-1", "sft_epochs=-1.0: must be at least 0"),
+        ("sft_learning_rate", "2", "sft_learning_rate=2.0: must be between 1e-08 and 1"),
+        ("dtype", "float64", "dtype=float64: must be one of float32, bfloat16"),
+        ("logprob_space", "tree", "logprob_space=tree: must be one of full, level, trie"),
+        ("pass_samples", "-1", "pass_samples=-1: must be between 0 and 4096"),
+        ("pass_temperature", "0", "pass_temperature=0.0: must be between 0.01 and 100"),
+        ("pass_top_p", "0", "pass_top_p=0.0: must be between 1e-06 and 1"),
+        ("pass_top_p", "1.1", "pass_top_p=1.1: must be between 1e-06 and 1"),
+        ("prompt", "words", "prompt=words: must be one of auto, compact, text"),
+    ],
+)
+def test_a_wrong_value_is_refused(name: str, text: str, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        build(Settings, {name: text})
+    assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["sft_epochs", "max_grad_norm", "sft_evaluations"])
+def test_what_is_open_above_is_still_finite(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}=inf: must be a finite number"):
+        build(Settings, {name: "inf"})
+
+
+def test_a_setting_that_may_be_left_to_the_backbone() -> None:
+    assert build(Settings, {"sft_learning_rate": "none"}) == Settings()
+    assert build(Settings, {"sft_learning_rate": "0.01"}).sft_learning_rate == 0.01
+
+
+def test_every_setting_is_said_to_bear_on_the_sft_start_or_not() -> None:
+    assert IN_THE_SFT_START.keys() | ELSEWHERE.keys() == set(SETTING_NAMES)
+
+
+@pytest.mark.parametrize(("name", "text"), IN_THE_SFT_START.items())
+def test_what_the_sft_start_depends_on(name: str, text: str) -> None:
+    changed = build(Settings, {name: text})
+    assert changed.sft() != Settings().sft()
+    assert changed.resolved() != Settings().resolved()
+
+
+@pytest.mark.parametrize(("name", "text"), ELSEWHERE.items())
+def test_what_the_sft_start_does_not_depend_on(name: str, text: str) -> None:
+    changed = build(Settings, {name: text})
+    assert changed != Settings() and changed.sft() == Settings().sft()
+
+
+def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
+    changed = dataclasses.replace(Settings(), tokens_per_forward=64)
+    assert changed.resolved() == Settings().resolved()
+    assert set(Settings().resolved()) == set(SETTING_NAMES) - {"tokens_per_forward"}
+
+
+def test_every_setting_is_explained() -> None:
+    for row in describe(Settings):
+        assert row["meaning"], row["name"]
+    allowed = {row["name"]: row["allowed"] for row in describe(Settings)}
+    assert allowed["sft_seed"] == "0 .. 2147483647", "every digit"
+    assert allowed["sft_learning_rate"] == "1e-08 .. 1"
+
+
+def test_no_algorithm_takes_a_settings_name() -> None:
+    for entry in discover().entries:
+        own = {field.name for field in dataclasses.fields(entry.algorithm.hyperparameters_class)}
+        assert not own & set(SETTING_NAMES), entry.name
