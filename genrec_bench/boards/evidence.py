@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +11,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.runs.records import (
     OUTCOME_COLUMNS,
-    RECORD_FILE,
     START_COLUMNS,
-    TRACKING_FOLDERS,
     read_record,
 )
 from genrec_bench.storage.parquet import read_frame
@@ -58,26 +54,6 @@ class Evidence:
         return chosen.sort_values("example", kind="stable", ignore_index=True)
 
 
-def record_paths(folders: Iterable[Path]) -> Iterator[Path]:
-    """All records at any depth below some folders, each file once.
-
-    Args:
-        folders: in order of preference; may lie in each other, or be missing.
-    """
-    seen: set[Path] = set()
-    for top in folders:
-        found = []
-        for where, below, files in os.walk(top):
-            below[:] = [name for name in below if name not in TRACKING_FOLDERS]
-            if RECORD_FILE in files:
-                found.append(Path(where) / RECORD_FILE)
-        for path in sorted(found):
-            resolved = path.resolve()
-            if resolved not in seen:
-                seen.add(resolved)
-                yield path
-
-
 def read_evidence(path: Path) -> Evidence:
     """Read a record, check keys and hashes, and read the tables beside it.
 
@@ -97,23 +73,3 @@ def read_evidence(path: Path) -> Evidence:
     if missing:
         raise UserError(f"{path}: outcomes: no column {', '.join(missing)}")
     return Evidence(record, tables["outcomes"], tables["curves"], path)
-
-
-def read_all(folders: Sequence[Path]) -> tuple[list[Evidence], list[str]]:
-    """Read all records below some folders (see `read_each`)."""
-    return read_each(record_paths(folders))
-
-
-def read_each(paths: Iterable[Path]) -> tuple[list[Evidence], list[str]]:
-    """Read some records.
-
-    Returns:
-        What could be read, and one line for each record that could not.
-    """
-    found, wrong = [], []
-    for path in paths:
-        try:
-            found.append(read_evidence(path))
-        except UserError as error:
-            wrong.append(str(error))
-    return found, wrong

@@ -15,26 +15,16 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.storage.files import write_atomically
 
 # What makes and verifies boards is imported when it is asked for: statistics take seconds to load.
 if TYPE_CHECKING:
-    from genrec_bench.boards.board import Board
-    from genrec_bench.boards.evidence import Evidence
     from genrec_bench.boards.rows import Defaults
-    from genrec_bench.boards.verify import Verified
 
     # argparse's own class is generic in the type checker's eyes only.
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 VERIFY = "verify"
 """The word in place of a dataset's name that asks for verification."""
-
-SHOWN = 3
-"""Findings of one record that a board's refusal shows; `verify` shows them all."""
-
-ALTERED, CONTRADICTS = "altered", "contradicts"
-"""What a record is called that does not hold, and one that an equal run speaks against."""
 
 NOT_ALTERED = (
     "What contradicts may be honest: runs that should be equal can differ by rounding, as with "
@@ -45,77 +35,6 @@ NOT_RECOMPUTED = (
     "Not recomputed, since outcomes do not determine them: coverage, diversity, popularity lift, "
     "unique candidates, invalid rate, and the ceiling."
 )
-
-
-def write_boards(board: Board, folder: Path, stem: str | None = None) -> list[Path]:
-    """Write a board as `<stem>.md`, `<stem>.csv` and `<stem>.html`.
-
-    Args:
-        board: made with links relative to `folder`.
-        folder: made if missing.
-        stem: of the names; the dataset's name by default.
-
-    Returns:
-        The paths.
-
-    Raises:
-        UserError: the disk refuses.
-    """
-    from genrec_bench.boards.csv_table import to_csv
-    from genrec_bench.boards.html_page import to_html
-    from genrec_bench.boards.tables import to_markdown
-
-    contents: dict[str, Callable[[Board], str]] = {"md": to_markdown, "csv": to_csv}
-    contents["html"] = to_html
-    paths = []
-    for ending, make in contents.items():
-        paths.append(folder / f"{stem or board.dataset}.{ending}")
-        write_atomically(paths[-1], make(board).encode())
-    return paths
-
-
-def collect(folders: Sequence[Path]) -> tuple[list[Evidence], list[str]]:
-    """Read and verify all records below some folders, each run once.
-
-    Args:
-        folders: may lie in each other, or be missing; of equal copies the one that comes first
-            counts.
-
-    Returns:
-        The records that hold, and a line for each thing that is wrong with the others.
-    """
-    from genrec_bench.boards.evidence import read_all
-
-    return sift(*read_all(folders))
-
-
-def sift(found: Sequence[Evidence], unread: Sequence[str]) -> tuple[list[Evidence], list[str]]:
-    """Verify records before a board is made of them, each run once.
-
-    Args:
-        found: of equal copies the one that comes first counts.
-        unread: a line for each record that could not even be read.
-
-    Returns:
-        The records that hold, and a line for each thing that is wrong with the others.
-    """
-    from genrec_bench.boards.verify import verify, verify_together
-
-    wrong = list(unread)
-    bad: dict[str, list[str]] = {}
-    verified = [verify(one) for one in found]
-    own = [finding for one in verified for finding in one.findings]
-    for finding in own + verify_together(found):
-        bad.setdefault(finding.record, []).append(str(finding))
-    for name, lines in bad.items():
-        wrong += lines[:SHOWN]
-        if len(lines) > SHOWN:
-            wrong.append(f"{name}: and {len(lines) - SHOWN} more; `leaderboard verify` lists them")
-    kept: dict[str, Evidence] = {}
-    for one in found:
-        if one.name not in bad:
-            kept.setdefault(one.record["run_id"], one)
-    return list(kept.values()), wrong
 
 
 def add_leaderboard_parser(
@@ -179,10 +98,11 @@ def _boards(
     args: argparse.Namespace,
     defaults: Callable[[], Defaults] | None,
 ) -> int:
+    from genrec_bench.boards.collecting import collect, record_paths, refuse, write_boards
     from genrec_bench.boards.sections import make_board
     from genrec_bench.boards.tables import render
 
-    evidence, wrong = collect(folders)
+    evidence, wrong = collect(record_paths(folders))
     refuse(wrong, "no board is made until they are restored, or moved out of these folders")
     datasets = sorted({one.record["dataset"] for one in evidence if one.on_test})
     if name is not None and name not in datasets:
@@ -204,47 +124,25 @@ def _boards(
 
 
 def _verify(folders: Sequence[Path], as_json: bool) -> int:
-    """Verify all records below some folders; copies are verified one by one."""
-    from genrec_bench.boards.evidence import read_all
-    from genrec_bench.boards.verify import contradictions, verify, verify_together
+    from genrec_bench.boards.collecting import CONTRADICTS, check, refuse
 
-    found, wrong = read_all(folders)
-    if not found and not wrong:
+    found = check(folders)
+    if not found.lines and not found.wrong:
         raise UserError(f"no record was found; {_remedy(folders, 'synthetic')}")
-    verified = [verify(one) for one in found]
-    findings = [finding for one in verified for finding in one.findings]
-    findings += verify_together(found)
-    wrong += [str(finding) for finding in findings]
-    bad = {finding.record: ALTERED for finding in findings}
-    contrary = contradictions(found)
-    doubtful = {finding.record: CONTRADICTS for finding in contrary}
-    lines = [_line(one, (doubtful | bad).get(one.evidence.name)) for one in verified]
+    contrary = [str(finding) for finding in found.contradictions]
     if as_json:
-        told = {"records": lines, "wrong": wrong, "contradictions": [str(one) for one in contrary]}
+        told = {"records": found.lines, "wrong": found.wrong, "contradictions": contrary}
         print(json.dumps(_finite(told), indent=2))
     else:
-        print(tabulate([_shown(line) for line in lines], headers="keys", disable_numparse=True))
+        lines = [_shown(line) for line in found.lines]
+        print(tabulate(lines, headers="keys", disable_numparse=True))
         print(f"\n{NOT_RECOMPUTED}")
     for finding in contrary:
         print(f"{CONTRADICTS}: {finding}", file=sys.stderr)
     if contrary:
         print(NOT_ALTERED, file=sys.stderr)
-    holding = len(verified) - len(bad)
-    refuse(wrong, f"{holding} others do")
+    refuse(found.wrong, f"{found.holding} others do")
     return 0
-
-
-def _line(one: Verified, doubt: str | None) -> dict[str, Any]:
-    record = one.evidence.record
-    return {
-        "record": one.evidence.name,
-        "algorithm": record["algorithm"],
-        "seed": record["seed"],
-        "metrics": one.metrics,
-        "SFT start's": one.start_metrics,
-        "budget": one.share,
-        "result": doubt or ("holds" if record["complete"] else "holds, failed run"),
-    }
 
 
 def _shown(line: dict[str, Any]) -> dict[str, str]:
@@ -253,19 +151,6 @@ def _shown(line: dict[str, Any]) -> dict[str, str]:
     cells["SFT start's"] = str(line["SFT start's"] or "–")
     cells["budget"] = "–" if share is None else f"{share:.1%}"
     return cells
-
-
-def refuse(wrong: Sequence[str], consequence: str) -> None:
-    """Name all that is wrong, and stop.
-
-    Raises:
-        UserError: something is.
-    """
-    if not wrong:
-        return
-    for line in wrong:
-        print(f"{ALTERED}: {line}", file=sys.stderr)
-    raise UserError(f"some records do not hold, as the lines above say; {consequence}")
 
 
 def _finite(value: Any) -> Any:

@@ -10,9 +10,10 @@ import pytest
 from board_world import START, metrics_of, reseal, save, whole
 from tiny_runs import Bench, call, save_tiny, shrink_backbone
 
+from genrec_bench.boards.collecting import collect, record_paths, write_boards
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.sections import make_board
-from genrec_bench.commands.leaderboard_command import add_leaderboard_parser, collect, write_boards
+from genrec_bench.commands.leaderboard_command import add_leaderboard_parser
 from genrec_bench.errors import UserError
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.parquet import parquet_bytes
@@ -191,9 +192,9 @@ def test_verify_tells_equal_runs_that_differ_and_a_board_shows_the_newest(
 def test_two_different_records_of_one_run_are_refused() -> None:
     save(Path("a"), whole("ugr", GOOD))
     save(Path("b"), whole("ugr", BEST))
-    kept, wrong = collect([Path("a"), Path("b")])
+    kept, wrong = collect(record_paths([Path("a"), Path("b")]))
     assert len(kept) == 1 and any("run_id" in line and "differs" in line for line in wrong)
-    kept, wrong = collect([Path("a"), Path("a"), Path("missing")])
+    kept, wrong = collect(record_paths([Path("a"), Path("a"), Path("missing")]))
     assert len(kept) == 1 and wrong == []
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from board_world import SETTINGS, TRACK, bare, metrics_of, reseal, save, whole
 
-from genrec_bench.boards.evidence import Evidence, read_all, read_evidence
+from genrec_bench.boards.collecting import read_each, record_paths
+from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.verify import (
     Finding,
     budget_share,
@@ -289,11 +290,11 @@ def test_swapped_files_are_found(tmp_path: Path) -> None:
     contents = [file.read_bytes() for file in files]
     files[0].write_bytes(contents[1])
     files[1].write_bytes(contents[0])
-    found, wrong = read_all([tmp_path])
+    found, wrong = read_each(record_paths([tmp_path]))
     assert found == [] and len(wrong) == 2
     fix_hash(first)
     fix_hash(second)
-    found, wrong = read_all([tmp_path])
+    found, wrong = read_each(record_paths([tmp_path]))
     assert wrong == [] and all(keys(one) for one in found)
 
 
@@ -326,5 +327,5 @@ def test_a_truncated_table_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_folders_inside_each_other_are_read_once(tmp_path: Path) -> None:
     save(tmp_path / "a", whole("ugr", RANKS))
-    found, wrong = read_all([tmp_path / "a", tmp_path, tmp_path / "missing"])
+    found, wrong = read_each(record_paths([tmp_path / "a", tmp_path, tmp_path / "missing"]))
     assert len(found) == 1 and wrong == []

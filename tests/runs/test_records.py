@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genrec_bench import __version__
-from genrec_bench.boards.evidence import record_paths
+from genrec_bench.boards.collecting import record_paths
 from genrec_bench.errors import UserError
 from genrec_bench.runs import environment
 from genrec_bench.runs.record_schema import Record, plain, track_id

@@ -8,10 +8,9 @@ from typing import Any
 from tabulate import tabulate
 
 from genrec_bench.boards.board import RANKED, Board, Row
-from genrec_bench.boards.evidence import read_each
+from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import NONE, apart_statement, rank_cell, seeds_cell, titled
-from genrec_bench.commands.leaderboard_command import refuse, sift, write_boards
 from genrec_bench.commands.run_command import defaults
 from genrec_bench.runs.jobs import Context
 from genrec_bench.studies.comparison.compare import Cell, Outcome, Tuned, coarse_note
@@ -29,7 +28,7 @@ def write_board(outcome: Outcome, folder: Path) -> Board:
         UserError: a record does not hold; what is wrong is printed, line by line.
         StorageError: the disk refuses.
     """
-    evidence, wrong = sift(*read_each(outcome.records))
+    evidence, wrong = collect(outcome.records)
     refuse(wrong, "no board is made until they are restored, or deleted and run again")
     board = make_board(evidence, outcome.plan.dataset, defaults(), folder)
     write_boards(board, folder, BOARD)
