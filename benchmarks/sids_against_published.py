@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 from transformers.utils import logging as transformers_logging
 
+from genrec_bench import benchmark_version
 from genrec_bench.data.cards import MARK
 from genrec_bench.data.contents import Contents
 from genrec_bench.data.dataset import Dataset
@@ -38,7 +39,6 @@ from genrec_bench.errors import StorageError, UserError, nearest
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import split_words
-from genrec_bench.runs.records import benchmark_version
 from genrec_bench.statistics.resampling import Interval, estimate
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.training.hyperparameters import build

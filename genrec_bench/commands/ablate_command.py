@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrec_bench.runs.jobs import Context, add_context_options, context_of, several_seeds
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.ablations.ablation_file import Ablation, ablation_names, load_ablation
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _keep(
     name: str, ablation: Ablation, outcome: Outcome, measured: Measured, context: Context, code: int
 ) -> Path:
     """Write the tables and log them; return their folder."""
-    from genrec_bench.runs.records import benchmark_version
+    from genrec_bench import benchmark_version
     from genrec_bench.storage.files import write_atomically
     from genrec_bench.studies.ablations.ablation_tables import to_csv, to_markdown
     from genrec_bench.tracking.tracker import NullTracker, Tracker
@@ -98,7 +98,7 @@ def _keep(
         "fingerprints": [context.dataset.fingerprint, context.dataset.sid_fingerprint],
         "measured": parameters,
     }
-    digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(request)
     folder = context.output / context.dataset.name / FOLDER / f"{name}-{digest[:16]}"
     contents = {
         "table.md": to_markdown(ablation, outcome, measured),

@@ -6,14 +6,14 @@ The words after KIND are read when the analysis is known, so that no other is lo
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrec_bench import benchmark_version
 from genrec_bench.runs.jobs import Context, add_context_options, context_of, split_words
-from genrec_bench.runs.records import benchmark_version, read_record
+from genrec_bench.runs.records import read_record
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.analyses import Analysis, Result, find, names, to_json, to_markdown, write
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def _keep(
     """Write the files and log them; return their folder."""
     from genrec_bench.tracking.tracker import NullTracker, Tracker
 
-    text = json.dumps(request, sort_keys=True)
-    name = f"{analysis.name}-{hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]}"
+    name = f"{analysis.name}-{json_digest(request)[:DIGEST_LENGTH]}"
     folder = context.output / context.dataset.name / FOLDER / name
     used = [read_record(path) for path in result.records]
     description = {

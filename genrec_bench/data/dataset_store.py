@@ -8,7 +8,6 @@ that are made here lie apart (`genrec_bench/data/sids/sid_store.py`).
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -28,7 +27,7 @@ from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.folders import replace_folder
 from genrec_bench.storage.parquet import read_table
 
@@ -313,7 +312,7 @@ def _card_hash(card: Card, made: str) -> str:
         parts["layout"] = card.layout
         parts["codes_per_level"] = card.codes_per_level
         parts["synthetic"] = dataclasses.asdict(card.synthetic) if card.synthetic else None
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return json_digest(parts)
 
 
 def _again(card: Card) -> str:

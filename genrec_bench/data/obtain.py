@@ -21,7 +21,7 @@ from genrec_bench.data.preparation.raw_recipe import Raw
 from genrec_bench.data.sids.sid_store import check_label, labels
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.locks import in_turn
 
 if TYPE_CHECKING:

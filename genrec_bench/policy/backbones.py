@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from genrec_bench.errors import UserError, nearest
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, check_lengths
 from genrec_bench.policy.selfcheck import compare
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import content_digest, files_digest
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.settings import Settings
 
@@ -73,14 +72,14 @@ def find_backbone(name: str) -> Backbone:
         UserError: if a path does not hold a model.
     """
     if name == "tiny":
-        shape = hashlib.sha256(repr(sorted(TINY.items())).encode()).hexdigest()
+        shape = content_digest(repr(sorted(TINY.items())))
         return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=3e-5)
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"--backbone {name}: the folder holds no config.json of a model")
         files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
-        digest = hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+        digest = files_digest(files)
     elif name.startswith((".", "/", "~")) or "/" not in name:
         hint = nearest(name, ["tiny"])
         raise UserError(
@@ -88,7 +87,7 @@ def find_backbone(name: str) -> Backbone:
             f"Qwen/Qwen3-0.6B{hint}"
         )
     else:
-        digest = hashlib.sha256(name.encode()).hexdigest()
+        digest = content_digest(name)
     # UGR, appendix C.
     return Backbone(name, digest, False, sft_learning_rate=2e-4, learning_rate=2e-6)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure, load_policy, split_words
-from genrec_bench.runs.records import benchmark_version
 from genrec_bench.runs.registry import source_hash
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.training.evaluate import Sampling, evaluate
 
@@ -55,7 +55,7 @@ def evaluate_again(
         "settings": settings.resolved(),
         "split": split,
     }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(key)
     file = record.parent / f"evaluation-{digest[:16]}.json"
     workers = context.workers
     if not workers.agree(file.is_file()):

@@ -4,14 +4,14 @@ The keys are an interface for programs outside of this one. More may be added; n
 changes its meaning without a new `SCHEMA`.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from genrec_bench.storage.digests import canonical_digest
 
 Record = dict[str, Any]
 """A record in plain JSON types."""
@@ -58,15 +58,12 @@ _COSTS = ("seconds", "tokens", "flops", "peak_memory_bytes")
 
 def track_id(track: Mapping[str, Any]) -> str:
     """Short hash of a track: 12 hexadecimal digits of the SHA-256 of its canonical JSON."""
-    text = json.dumps(track, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return canonical_digest(track)[:12]
 
 
 def digest(record: Mapping[str, Any]) -> str:
     """SHA-256 of a record's canonical JSON, without the key `sha256` that holds it."""
-    rest = {key: value for key, value in record.items() if key != "sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return canonical_digest({key: value for key, value in record.items() if key != "sha256"})
 
 
 def plain(value: Any, where: str = "") -> Any:

@@ -8,7 +8,6 @@ item is called.
 """
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,9 +17,10 @@ from uuid import uuid4
 
 import pandas as pd
 
-from genrec_bench import __version__
+from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SCHEMA, SPLITS, Record, digest, plain, problem, track_id
+from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.parquet import parquet_bytes
 
@@ -40,11 +40,6 @@ START_COLUMNS = tuple(f"start_{name}" for name in OUTCOME_COLUMNS[2:])
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
 """Folders in which MLflow keeps copies of records; they are no runs."""
-
-
-def benchmark_version() -> str:
-    """Major.Minor of the benchmark: records are comparable only where it is equal."""
-    return ".".join(__version__.split(".")[:2])
 
 
 def new_run_id(algorithm: str, seed: int, started: datetime) -> str:
@@ -197,7 +192,7 @@ def write_record(
         raise ValueError(f"outcomes have the columns {list(outcomes.columns)}")
     files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():
-        found = hashlib.sha256(content).hexdigest()
+        found = content_digest(content)
         record[key] = {"file": f"{key}.parquet", "sha256": found}
     record.pop("sha256", None)
     wrong = problem(record)
@@ -232,7 +227,7 @@ def read_record(path: Path) -> Record:
         file = path.parent / record[key]["file"]
         if not file.is_file():
             raise UserError(f"{path}: {key}.file: {file.name} is missing beside it")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != record[key]["sha256"]:
+        if file_sha256(file) != record[key]["sha256"]:
             raise UserError(f"{file} was changed after the run: {path}: {key}.sha256 differs")
     return record  # type: ignore[no-any-return]  # problem() has checked it
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import Any
 
 import torch
 
+from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.runs.environment import hardware
-from genrec_bench.runs.records import benchmark_version
 from genrec_bench.runs.registry import Entry, source_hash
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.budgets import Budget
 from genrec_bench.training.settings import Settings
@@ -81,7 +80,7 @@ def digest_of(request: Request, track: dict[str, Any]) -> str:
     if request.tuning is not None and request.tuning["study"]:
         # A record has one bill: that of the trials which found its hyperparameters.
         what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return json_digest(what)
 
 
 def configuration_of(request: Request) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""Files: written whole or not at all, hashed, read as JSON."""
+"""Files: written whole or not at all, read as JSON."""
 
-import hashlib
 import json
 import os
 from contextlib import suppress
@@ -30,12 +29,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the file's sha256 as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec_bench.errors import UserError
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 
 
 @dataclass

@@ -9,7 +9,6 @@ to fall back on.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -26,7 +25,8 @@ from torch import Tensor, nn
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import TextPrompt
-from genrec_bench.storage.files import file_sha256, read_json
+from genrec_bench.storage.digests import file_sha256, json_digest
+from genrec_bench.storage.files import read_json
 from genrec_bench.storage.folders import remove_leftovers
 from genrec_bench.training.workers import Workers
 
@@ -145,7 +145,7 @@ def save_training(
         )
         hashes = {file.name: file_sha256(file) for file in sorted(new.iterdir())}
         content = {"step": step, **state, "files": hashes}
-        (new / STATE).write_text(json.dumps({"content": content, "sha256": _hash(content)}))
+        (new / STATE).write_text(json.dumps({"content": content, "sha256": json_digest(content)}))
 
     _replace(checkpoint, write)
     for older in training_checkpoints(folder)[:-KEPT]:
@@ -265,7 +265,7 @@ def _verified(checkpoint: Path) -> dict[str, Any]:
     try:
         whole = json.loads((checkpoint / STATE).read_text())
         content: dict[str, Any] = whole["content"]
-        if _hash(content) != whole["sha256"]:
+        if json_digest(content) != whole["sha256"]:
             raise ValueError(f"{STATE} was changed")
         for name, digest in content["files"].items():
             if file_sha256(checkpoint / name) != digest:
@@ -283,10 +283,6 @@ def _unfit(checkpoint: Path, reason: str) -> StorageError:
     return StorageError(
         f"{checkpoint}: cannot be resumed from: {reason}; delete {checkpoint.parent} to start anew"
     )
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:

@@ -8,19 +8,19 @@ bits, and records of both must not meet on one board.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.backbones import Backbone, make_policy, prompt_name
 from genrec_bench.progress import Progress
-from genrec_bench.runs.records import benchmark_version
-from genrec_bench.storage.files import file_sha256, read_json, write_atomically
+from genrec_bench.storage.digests import content_digest, file_sha256, json_digest
+from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import locked
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
@@ -126,7 +126,7 @@ def _place(
         "settings": settings.sft(),
         "sids": dataset.sid_fingerprint,
     }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(key)
     return data_dir / "sft" / f"{dataset.name}-{digest[:16]}", key
 
 
@@ -201,7 +201,7 @@ def _keep_evaluation(file: Path, found: Evaluation, cost: Mapping[str, float]) -
     content = {
         "cost": cost,
         "metrics": found.metrics,
-        "outcomes": hashlib.sha256(table).hexdigest(),
+        "outcomes": content_digest(table),
     }
     write_atomically(file, json.dumps(content, indent=2, sort_keys=True).encode())
 

@@ -5,7 +5,6 @@ A stage that was cut short goes on from its last checkpoint, as a run does.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -23,7 +22,8 @@ from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.storage.files import file_sha256, write_atomically
+from genrec_bench.storage.digests import files_digest
+from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.folders import remove
 from genrec_bench.training import loop
 from genrec_bench.training.checkpoints import (
@@ -237,4 +237,4 @@ def _validation_examples(dataset: Dataset, settings: Settings) -> Examples:
 def weights_hash(folder: Path) -> str:
     """Return the fingerprint of a saved policy's weights, without its heads."""
     files = sorted(p for p in folder.glob("*.safetensors") if p.name != HEADS)
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+    return files_digest(files)

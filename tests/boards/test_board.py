@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from board_world import SETTINGS, START, TRACK, bare, figures, make_record, metrics_of, whole
 
+from genrec_bench import benchmark_version
 from genrec_bench.boards.board import Board, Reached, Row, Section
 from genrec_bench.boards.csv_table import to_csv
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.rows import user_values
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import to_markdown
-from genrec_bench.runs.records import benchmark_version
 
 BEST = (0, 0, 1, 0, 2, 0)
 GOOD = (0, 1, 3, 0, -1, 2)

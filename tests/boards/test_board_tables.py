@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from board_world import KEYS, START, TRACK, bare, make_record, whole
 
+from genrec_bench import benchmark_version
 from genrec_bench.boards.board import Board, Row
 from genrec_bench.boards.csv_table import COLUMNS, to_csv
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, render, seeds_cell, to_markdown
-from genrec_bench.runs.records import benchmark_version
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Interval
 

@@ -22,7 +22,7 @@ from genrec_bench.data.obtain import check_own_files, raw_files
 from genrec_bench.data.preparation.raw_recipe import Raw, SourceFile
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.locks import locked
 
 CARDS = Path(__file__).parents[2] / "datasets"

@@ -37,7 +37,6 @@ STILL_GOING_UP = [
     "genrec_bench.policy.backbones imports genrec_bench.training.settings",
     "genrec_bench.studies.comparison.report imports genrec_bench.commands.run_command",
     "genrec_bench.tracking.resend imports genrec_bench.runs.records",
-    "genrec_bench.training.sft_start imports genrec_bench.runs.records",
 ]
 STILL_TWICE = [
     "class Cell",

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.storage.files import file_sha256, write_atomically
+from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.locks import locked
 
 CHECKSUMS = "checksums.json"

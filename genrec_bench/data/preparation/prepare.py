@@ -19,7 +19,7 @@ from genrec_bench.data.preparation.raw_recipe import Raw, Step
 from genrec_bench.data.preparation.splits import PROTOCOLS
 from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.progress import Progress
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 
 T = TypeVar("T")
 

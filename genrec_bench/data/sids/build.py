@@ -19,7 +19,7 @@ from genrec_bench.data.vectors.text_encoder import model_files
 from genrec_bench.data.vectors.vector_cache import fingerprint
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 
 VECTORS = "embeddings"
 """The cache of item vectors, in the data directory."""

@@ -5,7 +5,6 @@
 They hold for the contents that they were made of, and are refused for others.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import UserError, nearest, storage_errors
+from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.folders import replace_folder
 from genrec_bench.storage.parquet import read_table
 
@@ -130,7 +130,7 @@ def save_sids(
                 "codes_per_level": list(sids.codes_per_level),
                 "recipe": dict(sids.recipe),
                 "quality": dict(sids.quality),
-                "sha256": hashlib.sha256((new / TABLE).read_bytes()).hexdigest(),
+                "sha256": file_sha256(new / TABLE),
             }
             text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
             (new / MANIFEST).write_text(text, encoding="utf-8")
@@ -162,7 +162,7 @@ def load_sids(
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = (folder / TABLE).read_bytes()
-        if manifest["sha256"] != hashlib.sha256(content).hexdigest():
+        if manifest["sha256"] != content_digest(content):
             raise ValueError("the table is not the one that was written")
         column = read_table(content)["sid"].combine_chunks()
         per_level = tuple(int(count) for count in manifest["codes_per_level"])

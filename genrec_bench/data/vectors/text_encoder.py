@@ -27,7 +27,7 @@ from genrec_bench.data.vectors.vector_cache import (
 )
 from genrec_bench.errors import UserError, nearest, one_line
 from genrec_bench.progress import Progress
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 
 BATCH = 256
 """Texts between two writes; the library forms its own, smaller batches of them."""

@@ -14,12 +14,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import write_atomically
 
 
 def fingerprint(key: Mapping[str, object]) -> str:
     """Return a short hash of plain JSON values, the part of a file's name that tells it apart."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(key)[:16]
 
 
 def texts_sha256(texts: Iterable[str]) -> str:

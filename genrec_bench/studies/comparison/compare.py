@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure
-from genrec_bench.runs.records import benchmark_version
 from genrec_bench.storage import locks
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.ablations.ablate import Failure
 from genrec_bench.studies.comparison.plan import Plan, Row
 from genrec_bench.studies.sweeps.admission import SLACK
@@ -158,7 +158,7 @@ def folder_of(plan: Plan, context: Context) -> Path:
         "sids": context.dataset.sid_fingerprint,
         "sweeps": [plan.sampler, plan.pruner, plan.most_trials],
     }
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    digest = json_digest(what)
     return context.output / context.dataset.name / FOLDER / digest[:16]
 
 

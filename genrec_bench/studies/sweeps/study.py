@@ -15,7 +15,6 @@ highest number, and read the line above with what everything has cost in the end
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from genrec_bench.storage.digests import content_digest
 from genrec_bench.studies.sweeps.admission import Trial, Verdict, verdict
 from genrec_bench.studies.sweeps.database import open_storage, patiently, shown_url
 from genrec_bench.studies.sweeps.halving import LAST_RUNG, falls_behind
@@ -101,7 +101,7 @@ class Study:
         )
         self._id: int = patiently(lambda: self._storage.get_study_id_from_name(name))
         named = f"{shown_url(url)} {self._id}"
-        self.mark = hashlib.sha256(named.encode()).hexdigest()[:32]
+        self.mark = content_digest(named)[:32]
 
     def trials(self) -> list[Trial]:
         """Return all trials as they are now, in order of number."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +18,13 @@ from typing import Any
 import torch
 from sqlalchemy.engine import URL
 
+from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.jobs import Context, Job, configure, request_of, split_words
-from genrec_bench.runs.records import benchmark_version
 from genrec_bench.runs.registry import source_hash
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.locks import locked, read_mark
 from genrec_bench.studies.sweeps.admission import FREE_TRIALS, Trial, first_of, is_stuck, pays
 from genrec_bench.studies.sweeps.result import OBJECTIVE, SweepResult, write_result
@@ -389,7 +388,7 @@ class _Work:
             machine = hardware(str(context.workers.device))
             what["hardware"] = {k: v for k, v in machine.items() if k != "memory_bytes"}
             what["threads"] = torch.get_num_threads()
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return json_digest(what)
 
 
 def _short(value: Value) -> Value:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_runs import Called, save_tiny, shrink_backbone
 
-from genrec_bench.storage.files import file_sha256
+from genrec_bench.storage.digests import file_sha256
 
 Capture = pytest.CaptureFixture[str]
 

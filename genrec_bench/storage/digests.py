@@ -1,0 +1,42 @@
+"""SHA-256 of files, contents and JSON values, as hexadecimal text.
+
+Runs, caches and records are found by these digests: another way to write a value as JSON would make
+all of them other ones.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def content_digest(content: str | bytes) -> str:
+    """Return the digest of bytes, or of a text in UTF-8."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def json_digest(value: object) -> str:
+    """Return the digest of a plain JSON value, in which the order of keys does not matter."""
+    return content_digest(json.dumps(value, sort_keys=True))
+
+
+def canonical_digest(value: object) -> str:
+    """Return the digest of a value's canonical JSON: keys sorted, no blanks, finite numbers.
+
+    Programs in other languages can compute it, so records use it.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return content_digest(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Return one digest of the contents of several files, in their order."""
+    return content_digest("".join(map(file_sha256, paths)))
