@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrec_bench.runs.jobs import Context, add_context_options, context_of, several_seeds
+from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.options import add_context_options, context_of, several_seeds
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.ablations.ablation_file import Ablation, ablation_names, load_ablation
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrec_bench import benchmark_version
-from genrec_bench.runs.jobs import Context, add_context_options, context_of, split_words
+from genrec_bench.runs.jobs import Context, split_words
+from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.analyses import Analysis, Result, find, names, to_json, to_markdown, write

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench.commands.sweep_command import PRUNERS, SAMPLERS
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, add_context_options, configure, context_of
+from genrec_bench.runs.jobs import Context, Job, configure
+from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.studies.comparison.pace import Pace
 from genrec_bench.studies.comparison.plan import (
     ALGORITHMS,

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from genrec_bench.runs.jobs import Job, add_context_options, context_of, do, one_seed
+from genrec_bench.runs.jobs import Job, do
+from genrec_bench.runs.options import add_context_options, context_of, one_seed
 
 Subparsers = Any
 

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from genrec_bench.runs.jobs import Context, add_context_options, context_of, one_seed
+from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.options import add_context_options, context_of, one_seed
 from genrec_bench.training.budgets import parse_budget
 
 if TYPE_CHECKING:

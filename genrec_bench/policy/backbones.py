@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -25,8 +26,6 @@ from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, check_lengths
 from genrec_bench.policy.selfcheck import compare
 from genrec_bench.storage.digests import content_digest, files_digest
-from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.settings import Settings
 
 TINY: dict[str, Any] = {
     "hidden_size": 128,
@@ -92,37 +91,64 @@ def find_backbone(name: str) -> Backbone:
     return Backbone(name, digest, False, sft_learning_rate=2e-4, learning_rate=2e-6)
 
 
-def prompt_name(backbone: Backbone, settings: Settings) -> str:
-    """Return which prompt format a run uses."""
-    if settings.prompt != "auto":
-        return settings.prompt
+class PolicySettings(Protocol):
+    """What a policy is made of; these are some of the harness's `Settings`."""
+
+    @property
+    def prompt(self) -> str:
+        """Auto, compact or text."""
+
+    @property
+    def dtype(self) -> str:
+        """Float32 or bfloat16, of the weights."""
+
+    @property
+    def logprob_space(self) -> str:
+        """See `Policy`."""
+
+    @property
+    def sft_seed(self) -> int:
+        """The seed of a backbone that is made from scratch."""
+
+    @property
+    def tokens_per_forward(self) -> int:
+        """0 for what suits the device."""
+
+
+def prompt_name(backbone: Backbone, prompt: str) -> str:
+    """Return which prompt format ``auto`` stands for; any other as it is."""
+    if prompt != "auto":
+        return prompt
     return "compact" if backbone.from_scratch else "text"
 
 
 def make_policy(
     backbone: Backbone,
     dataset: Dataset,
-    settings: Settings,
+    settings: PolicySettings,
     device: torch.device,
     *,
     weights: Path | None = None,
-    algorithm: Algorithm | None = None,
+    tokens: Sequence[str] = (),
+    heads: Callable[[int], Mapping[str, nn.Module]] | None = None,
 ) -> Policy:
     """Load a backbone and fit it to a dataset.
 
     Args:
         backbone: from ``find_backbone``.
         dataset: its catalog gives the codes, its histories the lengths.
-        settings: prompt, log-probability space, number format.
+        settings: of the harness.
         device: where to put it.
         weights: a folder to load the backbone from instead: an earlier stage's.
-        algorithm: adds its tokens and heads; the heads are drawn from torch's generator.
+        tokens: names to add to the vocabulary.
+        heads: makes modules beside the backbone for a hidden size; it draws them from torch's
+            generator.
 
     Raises:
         UserError: if the backbone cannot be loaded, does not fit the catalog, is too short for a
             history, or computes attention that a tree cannot be packed for.
     """
-    prompt_format = _prompt_format(backbone, dataset.catalog, settings, weights)
+    prompt_format = _prompt_format(backbone, dataset.catalog, settings.prompt, weights)
     model = _load(backbone, prompt_format, settings, weights)
     longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
     longest = max(
@@ -132,7 +158,6 @@ def make_policy(
     try:
         # Heads are given what the output head takes, which some architectures project to.
         hidden_size = cast(nn.Linear, model.get_output_embeddings()).weight.shape[1]
-        heads = algorithm.heads(hidden_size) if algorithm else {}
         policy = Policy(
             model,
             prompt_format,
@@ -140,8 +165,8 @@ def make_policy(
             logprob_space=cast(LogProbSpace, settings.logprob_space),
             tokens_per_forward=settings.tokens_per_forward
             or (4096 if device.type == "cpu" else 131072),
-            extra_tokens=algorithm.tokens if algorithm else (),
-            heads=heads,
+            extra_tokens=tokens,
+            heads=heads(hidden_size) if heads else {},
         ).to_device(device)
         found = compare(policy, longest)
     except Exception as error:
@@ -176,9 +201,9 @@ def _most_positions(config: PretrainedConfig) -> int:
 
 
 def _prompt_format(
-    backbone: Backbone, catalog: Catalog, settings: Settings, weights: Path | None
+    backbone: Backbone, catalog: Catalog, prompt: str, weights: Path | None
 ) -> PromptFormat:
-    if prompt_name(backbone, settings) == "compact":
+    if prompt_name(backbone, prompt) == "compact":
         return CompactPrompt(catalog)
     if backbone.from_scratch:
         raise UserError("prompt=text: tiny has no tokenizer; use prompt=compact or a --backbone")
@@ -196,7 +221,7 @@ def _prompt_format(
 
 
 def _load(
-    backbone: Backbone, prompt_format: PromptFormat, settings: Settings, weights: Path | None
+    backbone: Backbone, prompt_format: PromptFormat, settings: PolicySettings, weights: Path | None
 ) -> PreTrainedModel:
     dtype = getattr(torch, settings.dtype)
     if backbone.from_scratch and weights is None:

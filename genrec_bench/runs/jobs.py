@@ -7,22 +7,15 @@ work can be stopped at any time and given again. What is slow to import is impor
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import dataclasses
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrec_bench.data.dataset_store import data_directory
-from genrec_bench.data.obtain import obtain
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.progress import Progress
-from genrec_bench.training.budgets import Budget, parse_budget
+from genrec_bench.training.budgets import Budget
 
 if TYPE_CHECKING:
     from genrec_bench.data.dataset import Dataset
@@ -32,8 +25,6 @@ if TYPE_CHECKING:
     from genrec_bench.training.base_algorithm import Algorithm
     from genrec_bench.training.settings import Settings
     from genrec_bench.training.workers import Workers
-
-MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -82,88 +73,6 @@ class Context:
     workers: Workers
     progress: Progress
     tracked: bool
-
-
-def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True) -> None:
-    """Add the options that ``context_of`` reads.
-
-    Args:
-        parser: of a command.
-        budget: whether the command has one budget, and not several that it reads itself.
-    """
-    parser.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
-    parser.add_argument(
-        "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
-    )
-    parser.set_defaults(budget=None)
-    if budget:
-        parser.add_argument(
-            "--budget", metavar="B", help="90s, 2h, 3e13flop or 20Mtok; default: a number of steps"
-        )
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="key=value",
-        help="hyperparameters and settings; `genrec-bench algorithms NAME` lists them",
-    )
-    parser.add_argument("--data-dir", metavar="DIR", help="prepared data and SFT starts")
-    parser.add_argument("--output", default="runs", metavar="DIR", help="default: runs")
-    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
-
-
-def one_seed(text: str) -> int:
-    """Read a seed, for argparse."""
-    if not (text.isascii() and text.isdecimal()) or int(text) > MOST_SEED:
-        raise argparse.ArgumentTypeError(f"{text}: must be between 0 and {MOST_SEED}")
-    return int(text)
-
-
-def several_seeds(text: str) -> tuple[int, ...]:
-    """Read distinct seeds, separated by commas, for argparse."""
-    found = tuple(one_seed(part.strip()) for part in text.split(","))
-    if len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(f"{text}: a seed is given twice")
-    return found
-
-
-@contextlib.contextmanager
-def context_of(args: argparse.Namespace) -> Iterator[Context]:
-    """Open the context that the options of ``add_context_options`` ask for.
-
-    In the body of the ``with`` statement standard output goes to stderr, since it is for results
-    alone: print these after it. Cheap checks come first: a typo should not wait for torch.
-
-    Raises:
-        UserError: on a budget or a dataset that cannot be used, or words that are not key=value.
-    """
-    budget = None if args.budget is None else parse_budget(args.budget)
-    data_dir = data_directory(args.data_dir)
-    split_words(args.set)
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        dataset = obtain(args.dataset, data_dir, Progress())
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        from transformers.utils import logging as transformers_logging
-
-        from genrec_bench.training.workers import Workers
-
-        transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()
-        # What libraries tell each other's authors is not for the person who waits for a run.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-        workers = Workers()
-        yield Context(
-            dataset=dataset,
-            backbone=args.backbone,
-            budget=budget,
-            assignments=tuple(args.set),
-            data_dir=data_dir,
-            output=Path(args.output),
-            workers=workers,
-            progress=Progress(quiet=not workers.is_main),
-            tracked=not args.no_mlflow,
-        )
 
 
 def split_words(assignments: Sequence[str]) -> dict[str, str]:
@@ -341,7 +250,9 @@ def start_policy(context: Context, job: Job | None = None) -> Policy:
     return _open_policy(start.folder / "policy", settings, context, None)
 
 
-def _open_policy(folder: Path, settings: Settings, context: Context, algorithm: Any) -> Policy:
+def _open_policy(
+    folder: Path, settings: Settings, context: Context, algorithm: Algorithm | None
+) -> Policy:
     import torch
 
     from genrec_bench.policy.backbones import find_backbone, make_policy
@@ -355,7 +266,8 @@ def _open_policy(folder: Path, settings: Settings, context: Context, algorithm: 
             settings,
             context.workers.device,
             weights=folder,
-            algorithm=algorithm,
+            tokens=algorithm.tokens if algorithm else (),
+            heads=algorithm.heads if algorithm else None,
         )
     policy.eval()
     return policy

@@ -74,7 +74,8 @@ def post_train(
         settings,
         workers.device,
         weights=start.folder / "policy",
-        algorithm=algorithm,
+        tokens=algorithm.tokens,
+        heads=algorithm.heads,
     )
     policy.meter = ledger
     add_adapters(policy, settings.lora_rank)
@@ -89,7 +90,9 @@ def post_train(
     )
     embeddings = None
     if algorithm.uses_embeddings:
-        found = sid_embeddings(dataset, settings.embeddings, request.data_dir, workers)
+        found = workers.from_main(
+            lambda: sid_embeddings(dataset, settings.embeddings, request.data_dir)
+        )
         embeddings = torch.from_numpy(found).to(workers.device)
     stepper: Stepper
     if algorithm.on_policy:

@@ -192,7 +192,7 @@ def _begin(
 
 def _fitting_prompt(request: Request, backbone: Backbone) -> str:
     """Return the name of the prompt format; refuse a backbone that was trained on another."""
-    prompt = prompt_name(backbone, request.settings)
+    prompt = prompt_name(backbone, request.settings.prompt)
     codes_per_level = request.dataset.catalog.codes_per_level
     check_policy_fits(Path(request.backbone), codes_per_level, prompt)
     return prompt

@@ -122,7 +122,7 @@ def _place(
         "backbone": backbone.fingerprint,
         "benchmark": benchmark_version(),
         "dataset": dataset.fingerprint,
-        "prompt": prompt_name(backbone, settings),
+        "prompt": prompt_name(backbone, settings.prompt),
         "settings": settings.sft(),
         "sids": dataset.sid_fingerprint,
     }

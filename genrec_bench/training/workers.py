@@ -6,8 +6,8 @@ divided by the size of the whole, and gradients are added up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from genrec_bench.errors import UserError
 
 T = TypeVar("T")
 
@@ -114,6 +116,25 @@ class Workers:
             return value
         agreed: list[T] = broadcast_object_list([value])
         return agreed[0]
+
+    def from_main(self, work: Callable[[], T]) -> T:
+        """Do something in the main process only, and return what came of it in every process.
+
+        Raises:
+            UserError: as ``work`` did, in every process.
+        """
+        found: T | UserError | None = None
+        if self.is_main:
+            try:
+                found = work()
+            except UserError as error:
+                # The others wait for an answer, and are to stop for the same reason. Without what
+                # led to it, which need not travel from process to process.
+                found = type(error)(str(error))
+        agreed = self.agree(found)
+        if isinstance(agreed, UserError):
+            raise agreed
+        return cast(T, agreed)
 
     def wait(self) -> None:
         """Wait until every process is here."""

@@ -260,7 +260,7 @@ def test_a_disk_that_refuses_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)), "runs/x")
 
-    monkeypatch.setattr("genrec_bench.runs.jobs.obtain", refuse)
+    monkeypatch.setattr("genrec_bench.data.obtain.obtain", refuse)
     said = only_error(call(capsys, ["run", "grpo"]))
     assert said == f"cannot use runs/x: {os.strerror(getattr(errno, number))}"
 
@@ -271,6 +271,6 @@ def test_what_is_no_disks_fault_is_not_hidden(
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionResetError(errno.ECONNRESET, "gone")
 
-    monkeypatch.setattr("genrec_bench.runs.jobs.obtain", refuse)
+    monkeypatch.setattr("genrec_bench.data.obtain.obtain", refuse)
     with pytest.raises(ConnectionResetError):
         call(capsys, ["run", "grpo"])

@@ -32,9 +32,6 @@ WINGS = (
 HEIGHT = {"": 0} | {wing: height for height, wings in enumerate(WINGS) for wing in wings}
 
 STILL_GOING_UP = [
-    "genrec_bench.data.vectors.embeddings imports genrec_bench.training.workers",
-    "genrec_bench.policy.backbones imports genrec_bench.training.base_algorithm",
-    "genrec_bench.policy.backbones imports genrec_bench.training.settings",
     "genrec_bench.studies.comparison.report imports genrec_bench.commands.run_command",
     "genrec_bench.tracking.resend imports genrec_bench.runs.records",
 ]

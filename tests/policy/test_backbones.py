@@ -185,8 +185,8 @@ def test_embeddings_grow_once_and_come_back(tied: bool, tmp_path: Path) -> None:
         tmp_path / "start", qwen3(save_tokenizer(tmp_path / "start") + 5, tie_word_embeddings=tied)
     )
     old = model.get_input_embeddings().weight.detach()
-    algorithm = Confident(Hyperparameters())
-    policy = load(tmp_path / "start", Settings(), algorithm=algorithm)
+    tokens = Confident(Hyperparameters()).tokens
+    policy = load(tmp_path / "start", Settings(), tokens=tokens)
     num_tokens = 320 + 3 * 256
     assert policy.extra_tokens == {"[HIGH]": num_tokens, "[LOW]": num_tokens + 1}
     rows = num_tokens + 2
@@ -210,8 +210,8 @@ def test_embeddings_grow_once_and_come_back(tied: bool, tmp_path: Path) -> None:
     assert described["extra_tokens"] == policy.extra_tokens
     assert described["prompt"] == "text"
     for again in (
-        load(tmp_path / "start", Settings(), weights=tmp_path / "policy", algorithm=algorithm),
-        load(tmp_path / "policy", Settings(), algorithm=algorithm),
+        load(tmp_path / "start", Settings(), weights=tmp_path / "policy", tokens=tokens),
+        load(tmp_path / "policy", Settings(), tokens=tokens),
     ):
         assert again.extra_tokens == policy.extra_tokens
         assert torch.equal(again.code_tokens, policy.code_tokens)

@@ -103,7 +103,7 @@ def test_vectors_embeddings_and_sids_are_made_without_held_out_examples(
         """Those that SIDs are made of, and those of rewards; nothing is found in a cache."""
         nothing, folder = [""] * NUM_ITEMS, tmp_path / dataset.fingerprint / "vectors"
         found = item_vectors(source, TITLES, nothing, dataset.train, folder, QUIET)
-        return [found.tobytes(), sid_embeddings(dataset, source, folder, Workers()).tobytes()]
+        return [found.tobytes(), sid_embeddings(dataset, source, folder).tobytes()]
 
     def sids(dataset: Dataset, method: str) -> bytes:
         contents, folder = Contents.of(dataset), tmp_path / dataset.fingerprint

@@ -13,16 +13,14 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.runs.jobs import (
     Context,
     Job,
-    add_context_options,
     configure,
-    context_of,
     do,
     find_done,
     load_policy,
-    several_seeds,
     split_words,
     start_policy,
 )
+from genrec_bench.runs.options import add_context_options, context_of, several_seeds
 from genrec_bench.runs.records import read_record
 from genrec_bench.training.evaluate import Sampling, evaluate
 

@@ -25,6 +25,7 @@ from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
 from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters
 from genrec_bench.commands.cli import main
 from genrec_bench.contract.tiny_world import HIDDEN_SIZE, tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.progress import Progress
@@ -346,3 +347,29 @@ if __name__ == "__main__":
     # A process that hangs tells where, just before its patience ends.
     faulthandler.dump_traceback_later(PATIENCE - 5)
     do_everything(Path(sys.argv[1]))
+
+
+class Second(Workers):
+    """The second of two processes, which is told what the main process found."""
+
+    def __init__(self, told: object) -> None:
+        super().__init__()
+        self.index, self.told = 1, told
+
+    def agree(self, value: Any) -> Any:
+        return self.told
+
+
+def test_other_processes_are_handed_the_result_or_the_reason() -> None:
+    def never() -> object:
+        raise AssertionError("only the main process works")
+
+    def refuse() -> object:
+        raise StorageError("the reason")
+
+    found = object()
+    assert Workers().from_main(lambda: found) is found
+    assert Second(found).from_main(never) is found
+    for workers, work in ((Workers(), refuse), (Second(StorageError("the reason")), never)):
+        with pytest.raises(StorageError, match="the reason"):
+            workers.from_main(work)

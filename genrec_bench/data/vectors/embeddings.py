@@ -22,7 +22,6 @@ from genrec_bench.data.vectors.text_encoder import encode_texts, model_files, re
 from genrec_bench.data.vectors.vector_cache import fingerprint, load_vectors, save_vectors, versions
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
-from genrec_bench.training.workers import Workers
 
 Floats = NDArray[np.float64]
 
@@ -48,12 +47,9 @@ PACKAGES = ("numpy", "scikit-learn", "scipy")
 """Whose versions the vectors depend on."""
 
 
+@storage_errors()
 def sid_embeddings(
-    dataset: Dataset,
-    source: str,
-    data_dir: Path,
-    workers: Workers,
-    progress: Progress | None = None,
+    dataset: Dataset, source: str, data_dir: Path, progress: Progress | None = None
 ) -> NDArray[np.float32]:
     """Return embeddings of the catalog's SIDs, computed now if they are not in the cache.
 
@@ -64,7 +60,6 @@ def sid_embeddings(
         dataset: titles and training examples are read, nothing of the other splits.
         source: "text", "collaborative", "auto", or a sentence-transformers model (name or folder).
         data_dir: holds the cache, in its folder ``embeddings``.
-        workers: the main process computes, the others are handed the result.
         progress: shows how far a model is; None for silence.
 
     Returns:
@@ -75,21 +70,8 @@ def sid_embeddings(
         UserError: there is no text, or the model cannot be loaded.
         StorageError: the disk refuses.
     """
-    found: NDArray[np.float32] | UserError | None = None
-    if workers.is_main:
-        try:
-            with storage_errors():
-                resolved = resolve_source(dataset, source)
-                found = _cached(dataset, resolved, data_dir, progress or Progress(quiet=True))
-        except UserError as error:
-            # The others wait for an answer, and are to stop for the same reason. Without what led
-            # to it, which need not travel from process to process.
-            found = type(error)(str(error))
-    found = workers.agree(found)
-    if isinstance(found, UserError):
-        raise found
-    assert found is not None
-    return found
+    resolved = resolve_source(dataset, source)
+    return _cached(dataset, resolved, data_dir, progress or Progress(quiet=True))
 
 
 def resolve_source(dataset: Dataset, source: str) -> str:

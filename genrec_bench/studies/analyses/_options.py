@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 
-from genrec_bench.runs.jobs import one_seed
+from genrec_bench.runs.options import one_seed
 
 
 def add_query_options(parser: argparse.ArgumentParser, size: str) -> None:

@@ -17,7 +17,8 @@ import pandas as pd
 
 from genrec_bench.boards.board import APART
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, configure, do, several_seeds
+from genrec_bench.runs.jobs import Context, Job, configure, do
+from genrec_bench.runs.options import several_seeds
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE

@@ -139,8 +139,8 @@ def run(context: Context, args: argparse.Namespace) -> Result:
 
         from genrec_bench.data.vectors.embeddings import sid_embeddings
 
-        rows = sid_embeddings(
-            context.dataset, settings.embeddings, context.data_dir, context.workers
+        rows = context.workers.from_main(
+            lambda: sid_embeddings(context.dataset, settings.embeddings, context.data_dir)
         )
         embeddings = torch.from_numpy(rows).to(context.workers.device)
     examples = choose(context.dataset.test, args.examples)

@@ -23,7 +23,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, configure, do, load_policy, one_seed
+from genrec_bench.runs.jobs import Context, Job, configure, do, load_policy
+from genrec_bench.runs.options import one_seed
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.studies.analyses import Analysis, Result, check_free
 from genrec_bench.training.metrics import LIST_LENGTH, MISSING, expand, item_ranks, ranking_metrics

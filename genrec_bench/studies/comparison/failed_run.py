@@ -81,5 +81,5 @@ def _begin(
     """Return the SFT start, the track, and the hash of all that makes two runs equal."""
     backbone, settings = find_backbone(request.backbone), request.settings
     start = sft_start(backbone, request.dataset, settings, request.data_dir, workers, progress)
-    track = track_of(request, start, prompt_name(backbone, settings), workers)
+    track = track_of(request, start, prompt_name(backbone, settings.prompt), workers)
     return start, track, digest_of(request, track)

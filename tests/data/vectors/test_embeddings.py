@@ -24,7 +24,6 @@ from genrec_bench.data.vectors.embeddings import (
     text_vectors,
 )
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.training.workers import Workers
 
 Rows = Sequence[tuple[int, Sequence[int], int]]
 """User, history, target."""
@@ -137,7 +136,7 @@ def test_held_out_examples_are_not_read(source: str, tmp_path: Path) -> None:
     train = [(0, [0], 1), (1, [1], 2), (2, [3], 3)]
     ours = dataset(titles, train, held_out=[(0, [0], 1)])
     theirs = dataset(titles, train, held_out=[(5, [3, 0], 2), (6, [3], 0)])
-    found = [sid_embeddings(d, source, tmp_path, Workers()) for d in (ours, theirs)]
+    found = [sid_embeddings(d, source, tmp_path) for d in (ours, theirs)]
     assert np.array_equal(found[0], found[1])
     assert len(files(tmp_path)) == 2, "each dataset has its own file"
 
@@ -153,7 +152,7 @@ def test_rows_follow_the_sids_and_unknown_items_are_left_out() -> None:
 def test_the_whole_way(tmp_path: Path) -> None:
     # Sorted by SID: code 0 is item 2, code 1 items 0 and 3, code 2 item 1.
     found = sid_embeddings(
-        dataset(["red", "blue", "blue", "red"], codes=[1, 2, 0, 1]), "text", tmp_path, Workers()
+        dataset(["red", "blue", "blue", "red"], codes=[1, 2, 0, 1]), "text", tmp_path
     )
     assert found.dtype == np.float32
     assert cosines(found) == pytest.approx(np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]]), abs=1e-5)
@@ -193,15 +192,15 @@ def test_the_cache_is_read_and_a_damaged_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dataset(TITLES)
-    first = sid_embeddings(data, "text", tmp_path, Workers())
+    first = sid_embeddings(data, "text", tmp_path)
     (file,) = files(tmp_path)
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(embeddings, "text_vectors", lambda titles: pytest.fail("computed again"))
-        assert np.array_equal(sid_embeddings(data, "auto", tmp_path, Workers()), first)
+        assert np.array_equal(sid_embeddings(data, "auto", tmp_path), first)
     for damaged in (b"", whole[:-4], b"x" * len(whole)):
         file.write_bytes(damaged)
-        assert np.array_equal(sid_embeddings(data, "text", tmp_path, Workers()), first)
+        assert np.array_equal(sid_embeddings(data, "text", tmp_path), first)
         assert file.read_bytes() == whole
     assert files(tmp_path) == [file]
 
@@ -210,27 +209,27 @@ def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def count() -> int:
         return len(files(tmp_path))
 
-    sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
-    sid_embeddings(dataset(TITLES), "collaborative", tmp_path, Workers())
+    sid_embeddings(dataset(TITLES), "text", tmp_path)
+    sid_embeddings(dataset(TITLES), "collaborative", tmp_path)
     assert count() == 2
-    sid_embeddings(dataset(TITLES, codes=[3, 2, 1, 0]), "text", tmp_path, Workers())
-    sid_embeddings(dataset([*TITLES[:3], "green"]), "text", tmp_path, Workers())
+    sid_embeddings(dataset(TITLES, codes=[3, 2, 1, 0]), "text", tmp_path)
+    sid_embeddings(dataset([*TITLES[:3], "green"]), "text", tmp_path)
     assert count() == 4
     monkeypatch.setattr(embeddings, "DIMENSIONS", 1)
-    sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
+    sid_embeddings(dataset(TITLES), "text", tmp_path)
     assert count() == 5
 
 
 def test_without_titles_text_is_a_mistake(tmp_path: Path) -> None:
     for source in ("text", "some/model"):
         with pytest.raises(UserError, match="have no titles; use embeddings=collaborative"):
-            sid_embeddings(dataset(["", ""]), source, tmp_path, Workers())
+            sid_embeddings(dataset(["", ""]), source, tmp_path)
 
 
 def test_a_model_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UserError, match=r"did you mean 'text'.*genrec-bench\[text\]") as raised:
-        sid_embeddings(dataset(TITLES), "txt", tmp_path, Workers())
+        sid_embeddings(dataset(TITLES), "txt", tmp_path)
     assert "\n" not in str(raised.value)
 
 
@@ -255,47 +254,26 @@ def test_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = dataset(["abc", " ", "abc"])
     # (3, 1) / sqrt(10); a title that is blank has no vector, whatever a model makes of it.
     near = [3 / 10**0.5, 1 / 10**0.5]
-    found = sid_embeddings(data, "model", tmp_path, Workers())
+    found = sid_embeddings(data, "model", tmp_path)
     assert found == pytest.approx(np.array([near, [0, 0], near]))
     with pytest.raises(UserError, match=r"cannot be loaded \(no such model on the hub\)"):
-        sid_embeddings(data, "missing", tmp_path, Workers())
+        sid_embeddings(data, "missing", tmp_path)
     folder = tmp_path / "own"
     folder.mkdir()
     for content in ("one", "other"):
         (folder / "weights").write_text(content)
-        sid_embeddings(data, str(folder), tmp_path, Workers())
+        sid_embeddings(data, str(folder), tmp_path)
     assert len(files(tmp_path)) == 3, "a folder whose content changed is another model"
-
-
-class Pair(Workers):
-    """The second of two processes, which is told what the main process found."""
-
-    def __init__(self, told: object) -> None:
-        super().__init__()
-        self.index, self.told = 1, told
-
-    def agree(self, value: Any) -> Any:
-        return self.told
-
-
-def test_other_processes_are_handed_the_result_or_the_reason(tmp_path: Path) -> None:
-    vectors = np.ones((4, 2), dtype=np.float32)
-    found = sid_embeddings(dataset(TITLES), "text", tmp_path, Pair(vectors))
-    assert found is vectors and not (tmp_path / "embeddings").exists()
-    for kind in (UserError, StorageError):
-        with pytest.raises(UserError, match="the reason") as raised:
-            sid_embeddings(dataset(TITLES), "text", tmp_path, Pair(kind("the reason")))
-        assert raised.type is kind
 
 
 def test_a_disk_that_refuses_is_no_mistake_of_the_users(tmp_path: Path) -> None:
     (tmp_path / "embeddings").write_text("in the way")
     with pytest.raises(StorageError, match=r"^cannot write .*embeddings"):
-        sid_embeddings(dataset(TITLES), "text", tmp_path, Workers())
+        sid_embeddings(dataset(TITLES), "text", tmp_path)
 
 
 def test_the_name_of_a_dataset_does_not_matter_but_its_content(tmp_path: Path) -> None:
     data = dataset(TITLES)
-    sid_embeddings(data, "text", tmp_path, Workers())
-    sid_embeddings(replace(data, fingerprint="another"), "text", tmp_path, Workers())
+    sid_embeddings(data, "text", tmp_path)
+    sid_embeddings(replace(data, fingerprint="another"), "text", tmp_path)
     assert len(files(tmp_path)) == 2

@@ -14,7 +14,8 @@ from sweep_world import TOTAL, TRIAL, Make, request, table
 from tiny_runs import SETTINGS, Bench, call, only_error, save_tiny, shrink_backbone
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, add_context_options, context_of
+from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.locks import locked
 from genrec_bench.studies.sweeps import sweep as sweep_module

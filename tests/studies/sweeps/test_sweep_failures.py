@@ -15,7 +15,8 @@ from tiny_runs import SETTINGS, save_tiny, shrink_backbone
 
 from genrec_bench.algorithms.grpo import GRPO
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.runs.jobs import Context, add_context_options, context_of
+from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.studies.sweeps import admission
 from genrec_bench.studies.sweeps import trial as sweep_trial
 from genrec_bench.studies.sweeps.result import SweepResult

@@ -16,7 +16,8 @@ from tiny_runs import SETTINGS, save_tiny, shrink_backbone
 from genrec_bench.commands import cli
 from genrec_bench.commands import sweep_command as sweep_commands
 from genrec_bench.commands.sweep_command import words_of_worker
-from genrec_bench.runs.jobs import Context, add_context_options, context_of
+from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.storage.locks import locked
 from genrec_bench.studies.sweeps import sweep as sweep_module
 from genrec_bench.studies.sweeps.sweep import SweepRequest, sweep

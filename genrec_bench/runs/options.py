@@ -1,0 +1,117 @@
+"""The options that commands share, for argparse; nothing slow is imported to read them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from genrec_bench.progress import Progress
+from genrec_bench.runs.jobs import Context, split_words
+from genrec_bench.training.budgets import parse_budget
+
+MOST_SEED = 2**31 - 1
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a reader of whole numbers from ``low`` to ``high``, both included.
+
+    Args:
+        low: at least 0.
+        high: None for no limit.
+    """
+    most = math.inf if high is None else high
+    limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+
+    def read(text: str) -> int:
+        if text.isascii() and text.isdecimal() and low <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number {limits}")
+
+    return read
+
+
+one_seed = whole_number(0, MOST_SEED)
+
+
+def several_seeds(text: str) -> tuple[int, ...]:
+    """Read distinct seeds, separated by commas."""
+    found = tuple(one_seed(part.strip()) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text}: a seed is given twice")
+    return found
+
+
+def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True) -> None:
+    """Add the options that ``context_of`` reads.
+
+    Args:
+        parser: of a command.
+        budget: whether the command has one budget, and not several that it reads itself.
+    """
+    parser.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
+    parser.add_argument(
+        "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
+    )
+    parser.set_defaults(budget=None)
+    if budget:
+        parser.add_argument(
+            "--budget", metavar="B", help="90s, 2h, 3e13flop or 20Mtok; default: a number of steps"
+        )
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="key=value",
+        help="hyperparameters and settings; `genrec-bench algorithms NAME` lists them",
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="prepared data and SFT starts")
+    parser.add_argument("--output", default="runs", metavar="DIR", help="default: runs")
+    parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
+
+
+@contextlib.contextmanager
+def context_of(args: argparse.Namespace) -> Iterator[Context]:
+    """Open the context that the options of ``add_context_options`` ask for.
+
+    In the body of the ``with`` statement standard output goes to stderr, since it is for results
+    alone: print these after it. Cheap checks come first: a typo should not wait for torch.
+
+    Raises:
+        UserError: on a budget or a dataset that cannot be used, or words that are not key=value.
+    """
+    from genrec_bench.data.dataset_store import data_directory
+    from genrec_bench.data.obtain import obtain
+
+    budget = None if args.budget is None else parse_budget(args.budget)
+    data_dir = data_directory(args.data_dir)
+    split_words(args.set)
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        dataset = obtain(args.dataset, data_dir, Progress())
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from transformers.utils import logging as transformers_logging
+
+        from genrec_bench.training.workers import Workers
+
+        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        # What libraries tell each other's authors is not for the person who waits for a run.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+        workers = Workers()
+        yield Context(
+            dataset=dataset,
+            backbone=args.backbone,
+            budget=budget,
+            assignments=tuple(args.set),
+            data_dir=data_dir,
+            output=Path(args.output),
+            workers=workers,
+            progress=Progress(quiet=not workers.is_main),
+            tracked=not args.no_mlflow,
+        )
