@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from genrec_bench.runs.records import RECORD_FILE, new_run_id
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.storage.folders import remove, remove_leftovers
+from genrec_bench.storage.locks import try_lock
 from genrec_bench.training.workers import Workers
 
 RUN_FILE = "run.json"
@@ -37,7 +37,7 @@ def find_finished(
                 if read_json(record).get("complete"):
                     found = file.parent.name
                     with contextlib.ExitStack() as stack:
-                        if _lock(file, stack):
+                        if try_lock(file, stack):
                             _tidy(file.parent)
                     break
                 if failed:
@@ -81,7 +81,7 @@ def run_folder(
             for file in sorted(parent.glob(f"*/{RUN_FILE}")):
                 content = read_json(file)
                 # Locked first: a run that ends while it is looked at must not be taken up.
-                if content.get("request") != digest or not _lock(file, stack):
+                if content.get("request") != digest or not try_lock(file, stack):
                     continue
                 _tidy(file.parent)
                 if not (file.parent / RECORD_FILE).exists():
@@ -95,7 +95,7 @@ def run_folder(
                 # Locked before it has the name by which an equal run would find it.
                 unseen = file.with_name(f".{RUN_FILE}")
                 write_atomically(unseen, json.dumps(content).encode())
-                _lock(unseen, stack)
+                try_lock(unseen, stack)
                 unseen.replace(file)
                 found = (run_id, started.isoformat())
         chosen = workers.agree(found)
@@ -110,13 +110,3 @@ def _tidy(folder: Path) -> None:
     if record.exists() and read_json(record).get("complete"):
         # Killed at its very end. A run that failed keeps them, to be looked at.
         remove(folder / CHECKPOINTS)
-
-
-def _lock(file: Path, stack: contextlib.ExitStack) -> bool:
-    """Try to lock a file until the stack is closed; the system frees it if the process dies."""
-    handle = stack.enter_context(file.open("rb"))
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -1,11 +1,15 @@
-"""Locks on files, which the system frees if the process dies."""
+"""Locks on files, which the system frees if the process dies.
+
+Files are opened here and not by filelock: what is locked may hold a mark or a run's own content.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from genrec_bench.errors import StorageError
 
@@ -26,7 +30,7 @@ def locked(file: Path, *, wait: bool = False, mark: str | None = None) -> Iterat
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             handle = stack.enter_context(file.open("ab"))
-            free = _lock(handle.fileno(), wait)
+            free = lock_descriptor(handle.fileno(), blocking=wait)
             if free and mark is not None and read_mark(file) != mark:
                 handle.truncate(0)
                 handle.write(mark.encode())
@@ -56,17 +60,21 @@ def in_turn(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def try_lock(file: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock a file that is there, until the stack is closed, and return whether it was free.
+
+    The file is only read. Where the file system has no locks, no file is free.
+    """
+    handle = stack.enter_context(file.open("rb"))
+    try:
+        return lock_descriptor(handle.fileno(), blocking=False)
+    except OSError:
+        return False
+
+
 def read_mark(file: Path) -> str | None:
     """Return what the last one to lock a file wrote into it; None if there is no such file."""
     try:
         return file.read_text(errors="replace")
     except OSError:
         return None
-
-
-def _lock(handle: int, wait: bool) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True

@@ -159,7 +159,7 @@ def test_two_equal_runs_at_the_same_moment_do_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between making its folder and locking it, a run can be overtaken by another."""
-    real = run_folder_module._lock
+    real = run_folder_module.try_lock
     inner: list[Called] = []
 
     def overtaken(*arguments: Any) -> bool:
@@ -168,7 +168,7 @@ def test_two_equal_runs_at_the_same_moment_do_too(
             inner[0] = bench.call("grpo")
         return real(*arguments)
 
-    monkeypatch.setattr(run_folder_module, "_lock", overtaken)
+    monkeypatch.setattr(run_folder_module, "try_lock", overtaken)
     bench.run("grpo")
     assert inner[0].code == 0 and len(run_folders(bench.output)) == 2
     one, other = (record_and_curves(folder)[0] for folder in run_folders(bench.output))
@@ -182,14 +182,14 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_up(
     finished = bench.run("grpo")
     record = finished / "record.json"
     hidden = record.rename(finished / "hidden")
-    real = run_folder_module._lock
+    real = run_folder_module.try_lock
 
     def finish_first(*arguments: Any) -> bool:
         if hidden.exists():
             hidden.rename(record)
         return real(*arguments)
 
-    monkeypatch.setattr(run_folder_module, "_lock", finish_first)
+    monkeypatch.setattr(run_folder_module, "try_lock", finish_first)
     before = hidden.read_bytes()
     assert bench.run("grpo") != finished
     assert record.read_bytes() == before
