@@ -20,6 +20,7 @@ from tiny_runs import (
 from genrec_bench.runs import post_training
 from genrec_bench.runs import run_folder as run_folder_module
 from genrec_bench.runs.records import comparable
+from genrec_bench.storage.locks import try_lock
 from genrec_bench.training import loop, steps
 from genrec_bench.training.checkpoints import training_checkpoints
 
@@ -159,14 +160,13 @@ def test_two_equal_runs_at_the_same_moment_do_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between making its folder and locking it, a run can be overtaken by another."""
-    real = run_folder_module.try_lock
     inner: list[Called] = []
 
     def overtaken(*arguments: Any) -> bool:
         if not inner:
             inner.append(Called(0, "", ""))
             inner[0] = bench.call("grpo")
-        return real(*arguments)
+        return try_lock(*arguments)
 
     monkeypatch.setattr(run_folder_module, "try_lock", overtaken)
     bench.run("grpo")
@@ -182,12 +182,11 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_up(
     finished = bench.run("grpo")
     record = finished / "record.json"
     hidden = record.rename(finished / "hidden")
-    real = run_folder_module.try_lock
 
     def finish_first(*arguments: Any) -> bool:
         if hidden.exists():
             hidden.rename(record)
-        return real(*arguments)
+        return try_lock(*arguments)
 
     monkeypatch.setattr(run_folder_module, "try_lock", finish_first)
     before = hidden.read_bytes()
