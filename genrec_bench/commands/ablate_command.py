@@ -1,7 +1,4 @@
-"""The command ``genrec-bench ablate``: a paper's ablation as one piece of work.
-
-What is slow to import is imported when needed.
-"""
+"""The command ``genrec-bench ablate``: a paper's ablation as one piece of work."""
 
 from __future__ import annotations
 
@@ -20,20 +17,15 @@ if TYPE_CHECKING:
     from genrec_bench.studies.ablations.ablate import Outcome
     from genrec_bench.studies.ablations.ablation_tables import Measured
 
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
 FOLDER = "ablations"
 """Beside the runs of a dataset."""
 
 
-def add_ablate_parser(subparsers: Subparsers) -> None:
-    """Add ``ablate``, which sets ``handler``, a function of the arguments."""
-    parser = subparsers.add_parser(
-        "ablate",
-        help="repeat a paper's ablation and print it beside the published one",
-        description="Run the rows of a paper's ablation and print our tables beside the published "
-        "ones. Given again, the command goes on where it was cut short.",
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``ablate``."""
+    parser.description = (
+        "Run the rows of a paper's ablation and print our tables beside the published ones. The "
+        "same command again goes on where it was cut short."
     )
     parser.add_argument(
         "name", metavar="NAME", help=f"{', '.join(ablation_names())}, or a file: ./mine.yaml"
@@ -46,12 +38,14 @@ def add_ablate_parser(subparsers: Subparsers) -> None:
         metavar="N,N,...",
         help="of each row; default: 0,1,2",
     )
-    parser.add_argument("--tables", metavar="T,T,...", help="of the paper; default: all")
+    parser.add_argument(
+        "--tables", metavar="T,T,...", help="the paper's numbers of the tables wanted; default: all"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
-    parser.set_defaults(handler=_ablate)
 
 
-def _ablate(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Run the ablation, or the rest of it, and print its tables."""
     name, ablation = load_ablation(args.name)
     if args.tables is not None:
         ablation = ablation.only([table.strip() for table in args.tables.split(",")])

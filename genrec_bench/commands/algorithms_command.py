@@ -1,7 +1,4 @@
-"""The command ``genrec-bench algorithms``: list them, describe one, check one.
-
-What is slow to import is imported when needed.
-"""
+"""The command ``genrec-bench algorithms``: list them, describe one, check one."""
 
 from __future__ import annotations
 
@@ -17,26 +14,20 @@ from tabulate import tabulate
 if TYPE_CHECKING:
     from genrec_bench.runs.registry import Entry, Registry
 
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
-
-def add_algorithms_parser(subparsers: Subparsers) -> None:
-    """Add ``algorithms``, which sets ``handler``, a function of the arguments."""
-    parser = subparsers.add_parser(
-        "algorithms",
-        help="list the algorithms that are found, describe one, check one",
-        description="List the algorithms that are found, or describe one with its hyperparameters.",
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``algorithms``."""
+    parser.description = (
+        "List the algorithms that are found, or describe one with its hyperparameters."
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a name, or a file: ./mine.py")
     parser.add_argument(
         "--check", action="store_true", help="run the contract's checks on it, or on all"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.set_defaults(handler=_answer)
 
 
-def _answer(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
     """Print what was asked for; 2 if a file cannot be used or a check fails, else 0."""
     # Standard output is for the answer; what algorithms say when they are loaded goes elsewhere.
     with contextlib.redirect_stdout(sys.stderr):

@@ -6,20 +6,14 @@ The words after KIND are read when the analysis is known, so that no other is lo
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.runs.jobs import Context, split_words
 from genrec_bench.runs.options import add_context_options, context_of
-from genrec_bench.runs.records import read_record
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.analyses import Analysis, Result, find, names, to_json, to_markdown, write
-
-if TYPE_CHECKING:
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 FOLDER = "analyses"
 """Beside the runs of a dataset."""
@@ -28,24 +22,25 @@ DIGEST_LENGTH = 16
 """Hexadecimal digits in a folder's name."""
 
 
-def add_analyze_parser(subparsers: Subparsers) -> None:
-    """Add ``analyze``, which sets ``handler``, a function of the arguments."""
-    parser = subparsers.add_parser(
-        "analyze",
-        help="show what the papers' analyses show, from runs of this harness",
-        description="Make the runs that an analysis needs, or find them where they are finished, "
-        "and write its table and figure. `genrec-bench analyze KIND --help` tells its options.",
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add KIND, and whatever follows it."""
+    parser.description = (
+        "Make the runs that an analysis needs, or find those that are finished, and write its "
+        "table and figure. `genrec-bench analyze KIND --help` lists the options of one kind."
     )
+    parser.set_defaults(parser_class=type(parser))
     parser.add_argument("kind", metavar="KIND", help=", ".join(names()))
     rest = parser.add_argument("options", nargs=argparse.REMAINDER, help="of this kind")
     # There may be none; argparse would name them beside a KIND that is missing.
     rest.required = False
-    parser.set_defaults(handler=partial(_analyze, parser_class=type(parser)))
 
 
-def _analyze(args: argparse.Namespace, parser_class: type[argparse.ArgumentParser]) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Run an analysis, or what is missing of it, and print its table."""
     analysis = find(args.kind)
-    parser = parser_class(prog=f"genrec-bench analyze {analysis.name}", description=analysis.help)
+    parser = args.parser_class(
+        prog=f"genrec-bench analyze {analysis.name}", description=analysis.help
+    )
     add_context_options(parser)
     shared = set(vars(parser.parse_args([])))
     analysis.add_options(parser)
@@ -87,6 +82,7 @@ def _keep(
     analysis: Analysis, result: Result, context: Context, title: str, request: dict[str, Any]
 ) -> Path:
     """Write the files and log them; return their folder."""
+    from genrec_bench.runs.records import read_record
     from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     name = f"{analysis.name}-{json_digest(request)[:DIGEST_LENGTH]}"

@@ -1,6 +1,11 @@
 """The command line: which command there is, and what its exit code says.
 
 0: done. 1: a mistake of ours, with a traceback. 2: a mistake of the user's, in one line.
+
+The command ``NAME`` is the module ``NAME_command.py`` of this folder. It has two functions:
+``add_options(parser)``, which says what the command does and what may follow its name, and
+``execute(args)``, which does it and returns the exit code. The module is imported when its command
+is named, and whatever takes long to import is imported by ``execute``.
 """
 
 from __future__ import annotations
@@ -10,20 +15,26 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from genrec_bench import __version__
-from genrec_bench.commands.ablate_command import add_ablate_parser
-from genrec_bench.commands.algorithms_command import add_algorithms_parser
-from genrec_bench.commands.analyze_command import add_analyze_parser
-from genrec_bench.commands.compare_command import add_compare_parser
-from genrec_bench.commands.data_command import add_data_parser
-from genrec_bench.commands.leaderboard_command import add_leaderboard_parser
-from genrec_bench.commands.resend_command import add_resend_parser
-from genrec_bench.commands.run_command import add_bench_parser, add_run_parser, defaults
-from genrec_bench.commands.sids_command import add_sids_parser
-from genrec_bench.commands.sweep_command import add_sweep_parser
 from genrec_bench.errors import UserError, storage_errors
+
+COMMANDS = {
+    "run": "train an algorithm from the SFT start and evaluate it",
+    "sweep": "tune an algorithm's hyperparameters within a total budget",
+    "compare": "tune algorithms alike, run them on several seeds, and make the board",
+    "ablate": "repeat a paper's ablation and print it beside the published one",
+    "analyze": "make the table and the figure of a paper's analysis from runs of this benchmark",
+    "data": "prepare, import, list, show or verify datasets",
+    "sids": "build, import, list or show semantic IDs",
+    "algorithms": "list the algorithms, describe one, or check that one keeps the contract",
+    "leaderboard": "compare the records of each dataset, or verify them",
+    "bench": "measure the speed of rollout and update against plain transformers",
+    "resend": "send to MLflow what earlier commands could not, and end runs that were cut short",
+}
+"""What ``genrec-bench --help`` says of each command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,21 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process by default.
     """
     args = make_parser().parse_args(argv)
-    # A scheduler's polite end is an interruption: what is open gets closed.
+    # A scheduler ends a job politely with SIGTERM: open files and runs get closed.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with storage_errors():
-            code = args.handler(args)
+            code = args.execute(args)
             sys.stdout.flush()
         return int(code)
     except UserError as error:
         print(f"genrec-bench: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "genrec-bench: interrupted; the command given again goes on",
-            file=sys.stderr,
-        )
+        print("genrec-bench: interrupted; the same command again goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader has seen enough (``| head``). Python would complain once more at exit.
@@ -56,32 +64,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as for every other mistake; ``--help`` shows the usage."""
+    """Says in one line what is wrong; argparse alone would print the usage first."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
         self.exit(2, f"genrec-bench: error: {message} (see {self.prog} --help)\n")
 
 
+class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """Imports the module of the command that is named."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        """Let the module add its options, before they are read."""
+        command = self.choices[values[0]]
+        if command.get_default("execute") is None:
+            module = import_module(f"genrec_bench.commands.{values[0]}_command")
+            module.add_options(command)
+            command.set_defaults(execute=module.execute, typed=list(values))
+        super().__call__(parser, namespace, values, option_string)
+
+
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; what it reads has a ``handler``."""
-    parser: argparse.ArgumentParser = _Parser(
+    """Return the parser of all commands.
+
+    What it reads has beside the command's own options ``execute``, which carries the command out,
+    and ``typed``: the command's words.
+    """
+    parser = _Parser(
         prog="genrec-bench",
         description="Which RL algorithm makes a generative recommender better, for the same money?",
     )
     parser.add_argument("--version", action="version", version=f"genrec-bench {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_run_parser(commands)
-    add_sweep_parser(commands)
-    add_compare_parser(commands)
-    add_ablate_parser(commands)
-    add_analyze_parser(commands)
-    add_data_parser(commands)
-    add_sids_parser(commands)
-    add_algorithms_parser(commands)
-    add_leaderboard_parser(commands, defaults)
-    add_bench_parser(commands)
-    add_resend_parser(commands)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, action=_Commands
+    )
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
     return parser
 
 

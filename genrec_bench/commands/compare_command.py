@@ -1,7 +1,4 @@
-"""The command ``genrec-bench compare``: a fair comparison, from tuning to the board, as one job.
-
-What is slow to import is imported when needed.
-"""
+"""The command ``genrec-bench compare``: a fair comparison, from tuning to the board, as one job."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from genrec_bench.commands.sweep_command import PRUNERS, SAMPLERS
+from genrec_bench.commands.sweep_command import add_search_options
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure
-from genrec_bench.runs.options import add_context_options, context_of
+from genrec_bench.runs.options import add_context_options, context_of, whole_number
 from genrec_bench.studies.comparison.pace import Pace
 from genrec_bench.studies.comparison.plan import (
     ALGORITHMS,
@@ -29,23 +26,17 @@ from genrec_bench.studies.comparison.plan import (
 )
 from genrec_bench.training.budgets import parse_budget
 
-if TYPE_CHECKING:
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
 PLAN_FILE, RESULT_FILE = "plan.json", "result.json"
 MOST_SEEDS = 1000
 
 
-def add_compare_parser(subparsers: Subparsers) -> None:
-    """Add ``compare``, which sets ``handler``, a function of the arguments."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="tune algorithms alike, run them on several seeds, and make the board",
-        description="Tune every algorithm within the same budget, run the best configuration of "
-        "each on fresh seeds at equal training budget, with controls beside them, and make the "
-        "board. The plan and its price are told first. Given again, the command goes on where it "
-        "was cut short; more seeds can be added later.",
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``compare``."""
+    parser.description = (
+        "Tune every algorithm within the same budget, run the best configuration of each on fresh "
+        "seeds at equal training budget, with controls beside them, and make the board. The plan "
+        "and its price are printed first. The same command again goes on where it was cut short; "
+        "more seeds can be added later."
     )
     add_context_options(parser, budget=False)
     parser.add_argument(
@@ -63,31 +54,30 @@ def add_compare_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--tuning-budget",
         metavar="T",
-        help=f"what tuning may cost, of each algorithm; default: {TUNING_SHARE:g} times --budget",
+        help=f"of all trials of one algorithm; default: {TUNING_SHARE:g} times --budget",
     )
     parser.add_argument(
         "--trial-budget",
         metavar="b",
-        help=f"of one trial's training; default: {TRIAL_SHARE:g} times --budget",
+        help=f"of the training of one trial; default: {TRIAL_SHARE:g} times --budget",
     )
     parser.add_argument(
-        "--seeds", type=_count, default=SEEDS, metavar="N", help=f"how many; default: {SEEDS}"
+        "--seeds",
+        type=whole_number(1, MOST_SEEDS),
+        default=SEEDS,
+        metavar="N",
+        help=f"number of runs of each algorithm, on the seeds 0 to N-1; default: {SEEDS}",
     )
-    parser.add_argument("--trials", type=_count, metavar="N", help="most trials of an algorithm")
-    for name, choices in (("--sampler", SAMPLERS), ("--pruner", PRUNERS)):
-        parser.add_argument(
-            name, choices=choices, default=choices[0], help=f"of tuning; default: {choices[0]}"
-        )
-    parser.add_argument("--storage", metavar="URL", help="database of the trials; default: a file")
+    add_search_options(parser)
     parser.add_argument("--plan", action="store_true", help="print plan and price, and stop")
     parser.add_argument(
         "--retry-failed", action="store_true", help="try again what failed when it was run before"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
-    parser.set_defaults(handler=_compare)
 
 
-def _compare(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Compare, or print the plan of it; return 0 if nothing failed."""
     with context_of(args) as context:
         if context.workers.count > 1:
             raise UserError(
@@ -134,13 +124,6 @@ def _carried_out(
         result["folder"] = folder.as_posix()
         return json.dumps(result, indent=2, ensure_ascii=False), outcome.exit_code
     return report(outcome, folder, board), outcome.exit_code
-
-
-def _count(text: str) -> int:
-    """Read a number of seeds or trials, for argparse."""
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MOST_SEEDS:
-        raise argparse.ArgumentTypeError(f"{text}: must be between 1 and {MOST_SEEDS}")
-    return int(text)
 
 
 def _plan(args: argparse.Namespace, context: Context) -> Plan:

@@ -6,22 +6,14 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tabulate import tabulate
 
 from genrec_bench.errors import UserError, nearest
-
-# What makes and verifies boards is imported when it is asked for: statistics take seconds to load.
-if TYPE_CHECKING:
-    from genrec_bench.boards.rows import Defaults
-
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 VERIFY = "verify"
 """The word in place of a dataset's name that asks for verification."""
@@ -37,22 +29,12 @@ NOT_RECOMPUTED = (
 )
 
 
-def add_leaderboard_parser(
-    subparsers: Subparsers, defaults: Callable[[], Defaults] | None = None
-) -> None:
-    """Add `leaderboard`, which sets `handler`, a function of the arguments.
-
-    Args:
-        subparsers: of the main command.
-        defaults: gives each algorithm's default hyperparameters; asked only when a board is made.
-    """
-    text = "compare the records of each dataset, or verify them"
-    parser = subparsers.add_parser(
-        "leaderboard",
-        help=text,
-        description=f"{text.capitalize()}. A board is written as Markdown, CSV and HTML. "
-        "`leaderboard verify [FOLDER ...]` recomputes what records state from the per-user "
-        "outcomes beside them.",
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``leaderboard``."""
+    parser.description = (
+        "Compare the records of each dataset, or verify them. A board is written as Markdown, CSV "
+        "and HTML. `leaderboard verify [FOLDER ...]` recomputes what records state from the "
+        "per-user outcomes beside them."
     )
     parser.add_argument(
         "words",
@@ -75,10 +57,10 @@ def add_leaderboard_parser(
         help="where boards are written; records below it are read too (default: leaderboards)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.set_defaults(handler=partial(_answer, defaults=defaults))
 
 
-def _answer(args: argparse.Namespace, defaults: Callable[[], Defaults] | None) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Make boards, or verify records."""
     for folder in args.records:
         if not folder.is_dir():
             raise UserError(f"--records {folder}: there is no such folder")
@@ -89,18 +71,14 @@ def _answer(args: argparse.Namespace, defaults: Callable[[], Defaults] | None) -
     if len(args.words) > 1:
         more = " ".join(args.words[1:])
         raise UserError(f"{more!r}: one dataset at most; several folders only after {VERIFY!r}")
-    return _boards(args.words[0] if args.words else None, folders, args, defaults)
+    return _boards(args.words[0] if args.words else None, folders, args)
 
 
-def _boards(
-    name: str | None,
-    folders: Sequence[Path],
-    args: argparse.Namespace,
-    defaults: Callable[[], Defaults] | None,
-) -> int:
+def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace) -> int:
     from genrec_bench.boards.collecting import collect, record_paths, refuse, write_boards
     from genrec_bench.boards.sections import make_board
     from genrec_bench.boards.tables import render
+    from genrec_bench.runs.registry import default_hyperparameters
 
     evidence, wrong = collect(record_paths(folders))
     refuse(wrong, "no board is made until they are restored, or moved out of these folders")
@@ -110,7 +88,7 @@ def _boards(
         raise UserError(f"no record of dataset {name!r}{hint}; {_remedy(folders, name)}")
     if not datasets:
         raise UserError(f"no record was found; {_remedy(folders, 'synthetic')}")
-    usual = defaults() if defaults else None
+    usual = default_hyperparameters()
     names = datasets if name is None else [name]
     boards = [make_board(evidence, each, usual, args.to) for each in names]
     if args.json:

@@ -9,30 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrec_bench.errors import UserError
-from genrec_bench.tracking.resend import FOREVER, Tally, folders_below, settle
-from genrec_bench.tracking.sender import Sender, first_line
 
 if TYPE_CHECKING:
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+    from genrec_bench.tracking.resend import Tally
+    from genrec_bench.tracking.sender import Sender
 
 
-def add_resend_parser(subparsers: Subparsers) -> None:
-    """Add `resend`, which sets `handler`, a function of the arguments.
-
-    Args:
-        subparsers: of the main command.
-    """
-    text = "send to MLflow what earlier commands could not, and end runs that were cut short"
-    parser = subparsers.add_parser("resend", help=text, description=f"{text.capitalize()}.")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``resend``."""
+    parser.description = (
+        "Send to MLflow what earlier commands could not, and end runs that were cut short."
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(handler=_answer)
 
 
-def _answer(args: argparse.Namespace) -> int:
+def execute(args: argparse.Namespace) -> int:
+    """Send, and say what was sent."""
+    from genrec_bench.tracking.resend import FOREVER, Tally, folders_below, settle
+    from genrec_bench.tracking.sender import Sender, first_line
+
     output: Path = args.output
     if not output.is_dir():
         raise UserError(f"--output {output}: there is no such folder")

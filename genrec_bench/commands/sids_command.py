@@ -1,7 +1,4 @@
-"""The command ``genrec-bench sids``: build, import, list and show SIDs of a dataset.
-
-What is slow to import is imported when needed.
-"""
+"""The command ``genrec-bench sids``: build, import, list and show SIDs of a dataset."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from genrec_bench.data.cards import MARK, Card, card_names, load_card
 from genrec_bench.data.sids.sid_recipe import (
@@ -21,30 +18,37 @@ from genrec_bench.data.sids.sid_recipe import (
     reads_as_recipe,
 )
 from genrec_bench.errors import UserError
-
-if TYPE_CHECKING:
-    # argparse's own class is generic in the type checker's eyes only.
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+from genrec_bench.runs.options import add_data_dir_option, one_seed, whole_number
 
 
-def add_sids_parser(subparsers: Subparsers) -> None:
-    """Add ``sids`` and its commands; each sets ``handler``, a function of the arguments."""
-    sids = subparsers.add_parser("sids", help="build, import, list or show semantic IDs")
-    commands = sids.add_subparsers(dest="sids_command", required=True, metavar="COMMAND")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the four commands of ``sids``."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _add(
-        commands,
+    def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> Any:
+        brief = text.split(".")[0]
+        command = commands.add_parser(name, help=brief[0].lower() + brief[1:], description=text)
+        add_data_dir_option(command)
+        command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        command.set_defaults(act=act)
+        return command
+
+    command = add(
         "build",
+        _build,
         "Make SIDs for the items of a dataset. They are then chosen with --dataset NAME@LABEL; "
         "those of the card's recipe are what NAME alone means, where its files bring none.",
     )
     command.add_argument("name", metavar="NAME", help="the dataset; prepared now if it is not yet")
     command.add_argument("--method", choices=METHODS, help="default: the card's")
     command.add_argument(
-        "--levels", type=_number(MOST_LEVELS), metavar="L", help="default: the card's"
+        "--levels", type=whole_number(1, MOST_LEVELS), metavar="L", help="default: the card's"
     )
     command.add_argument(
-        "--codes", type=_number(MOST_CODES), metavar="K", help="of each level; default: the card's"
+        "--codes",
+        type=whole_number(1, MOST_CODES),
+        metavar="K",
+        help="of each level; default: the card's",
     )
     command.add_argument(
         "--embeddings",
@@ -58,15 +62,12 @@ def add_sids_parser(subparsers: Subparsers) -> None:
         help="of items that share a SID: keep them so, move them to free codes of the last level, "
         "or add a level (as GREAM) or a code (as TIGER); default: the card's",
     )
-    command.add_argument(
-        "--seed", type=_number(2**31 - 1, least=0), help="default: the card's, else 0"
-    )
+    command.add_argument("--seed", type=one_seed, metavar="N", help="default: the card's, else 0")
     command.add_argument("--as", dest="label", metavar="LABEL", help="default: from the options")
-    command.set_defaults(handler=_build)
 
-    command = _add(
-        commands,
+    command = add(
         "import",
+        _import,
         "Take SIDs from a file in the layout of MiniOneRec and LC-Rec as they are.",
     )
     command.add_argument("name", metavar="NAME", help="the dataset")
@@ -74,35 +75,17 @@ def add_sids_parser(subparsers: Subparsers) -> None:
         "file", metavar="FILE", help="*.index.json: item names to lists of tokens such as <a_12>"
     )
     command.add_argument("--as", dest="label", metavar="LABEL", required=True, help="theirs")
-    command.set_defaults(handler=_import)
 
-    command = _add(commands, "list", "The SIDs that were made or imported, by dataset.")
-    command.set_defaults(handler=_list)
+    command = add("list", _list, "The SIDs that were made or imported, by dataset.")
 
-    command = _add(commands, "show", "What the SIDs of a dataset are worth.")
+    command = add("show", _show, "What the SIDs of a dataset are worth.")
     command.add_argument("name", metavar="NAME[@LABEL]", help="the dataset")
-    command.set_defaults(handler=_show)
 
 
-def _add(commands: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
-    brief = text.split(".")[0]
-    command = commands.add_parser(name, help=brief[0].lower() + brief[1:], description=text)
-    command.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="folder of prepared datasets (default: $GENREC_BENCH_DATA, else a cache folder)",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    return command
-
-
-def _number(most: int, least: int = 1) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text}: must be between {least} and {most}")
-        return int(text)
-
-    return read
+def execute(args: argparse.Namespace) -> int:
+    """Do what the second word says."""
+    code: int = args.act(args)
+    return code
 
 
 def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDRecipe:

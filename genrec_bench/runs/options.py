@@ -47,6 +47,16 @@ def several_seeds(text: str) -> tuple[int, ...]:
     return found
 
 
+def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data-dir``, which ``data_directory`` reads."""
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of prepared data and SFT starts; default: $GENREC_BENCH_DATA, else a cache "
+        "folder",
+    )
+
+
 def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True) -> None:
     """Add the options that ``context_of`` reads.
 
@@ -71,7 +81,7 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
         metavar="key=value",
         help="hyperparameters and settings; `genrec-bench algorithms NAME` lists them",
     )
-    parser.add_argument("--data-dir", metavar="DIR", help="prepared data and SFT starts")
+    add_data_dir_option(parser)
     parser.add_argument("--output", default="runs", metavar="DIR", help="default: runs")
     parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
 
@@ -86,12 +96,13 @@ def context_of(args: argparse.Namespace) -> Iterator[Context]:
     Raises:
         UserError: on a budget or a dataset that cannot be used, or words that are not key=value.
     """
+    budget = None if args.budget is None else parse_budget(args.budget)
+    split_words(args.set)
+
     from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.obtain import obtain
 
-    budget = None if args.budget is None else parse_budget(args.budget)
     data_dir = data_directory(args.data_dir)
-    split_words(args.set)
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         dataset = obtain(args.dataset, data_dir, Progress())
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

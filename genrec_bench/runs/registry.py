@@ -142,6 +142,14 @@ def discover(reserved: Collection[str] = (), file: Path | None = None) -> Regist
     )
 
 
+def default_hyperparameters() -> dict[str, dict[str, object]]:
+    """Return the default hyperparameters of every algorithm that can be used, by its name."""
+    return {
+        entry.name: dataclasses.asdict(entry.algorithm.hyperparameters_class())
+        for entry in discover().entries
+    }
+
+
 def find(argument: str, reserved: Collection[str] = ()) -> Entry:
     """Return the algorithm that the command line names, by its name or by its file.
 

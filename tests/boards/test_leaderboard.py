@@ -1,6 +1,5 @@
 """The command: what it reads, writes, verifies and refuses."""
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -13,8 +12,9 @@ from tiny_runs import Bench, call, save_tiny, shrink_backbone
 from genrec_bench.boards.collecting import collect, record_paths, write_boards
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.sections import make_board
-from genrec_bench.commands.leaderboard_command import add_leaderboard_parser
+from genrec_bench.commands.cli import make_parser
 from genrec_bench.errors import UserError
+from genrec_bench.runs import registry
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.parquet import parquet_bytes
 
@@ -39,13 +39,12 @@ class Bad(GRPO):
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The defaults of the command are folders below the current one."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "default_hyperparameters", lambda: {"ugr": {"alpha": 0.5}})
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_leaderboard_parser(parser.add_subparsers(), defaults=lambda: {"ugr": {"alpha": 0.5}})
-    args = parser.parse_args(["leaderboard", *arguments])
-    return int(args.handler(args))
+    args = make_parser().parse_args(["leaderboard", *arguments])
+    return int(args.execute(args))
 
 
 def edit(path: Path, old: str, new: str) -> None:

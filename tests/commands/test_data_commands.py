@@ -1,4 +1,3 @@
-import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genrec_bench.commands.data_command import add_data_parser
+from genrec_bench.commands.cli import make_parser
 from genrec_bench.data.cards import card_names, load_card
 from genrec_bench.data.contents import Contents
 from genrec_bench.data.data_report import count_rows, history_rows, shared_sid_rows, sid_level_rows
@@ -22,10 +21,8 @@ INDEX = {
 
 
 def call(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_data_parser(parser.add_subparsers())
-    args = parser.parse_args(["data", *arguments])
-    code: int = args.handler(args)
+    args = make_parser().parse_args(["data", *arguments])
+    code: int = args.execute(args)
     return code
 
 

@@ -1,6 +1,5 @@
 """Algorithms are found by being there; what cannot be used is named, with the reason."""
 
-import argparse
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import genrec_bench.algorithms
-from genrec_bench.commands.algorithms_command import add_algorithms_parser
+from genrec_bench.commands.cli import make_parser
 from genrec_bench.errors import UserError
 from genrec_bench.runs.registry import discover, find, source_hash
 
@@ -289,10 +288,8 @@ def test_the_hash_is_that_of_the_file_and_of_those_it_derives_from(
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    parser = argparse.ArgumentParser()
-    add_algorithms_parser(parser.add_subparsers())
-    args = parser.parse_args(["algorithms", *arguments])
-    code = args.handler(args)
+    args = make_parser().parse_args(["algorithms", *arguments])
+    code = args.execute(args)
     return code, capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from genrec_bench.runs.jobs import Context
 from genrec_bench.studies.sweeps.result import SweepResult
-from genrec_bench.studies.sweeps.sweep import SweepRequest
+from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.training.budgets import parse_budget
 
 TOTAL, TRIAL = "900Mflop", "200Mflop"

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from fake_mlflow import FakeClient, FakeRun, FakeServer, install
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec_bench.commands.resend_command import add_resend_parser
+from genrec_bench.commands.cli import make_parser
 from genrec_bench.errors import UserError
 from genrec_bench.tracking import courier as tracking_courier
 from genrec_bench.tracking import resend as tracking_resend
@@ -38,13 +37,11 @@ def kill(tracker: Tracker) -> None:
 
 def resend(output: Path) -> dict[str, int]:
     """The command, in this process."""
-    parser = ArgumentParser()
-    add_resend_parser(parser.add_subparsers())
-    args = parser.parse_args(["resend", "--output", str(output), "--json"])
+    args = make_parser().parse_args(["resend", "--output", str(output), "--json"])
     told: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", told.append)
-        assert args.handler(args) == 0
+        assert args.execute(args) == 0
     answer: dict[str, int] = json.loads(told[0])
     return answer
 

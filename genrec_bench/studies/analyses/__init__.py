@@ -20,16 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 from tabulate import tabulate
 
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.runs.record_schema import plain
 from genrec_bench.storage.figures import to_png
 from genrec_bench.storage.files import write_atomically
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from genrec_bench.runs.jobs import Context
@@ -124,6 +122,8 @@ def check_free(context: Context, *keys: str) -> None:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """Return the table as Markdown: numbers rounded for readers, empty where undefined."""
+    import pandas as pd
+
     rows = [[_shown(value) for value in row] for row in table.itertuples(index=False, name=None)]
     numbers = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
     return tabulate(
@@ -159,6 +159,8 @@ def write(
     Raises:
         UserError: the disk refuses.
     """
+    from genrec_bench.runs.record_schema import plain
+
     page = "\n\n".join([f"# {title}", to_markdown(result.table), *result.notes]) + "\n"
     text = json.dumps(plain(dict(description)), indent=2, sort_keys=True, ensure_ascii=False)
     contents = {
@@ -173,9 +175,11 @@ def write(
 
 
 def _shown(value: Any) -> str:
+    import pandas as pd
+
     if pd.isna(value):
         return ""
-    if isinstance(value, float | np.floating):
+    if isinstance(value, float):
         # FLOPs and the like would be a row of digits.
         small = abs(float(value)) < LARGE
         return f"{value:.{DIGITS}f}" if small else f"{value:.{DIGITS}g}"

@@ -17,7 +17,7 @@ import pandas as pd
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure, do
-from genrec_bench.runs.options import several_seeds
+from genrec_bench.runs.options import several_seeds, whole_number
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.storage.parquet import read_frame
@@ -50,7 +50,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--seeds", "--seed", type=several_seeds, default=(0,), metavar="N,N", help="default: 0"
     )
     parser.add_argument(
-        "--windows", type=_windows, default=20, metavar="N", help="rows a curve; default: 20"
+        "--windows",
+        type=whole_number(1, 10_000),
+        default=20,
+        metavar="N",
+        help="equal parts of the budget, each a row of the table; default: 20",
     )
 
 
@@ -135,12 +139,6 @@ ANALYSIS = Analysis(
     add_options=add_options,
     run=run,
 )
-
-
-def _windows(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 to 10000")
-    return int(text)
 
 
 def _jobs(algorithm: str, vary: str, seeds: Sequence[int]) -> dict[str, list[Job]]:

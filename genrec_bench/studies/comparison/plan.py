@@ -17,8 +17,7 @@ from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.training.budgets import Budget, BudgetKind, parse_budget
 
 if TYPE_CHECKING:
-    from genrec_bench.studies.sweeps.study import PrunerName
-    from genrec_bench.studies.sweeps.trial_sampler import SamplerName
+    from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
 
 ALGORITHMS = "grpo,ugr,srpo,vstar"
 BUDGET = "300Gflop"

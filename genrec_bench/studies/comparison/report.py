@@ -11,8 +11,8 @@ from genrec_bench.boards.board import RANKED, Board, Row
 from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import NONE, apart_statement, rank_cell, seeds_cell, titled
-from genrec_bench.commands.run_command import defaults
 from genrec_bench.runs.jobs import Context
+from genrec_bench.runs.registry import default_hyperparameters
 from genrec_bench.studies.comparison.compare import Cell, Outcome, Tuned, coarse_note
 from genrec_bench.studies.comparison.plan import amount, price_of, total_price
 from genrec_bench.tracking.tracker import Tracker
@@ -30,7 +30,7 @@ def write_board(outcome: Outcome, folder: Path) -> Board:
     """
     evidence, wrong = collect(outcome.records)
     refuse(wrong, "no board is made until they are restored, or deleted and run again")
-    board = make_board(evidence, outcome.plan.dataset, defaults(), folder)
+    board = make_board(evidence, outcome.plan.dataset, default_hyperparameters(), folder)
     write_boards(board, folder, BOARD)
     return board
 

@@ -223,7 +223,8 @@ def tune(row: Row, plan: Plan, context: Context, storage: str | None, retry_fail
         UserError: a sweep cannot be made of these words.
         StorageError: the disk or the database refuses.
     """
-    from genrec_bench.studies.sweeps.sweep import AllFailed, SweepRequest, sweep
+    from genrec_bench.studies.sweeps.sweep import AllFailed, sweep
+    from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 
     request = SweepRequest(
         algorithm=row.algorithm,

@@ -79,21 +79,20 @@ class SweepResult:
             "study": self.study,
         }
 
-
-def plain(result: SweepResult) -> dict[str, Any]:
-    """Return what a sweep came to as JSON holds it; no name of a folder."""
-    best = result.best
-    return {
-        **result.bill,
-        "charged": result.charged,
-        "complete": result.count("complete"),
-        "died": result.count("died"),
-        "finished": result.finished,
-        "value": None if best is None else best.value,
-        "trial": None if best is None else best.number,
-        "set": list(result.words),
-        "table": [dataclasses.asdict(trial) for trial in result.trials],
-    }
+    def plain(self) -> dict[str, Any]:
+        """Return what a sweep came to as JSON holds it, without the folder's name."""
+        best = self.best
+        return {
+            **self.bill,
+            "charged": self.charged,
+            "complete": self.count("complete"),
+            "died": self.count("died"),
+            "finished": self.finished,
+            "value": None if best is None else best.value,
+            "trial": None if best is None else best.number,
+            "set": list(self.words),
+            "table": [dataclasses.asdict(trial) for trial in self.trials],
+        }
 
 
 def write_result(result: SweepResult) -> None:
@@ -102,7 +101,7 @@ def write_result(result: SweepResult) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    content = {name: value for name, value in plain(result).items() if name != "table"}
+    content = {name: value for name, value in result.plain().items() if name != "table"}
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     write_atomically(result.folder / BEST_FILE, text.encode())
     write_atomically(result.folder / TABLE_FILE, _table(result).encode())

@@ -19,7 +19,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -28,14 +28,11 @@ from genrec_bench.storage.digests import content_digest
 from genrec_bench.studies.sweeps.admission import Trial, Verdict, verdict
 from genrec_bench.studies.sweeps.database import open_storage, patiently, shown_url
 from genrec_bench.studies.sweeps.halving import LAST_RUNG, falls_behind
-from genrec_bench.studies.sweeps.trial_sampler import EXCUSED, Sampler, SamplerName, quiet
+from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
+from genrec_bench.studies.sweeps.trial_sampler import EXCUSED, SweepSampler, quiet
 from genrec_bench.training.budgets import Budget
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import Dimension
-
-PrunerName = Literal["halving", "none"]
-
-PRUNERS: tuple[PrunerName, ...] = ("halving", "none")
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 """How often a worker gives a sign of life, and the silence after which a trial counts as dead."""
@@ -95,7 +92,7 @@ class Study:
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
-                sampler=Sampler(sampler, seed, space),
+                sampler=SweepSampler(sampler, seed, space),
                 pruner=optuna.pruners.NopPruner(),
             )
         )

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,16 @@ from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.locks import locked, read_mark
 from genrec_bench.studies.sweeps.admission import FREE_TRIALS, Trial, first_of, is_stuck, pays
 from genrec_bench.studies.sweeps.result import OBJECTIVE, SweepResult, write_result
-from genrec_bench.studies.sweeps.study import PrunerName, Study
+from genrec_bench.studies.sweeps.study import Study
+from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.studies.sweeps.trial import Ending, blind, carry_out, tidy
-from genrec_bench.studies.sweeps.trial_sampler import SamplerName
 from genrec_bench.tracking.parent import Parent
 from genrec_bench.tracking.tracker import NullTracker, Tracker
-from genrec_bench.training.budgets import Budget
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import describe_space, space_of, words_of
 from genrec_bench.training.sft_start import sft_start
 
 FOLDER, STUDY_FILE, TRIALS, LOCK_FILE = "sweeps", "study.db", "trials", "lock"
-
-TUNING_SEED = 1000
-"""Of the trials and of the search; a comparison's own seeds begin at 0."""
 
 WAIT_SECONDS = 2.0
 """How long a worker waits before it looks again whether another's trial has ended."""
@@ -51,54 +47,6 @@ FIRST_FAILURES = 3
 
 LEAST_BEAM = 10
 """Narrower beams leave NDCG@10 unknown."""
-
-
-@dataclass(frozen=True)
-class SweepRequest:
-    """What a sweep is asked for, beside what its context says.
-
-    Attributes:
-        algorithm: a name, or the path of a Python file.
-        total: what all trials may spend together.
-        trial: what one of them may spend.
-        assignments: words of ``--set`` for every trial; a hyperparameter among them, or among the
-            context's, is not searched.
-        most: how many trials may start; None for as many as the total budget pays for.
-        storage: address of the database; None for a file in the sweep's folder.
-        sampler: how points are chosen.
-        pruner: whether trials that do badly are given up early.
-        seed: of the choices and of each trial's training.
-        retry_failed: whether a study whose trials all failed makes a further attempt, with what is
-            left of its budget.
-    """
-
-    algorithm: str
-    total: Budget
-    trial: Budget
-    assignments: tuple[str, ...] = ()
-    most: int | None = None
-    storage: str | None = None
-    sampler: SamplerName = "tpe"
-    pruner: PrunerName = "halving"
-    seed: int = TUNING_SEED
-    retry_failed: bool = False
-
-    def __post_init__(self) -> None:
-        """Check that the budgets fit each other.
-
-        Raises:
-            UserError: they are of two kinds, or the total pays for no trial.
-        """
-        if self.total.kind != self.trial.kind:
-            raise UserError(
-                f"--trial-budget {self.trial.text}: is in {self.trial.kind}, --total-budget "
-                f"{self.total.text} in {self.total.kind}; give both in one unit"
-            )
-        if self.trial.amount > self.total.amount:
-            raise UserError(
-                f"--trial-budget {self.trial.text}: is more than --total-budget {self.total.text}, "
-                "which would not pay for one trial"
-            )
 
 
 class AllFailed(UserError):

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -14,11 +14,8 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
+from genrec_bench.studies.sweeps.sweep_request import SamplerName
 from genrec_bench.training.search_space import Dimension, defaults_of, point_at
-
-SamplerName = Literal["tpe", "random", "qmc"]
-
-SAMPLERS: tuple[SamplerName, ...] = ("tpe", "random", "qmc")
 
 EXCUSED = "excused"
 """User attribute of a study: how many of its first trials a further attempt has made up for."""
@@ -27,7 +24,7 @@ RANDOM_TRIALS = 5
 """Trials before TPE has a say; budgets for tuning pay for few trials, so that it begins early."""
 
 
-class Sampler(optuna.samplers.BaseSampler):
+class SweepSampler(optuna.samplers.BaseSampler):
     """Chooses each trial's point from seed, number and history alone.
 
     A worker that starts anew therefore goes on as if it had never stopped. The first point is that

@@ -3,8 +3,6 @@
 import argparse
 import json
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,17 +92,6 @@ def test_analyses_are_found_by_being_there() -> None:
         assert analyses.find(name).name == name
     with pytest.raises(UserError, match="no analysis 'rsk'; did you mean 'risk'"):
         analyses.find("rsk")
-
-
-def test_the_command_line_loads_nothing_heavy(root: Path) -> None:
-    code = (
-        "import sys, genrec_bench.commands.cli\n"
-        "sys.exit(str([m for m in ('torch', 'matplotlib', 'sklearn') if m in sys.modules]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.stderr.strip() == "[]"
 
 
 def test_tables_are_rounded_for_people_only() -> None:
@@ -230,7 +217,10 @@ def test_mlflow_gets_the_request_and_the_files(
         (["analyze", "rsk"], "there is no analysis 'rsk'; did you mean 'risk'?"),
         (["analyze", "risk", "--bugdet", "9s"], "unrecognized arguments: --bugdet 9s"),
         (["analyze", "risk", "--budget", "9"], "budget '9' is not understood"),
-        (["analyze", "risk", "--seed", "x"], "argument --seed: x: must be between 0 and"),
+        (
+            ["analyze", "risk", "--seed", "x"],
+            "argument --seed: x: must be a whole number",
+        ),
         (["analyze", "budget", "--scales", "0.5"], "must be different numbers from 1 on"),
         (["analyze", "budget", "--scales", "nan"], "must be different numbers from 1 on"),
         (["analyze", "budget", "--scales", "1,1"], "must be different numbers from 1 on"),

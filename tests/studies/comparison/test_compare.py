@@ -255,8 +255,8 @@ def test_mistakes_are_told_before_anything_starts(compare: Compare, sweeps: Swee
     ):
         assert last_error(compare.call(algorithms, *words)).startswith(message)
     for words, message in (
-        (["--seeds", "0"], "argument --seeds: 0: must be between 1 and 1000"),
-        (["--trials", "-1"], "argument --trials: -1: must be between 1 and 1000"),
+        (["--seeds", "0"], "argument --seeds: 0: must be a whole number from 1 to 1000"),
+        (["--trials", "-1"], "argument --trials: -1: must be a whole number from 1 to 100000"),
         (["--sampler", "grid"], "argument --sampler: invalid choice: 'grid'"),
     ):
         assert only_error(compare.call("grpo", *words)).startswith(message)

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from genrec_bench.commands import sweep_command
-from genrec_bench.studies.sweeps import study, sweep, trial_sampler
 from genrec_bench.studies.sweeps.admission import Trial, first_of, verdict
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.training.budgets import Budget, parse_budget
@@ -67,9 +65,3 @@ def test_a_further_attempt_begins_with_the_defaults(tmp_path: Path) -> None:
     assert second.start(second.ask()) == {"rate": 1e-3}
     assert second.start(second.ask()) is None, "one trial is all that was asked for"
     assert [trial.charge for trial in second.trials()] == [3.0, 10.0, 0.0]
-
-
-def test_the_command_knows_what_takes_long_to_import() -> None:
-    assert sweep_command.SAMPLERS == trial_sampler.SAMPLERS
-    assert sweep_command.PRUNERS == study.PRUNERS
-    assert sweep_command.SEED == sweep.TUNING_SEED

@@ -14,13 +14,13 @@ import pytest
 from tiny_runs import SETTINGS, save_tiny, shrink_backbone
 
 from genrec_bench.commands import cli
-from genrec_bench.commands import sweep_command as sweep_commands
-from genrec_bench.commands.sweep_command import words_of_worker
 from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.storage.locks import locked
 from genrec_bench.studies.sweeps import sweep as sweep_module
-from genrec_bench.studies.sweeps.sweep import SweepRequest, sweep
+from genrec_bench.studies.sweeps.other_workers import other_workers
+from genrec_bench.studies.sweeps.sweep import sweep
+from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.training.budgets import parse_budget
 
 
@@ -42,20 +42,13 @@ def context(data: Path, tmp_path: Path) -> Context:
         return opened
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        (),
-        ("--trials", "3", "--storage", "sqlite:///x.db", "--no-mlflow", "--data-dir", "d"),
-        ("--set", "beta=0", "steps=3", "--seed", "7", "--pruner", "none", "--sampler", "qmc"),
-    ],
-)
-def test_a_worker_is_given_the_same_sweep(more: tuple[str, ...]) -> None:
-    words = ["sweep", "./mine.py", "--total-budget", "9s", "--trial-budget", "1s", *more]
-    parse = cli.make_parser().parse_args
-    given = parse([*words, "--workers", "3", "--json"])
-    one = vars(parse(words_of_worker(given)))
-    assert one == {**vars(given), "workers": 1, "json": False}
+def test_a_worker_is_given_the_same_sweep() -> None:
+    words = ["sweep", "./mine.py", "--total-budget", "9s", "--trial-budget", "1s", "--json"]
+    words += ["--workers", "3", "--sampler", "qmc", "--set", "beta=0", "steps=3"]
+    given = vars(cli.make_parser().parse_args(words))
+    one = vars(cli.make_parser().parse_args([*given["typed"], "--workers", "1"]))
+    changed = {name for name in given if given[name] != one[name]}
+    assert changed == {"workers", "typed"} and one["workers"] == 1
 
 
 def script(tmp_path: Path, body: str) -> str:
@@ -66,29 +59,23 @@ def script(tmp_path: Path, body: str) -> str:
     return str(file)
 
 
-def arguments() -> argparse.Namespace:
-    words = ["sweep", "grpo", "--total-budget", "9s", "--trial-budget", "1s", "--workers", "3"]
-    return cli.make_parser().parse_args(words)
-
-
 def test_what_other_workers_say_and_how_they_end_is_told(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(context.progress, "say", said.append)
     monkeypatch.setattr(sys, "executable", script(tmp_path, "echo hello $3 >&2; exit 7"))
-    with sweep_commands._others(arguments(), context) as codes:
+    with other_workers(3, ["sweep", "grpo"], said.append) as codes:
         assert codes == {}
     assert codes == {2: 7, 3: 7}
     assert sorted(said) == ["[worker 2] hello sweep", "[worker 3] hello sweep"]
 
 
 def test_other_workers_end_when_the_first_is_interrupted(
-    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", script(tmp_path, "exec sleep 600"))
     with pytest.raises(KeyboardInterrupt):
-        with sweep_commands._others(arguments(), context) as codes:
+        with other_workers(3, ["sweep"], print) as codes:
             raise KeyboardInterrupt
     assert codes == {2: -signal.SIGTERM, 3: -signal.SIGTERM}
 
