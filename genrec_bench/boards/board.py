@@ -8,21 +8,16 @@ holds what a board says; `rows.py` and `sections.py` make it from records, and `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from genrec_bench.boards.reported import Reported
+from genrec_bench.training.metrics import BY_SID, METRICS, SampleMetric, find_metric
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
     from genrec_bench.statistics.resampling import Estimate
-
-METRICS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
-"""The columns of a board that hold metrics of the test split."""
-
-SAMPLED = ("Pass@1", "Pass@10")
-"""More columns, on boards of runs whose evaluation drew samples."""
 
 RANKED = ("NDCG@10", "HR@10")
 """The metrics that have intervals, tests and ranks."""
@@ -168,3 +163,28 @@ class Board:
     def partial(self) -> bool:
         """Whether any number on the board comes from a training set that is not whole."""
         return any(section.partial for section in self.sections)
+
+
+def board_metrics() -> list[str]:
+    """Figures of the test split that are columns of a board: by item, by SID, then of samples."""
+    columns = [(metric, name) for metric in METRICS for name in metric.on_boards]
+    columns.sort(key=lambda each: (isinstance(each[0], SampleMetric), each[1].startswith(BY_SID)))
+    return [name for _, name in columns]
+
+
+def metrics_of(rows: Iterable[Row]) -> list[str]:
+    """Those of them that any of the rows has."""
+    known = {name for row in rows for name in row.means}
+    return [name for name in board_metrics() if name in known]
+
+
+def metric_heading(name: str) -> str:
+    """The head of a metric's column, which says so where less is better."""
+    found = find_metric(name)
+    return f"{name} (lower is better)" if found and found[0].higher_is_better is False else name
+
+
+def metric_order(name: str) -> tuple[int, int, str]:
+    """Sort key of figures: in order of the table of metrics, and 5 before 10."""
+    metric, cutoff = find_metric(name) or (None, 0)
+    return (METRICS.index(metric) if metric else len(METRICS), cutoff, name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from genrec_bench.boards.board import ORDER_BY, RANKED, Reached, Section
+from genrec_bench.boards.board import ORDER_BY, RANKED, Reached, Section, metric_order
 from genrec_bench.boards.cells import (
     NONE,
     UNIT_NAMES,
@@ -227,7 +227,7 @@ def _pair_line(pair: "Pair", scale: Scale) -> Line:
 
 def reported_table(reported: Sequence[Reported]) -> Markup:
     """What papers report; their figures as they print them, and no rank."""
-    metrics = sorted({metric for each in reported for metric in each.metrics}, key=_metric_order)
+    metrics = sorted({metric for each in reported for metric in each.metrics}, key=metric_order)
     # Papers print zeros at the end, numbers don't keep them: all of a column have as many digits.
     digits = {m: decimals([e.metrics[m] for e in reported if m in e.metrics]) for m in metrics}
     columns = [
@@ -250,9 +250,3 @@ def reported_table(reported: Sequence[Reported]) -> Markup:
         cells.append(Cell(each.setting, each.setting, classes="prose"))
         lines.append(Line(cells))
     return table("Published figures", columns, lines)
-
-
-def _metric_order(metric: str) -> tuple[str, int, str]:
-    """HR before NDCG, and 5 before 10."""
-    name, _, depth = metric.partition("@")
-    return name, int(depth) if depth.isdecimal() else 0, metric

@@ -6,7 +6,15 @@ from math import isfinite
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from genrec_bench.boards.board import COSTS, METRICS, RANKED, SAMPLED, Link, Row, Section
+from genrec_bench.boards.board import (
+    COSTS,
+    RANKED,
+    Link,
+    Row,
+    Section,
+    metric_heading,
+    metrics_of,
+)
 from genrec_bench.boards.cells import (
     NONE,
     UNIT_NAMES,
@@ -130,13 +138,13 @@ def quality_table(section: Section) -> Markup:
 def metrics_table(section: Section) -> Markup:
     """Every metric of the board, and the interquartile means of the ranked ones."""
     robust = [m for m in RANKED if any(m in row.estimates for row in section.rows)]
-    metrics = [m for m in (*METRICS, *SAMPLED) if any(m in row.means for row in section.rows)]
+    metrics = metrics_of(section.rows)
     columns = [Column("Algorithm", text=True)]
     columns += [
         Column(f"IQM {metric}", "with 95% interval", "interquartile mean over seeds")
         for metric in robust
     ]
-    columns += [Column(metric) for metric in metrics]
+    columns += [Column(metric_heading(metric)) for metric in metrics]
     lines = []
     for row, look in zip(section.rows, looks(section.rows), strict=True):
         cells = [name_cell(row, look)]

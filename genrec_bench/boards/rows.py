@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec_bench.boards.board import APART, COSTS, METRICS, RANKED, SAMPLED, Kind, Link, Row
+from genrec_bench.boards.board import APART, COSTS, Kind, Link, Row, board_metrics
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.targets import LOOKED_BY, Looks, Unit, curve, looks, reached
 from genrec_bench.runs.record_schema import plain
 from genrec_bench.training.ledger import PHASES
-from genrec_bench.training.metrics import MISSING
+from genrec_bench.training.metrics import BY_SID, values_of
 
 NO_REASON = "it ended early; the record gives no reason"
 
@@ -180,19 +180,14 @@ def user_values(
 
     Args:
         runs: seeds of a row.
-        metric: one of `RANKED`.
+        metric: of ranks.
         prefix: of the columns: `start_` for the SFT start.
 
     Returns:
         [seeds, users], or None where outcomes are missing or not of the same examples.
     """
-    name, _, length = metric.partition("@")
-    values = []
-    for one in runs:
-        ranks = one.of_split("test")[f"{prefix}item_rank"].to_numpy()
-        hits = (ranks != MISSING) & (ranks < int(length))
-        gains = 1.0 / np.log2(np.where(hits, ranks, 0) + 2.0) if name == "NDCG" else 1.0
-        values.append(np.where(hits, gains, 0.0))
+    column = prefix + ("sid_rank" if metric.startswith(BY_SID) else "item_rank")
+    values = [values_of(metric, one.of_split("test")[column].to_numpy()) for one in runs]
     if not values or not len(values[0]) or len({len(each) for each in values}) > 1:
         return None
     return np.stack(values)
@@ -290,10 +285,9 @@ def _linked(row: Row, one: Evidence, value: Mapping[str, float], folder: Path) -
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = (*METRICS, *SAMPLED)
     return {
         key: statistics.fmean(each[key] for each in figures)
-        for key in dict.fromkeys((*names, *RANKED))
+        for key in board_metrics()
         if figures and all(key in each for each in figures)
     }
 

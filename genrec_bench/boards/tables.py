@@ -12,14 +12,15 @@ from tabulate import tabulate
 
 from genrec_bench.boards.board import (
     COSTS,
-    METRICS,
     ORDER_BY,
     RANKED,
-    SAMPLED,
     Board,
     Link,
     Row,
     Section,
+    metric_heading,
+    metric_order,
+    metrics_of,
 )
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.units import Unit, unit_for
@@ -173,7 +174,7 @@ def _statements(section: Section) -> list[str]:
 
 def _metrics(section: Section, style: str) -> str:
     rows = [row for row in section.rows if row.means]
-    names = [*METRICS, *(name for name in SAMPLED if any(name in row.means for row in rows))]
+    names = metrics_of(rows)
     lines = []
     for row in rows:
         cells = []
@@ -182,7 +183,8 @@ def _metrics(section: Section, style: str) -> str:
             spread = row.deviations.get(name)
             cells.append(cell if spread is None else f"{cell} ± {spread:.4f}")
         lines.append([_name(row, style), *cells])
-    return _table(["mean ± standard deviation over seeds", *names], lines, style)
+    heads = ["mean ± standard deviation over seeds", *map(metric_heading, names)]
+    return _table(heads, lines, style)
 
 
 def _spent(section: Section, style: str) -> str:
@@ -293,9 +295,7 @@ _REPORTED_LEGEND = (
 
 
 def _reported(board: Board) -> list[str]:
-    known = {name for line in board.reported for name in line.metrics}
-    order = ("HR@1", "HR@3", "HR@5", "HR@10", "NDCG@3", "NDCG@5", "NDCG@10")
-    names = [name for name in order if name in known] + sorted(known - set(order))
+    names = sorted({name for line in board.reported for name in line.metrics}, key=metric_order)
     lines, settings = [], {}
     for line in board.reported:
         settings[f"{line.paper}, {line.table}"] = line.setting

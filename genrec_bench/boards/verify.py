@@ -1,14 +1,13 @@
 """Verification: does a record say what its per-user outcomes and its curves say?
 
-The outcomes determine HR@K, NDCG@K, MRR and Pass@k, by item and by SID, of the run and of the SFT
-start. Where a record keeps one fact twice, both must agree. A record that states anything else than
-what can be computed was altered, or a file beside it was.
+The outcomes determine the metrics of ranks and of samples, by item and by SID, of the run and of
+the SFT start. Where a record keeps one fact twice, both must agree. A record that states anything
+else than what can be computed was altered, or a file beside it was.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.ledger import TRAINING_PHASES
-from genrec_bench.training.metrics import KS, MISSING, PASS_KS, pass_metrics, ranking_metrics
+from genrec_bench.training.metrics import CUTOFFS, ListMetric, find_metric, outcome_metrics
 
 TOLERANCE = 1e-9
 """Of a metric; one example more or less moves it by far more."""
@@ -31,11 +30,6 @@ SHARES = (0.5, 1.5)
 
 MOST_TUNING = 1.05
 """Of its limit that tuning may have cost: what stops it is a step too late at worst."""
-
-UNDETERMINED = re.compile(
-    r"coverage@\d+|diversity@\d+|popularity_lift@\d+|unique_candidates|invalid_rate"
-)
-"""Figures of whole lists, which outcomes do not tell."""
 
 _SAME_IN_SETTINGS = ("beam_width", "dtype", "group_size", "logprob_space", "lora_rank")
 _SAME_IN_FINGERPRINTS = ("dataset", "sft", "sids")
@@ -120,26 +114,13 @@ def recompute(rows: pd.DataFrame, record: Record, prefix: str = "") -> dict[str,
         prefix: of the columns: `start_` for the SFT start.
 
     Returns:
-        Metrics by name as in `metrics.evaluate_lists`; empty where there is no example.
+        Metrics by name, see `metrics.METRICS`; empty where there is no example.
     """
     if rows.empty:
         return {}
     settings = record["configuration"]["settings"]
-    width = settings.get("beam_width", max(KS))
-    ks = [k for k in KS if k <= width]
-    found: dict[str, float] = {}
-    for by, ranks, hits in (("", "item_rank", "sampled_hits"), *_BY_SID):
-        figures = ranking_metrics(rows[prefix + ranks].to_numpy(), ks)
-        drawn = rows[prefix + hits].to_numpy()
-        samples = settings.get("pass_samples", 0)
-        # Hits above the number of samples would index past the table of their probabilities.
-        if samples and np.all((drawn != MISSING) & (drawn <= samples)):
-            figures |= pass_metrics(drawn, samples, PASS_KS)
-        found |= {by + name: value for name, value in figures.items()}
-    return found
-
-
-_BY_SID = (("sid/", "sid_rank", "sid_sampled_hits"),)
+    width = settings.get("beam_width", max(CUTOFFS))
+    return outcome_metrics(rows, width, settings.get("pass_samples", 0), prefix)
 
 
 def budget_share(record: Record) -> float | None:
@@ -203,7 +184,7 @@ def _differences(
         elif metric in found:
             if not math.isclose(stated[metric], found[metric], rel_tol=0, abs_tol=TOLERANCE):
                 yield Finding(name, f"{key}.{metric}", stated[metric], found[metric])
-        elif not UNDETERMINED.fullmatch(metric):
+        elif not isinstance((find_metric(metric) or (None,))[0], ListMetric):
             yield Finding(name, f"{key}.{metric}", stated[metric], "nothing in the outcomes")
 
 

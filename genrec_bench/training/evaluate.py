@@ -21,7 +21,7 @@ from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.progress import Progress
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.metrics import evaluate_lists, invalid_rate
+from genrec_bench.training.metrics import Lists, evaluate_lists
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
 
@@ -58,7 +58,7 @@ class Evaluation:
     """What was found on one split.
 
     Attributes:
-        metrics: by name, see ``metrics.evaluate_lists``; and ``invalid_rate``.
+        metrics: by name, see ``metrics.METRICS``.
         outcomes: one row for each example.
     """
 
@@ -114,7 +114,7 @@ def evaluate(
             if algorithm is not None and algorithm.reranks:
                 leaves = leaves.gather(1, _new_order(policy, prompts, tree, algorithm))
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
-            found = [policy.trie.sid_index(leaves), codes]
+            columns_of_part = [policy.trie.sid_index(leaves), codes]
             if sampling is not None:
                 drawn = sample(
                     policy,
@@ -124,17 +124,16 @@ def evaluate(
                     top_p=sampling.top_p,
                     key=SAMPLING_KEY,
                 )
-                found.append(policy.trie.sid_index(drawn.leaves))
-            lists[part] = torch.cat(found, dim=1).cpu().numpy()
+                columns_of_part.append(policy.trie.sid_index(drawn.leaves))
+            lists[part] = torch.cat(columns_of_part, dim=1).cpu().numpy()
             bar.advance(len(part))
     lists = workers.interleave(lists)
     candidates = lists[:, :beam_width]
     written = lists[:, beam_width : columns - num_samples]
     written = written.reshape(len(lists), beam_width, num_levels)
     samples = None if sampling is None else lists[:, columns - num_samples :]
-    metrics, outcomes = evaluate_lists(candidates, examples.targets, catalog, samples=samples)
-    metrics["invalid_rate"] = invalid_rate(written, candidates >= 0, catalog)
-    return Evaluation(metrics, outcomes)
+    found = Lists(candidates, examples.targets, catalog, written)
+    return Evaluation(*evaluate_lists(found, samples))
 
 
 def _new_order(

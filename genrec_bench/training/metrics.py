@@ -1,13 +1,15 @@
-"""Figures of candidate lists: is the target item found, how high, and what else is recommended.
+"""The one table of metrics, which evaluation, verification, boards and analyses read.
 
-A hit is an item, not a SID. Where several items share a SID, the SID stands for all of them, in the
-order that the dataset's card declares, so it takes as many places of the item list as it has items.
-The same figures counted by SID, which is what most published numbers are, carry the prefix `sid/`.
+To add a metric is to add an entry to `METRICS`. A metric of ranks or of samples follows from the
+outcomes that a record keeps of each example, so that it is recomputed when the record is verified.
+Metrics are counted by item; those of ranks and samples are counted by SID as well, which is what
+most published numbers are, and then carry the prefix `sid/`.
 
-Shapes: n examples, W beam width, S samples, L levels, k places of an item list.
+Shapes: n examples, W beam width, S samples, L levels, K the cutoff of a metric.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from math import comb
 
 import numpy as np
@@ -15,297 +17,152 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Catalog
+from genrec_bench.training.candidate_lists import (
+    MISSING,
+    expand,
+    item_ranks,
+    sampled_hits,
+    sid_ranks,
+)
 
-KS = (1, 3, 5, 10, 20)
-"""List lengths at which figures are reported."""
+CUTOFFS = (1, 3, 5, 10, 20)
+"""List lengths at which metrics of ranks are reported."""
 
 LIST_LENGTH = 10
 """Length of the item lists that coverage, diversity and popularity are taken of."""
 
-PASS_KS = (1, 5, 10)
-"""Numbers of samples at which Pass@k is reported (GREAM, 6.1.2)."""
+WHOLE = int(np.iinfo(np.int32).max)
+"""The cutoff of a metric that has none in its name."""
 
-MISSING = -1
-"""Rank of a target that is not in the list; item of an empty place; hits where nothing was drawn.
-"""
+BY_SID = "sid/"
 
 
-def item_ranks(
-    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
-) -> NDArray[np.int32]:
-    """Zero-based rank of each target in the list of items that its SID list expands to.
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """The candidate lists of one split.
 
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        targets: [n] item indices.
-        catalog: gives the items of each SID and their order.
-
-    Returns:
-        [n] rank of the target item, -1 where it is missing. Where a list holds a SID twice, the
-        first place counts, and the second still takes up its places.
-    """
-    hits = _hits(candidates, targets, catalog)
-    sizes, places = _sizes_and_places(catalog)
-    taken = np.where(candidates >= 0, sizes[candidates], 0)
-    before = np.cumsum(taken, axis=1) - taken
-    ranks = _at_first_hit(before, hits) + places[targets]
-    return np.where(hits.any(axis=1), ranks, MISSING).astype(np.int32)
-
-
-def sid_ranks(
-    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
-) -> NDArray[np.int32]:
-    """Zero-based rank of each target's SID among the real candidates.
-
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        targets: [n] item indices.
-        catalog: gives the SID of each item.
-
-    Returns:
-        [n] rank of the target's SID, -1 where it is missing.
-    """
-    hits = _hits(candidates, targets, catalog)
-    taken = (candidates >= 0).astype(np.int64)
-    before = np.cumsum(taken, axis=1) - taken
-    return np.where(hits.any(axis=1), _at_first_hit(before, hits), MISSING).astype(np.int32)
-
-
-def ranking_metrics(ranks: NDArray[np.integer], ks: Sequence[int] = KS) -> dict[str, float]:
-    """HR@K, NDCG@K and MRR of one relevant item per example; a missing target counts as zero.
-
-    With one relevant item the ideal DCG is 1, so NDCG@K is 1 / log2(rank + 2) for a zero-based rank
-    below K (Jaervelin and Kekaelaeinen, 2002). MRR is taken over the whole list.
-
-    Args:
-        ranks: [n] zero-based ranks, -1 where the target is missing.
-        ks: list lengths K.
-
-    Raises:
-        ValueError: there is no example, so that the means do not exist.
-    """
-    if len(ranks) == 0:
-        raise ValueError("no example to take a metric of")
-    found = ranks >= 0
-    places = np.where(found, ranks, 0).astype(np.float64)
-    gains = np.where(found, 1.0 / np.log2(places + 2.0), 0.0)
-    metrics: dict[str, float] = {}
-    for k in ks:
-        hits = found & (ranks < k)
-        metrics[f"HR@{k}"] = float(hits.mean())
-        metrics[f"NDCG@{k}"] = float(np.where(hits, gains, 0.0).mean())
-    metrics["MRR"] = float(np.where(found, 1.0 / (places + 1.0), 0.0).mean())
-    return metrics
-
-
-def sampled_hits(
-    samples: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Count the samples that hit; one recommends a single item, the first of its SID.
-
-    Args:
-        samples: [n, S] SID indices.
-        targets: [n] item indices.
-        catalog: gives the items of each SID and their order.
-
-    Returns:
-        [n] samples that recommend the target item, and [n] samples that are the target's SID.
-    """
-    by_sid = _hits(samples, targets, catalog).sum(axis=1).astype(np.int32)
-    _, places = _sizes_and_places(catalog)
-    return np.where(places[targets] == 0, by_sid, 0).astype(np.int32), by_sid
-
-
-def pass_metrics(
-    hits: NDArray[np.integer], num_samples: int, ks: Sequence[int] = PASS_KS
-) -> dict[str, float]:
-    """Pass@k: how probable it is that one of k samples hits, averaged over the examples.
-
-    With c hits among S samples, 1 - C(S - c, k) / C(S, k) is its unbiased estimate (Chen et al.
-    2021, "Evaluating Large Language Models Trained on Code", Eq. 1).
-
-    Args:
-        hits: [n] c of each example.
-        num_samples: S.
-        ks: numbers k; those above S are left out.
-
-    Raises:
-        ValueError: there is no example, so that the means do not exist.
-    """
-    if len(hits) == 0:
-        raise ValueError("no example to take a metric of")
-    metrics: dict[str, float] = {}
-    for k in ks:
-        if k <= num_samples:
-            ways = comb(num_samples, k)
-            missed = [comb(num_samples - c, k) / ways for c in range(num_samples + 1)]
-            metrics[f"Pass@{k}"] = float(1.0 - np.array(missed)[hits].mean())
-    return metrics
-
-
-def expand(candidates: NDArray[np.int32], catalog: Catalog, k: int) -> NDArray[np.int32]:
-    """First k items of the lists that SID lists expand to.
-
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        catalog: gives the items of each SID and their order.
-        k: places to fill.
-
-    Returns:
-        [n, k] item indices, -1 in the places that are left over.
-    """
-    sizes, places = _sizes_and_places(catalog)
-    by_sid = np.lexsort((places, catalog.sid_of_item))
-    starts = np.cumsum(sizes) - sizes
-    rows, columns = np.nonzero(candidates >= 0)
-    sids = candidates[rows, columns]
-    taken = np.where(candidates >= 0, sizes[candidates], 0)
-    before = (np.cumsum(taken, axis=1) - taken)[rows, columns]
-    within = np.arange(sizes[sids].sum()) - np.repeat(
-        np.cumsum(sizes[sids]) - sizes[sids], sizes[sids]
-    )
-    place = np.repeat(before, sizes[sids]) + within
-    item = by_sid[np.repeat(starts[sids], sizes[sids]) + within]
-    fits = place < k
-    items = np.full((len(candidates), k), MISSING, dtype=np.int32)
-    items[np.repeat(rows, sizes[sids])[fits], place[fits]] = item[fits]
-    return items
-
-
-def list_metrics(
-    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
-) -> dict[str, float]:
-    """What the lists are like, apart from the hits.
-
-    - `coverage@10`: share of the catalog's items that are in anyone's top 10.
-    - `diversity@10`: 1 - LCP / L, averaged over all pairs of items in one top 10, where LCP is the
-      length of the longest common prefix of their SIDs.
-    - `popularity_lift@10`: mean training popularity of the recommended items over that of the
-      targets.
-    - `unique_candidates`: mean number of distinct candidates.
-
-    A figure that does not exist is left out: all those at 10 for beams narrower than that,
-    diversity where no list has two items, popularity lift where no target occurs in training.
-
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        targets: [n] item indices.
-        catalog: gives items, SIDs and popularity.
-    """
-    ordered = np.sort(candidates, axis=1)
-    new = np.diff(ordered, axis=1, prepend=MISSING) != 0
-    metrics = {"unique_candidates": float(new.sum(axis=1).mean())}
-    if candidates.shape[1] < LIST_LENGTH:
-        return metrics
-    items = expand(candidates, catalog, LIST_LENGTH)
-    recommended = items[items >= 0]
-    metrics[f"coverage@{LIST_LENGTH}"] = len(np.unique(recommended)) / catalog.num_items
-    diversity = _diversity(items, catalog)
-    if diversity is not None:
-        metrics[f"diversity@{LIST_LENGTH}"] = diversity
-    of_targets = float(catalog.popularity[targets].mean())
-    if of_targets > 0 and len(recommended):
-        lift = float(catalog.popularity[recommended].mean()) / of_targets
-        metrics[f"popularity_lift@{LIST_LENGTH}"] = lift
-    return metrics
-
-
-def invalid_rate(codes: NDArray[np.integer], valid: NDArray[np.bool_], catalog: Catalog) -> float:
-    """Share of the decoded candidates that are no SID of the catalog; anything but 0 is a fault.
-
-    Reads the items' codes themselves, not the trie that the decoder was held to, so that it checks
-    the trie too.
-
-    Args:
-        codes: [n, W, L] zero-based codes as decoded.
-        valid: [n, W] which of them the decoder says are real; the others are not counted.
-        catalog: gives the SIDs that exist.
-    """
-    decoded = codes[valid]
-    if len(decoded) == 0:
-        return 0.0
-    rows = np.concatenate([catalog.sids, decoded]).astype(np.int64)
-    _, same = np.unique(rows, axis=0, return_inverse=True)
-    same = same.reshape(-1)
-    known = np.zeros(same.max() + 1, dtype=np.bool_)
-    known[same[: catalog.num_items]] = True
-    return float(1.0 - known[same[catalog.num_items :]].mean())
-
-
-def evaluate_lists(
-    candidates: NDArray[np.int32],
-    targets: NDArray[np.int32],
-    catalog: Catalog,
-    ks: Sequence[int] = KS,
-    samples: NDArray[np.int32] | None = None,
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """All figures of one split, and the outcome of each example.
-
-    Args:
+    Attributes:
         candidates: [n, W] SID indices, best first, -1 where the beam found no more.
         targets: [n] item indices.
-        catalog: of the dataset.
-        ks: list lengths K; those above the beam width W are left out.
-        samples: [n, S] SID indices of candidates that were drawn, for Pass@k.
-
-    Returns:
-        The metrics: by item (`HR@10`, `NDCG@10`, `MRR`, `Pass@10`), by SID (`sid/HR@10`, ...), and
-        of the lists. The outcomes: one row per example, columns `example` (row number),
-        `item_rank`, `sid_rank`, `sampled_hits`, `sid_sampled_hits`; the last two are -1 where
-        nothing was drawn.
+        codes: [n, W, L] zero-based codes as decoded; None where nobody kept them.
     """
-    if candidates.ndim != 2 or len(candidates) != len(targets):
-        raise ValueError(
-            f"candidates {candidates.shape} are not one list for each of {len(targets)} targets"
-        )
-    reported = [k for k in ks if k <= candidates.shape[1]]
-    by_item = item_ranks(candidates, targets, catalog)
-    by_sid = sid_ranks(candidates, targets, catalog)
-    metrics = ranking_metrics(by_item, reported)
-    metrics |= {f"sid/{key}": value for key, value in ranking_metrics(by_sid, reported).items()}
-    metrics |= list_metrics(candidates, targets, catalog)
-    hits = sid_hits = np.full(len(targets), MISSING, dtype=np.int32)
-    if samples is not None:
-        hits, sid_hits = sampled_hits(samples, targets, catalog)
-        passed = pass_metrics(sid_hits, samples.shape[1])
-        metrics |= pass_metrics(hits, samples.shape[1])
-        metrics |= {f"sid/{key}": value for key, value in passed.items()}
-    outcomes = pd.DataFrame(
-        {
-            "example": np.arange(len(targets), dtype=np.int32),
-            "item_rank": by_item,
-            "sid_rank": by_sid,
-            "sampled_hits": hits,
-            "sid_sampled_hits": sid_hits,
-        }
-    )
-    return metrics, outcomes
+
+    candidates: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    catalog: Catalog
+    codes: NDArray[np.integer] | None = None
+    _expanded: dict[int, NDArray[np.int32]] = field(default_factory=dict, repr=False)
+
+    def items(self, k: int) -> NDArray[np.int32]:
+        """[n, K] the first K items that each list expands to, -1 in places left over."""
+        if k not in self._expanded:
+            self._expanded[k] = expand(self.candidates, self.catalog, k)
+        return self._expanded[k]
 
 
-def _hits(
-    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
-) -> NDArray[np.bool_]:
-    """[n, W] whether a candidate is the target's SID."""
-    return np.asarray(candidates == catalog.sid_of_item[targets][:, None])
+@dataclass(frozen=True, kw_only=True)
+class MetricEntry:
+    """What all entries of the table say.
+
+    Attributes:
+        name: without its cutoff.
+        cutoffs: K, each of which gives a figure `name@K`; empty: one figure, of the whole list.
+        higher_is_better: None where neither is.
+        on_boards: the figures that are columns of a board, `sid/` included where wanted.
+    """
+
+    name: str
+    cutoffs: tuple[int, ...] = ()
+    higher_is_better: bool | None = True
+    on_boards: tuple[str, ...] = ()
+
+    def figures(self, longest: int) -> Iterator[tuple[str, int]]:
+        """The name and the cutoff of each figure that needs no more than `longest` places."""
+        if not self.cutoffs:
+            yield self.name, WHOLE
+        yield from ((f"{self.name}@{k}", k) for k in self.cutoffs if k <= longest)
 
 
-def _at_first_hit(values: NDArray[np.int64], hits: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[n] value in the column of each row's first hit; meaningless in rows without one."""
-    return np.take_along_axis(values, hits.argmax(axis=1)[:, None], axis=1)[:, 0]
+@dataclass(frozen=True, kw_only=True)
+class RankMetric(MetricEntry):
+    """A mean over examples of something that follows from the target's rank.
+
+    Attributes:
+        of_example: takes [n] zero-based ranks, -1 where the target is missing, and K; returns [n].
+    """
+
+    of_example: Callable[[NDArray[np.integer], int], NDArray[np.float64]]
 
 
-def _sizes_and_places(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[num_sids] items of each SID, and [num_items] place of each item among those of its SID."""
-    sizes = np.bincount(catalog.sid_of_item, minlength=len(catalog.unique_sids)).astype(np.int64)
-    places = np.zeros(catalog.num_items, dtype=np.int64)
-    for sid in np.flatnonzero(sizes > 1):
-        places[catalog.items_of_sid(int(sid))] = np.arange(sizes[sid])
-    return sizes, places
+@dataclass(frozen=True, kw_only=True)
+class SampleMetric(MetricEntry):
+    """Something that follows from how many of an example's samples hit.
+
+    Attributes:
+        mean: takes [n] hits, S and K; returns the mean over examples.
+    """
+
+    mean: Callable[[NDArray[np.integer], int, int], float]
 
 
-def _diversity(items: NDArray[np.int32], catalog: Catalog) -> float | None:
-    """Mean of 1 - LCP / L over the pairs of items in one list; None without a pair."""
-    codes = catalog.sids[items]
+@dataclass(frozen=True, kw_only=True)
+class ListMetric(MetricEntry):
+    """A figure of whole lists, which the outcomes of examples do not determine.
+
+    Attributes:
+        of_lists: takes the lists and K; returns None where the figure does not exist.
+    """
+
+    of_lists: Callable[[Lists, int], float | None]
+
+
+def _hit(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
+    """1 where the target is among the first K."""
+    return np.where((ranks >= 0) & (ranks < k), 1.0, 0.0)
+
+
+def _discounted_gain(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
+    """1 / log2(rank + 2) among the first K: the ideal DCG of one relevant item is 1."""
+    hits = (ranks >= 0) & (ranks < k)
+    return np.where(hits, 1.0 / np.log2(np.where(hits, ranks, 0) + 2.0), 0.0)
+
+
+def _reciprocal_rank(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
+    hits = (ranks >= 0) & (ranks < k)
+    return np.where(hits, 1.0 / (np.where(hits, ranks, 0) + 1.0), 0.0)
+
+
+def _pass(hits: NDArray[np.integer], num_samples: int, k: int) -> float:
+    """How probable it is that one of K samples hits.
+
+    With c hits among S samples, 1 - C(S - c, K) / C(S, K) is its unbiased estimate (Chen et al.
+    2021, "Evaluating Large Language Models Trained on Code", Eq. 1).
+    """
+    ways = comb(num_samples, k)
+    missed = [comb(num_samples - c, k) / ways for c in range(num_samples + 1)]
+    return float(1.0 - np.array(missed)[hits].mean())
+
+
+def _unique_candidates(lists: Lists, k: int) -> float:
+    """Mean number of distinct candidates of an example."""
+    ordered = np.sort(lists.candidates, axis=1)
+    new = np.diff(ordered, axis=1, prepend=MISSING) != 0
+    return float(new.sum(axis=1).mean())
+
+
+def _coverage(lists: Lists, k: int) -> float:
+    """Share of the catalog's items that are in anyone's first K."""
+    items = lists.items(k)
+    return len(np.unique(items[items >= 0])) / lists.catalog.num_items
+
+
+def _diversity(lists: Lists, k: int) -> float | None:
+    """Mean of 1 - LCP / L over the pairs of items in one list's first K; None without a pair.
+
+    LCP is the length of the longest common prefix of their SIDs.
+    """
+    items = lists.items(k)
+    codes = lists.catalog.sids[items]
     total, pairs = 0.0, 0
     for second in range(1, items.shape[1]):
         # An empty place is always behind the real ones, so the later item decides.
@@ -313,6 +170,218 @@ def _diversity(items: NDArray[np.int32], catalog: Catalog) -> float | None:
         for first in range(second):
             same = codes[real, first] == codes[real, second]
             common = np.cumprod(same, axis=1).sum()
-            total += float(real.sum()) - float(common) / catalog.num_levels
+            total += float(real.sum()) - float(common) / lists.catalog.num_levels
         pairs += second * int(real.sum())
     return total / pairs if pairs else None
+
+
+def _popularity_lift(lists: Lists, k: int) -> float | None:
+    """Mean training popularity of the first K items over that of the targets.
+
+    None where no target occurs in training.
+    """
+    items = lists.items(k)
+    recommended = items[items >= 0]
+    of_targets = float(lists.catalog.popularity[lists.targets].mean())
+    if of_targets <= 0 or not len(recommended):
+        return None
+    return float(lists.catalog.popularity[recommended].mean()) / of_targets
+
+
+def _invalid_rate(lists: Lists, k: int) -> float | None:
+    """Share of the decoded candidates that are no SID of the catalog; anything but 0 is a fault.
+
+    Reads the items' codes themselves, not the trie that the decoder was held to, so that it checks
+    the trie too.
+    """
+    if lists.codes is None:
+        return None
+    decoded = lists.codes[lists.candidates >= 0]
+    if len(decoded) == 0:
+        return 0.0
+    rows = np.concatenate([lists.catalog.sids, decoded]).astype(np.int64)
+    _, same = np.unique(rows, axis=0, return_inverse=True)
+    same = same.reshape(-1)
+    known = np.zeros(same.max() + 1, dtype=np.bool_)
+    known[same[: lists.catalog.num_items]] = True
+    return float(1.0 - known[same[lists.catalog.num_items :]].mean())
+
+
+METRICS: list[MetricEntry] = [
+    # The target is among the first K.
+    RankMetric(
+        name="HR",
+        cutoffs=CUTOFFS,
+        of_example=_hit,
+        on_boards=("HR@1", "HR@5", "HR@10", "sid/HR@10"),
+    ),
+    # Jaervelin and Kekaelaeinen, 2002.
+    RankMetric(
+        name="NDCG",
+        cutoffs=CUTOFFS,
+        of_example=_discounted_gain,
+        on_boards=("NDCG@5", "NDCG@10", "sid/NDCG@10"),
+    ),
+    RankMetric(name="MRR", of_example=_reciprocal_rank),
+    # GREAM, 6.1.2.
+    SampleMetric(name="Pass", cutoffs=(1, 5, 10), mean=_pass, on_boards=("Pass@1", "Pass@10")),
+    ListMetric(name="unique_candidates", of_lists=_unique_candidates),
+    ListMetric(name="coverage", cutoffs=(LIST_LENGTH,), of_lists=_coverage),
+    ListMetric(name="diversity", cutoffs=(LIST_LENGTH,), of_lists=_diversity),
+    ListMetric(
+        name="popularity_lift",
+        cutoffs=(LIST_LENGTH,),
+        higher_is_better=None,
+        of_lists=_popularity_lift,
+    ),
+    ListMetric(name="invalid_rate", higher_is_better=False, of_lists=_invalid_rate),
+]
+
+
+def find_metric(figure: str) -> tuple[MetricEntry, int] | None:
+    """The entry and the cutoff of a figure such as `sid/HR@10`; None where the table has none.
+
+    Any cutoff will do, so that figures of records that were made with others are known too.
+    """
+    name, at, cutoff = figure.removeprefix(BY_SID).partition("@")
+    metric = next((metric for metric in METRICS if metric.name == name), None)
+    if metric is None or bool(at) is not bool(metric.cutoffs):
+        return None
+    if figure.startswith(BY_SID) and isinstance(metric, ListMetric):
+        return None
+    if not at:
+        return metric, WHOLE
+    return (metric, int(cutoff)) if cutoff.isdecimal() and int(cutoff) > 0 else None
+
+
+def values_of(figure: str, ranks: NDArray[np.integer]) -> NDArray[np.float64]:
+    """A figure's value of each example, of which it is the mean.
+
+    Args:
+        figure: of a metric of ranks, such as `NDCG@10`; any cutoff will do.
+        ranks: [n] zero-based ranks, -1 where the target is missing; by SID for `sid/NDCG@10`.
+
+    Returns:
+        [n].
+
+    Raises:
+        ValueError: the table has no such metric of ranks.
+    """
+    metric, k = find_metric(figure) or (None, 0)
+    if not isinstance(metric, RankMetric):
+        raise ValueError(f"{figure!r} is no metric of ranks")
+    return metric.of_example(ranks, k)
+
+
+def rank_metrics(ranks: NDArray[np.integer], longest: int) -> dict[str, float]:
+    """All metrics of ranks, of one relevant item per example.
+
+    Args:
+        ranks: [n] zero-based ranks, -1 where the target is missing, which counts as zero.
+        longest: the largest cutoff.
+
+    Raises:
+        ValueError: there is no example, so that the means do not exist.
+    """
+    if len(ranks) == 0:
+        raise ValueError("no example to take a metric of")
+    return {
+        name: float(metric.of_example(ranks, k).mean())
+        for metric in METRICS
+        if isinstance(metric, RankMetric)
+        for name, k in metric.figures(longest)
+    }
+
+
+def sample_metrics(hits: NDArray[np.integer], num_samples: int) -> dict[str, float]:
+    """All metrics of samples.
+
+    Args:
+        hits: [n] samples of each example that hit.
+        num_samples: S; larger cutoffs are left out.
+
+    Raises:
+        ValueError: there is no example, so that the means do not exist.
+    """
+    if len(hits) == 0:
+        raise ValueError("no example to take a metric of")
+    return {
+        name: metric.mean(hits, num_samples, k)
+        for metric in METRICS
+        if isinstance(metric, SampleMetric)
+        for name, k in metric.figures(num_samples)
+    }
+
+
+def list_metrics(lists: Lists) -> dict[str, float]:
+    """All metrics of whole lists; those that do not exist, and cutoffs above W, are left out."""
+    found = {
+        name: metric.of_lists(lists, k)
+        for metric in METRICS
+        if isinstance(metric, ListMetric)
+        for name, k in metric.figures(lists.candidates.shape[1])
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def outcome_metrics(
+    outcomes: pd.DataFrame, width: int, num_samples: int, prefix: str = ""
+) -> dict[str, float]:
+    """All metrics that the outcomes of one split determine, by item and by SID.
+
+    Args:
+        outcomes: [n] rows, see `evaluate_lists`; at least one.
+        width: W; larger cutoffs are left out.
+        num_samples: S; 0 where nothing was drawn.
+        prefix: of the columns: `start_` for the SFT start.
+    """
+    found: dict[str, float] = {}
+    for by, ranks, hits in (
+        ("", "item_rank", "sampled_hits"),
+        (BY_SID, "sid_rank", "sid_sampled_hits"),
+    ):
+        figures = rank_metrics(outcomes[prefix + ranks].to_numpy(), width)
+        drawn = outcomes[prefix + hits].to_numpy()
+        # A damaged file may state hits that no number of samples can have.
+        if num_samples and np.all((drawn >= 0) & (drawn <= num_samples)):
+            figures |= sample_metrics(drawn, num_samples)
+        found |= {by + name: value for name, value in figures.items()}
+    return found
+
+
+def evaluate_lists(
+    lists: Lists, samples: NDArray[np.int32] | None = None
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """All metrics of one split, and the outcome of each example.
+
+    Args:
+        samples: [n, S] SID indices of candidates that were drawn.
+
+    Returns:
+        The metrics, by item (`HR@10`), by SID (`sid/HR@10`) and of the lists. The outcomes: one row
+        for each example, columns `example` (row number), `item_rank`, `sid_rank`, `sampled_hits`,
+        `sid_sampled_hits`; the last two are -1 where nothing was drawn.
+
+    Raises:
+        ValueError: there is not one list for each target, or no target at all.
+    """
+    candidates, targets = lists.candidates, lists.targets
+    if candidates.ndim != 2 or len(candidates) != len(targets):
+        raise ValueError(
+            f"candidates {candidates.shape} are not one list for each of {len(targets)} targets"
+        )
+    hits = sid_hits = np.full(len(targets), MISSING, dtype=np.int32)
+    if samples is not None:
+        hits, sid_hits = sampled_hits(samples, targets, lists.catalog)
+    outcomes = pd.DataFrame(
+        {
+            "example": np.arange(len(targets), dtype=np.int32),
+            "item_rank": item_ranks(candidates, targets, lists.catalog),
+            "sid_rank": sid_ranks(candidates, targets, lists.catalog),
+            "sampled_hits": hits,
+            "sid_sampled_hits": sid_hits,
+        }
+    )
+    num_samples = 0 if samples is None else samples.shape[1]
+    metrics = outcome_metrics(outcomes, candidates.shape[1], num_samples)
+    return metrics | list_metrics(lists), outcomes

@@ -28,7 +28,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import track_id
 from genrec_bench.runs.records import join_outcomes
 from genrec_bench.storage.parquet import parquet_bytes
-from genrec_bench.training.metrics import evaluate_lists
+from genrec_bench.training.metrics import Lists, evaluate_lists
 
 RANKS = (0, 1, 3, 0, -1, 2)
 OTHER = (0, 0, 1, 0, 2, 0)
@@ -78,7 +78,7 @@ def test_what_the_evaluation_writes_is_what_verification_finds() -> None:
     candidates = generator.integers(-1, len(catalog.unique_sids), shape).astype(np.int32)
     targets = generator.integers(0, catalog.num_items, 40).astype(np.int32)
     samples = generator.integers(0, len(catalog.unique_sids), (40, 10)).astype(np.int32)
-    metrics, outcomes = evaluate_lists(candidates, targets, catalog, samples=samples)
+    metrics, outcomes = evaluate_lists(Lists(candidates, targets, catalog), samples)
     record = bare("ugr", 0, settings={"beam_width": 20, "pass_samples": 10}).record
     found = recompute(outcomes, record)
     assert found == {name: metrics[name] for name in found}

@@ -25,7 +25,7 @@ from genrec_bench.runs.records import comparable
 from genrec_bench.training import sft_start, sft_training
 from genrec_bench.training.checkpoints import training_checkpoints
 from genrec_bench.training.ledger import TRAINING_PHASES
-from genrec_bench.training.metrics import ranking_metrics
+from genrec_bench.training.metrics import rank_metrics
 
 PHASES = ["evaluation", "rollout", "sft", "update"]
 
@@ -75,7 +75,7 @@ def test_a_run_leaves_a_record_of_everything(bench: Bench, data: Path, algorithm
         rows = outcomes[outcomes["split"] == split]
         assert rows["example"].tolist() == list(range(len(tiny_dataset().splits[split])))
         for column, prefix in (("item_rank", ""), ("sid_rank", "sid/")):
-            again = ranking_metrics(rows[column].to_numpy(), [1, 3, 5, 10])
+            again = rank_metrics(rows[column].to_numpy(), 10)
             assert {prefix + name: value for name, value in again.items()}.items() <= (
                 figures.items()
             )

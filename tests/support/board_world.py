@@ -12,13 +12,12 @@ import pandas as pd
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.runs.record_schema import Record, digest
 from genrec_bench.runs.records import OUTCOME_COLUMNS, build_record, join_outcomes, write_record
-from genrec_bench.training.metrics import pass_metrics, ranking_metrics
+from genrec_bench.training.metrics import outcome_metrics
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 KEYS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
 TRACK = {"dataset": "d" * 64, "backbone": "tiny", "budget": None, "group_size": 16}
 SETTINGS = {"prompts_per_step": 64, "beam_width": 10, "pass_samples": 2}
-KS = (1, 3, 5, 10)
 START = (0, -1, 3, -1, 12, 1)
 """Ranks that the SFT start gives the targets of six examples."""
 
@@ -80,10 +79,7 @@ def outcomes_of(ranks: Sequence[int]) -> pd.DataFrame:
 
 def metrics_of(ranks: Sequence[int]) -> dict[str, float]:
     """All metrics of these outcomes, and one that they do not tell."""
-    rows = outcomes_of(ranks)
-    found = ranking_metrics(rows["item_rank"].to_numpy(), KS)
-    found |= pass_metrics(rows["sampled_hits"].to_numpy(), 2)
-    return found | {f"sid/{key}": value for key, value in found.items()} | {"coverage@10": 0.5}
+    return outcome_metrics(outcomes_of(ranks), 10, 2) | {"coverage@10": 0.5}
 
 
 def whole(

@@ -17,7 +17,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.training import sft_start
 from genrec_bench.training.evaluate import PROMPTS_AT_ONCE, Evaluation, Sampling, evaluate
 from genrec_bench.training.hyperparameters import build
-from genrec_bench.training.metrics import pass_metrics
+from genrec_bench.training.metrics import sample_metrics
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart, evaluate_start
 from genrec_bench.training.workers import Workers
@@ -54,7 +54,7 @@ def test_pass_at_k_can_be_told_from_the_outcomes() -> None:
     for prefix, column in (("", "sampled_hits"), ("sid/", "sid_sampled_hits")):
         hits = result.outcomes[column].to_numpy()
         assert hits.min() >= 0 and hits.max() > 0
-        for name, value in pass_metrics(hits, 10).items():
+        for name, value in sample_metrics(hits, 10).items():
             assert result.metrics[prefix + name] == value
     assert result.metrics["Pass@1"] < result.metrics["Pass@5"] < result.metrics["Pass@10"]
 

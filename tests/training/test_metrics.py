@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Catalog
+from genrec_bench.training.candidate_lists import expand, item_ranks, sampled_hits, sid_ranks
 from genrec_bench.training.metrics import (
+    METRICS,
+    Lists,
     evaluate_lists,
-    expand,
-    invalid_rate,
-    item_ranks,
+    find_metric,
     list_metrics,
-    pass_metrics,
-    ranking_metrics,
-    sampled_hits,
-    sid_ranks,
+    rank_metrics,
+    sample_metrics,
+    values_of,
 )
 
 
@@ -74,12 +74,14 @@ def test_empty_places_take_no_rank() -> None:
 
 def test_ranking_metrics_by_hand() -> None:
     # Ranks 0, 2, 6 and a miss. NDCG: 1/log2(2) = 1, 1/log2(4) = 0.5, 1/log2(8) = 1/3.
-    metrics = ranking_metrics(np.array([0, 2, 6, -1]), ks=(1, 3, 10))
+    metrics = rank_metrics(np.array([0, 2, 6, -1]), 10)
     expected = {
         "HR@1": 1 / 4,
         "NDCG@1": 1 / 4,
         "HR@3": 2 / 4,
         "NDCG@3": 1.5 / 4,
+        "HR@5": 2 / 4,
+        "NDCG@5": 1.5 / 4,
         "HR@10": 3 / 4,
         "NDCG@10": (1 + 0.5 + 1 / 3) / 4,
         "MRR": (1 + 1 / 3 + 1 / 7) / 4,
@@ -89,19 +91,21 @@ def test_ranking_metrics_by_hand() -> None:
 
 
 def test_rank_k_is_just_outside_the_first_k() -> None:
-    assert ranking_metrics(np.array([9, 10]), ks=(10,))["HR@10"] == 0.5
+    assert values_of("HR@10", np.array([9, 10])).tolist() == [1, 0]
 
 
 def test_no_example_is_an_error_not_a_nan() -> None:
     with pytest.raises(ValueError, match="no example"):
-        ranking_metrics(np.array([], dtype=np.int32))
+        rank_metrics(np.array([], dtype=np.int32), 10)
+    with pytest.raises(ValueError, match="no example"):
+        sample_metrics(np.array([], dtype=np.int32), 10)
 
 
 def test_pass_at_k_by_hand() -> None:
     # Ten samples. C(10, 5) = 252; without one hit C(9, 5) = 126 choices miss, without two
     # C(8, 5) = 56, without six C(4, 5) = 0.
     hits = np.array([0, 1, 2, 6])
-    metrics = pass_metrics(hits, 10)
+    metrics = sample_metrics(hits, 10)
     assert metrics == pytest.approx(
         {
             "Pass@1": (0 + 1 + 2 + 6) / 40,
@@ -110,24 +114,21 @@ def test_pass_at_k_by_hand() -> None:
         }
     )
     assert all(type(value) is float for value in metrics.values())
-    # Four samples, two of them hits: of the six pairs, one misses.
-    assert pass_metrics(np.array([2]), 4, ks=(1, 2, 4, 5)) == pytest.approx(
-        {"Pass@1": 1 / 2, "Pass@2": 5 / 6, "Pass@4": 1.0}
-    )
-    with pytest.raises(ValueError, match="no example"):
-        pass_metrics(np.array([], dtype=np.int32), 10)
+    assert sample_metrics(np.array([2]), 4) == {"Pass@1": 1 / 2}, "five are more than were drawn"
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=9), st.integers(1, 9))
-def test_pass_at_k_is_the_share_of_choices_with_a_hit(drawn: list[bool], k: int) -> None:
-    chosen = [any(some) for some in combinations(drawn, k)]
-    expected = {f"Pass@{k}": sum(chosen) / len(chosen)} if chosen else {}
-    assert pass_metrics(np.array([sum(drawn)]), len(drawn), ks=(k,)) == pytest.approx(expected)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_pass_at_k_is_the_share_of_choices_with_a_hit(drawn: list[bool]) -> None:
+    found = sample_metrics(np.array([sum(drawn)]), len(drawn))
+    assert found.keys() == {f"Pass@{k}" for k in (1, 5, 10) if k <= len(drawn)}
+    for name, value in found.items():
+        chosen = [any(some) for some in combinations(drawn, int(name.partition("@")[2]))]
+        assert value == pytest.approx(sum(chosen) / len(chosen))
 
 
 def test_many_samples_are_counted_exactly() -> None:
     # 1 - C(4095, 10) / C(4096, 10) = 10 / 4096, between numbers of more than thirty digits.
-    assert pass_metrics(np.array([1]), 4096)["Pass@10"] == pytest.approx(10 / 4096)
+    assert sample_metrics(np.array([1]), 4096)["Pass@10"] == pytest.approx(10 / 4096)
 
 
 def test_a_sample_recommends_the_first_item_of_its_sid() -> None:
@@ -151,7 +152,7 @@ def test_list_metrics_by_hand() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
     # Ten wide, so that the figures at 10 are given. The lists hold items 0, 3 and 5, 3.
     candidates = lists([0, 2] + [-1] * 8, [3, 2] + [-1] * 8)
-    metrics = list_metrics(candidates, items(1, 5), catalog)
+    metrics = list_metrics(Lists(candidates, items(1, 5), catalog))
     assert metrics == pytest.approx(
         {
             "unique_candidates": 2.0,
@@ -167,20 +168,21 @@ def test_list_metrics_by_hand() -> None:
 def test_items_that_share_a_sid_are_not_diverse() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
     candidates = lists([1] + [-1] * 9)
-    assert list_metrics(candidates, items(0), catalog)["diversity@10"] == 0.0
+    assert list_metrics(Lists(candidates, items(0), catalog))["diversity@10"] == 0.0
 
 
 def test_figures_that_do_not_exist_are_left_out() -> None:
     catalog = make_catalog(SIDS, [0] * 6)
     one_item = lists([0] + [-1] * 9)
-    assert set(list_metrics(one_item, items(1), catalog)) == {"unique_candidates", "coverage@10"}
-    narrow = lists([0, 2])
-    assert set(list_metrics(narrow, items(1), catalog)) == {"unique_candidates"}
+    found = list_metrics(Lists(one_item, items(1), catalog))
+    assert set(found) == {"unique_candidates", "coverage@10"}
+    narrow = list_metrics(Lists(lists([0, 2]), items(1), catalog))
+    assert set(narrow) == {"unique_candidates"}
 
 
 def test_unique_candidates_counts_neither_repeats_nor_empty_places() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
-    metrics = list_metrics(lists([3, 0, 3, -1], [2, 1, 0, 3]), items(0, 0), catalog)
+    metrics = list_metrics(Lists(lists([3, 0, 3, -1], [2, 1, 0, 3]), items(0, 0), catalog))
     assert metrics["unique_candidates"] == 3.0
 
 
@@ -188,18 +190,24 @@ def test_invalid_rate_reads_codes() -> None:
     catalog = make_catalog([[0, 0], [0, 1], [1, 0], [0, 1]], [1, 1, 1, 1])
     # (1,1) is no SID, though both codes occur at their levels; the last place is not real.
     codes = np.array([[[0, 1], [1, 1]], [[1, 0], [9, 9]]])
-    valid = np.array([[True, True], [True, False]])
-    assert invalid_rate(codes, valid, catalog) == pytest.approx(1 / 3)
-    assert invalid_rate(codes[:, :1], valid[:, :1], catalog) == 0.0
-    assert invalid_rate(codes, np.zeros_like(valid), catalog) == 0.0
+    beam = lists([1, 0], [2, -1])
+
+    def invalid_rate(beam: NDArray[np.int32], codes: NDArray[np.int32]) -> float:
+        return list_metrics(Lists(beam, items(0, 0), catalog, codes))["invalid_rate"]
+
+    assert invalid_rate(beam, codes) == pytest.approx(1 / 3)
+    assert invalid_rate(beam[:, :1], codes[:, :1]) == 0.0
+    assert invalid_rate(np.full_like(beam, -1), codes) == 0.0
+    assert "invalid_rate" not in list_metrics(Lists(beam, items(0, 0), catalog))
 
 
 def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
-    metrics, outcomes = evaluate_lists(lists([1, 0], [2, 3]), items(0, 1), catalog, ks=(1, 2, 5))
+    beam = lists([1, 0, -1], [2, 3, -1])
+    metrics, outcomes = evaluate_lists(Lists(beam, items(0, 1), catalog))
     # Item 0 is fourth among items and second among SIDs.
-    assert metrics["HR@2"] == 0.0 and metrics["sid/HR@2"] == 0.5
-    assert metrics["sid/NDCG@2"] == pytest.approx(0.5 / math.log2(3))
+    assert metrics["HR@3"] == 0.0 and metrics["sid/HR@3"] == 0.5
+    assert metrics["sid/NDCG@3"] == pytest.approx(0.5 / math.log2(3))
     assert metrics["MRR"] == pytest.approx(0.25 / 2)
     assert not any(key.endswith("@5") for key in metrics), "K above the beam width is not reported"
     assert outcomes.to_dict("list") == {
@@ -215,22 +223,22 @@ def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
 def test_evaluate_lists_adds_pass_at_k_of_what_was_drawn() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
     samples = lists([0, 1, 0, 2, 2], [1, 1, 1, 3, 0])
-    beam = (lists([1, 0], [2, 3]), items(0, 2), catalog)
-    metrics, outcomes = evaluate_lists(*beam, samples=samples)
+    beam = Lists(lists([1, 0], [2, 3]), items(0, 2), catalog)
+    metrics, outcomes = evaluate_lists(beam, samples)
     # Item 0 is drawn in two of five samples. Item 2 is not the first of its SID, drawn thrice.
     assert outcomes["sampled_hits"].tolist() == [2, 0]
     assert outcomes["sid_sampled_hits"].tolist() == [2, 3]
     assert metrics["Pass@1"] == pytest.approx(0.4 / 2) and metrics["Pass@5"] == 0.5
     assert metrics["sid/Pass@1"] == pytest.approx((0.4 + 0.6) / 2) and metrics["sid/Pass@5"] == 1
     assert "Pass@10" not in metrics, "more than were drawn"
-    without, _ = evaluate_lists(*beam)
+    without, _ = evaluate_lists(beam)
     assert without == {key: value for key, value in metrics.items() if "Pass" not in key}
 
 
 def test_lists_and_targets_must_match() -> None:
     catalog = make_catalog(SIDS, POPULARITY)
     with pytest.raises(ValueError, match="not one list for each"):
-        evaluate_lists(lists([1, 0]), items(0, 1), catalog)
+        evaluate_lists(Lists(lists([1, 0]), items(0, 1), catalog))
 
 
 @st.composite
@@ -276,21 +284,41 @@ def test_an_item_is_never_ranked_above_its_sid(
     by_sid = sid_ranks(candidates, targets, catalog)
     assert ((by_item >= 0) == (by_sid >= 0)).all()
     assert (by_item >= by_sid).all()
-    metrics, _ = evaluate_lists(candidates, targets, catalog, ks=range(1, 13))
+    metrics, _ = evaluate_lists(Lists(candidates, targets, catalog))
     for key in [key for key in metrics if f"sid/{key}" in metrics]:
         assert metrics[key] <= metrics[f"sid/{key}"]
 
 
 @given(st.lists(st.integers(-1, 40), min_size=1, max_size=30))
 def test_longer_lists_never_score_lower_and_ndcg_never_exceeds_hr(ranks: list[int]) -> None:
-    ks = list(range(1, 42))
-    metrics = ranking_metrics(np.array(ranks), ks)
-    for figure in ("HR", "NDCG"):
-        values = [metrics[f"{figure}@{k}"] for k in ks]
-        assert values == sorted(values)
-    for k in ks:
-        assert 0.0 <= metrics[f"NDCG@{k}"] <= metrics[f"HR@{k}"] + 1e-12
-    assert metrics["HR@1"] <= metrics["MRR"] + 1e-12 and metrics["MRR"] <= metrics["HR@41"] + 1e-12
+    hits, gains = (
+        [values_of(f"{name}@{k}", np.array(ranks)).mean() for k in range(1, 42)]
+        for name in ("HR", "NDCG")
+    )
+    assert hits == sorted(hits) and gains == sorted(gains)
+    assert all(0.0 <= gain <= hit + 1e-12 for gain, hit in zip(gains, hits, strict=True))
+    assert hits[0] - 1e-12 <= values_of("MRR", np.array(ranks)).mean() <= hits[-1] + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("figure", "name", "cutoff"),
+    [("sid/HR@50", "HR", 50), ("NDCG@10", "NDCG", 10), ("coverage@10", "coverage", 10)],
+)
+def test_a_figure_is_found_in_the_table_with_any_cutoff(
+    figure: str, name: str, cutoff: int
+) -> None:
+    found = find_metric(figure)
+    assert found is not None and (found[0].name, found[1]) == (name, cutoff)
+
+
+@pytest.mark.parametrize(
+    "figure", ["HR", "HR@", "HR@0", "HR@ten", "MRR@5", "sid/coverage@10", "quality", ""]
+)
+def test_what_the_table_does_not_have_is_no_figure(figure: str) -> None:
+    assert find_metric(figure) is None
+    with pytest.raises(ValueError, match="is no metric of ranks"):
+        values_of(figure, np.array([0]))
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
 @given(cases())
@@ -301,12 +329,12 @@ def test_list_figures_stay_in_their_ranges(
     catalog, candidates, targets = case
     wide = np.full((len(candidates), 12), -1, dtype=np.int32)
     wide[:, : candidates.shape[1]] = candidates
-    metrics = list_metrics(wide, targets, catalog)
+    codes = catalog.unique_sids[np.where(wide >= 0, wide, 0)]
+    metrics = list_metrics(Lists(wide, targets, catalog, codes))
     assert 0.0 <= metrics["coverage@10"] <= 1.0
     assert 0.0 <= metrics.get("diversity@10", 0.0) <= 1.0
     assert metrics["unique_candidates"] == pytest.approx((candidates >= 0).sum(axis=1).mean())
-    codes = catalog.unique_sids[np.where(wide >= 0, wide, 0)]
-    assert invalid_rate(codes, wide >= 0, catalog) == 0.0
+    assert metrics["invalid_rate"] == 0.0
 
 
 def test_a_whole_test_split_takes_well_under_a_second() -> None:
@@ -316,8 +344,7 @@ def test_a_whole_test_split_takes_well_under_a_second() -> None:
     width = len(catalog.unique_sids)
     candidates = rng.random((4533, width)).argpartition(20, axis=1)[:, :20].astype(np.int32)
     targets = rng.integers(0, 3686, size=4533).astype(np.int32)
-    evaluate_lists(candidates[:10], targets[:10], catalog)
+    evaluate_lists(Lists(candidates[:10], targets[:10], catalog))
     started = time.perf_counter()
-    item_ranks(candidates, targets, catalog)
-    evaluate_lists(candidates, targets, catalog)
+    evaluate_lists(Lists(candidates, targets, catalog))
     assert time.perf_counter() - started < 2.0

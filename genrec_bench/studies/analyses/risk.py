@@ -7,7 +7,8 @@ policy says of it. One trained policy's candidates for the test split are
 2. held back as a whole where the best score of a request is low, and
 3. held back one by one where their own score is low.
 
-All is counted by item, as in ``metrics``: a SID that several items share stands for all of them.
+All is counted by item, as in ``candidate_lists``: a SID that several items share stands for all of
+them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from genrec_bench.runs.jobs import Context, Job, configure, do, load_policy
 from genrec_bench.runs.options import one_seed
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.studies.analyses import Analysis, Result, check_free
-from genrec_bench.training.metrics import LIST_LENGTH, MISSING, expand, item_ranks, ranking_metrics
+from genrec_bench.training.candidate_lists import MISSING, expand, item_ranks
+from genrec_bench.training.metrics import LIST_LENGTH, values_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +87,7 @@ def item_scores(
     """Give every item of a list the score of its SID.
 
     Args:
-        items: [n, k] what ``metrics.expand`` made of the candidates, -1 in empty places.
+        items: [n, k] what ``candidate_lists.expand`` made of the candidates, -1 in empty places.
         candidates: [n, W] SID indices, each at most once in a list.
         scores: [n, W] of the candidates.
         catalog: gives the SID of each item.
@@ -180,8 +182,7 @@ ANALYSIS = Analysis(
 
 
 def _ndcg(ranks: NDArray[np.int32]) -> dict[str, float]:
-    metrics = ranking_metrics(ranks, KS)
-    return {f"NDCG@{k}": metrics[f"NDCG@{k}"] for k in KS}
+    return {name: float(values_of(name, ranks).mean()) for name in (f"NDCG@{k}" for k in KS)}
 
 
 def _check(job: Job, context: Context) -> int:
@@ -259,16 +260,11 @@ def _table(
         tables.append(rows.assign(part=part, setting=names))
     table = pd.concat(tables, ignore_index=True)
     table = table[["part", "setting", "requests", *before, *TRUNCATION]]
-    differences = _discounted_gains(ranks) - _discounted_gains(original)
+    differences = values_of(f"NDCG@{LIST_LENGTH}", ranks)
+    differences -= values_of(f"NDCG@{LIST_LENGTH}", original)
     error = float(differences.std(ddof=1) / np.sqrt(len(ranks))) if len(ranks) > 1 else np.nan
     # Whole numbers that are undefined in some rows.
     return table.astype({"requests": "Int64", "empty lists": "Int64"}), error
-
-
-def _discounted_gains(ranks: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return [n] what each request adds to NDCG@10."""
-    hit = (ranks >= 0) & (ranks < LIST_LENGTH)
-    return np.where(hit, 1.0 / np.log2(np.where(hit, ranks, 0) + 2.0), 0.0)
 
 
 def _notes(weight: str, error: float) -> tuple[str, ...]:

@@ -8,13 +8,12 @@ from hypothesis.extra.numpy import arrays
 from tiny_runs import tiny_dataset
 
 from genrec_bench.studies.analyses.risk import (
-    _discounted_gains,
     item_scores,
     rejection,
     reranked,
     truncation,
 )
-from genrec_bench.training.metrics import expand, ranking_metrics
+from genrec_bench.training.candidate_lists import expand
 
 NONE = -np.inf
 
@@ -94,9 +93,3 @@ def test_no_more_than_the_asked_share_is_cut_and_the_best_item_stays(
     (row,) = truncation(best, ordered, (percent,)).to_dict("records")
     assert row["mean length"] * 6 >= 24 - 24 * percent // 100 - 1e-9
     assert row["recall kept"] == 1.0
-
-
-@given(st.lists(st.integers(-1, 15), min_size=1, max_size=20))
-def test_the_gains_of_requests_are_those_that_ndcg_averages(ranks: list[int]) -> None:
-    found = _discounted_gains(np.array(ranks, dtype=np.int32))
-    assert found.mean() == pytest.approx(ranking_metrics(np.array(ranks), (10,))["NDCG@10"])

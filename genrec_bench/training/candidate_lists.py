@@ -1,0 +1,121 @@
+"""Candidate lists: where targets stand in them, and the items that they expand to.
+
+A hit is an item, not a SID. Where several items share a SID, the SID stands for all of them, in the
+order that the dataset's card declares, so it takes as many places of the item list as it has items.
+
+Shapes: n examples, W beam width, S samples, k places of an item list.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec_bench.data.dataset import Catalog
+
+MISSING = -1
+"""Rank of a target that is not in the list; item of an empty place; hits where nothing was drawn.
+"""
+
+
+def item_ranks(
+    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
+) -> NDArray[np.int32]:
+    """Zero-based rank of each target in the list of items that its SID list expands to.
+
+    Args:
+        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
+        targets: [n] item indices.
+
+    Returns:
+        [n] rank of the target item, -1 where it is missing. Where a list holds a SID twice, the
+        first place counts, and the second still takes up its places.
+    """
+    hits = _hits(candidates, targets, catalog)
+    sizes, places = _sizes_and_places(catalog)
+    taken = np.where(candidates >= 0, sizes[candidates], 0)
+    before = np.cumsum(taken, axis=1) - taken
+    ranks = _at_first_hit(before, hits) + places[targets]
+    return np.where(hits.any(axis=1), ranks, MISSING).astype(np.int32)
+
+
+def sid_ranks(
+    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
+) -> NDArray[np.int32]:
+    """Zero-based rank of each target's SID among the real candidates.
+
+    Args:
+        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
+        targets: [n] item indices.
+
+    Returns:
+        [n] rank of the target's SID, -1 where it is missing.
+    """
+    hits = _hits(candidates, targets, catalog)
+    taken = (candidates >= 0).astype(np.int64)
+    before = np.cumsum(taken, axis=1) - taken
+    return np.where(hits.any(axis=1), _at_first_hit(before, hits), MISSING).astype(np.int32)
+
+
+def sampled_hits(
+    samples: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Count the samples that hit; one recommends a single item, the first of its SID.
+
+    Args:
+        samples: [n, S] SID indices.
+        targets: [n] item indices.
+
+    Returns:
+        [n] samples that recommend the target item, and [n] samples that are the target's SID.
+    """
+    by_sid = _hits(samples, targets, catalog).sum(axis=1).astype(np.int32)
+    _, places = _sizes_and_places(catalog)
+    return np.where(places[targets] == 0, by_sid, 0).astype(np.int32), by_sid
+
+
+def expand(candidates: NDArray[np.int32], catalog: Catalog, k: int) -> NDArray[np.int32]:
+    """First k items of the lists that SID lists expand to.
+
+    Args:
+        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
+        k: places to fill.
+
+    Returns:
+        [n, k] item indices, -1 in the places that are left over.
+    """
+    sizes, places = _sizes_and_places(catalog)
+    by_sid = np.lexsort((places, catalog.sid_of_item))
+    starts = np.cumsum(sizes) - sizes
+    rows, columns = np.nonzero(candidates >= 0)
+    sids = candidates[rows, columns]
+    taken = np.where(candidates >= 0, sizes[candidates], 0)
+    before = (np.cumsum(taken, axis=1) - taken)[rows, columns]
+    within = np.arange(sizes[sids].sum()) - np.repeat(
+        np.cumsum(sizes[sids]) - sizes[sids], sizes[sids]
+    )
+    place = np.repeat(before, sizes[sids]) + within
+    item = by_sid[np.repeat(starts[sids], sizes[sids]) + within]
+    fits = place < k
+    items = np.full((len(candidates), k), MISSING, dtype=np.int32)
+    items[np.repeat(rows, sizes[sids])[fits], place[fits]] = item[fits]
+    return items
+
+
+def _hits(
+    candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
+) -> NDArray[np.bool_]:
+    """[n, W] whether a candidate is the target's SID."""
+    return np.asarray(candidates == catalog.sid_of_item[targets][:, None])
+
+
+def _at_first_hit(values: NDArray[np.int64], hits: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[n] value in the column of each row's first hit; meaningless in rows without one."""
+    return np.take_along_axis(values, hits.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+def _sizes_and_places(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[num_sids] items of each SID, and [num_items] place of each item among those of its SID."""
+    sizes = np.bincount(catalog.sid_of_item, minlength=len(catalog.unique_sids)).astype(np.int64)
+    places = np.zeros(catalog.num_items, dtype=np.int64)
+    for sid in np.flatnonzero(sizes > 1):
+        places[catalog.items_of_sid(int(sid))] = np.arange(sizes[sid])
+    return sizes, places
