@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,27 +83,22 @@ def files(folder: Path) -> dict[str, Path]:
 def measure(folder: Path) -> dict[str, float]:
     """Prepare the files in `folder`; return seconds, peak bytes of this process, and counts."""
     # Imported here, so that the process that draws is small: a child starts with its parent's peak.
+    from genrec_bench.data.cards import load_card
     from genrec_bench.data.preparation.prepare import prepare
     from genrec_bench.data.preparation.raw_recipe import Raw, SourceFile, Step
     from genrec_bench.progress import Progress
 
     raw = Raw("amazon-2018", SourceFile("reviews.json.gz"), SourceFile("items.json.gz"))
+    steps = (Step("titles", longest_title=20), Step("core", users=5, items=5))
+    card = replace(
+        load_card("office"), raw=raw, filters=steps, protocol="chronological", history_length=10
+    )
     paths = files(folder)
     started, computed = time.perf_counter(), time.process_time()
-    prepared = prepare(
-        raw,
-        [Step("titles", longest_title=20), Step("core", users=5, items=5)],
-        "chronological",
-        10,
-        paths["reviews"],
-        paths["items"],
-        Progress(),
-        "benchmark",
-    )
+    contents, report = prepare(card, paths["reviews"], paths["items"], Progress())
     seconds = time.perf_counter() - started
     cpu_seconds = time.process_time() - computed
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = prepared.report
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
@@ -110,7 +106,7 @@ def measure(folder: Path) -> dict[str, float]:
         "lines": report.raw.interactions + report.raw.items,
         "items": report.raw.items,
         "interactions": report.counts["interactions"],
-        "examples": sum(len(part) for part in prepared.splits.values()),
+        "examples": sum(len(part) for part in contents.splits.values()),
     }
 
 

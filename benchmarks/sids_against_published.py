@@ -27,13 +27,11 @@ from tabulate import tabulate
 from transformers.utils import logging as transformers_logging
 
 from genrec_bench import benchmark_version
-from genrec_bench.data.cards import MARK
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Dataset
-from genrec_bench.data.dataset_store import data_directory, load_dataset
+from genrec_bench.data.dataset import Contents, Dataset
+from genrec_bench.data.dataset_store import data_directory, dataset_of
 from genrec_bench.data.obtain import obtain_contents
 from genrec_bench.data.sids.build import build as build_sids
-from genrec_bench.data.sids.build import is_built
+from genrec_bench.data.sids.build import load_built
 from genrec_bench.data.sids.sid_recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.errors import StorageError, UserError, nearest
 from genrec_bench.policy.backbones import find_backbone
@@ -129,18 +127,18 @@ class Bench:
             return True
         recipe = SIDRecipe(sids, self.embeddings, self.collisions, seed)
         by = recipe, self.contents.card.codes_per_level
-        return is_built(self.contents, self.label(sids, seed), self.data_dir, *by)
+        return load_built(self.contents, *by, self.label(sids, seed), self.data_dir) is not None
 
     def dataset(self, sids: str, seed: int) -> Dataset:
         """Return the dataset with its SIDs, built now if they are not there."""
         if sids == PUBLISHED:
-            return self.contents.dataset()
+            return self.contents.own
         card, recipe = self.contents.card, SIDRecipe(sids, self.embeddings, self.collisions, seed)
         label = self.label(sids, seed)
         if not self.has(sids, seed):
             where = label, self.data_dir, self.progress
             build_sids(self.contents, recipe, card.codes_per_level, *where)
-        return load_dataset(f"{card.name}{MARK}{label}", self.data_dir)
+        return dataset_of(self.contents, label, self.data_dir)
 
     def run(self, sids: str, seed: int) -> Run:
         """Train and evaluate; the harness's cache of SFT starts spares what it has."""
@@ -238,7 +236,7 @@ def bench_of(args: argparse.Namespace) -> Bench:
     contents = obtain_contents(args.dataset, data_dir, progress)
     if contents.sids is None:
         raise UserError(f"dataset {args.dataset!r} brings no SIDs; `genrec-bench data import` it")
-    name = f"{args.dataset} (partial)" if contents.dataset().partial else args.dataset
+    name = f"{args.dataset} (partial)" if contents.partial else args.dataset
     source = "text" if any((*contents.titles, *contents.descriptions)) else "collaborative"
     source = args.embeddings or source
     return Bench(name, contents, source, words, data_dir, Workers(), progress, args.collisions)

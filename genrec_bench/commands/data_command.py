@@ -74,8 +74,8 @@ def _show(args: argparse.Namespace) -> int:
     from genrec_bench.data.data_report import describe, format_description
     from genrec_bench.data.dataset_store import (
         data_directory,
+        dataset_of,
         load_contents,
-        load_dataset,
         read_manifest,
         split_name,
     )
@@ -87,7 +87,7 @@ def _show(args: argparse.Namespace) -> int:
     card = contents.card
     wanted = label or (card.sids.label(card.codes_per_level) if card.sids else "")
     made = bool(label) or contents.sids is not None or wanted in labels(base, data_dir)
-    dataset = load_dataset(args.name, data_dir) if made else None
+    dataset = dataset_of(contents, label, data_dir) if made else None
     report = describe(contents, dataset, read_manifest(base, data_dir))
     print(_json(report) if args.json else format_description(report))
     return 0
@@ -100,19 +100,20 @@ def _prepare(args: argparse.Namespace) -> int:
     from genrec_bench.data.preparation.prepare import format_report
     from genrec_bench.progress import Progress
 
-    prepared, folder = prepare_dataset(
+    data_dir = data_directory(args.data_dir)
+    report = prepare_dataset(
         load_card(args.name),
-        data_directory(args.data_dir),
+        data_dir,
         Progress(),
         interactions=args.reviews,
         items=args.metadata,
         accept_counts=args.accept_counts,
     )
     if args.json:
-        print(_json(prepared.report.as_dict()))
+        print(_json(report.as_dict()))
     else:
-        print(format_report(prepared.report))
-        print(f"\nwritten to {folder}")
+        print(format_report(report))
+        print(f"\nwritten to {data_dir / args.name}")
         print(f"SIDs come with the first run, or now: genrec-bench sids build {args.name}")
     return 0
 
@@ -126,7 +127,7 @@ def _import(args: argparse.Namespace) -> int:
     card = load_card(args.name)
     contents, sources = import_contents(args.layout, Path(args.directory), card)
     folder = save_contents(contents, data_directory(args.data_dir), sources)
-    print(format_imported(contents.dataset(), card, differing_sources(card, sources)))
+    print(format_imported(contents.own, card, differing_sources(card, sources)))
     print(f"written to {folder}")
     return 0
 

@@ -240,8 +240,7 @@ def _show(args: argparse.Namespace) -> int:
                 f"those that were made are {base}@LABEL: see `genrec-bench sids list`"
             )
         label = card.sids.label(card.codes_per_level)
-    made_of = contents.fingerprint, contents.descriptions_sha256
-    sids = load_sids(base, label, data_dir, *made_of)
+    sids = load_sids(contents, label, data_dir)
     try:
         worth = quality_of(sids.quality)
     except (KeyError, TypeError) as error:

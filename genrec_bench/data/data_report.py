@@ -9,16 +9,16 @@ import numpy as np
 from tabulate import tabulate
 
 from genrec_bench.data.cards import Card, card_names, load_card
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Dataset
+from genrec_bench.data.dataset import Contents, Dataset
 from genrec_bench.data.dataset_store import (
+    card_recipe,
     changed_files,
     is_prepared,
     load_contents,
     read_manifest,
     split_name,
 )
-from genrec_bench.data.obtain import missing_sids
+from genrec_bench.data.obtain import dataset_by_card
 from genrec_bench.data.preparation.leaks import find_leaks
 from genrec_bench.data.sids.sid_store import labels, load_sids
 from genrec_bench.errors import UserError
@@ -204,14 +204,18 @@ def verify(name: str, data_dir: Path) -> list[str]:
     problems = [f"{path} was altered or is missing" for path in changed_files(base, data_dir)]
     if problems:
         return problems
-    contents = load_contents(base, data_dir)
-    for one in [label] if label else labels(base, data_dir):
+    contents, made = load_contents(base, data_dir), labels(base, data_dir)
+    for one in [label] if label else made:
         try:
-            load_sids(base, one, data_dir, contents.fingerprint, contents.descriptions_sha256)
+            load_sids(contents, one, data_dir)
         except UserError as error:
             problems.append(str(error))
-    if not problems and (stale := missing_sids(contents, data_dir)) in labels(base, data_dir):
-        problems.append(f"SIDs {stale} are not of the card's recipe and vectors; a run builds them")
+    if not problems and contents.sids is None:
+        by_card = card_recipe(contents.card)[2]
+        if by_card in made and dataset_by_card(contents, data_dir) is None:
+            problems.append(
+                f"SIDs {by_card} are not of the card's recipe and vectors; a run builds them"
+            )
     return problems
 
 

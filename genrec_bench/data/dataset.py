@@ -1,15 +1,17 @@
-"""The three things every part of the benchmark reads: examples, catalog, dataset."""
+"""What every part of the benchmark reads: examples, catalog, contents, dataset."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.cards import Card
+from genrec_bench.storage.digests import texts_sha256
 
 PARTIAL_BELOW = 0.99
 """A training set smaller than this share of the card's expected rows is called partial."""
@@ -114,6 +116,13 @@ class Catalog:
         """Number of items."""
         return len(self.sids)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of SIDs and codes per level."""
+        digest = hashlib.sha256(json.dumps(self.codes_per_level).encode())
+        _add_array(digest, self.sids, "<i4")
+        return digest.hexdigest()
+
     @property
     def num_levels(self) -> int:
         """L, the number of codes in a SID."""
@@ -149,121 +158,172 @@ class Catalog:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """A prepared dataset: its card, its catalog and its three splits.
+class Contents:
+    """A dataset without SIDs, except those that its source files bring.
 
     Attributes:
-        name: the card's name; with SIDs that were made for it, ``NAME@LABEL``.
         card: what the dataset should be.
-        catalog: the items.
-        train: examples to learn from.
-        valid: examples to choose by.
-        test: examples to report.
-        partial: whether the training set is smaller than the card expects.
-        fingerprint: hash of examples, item names, titles and the rule for shared SIDs.
-        sid_fingerprint: hash of SIDs and codes per level.
-        ceiling: best possible metrics by split ("valid", "test"), empty where unknown.
-    """
-
-    name: str
-    card: Card
-    catalog: Catalog
-    train: Examples
-    valid: Examples
-    test: Examples
-    partial: bool
-    fingerprint: str
-    sid_fingerprint: str
-    ceiling: Mapping[str, Mapping[str, float]]
-
-    @property
-    def splits(self) -> dict[str, Examples]:
-        """The splits by name, in the order train, valid, test."""
-        return {"train": self.train, "valid": self.valid, "test": self.test}
-
-
-def build_dataset(
-    card: Card,
-    sids: NDArray[np.int32],
-    item_names: Sequence[str],
-    titles: Sequence[str],
-    splits: Mapping[str, Examples],
-    ceiling: Mapping[str, Mapping[str, float]] | None = None,
-    name: str | None = None,
-) -> Dataset:
-    """Put a dataset together and derive what follows from its contents.
-
-    Args:
-        card: the dataset's card.
-        sids: [num_items, L] zero-based codes, L as on the card.
         item_names: [num_items] identifiers in the source.
         titles: [num_items], "" where unknown.
         splits: "train", "valid" and "test".
-        ceiling: best possible metrics by split, where known.
-        name: of the dataset; None for the card's.
+        sids: [num_items, L] zero-based codes; None where the source brings none.
+        descriptions: [num_items], "" where unknown; () stands for all unknown.
+        categories: [num_items] from the widest to the narrowest, () where unknown; () stands for
+            all unknown.
+        times: when each target was taken, in milliseconds since 1970 UTC, by split; empty where
+            the source says only in what order.
+        ceiling: best possible metrics by split ("valid", "test"), empty where unknown.
+        report: of the preparation, as JSON holds it; empty where the source is prepared already.
 
     Raises:
-        ValueError: an item index outside the catalog, or SIDs of another shape.
+        ValueError: lengths that disagree, or an example with an item outside the catalog.
     """
-    num_items = len(item_names)
-    if sids.shape != (num_items, card.num_levels) or len(titles) != num_items:
-        raise ValueError("sids, item_names, titles and the card's levels disagree")
-    for examples in splits.values():
-        for items in (examples.history_items, examples.targets):
-            if len(items) and (items.min() < 0 or items.max() >= num_items):
-                raise ValueError("an example names an item outside the catalog")
-    largest = sids.max(axis=0) if num_items else np.full(card.num_levels, -1)
-    pairs = zip(card.codes_per_level, largest, strict=True)
-    train = splits["train"]
-    catalog = Catalog(
-        sids=np.ascontiguousarray(sids, dtype=np.int32),
-        codes_per_level=tuple(max(declared, int(code) + 1) for declared, code in pairs),
-        item_names=tuple(item_names),
-        titles=tuple(titles),
-        popularity=np.bincount(train.targets, minlength=num_items).astype(np.int64),
-        rank_shared=card.shared_sids,
-    )
-    return Dataset(
-        name=name or card.name,
-        card=card,
-        catalog=catalog,
-        train=train,
-        valid=splits["valid"],
-        test=splits["test"],
-        partial=len(train) < PARTIAL_BELOW * (card.expected.train_rows or 0),
-        fingerprint=contents_fingerprint(card, item_names, titles, splits),
-        sid_fingerprint=_sid_fingerprint(catalog),
-        ceiling=dict(ceiling or {}),
-    )
+
+    card: Card
+    item_names: tuple[str, ...]
+    titles: tuple[str, ...]
+    splits: Mapping[str, Examples]
+    sids: NDArray[np.int32] | None = None
+    descriptions: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    times: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        num_items = len(self.item_names)
+        for name, unknown in (("descriptions", ""), ("categories", ())):
+            object.__setattr__(self, name, getattr(self, name) or (unknown,) * num_items)
+        for texts in (self.titles, self.descriptions, self.categories):
+            if len(texts) != num_items:
+                raise ValueError("item_names, titles, descriptions and categories disagree")
+        for examples in self.splits.values():
+            for items in (examples.history_items, examples.targets):
+                if len(items) and (items.min() < 0 or items.max() >= num_items):
+                    raise ValueError("an example names an item outside the catalog")
+
+    @property
+    def made(self) -> str:
+        """How it came to be: "drawn", "imported" or "prepared" from raw files."""
+        if self.card.layout == "synthetic":
+            return "drawn"
+        return "prepared" if self.report else "imported"
+
+    @property
+    def partial(self) -> bool:
+        """Whether the training set is smaller than the card expects."""
+        return len(self.splits["train"]) < PARTIAL_BELOW * (self.card.expected.train_rows or 0)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of examples, item names, titles and the rule for shared SIDs."""
+        card, digest = self.card, hashlib.sha256()
+        head = [card.name, card.version, card.shared_sids, self.item_names, self.titles]
+        digest.update(json.dumps(head).encode())
+        for name in ("train", "valid", "test"):
+            examples = self.splits[name]
+            _add_array(digest, examples.users, "<i8")
+            _add_array(digest, examples.history_items, "<i4")
+            _add_array(digest, examples.history_offsets, "<i8")
+            _add_array(digest, examples.targets, "<i4")
+        return digest.hexdigest()
+
+    @cached_property
+    def descriptions_sha256(self) -> str:
+        """Hash of the descriptions, which SIDs may be made of and no policy reads; "" for none."""
+        return texts_sha256(self.descriptions) if any(self.descriptions) else ""
+
+    @cached_property
+    def own(self) -> "Dataset":
+        """The dataset with the SIDs that the source brings."""
+        assert self.sids is not None
+        return self.with_sids(self.sids, self.card.codes_per_level, self.card.name)
+
+    def with_sids(
+        self, sids: NDArray[np.int32], codes_per_level: Sequence[int], name: str
+    ) -> "Dataset":
+        """Return the dataset with these SIDs.
+
+        Args:
+            sids: [num_items, L] zero-based codes.
+            codes_per_level: [L], raised where a larger code occurs.
+            name: of the dataset with these SIDs.
+
+        Raises:
+            ValueError: SIDs of another shape.
+        """
+        num_items = len(self.item_names)
+        if sids.shape != (num_items, len(codes_per_level)):
+            raise ValueError("sids, item_names and the number of levels disagree")
+        largest = sids.max(axis=0) if num_items else np.full(len(codes_per_level), -1)
+        pairs = zip(codes_per_level, largest, strict=True)
+        targets = self.splits["train"].targets
+        catalog = Catalog(
+            sids=np.ascontiguousarray(sids, dtype=np.int32),
+            codes_per_level=tuple(max(declared, int(code) + 1) for declared, code in pairs),
+            item_names=self.item_names,
+            titles=self.titles,
+            popularity=np.bincount(targets, minlength=num_items).astype(np.int64),
+            rank_shared=self.card.shared_sids,
+        )
+        return Dataset(name, self, catalog, self.splits)
 
 
-def contents_fingerprint(
-    card: Card, item_names: Sequence[str], titles: Sequence[str], splits: Mapping[str, Examples]
-) -> str:
-    """Hash all of a dataset but its SIDs.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset with SIDs, as policies are trained and evaluated on it.
 
-    Args:
-        card: name, version and rule for shared SIDs are read.
-        item_names: [num_items].
-        titles: [num_items].
-        splits: "train", "valid" and "test".
+    Attributes:
+        name: the card's name; with SIDs that were made for it, ``NAME@LABEL``.
+        contents: all of it but the SIDs; the fingerprint is theirs.
+        catalog: the items with their SIDs.
+        splits: "train", "valid" and "test", those of the contents unless some are withheld.
     """
-    digest = hashlib.sha256()
-    head = [card.name, card.version, card.shared_sids, list(item_names), list(titles)]
-    digest.update(json.dumps(head, sort_keys=True).encode())
-    for name in ("train", "valid", "test"):
-        examples = splits[name]
-        _add_array(digest, examples.users, "<i8")
-        _add_array(digest, examples.history_items, "<i4")
-        _add_array(digest, examples.history_offsets, "<i8")
-        _add_array(digest, examples.targets, "<i4")
-    return digest.hexdigest()
 
+    name: str
+    contents: Contents
+    catalog: Catalog
+    splits: Mapping[str, Examples]
 
-def _sid_fingerprint(catalog: Catalog) -> str:
-    digest = hashlib.sha256(json.dumps(catalog.codes_per_level).encode())
-    _add_array(digest, catalog.sids, "<i4")
-    return digest.hexdigest()
+    @property
+    def card(self) -> Card:
+        """What the dataset should be."""
+        return self.contents.card
+
+    @property
+    def train(self) -> Examples:
+        """Examples to learn from."""
+        return self.splits["train"]
+
+    @property
+    def valid(self) -> Examples:
+        """Examples to choose by."""
+        return self.splits["valid"]
+
+    @property
+    def test(self) -> Examples:
+        """Examples to report."""
+        return self.splits["test"]
+
+    @property
+    def partial(self) -> bool:
+        """Whether the training set is smaller than the card expects."""
+        return self.contents.partial
+
+    @property
+    def ceiling(self) -> Mapping[str, Mapping[str, float]]:
+        """Best possible metrics by split ("valid", "test"), empty where unknown."""
+        return self.contents.ceiling
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of examples, item names, titles and the rule for shared SIDs."""
+        return self.contents.fingerprint
+
+    @property
+    def sid_fingerprint(self) -> str:
+        """Hash of SIDs and codes per level."""
+        return self.catalog.fingerprint
 
 
 def _add_array(digest: "hashlib._Hash", array: NDArray[np.integer], dtype: str) -> None:

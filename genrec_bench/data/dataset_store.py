@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from genrec_bench.data.cards import MARK, Card, load_card
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.dataset import Contents, Dataset, Examples
+from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate
 from genrec_bench.errors import StorageError, UserError
@@ -45,9 +45,7 @@ def data_directory(argument: str | None) -> Path:
     chosen = argument or os.environ.get("GENREC_BENCH_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        cache = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
+    if sys.platform == "darwin":
         cache = "~/Library/Caches"
     else:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -92,47 +90,48 @@ def load_dataset(name: str, data_dir: Path) -> Dataset:
             missing, unreadable, altered, or made from another version of the card.
     """
     base, label = split_name(name)
-    contents = load_contents(base, data_dir)
-    if not label:
-        if contents.sids is not None:
-            return contents.dataset()
-        card = contents.card
-        assert card.sids is not None, "files without SIDs come from a card with a recipe"
-        label = card.sids.label(card.codes_per_level)
-    made_of = contents.fingerprint, contents.descriptions_sha256
-    return contents.with_sids(load_sids(base, label, data_dir, *made_of), name)
+    return dataset_of(load_contents(base, data_dir), label, data_dir)
+
+
+def dataset_of(contents: Contents, label: str, data_dir: Path) -> Dataset:
+    """Return the dataset with the SIDs of a label; see `load_dataset` for "" and for errors."""
+    if not label and contents.sids is not None:
+        return contents.own
+    sids = load_sids(contents, label or card_recipe(contents.card)[2], data_dir)
+    name = f"{contents.card.name}{MARK}{label}" if label else contents.card.name
+    return contents.with_sids(sids.codes, sids.codes_per_level, name)
+
+
+def card_recipe(card: Card) -> tuple[SIDRecipe, tuple[int, ...], str]:
+    """Return a card's recipe of SIDs, its codes per level, and the label of such SIDs."""
+    assert card.sids is not None, "files without SIDs come from a card with a recipe"
+    return card.sids, card.codes_per_level, card.sids.label(card.codes_per_level)
 
 
 def load_contents(name: str, data_dir: Path) -> Contents:
-    """Return what is kept of the dataset of a card; see `load_dataset`, also for what it raises."""
+    """Return a card's dataset without SIDs; see `load_dataset`, also for what it raises."""
     card = load_card(name)
-    if card.layout == "synthetic" and not _is_current(card, data_dir):
-        contents = Contents.of(generate(card))
+    manifest = read_manifest(name, data_dir) if is_prepared(name, data_dir) else None
+    is_current = manifest and manifest["card"] == _card_hash(card, manifest.get("made", ""))
+    if card.layout == "synthetic" and not is_current:
+        contents = generate(card)
         save_contents(contents, data_dir, {})
         return contents
-    if not is_prepared(name, data_dir):
+    if manifest is None:
         raise UserError(f"dataset {name!r} is not in {data_dir}: {ways_to_prepare(card)}")
-    folder, manifest = data_dir / name, read_manifest(name, data_dir)
-    if manifest["card"] != _card_hash(card, manifest.get("made", "")):
+    folder = data_dir / name
+    if not is_current:
         raise UserError(f"{folder} was made from another version of the card; {_again(card)}")
     tables = {table: _read_table(folder / f"{table}.parquet", card) for table in TABLES}
     try:
         contents = _contents(card, tables, manifest)
-        if contents.sids is not None:
-            found = contents.dataset()
-            fingerprints = (found.fingerprint, found.sid_fingerprint)
-        else:
-            fingerprints = (contents.fingerprint, "")
+        sid_fingerprint = "" if contents.sids is None else contents.own.sid_fingerprint
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{folder} is not a prepared dataset ({error}); {_again(card)}") from error
-    if fingerprints != (manifest["fingerprint"], manifest["sid_fingerprint"]):
+    kept = manifest["fingerprint"], manifest["sid_fingerprint"]
+    if (contents.fingerprint, sid_fingerprint) != kept:
         raise UserError(f"{folder}: contents differ from its manifest; {_again(card)}")
     return contents
-
-
-def save_dataset(dataset: Dataset, data_dir: Path, sources: Mapping[str, str]) -> Path:
-    """Write the folder of a dataset that brings its SIDs; see `save_contents`."""
-    return save_contents(Contents.of(dataset), data_dir, sources)
 
 
 def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]) -> Path:
@@ -174,19 +173,8 @@ def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read; {_again(load_card(name))}") from error
-    needed = {
-        *(
-            "made",
-            "card",
-            "fingerprint",
-            "sid_fingerprint",
-            "sources",
-            "files",
-            "ceiling",
-            "report",
-        ),
-        *("items", "rows", "partial"),
-    }
+    needed = {"made", "card", "fingerprint", "sid_fingerprint", "sources", "files", "ceiling"}
+    needed |= {"report", "items", "rows", "partial"}
     if not isinstance(manifest, dict) or not needed <= manifest.keys():
         raise UserError(f"{path} is not a manifest; {_again(load_card(name))}")
     return manifest
@@ -215,7 +203,7 @@ def _write(contents: Contents, folder: Path, sources: Mapping[str, str]) -> None
     if contents.sids is not None:
         offsets = np.arange(num_items + 1) * contents.sids.shape[1]
         items["sid"] = pa.LargeListArray.from_arrays(offsets, contents.sids.reshape(-1))
-        sid_fingerprint = contents.dataset().sid_fingerprint
+        sid_fingerprint = contents.own.sid_fingerprint
     pq.write_table(pa.table(items), folder / "items.parquet")
     for split, examples in contents.splits.items():
         columns: dict[str, Any] = {
@@ -279,13 +267,6 @@ def differing_sources(card: Card, sources: Mapping[str, str]) -> list[str]:
     return sorted(
         path for path, checksum in sources.items() if card.sha256.get(path, checksum) != checksum
     )
-
-
-def _is_current(card: Card, data_dir: Path) -> bool:
-    name = card.name
-    if not is_prepared(name, data_dir):
-        return False
-    return bool(read_manifest(name, data_dir)["card"] == _card_hash(card, "drawn"))
 
 
 def _card_hash(card: Card, made: str) -> str:

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.cards import Card
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.dataset import Contents, Examples
 from genrec_bench.data.sids.sid_recipe import MOST_CODES
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.source_files import Folder, csv_rows, only_file
@@ -41,12 +40,6 @@ class Items:
     sids: NDArray[np.int32]
     texts: tuple[str, ...]
     file: Path
-
-
-def import_dataset(layout: str, directory: Path, card: Card) -> tuple[Dataset, dict[str, str]]:
-    """Read the files in `directory` as a dataset with the SIDs in them; see `import_contents`."""
-    contents, sources = import_contents(layout, directory, card)
-    return contents.dataset(), sources
 
 
 def import_contents(layout: str, directory: Path, card: Card) -> tuple[Contents, dict[str, str]]:
@@ -305,7 +298,6 @@ def _contents(
         splits=splits,
         sids=items.sids,
         descriptions=tuple(descriptions),
-        categories=((),) * len(titles),
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrec_bench.data.cards import Card, card_place, load_card
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Dataset
+from genrec_bench.data.cards import Card, load_card
+from genrec_bench.data.dataset import Contents, Dataset
 from genrec_bench.data.dataset_store import (
+    card_recipe,
+    dataset_of,
     is_prepared,
     load_contents,
-    load_dataset,
+    read_manifest,
     save_contents,
     split_name,
     ways_to_prepare,
@@ -25,7 +27,7 @@ from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.locks import in_turn
 
 if TYPE_CHECKING:
-    from genrec_bench.data.preparation.prepare import Prepared
+    from genrec_bench.data.preparation.prepare import PreparationReport
 
 DOWNLOADS = "downloads"
 
@@ -34,8 +36,8 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
     """Return a dataset, made now as far as it is not there: raw files, examples, SIDs.
 
     Args:
-        name: a card's name, or ``NAME@LABEL`` for SIDs that were built; see ``store.load_dataset``.
-        data_dir: see ``store.data_directory``.
+        name: a card's name, or ``NAME@LABEL`` for SIDs that were built; see `load_dataset`.
+        data_dir: see `data_directory`.
         progress: shows what takes its time.
 
     Raises:
@@ -47,46 +49,76 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
     card = load_card(base)
     if label:
         check_label(base, label, data_dir)  # nothing is fetched for SIDs that are not there
+    if label or card.raw is None:
+        return dataset_of(obtain_contents(base, data_dir, progress), label, data_dir)
+    contents = load_contents(base, data_dir) if is_prepared(base, data_dir) else None
+    dataset = None if contents is None else dataset_by_card(contents, data_dir)
     # A data directory that has everything need not be writable.
-    if card.raw is not None and _is_missing(base, label, data_dir):
+    if dataset is None:
         with _alone(base, data_dir, progress):
-            contents = _contents(card, data_dir, progress)
-            if not label:
-                build_missing_sids(contents, data_dir, progress)
-    return load_dataset(name, data_dir)
+            # While we waited for the lock, others may have prepared the dataset or built its SIDs.
+            if contents is None or contents.fingerprint != _kept(base, data_dir):
+                contents = _make_contents(card, data_dir, progress)
+            dataset = dataset_by_card(contents, data_dir)
+            if dataset is None:
+                dataset = _build_sids(contents, data_dir, progress)
+    return dataset
 
 
-def _is_missing(base: str, label: str, data_dir: Path) -> bool:
-    if not is_prepared(base, data_dir):
-        return True
-    return not label and missing_sids(load_contents(base, data_dir), data_dir) is not None
+def dataset_by_card(contents: Contents, data_dir: Path) -> Dataset | None:
+    """Return the dataset with the SIDs that its source brings, or else those of the card's recipe.
+
+    Returns:
+        None where the recipe's are to be built: those that are damaged, or made of other contents
+        or vectors, are as good as missing.
+    """
+    if contents.sids is not None:
+        return contents.own
+    # What it needs takes its time to import.
+    from genrec_bench.data.sids.build import load_built
+
+    sids = load_built(contents, *card_recipe(contents.card), data_dir)
+    if sids is None:
+        return None
+    return contents.with_sids(sids.codes, sids.codes_per_level, contents.card.name)
+
+
+def _kept(base: str, data_dir: Path) -> str:
+    """Return the fingerprint of the contents on disk."""
+    return str(read_manifest(base, data_dir)["fingerprint"])
 
 
 def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
-    """Return all of a dataset but its SIDs, made now if it is not there; see `obtain`.
-
-    Args:
-        name: a card's name.
-        data_dir: see ``store.data_directory``.
-        progress: shows what takes its time.
-    """
+    """Return all of a card's dataset but its SIDs, made now if it is not there; see `obtain`."""
     card = load_card(name)
     if card.raw is not None and not is_prepared(name, data_dir):
         with _alone(name, data_dir, progress):
-            return _contents(card, data_dir, progress)
+            return _make_contents(card, data_dir, progress)
     return load_contents(name, data_dir)
 
 
-def _contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
-    """Do what `obtain_contents` does, for whoever is alone: others may just have done it."""
+def _make_contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
+    """Return contents, made unless others have just done it; for whoever holds the lock."""
     name = card.name
-    if card.raw is not None and not is_prepared(name, data_dir):
-        said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
-        if card.layout:
-            said += f" (or stop, and `genrec-bench data import {card.layout} DIR --as {name}`)"
-        progress.say(said)
-        _prepare(card, data_dir, progress)
-    return load_contents(name, data_dir)
+    if card.raw is None or is_prepared(name, data_dir):
+        return load_contents(name, data_dir)
+    said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
+    if card.layout:
+        said += f" (or stop, and `genrec-bench data import {card.layout} DIR --as {name}`)"
+    progress.say(said)
+    return _prepare(card, data_dir, progress)[0]
+
+
+def _build_sids(contents: Contents, data_dir: Path, progress: Progress) -> Dataset:
+    """Build the SIDs of the card's recipe, and return the dataset with them."""
+    from genrec_bench.data.sids.build import build
+
+    name, recipe = contents.card.name, card_recipe(contents.card)
+    there = recipe[2] in labels(name, data_dir)
+    why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
+    progress.say(f"{name} {why}: building {recipe[2]}")
+    sids = build(contents, *recipe, data_dir, progress)[0]
+    return contents.with_sids(sids.codes, sids.codes_per_level, name)
 
 
 def _alone(name: str, data_dir: Path, progress: Progress) -> AbstractContextManager[None]:
@@ -103,12 +135,12 @@ def prepare_dataset(
     interactions: Path | None = None,
     items: Path | None = None,
     accept_counts: bool = False,
-) -> tuple[Prepared, Path]:
-    """Make a dataset from its raw files, alone; return what came of it, and its folder.
+) -> PreparationReport:
+    """Make a dataset from its raw files, and wait while others make it.
 
     Args:
         card: of the dataset.
-        data_dir: see ``store.data_directory``.
+        data_dir: see `data_directory`.
         progress: shows downloads and lines read.
         interactions: the user's own copy of the file; None to fetch it.
         items: likewise. With the one given and the other not, the other is fetched.
@@ -121,7 +153,7 @@ def prepare_dataset(
     # A mistake in what is given leaves nothing behind, not even a lock.
     check_own_files(_raw(card), interactions, items)
     with _alone(card.name, data_dir, progress):
-        return _prepare(card, data_dir, progress, interactions, items, accept_counts)
+        return _prepare(card, data_dir, progress, interactions, items, accept_counts)[1]
 
 
 def _raw(card: Card) -> Raw:
@@ -138,47 +170,28 @@ def _prepare(
     interactions: Path | None = None,
     items: Path | None = None,
     accept_counts: bool = False,
-) -> tuple[Prepared, Path]:
-    """Do what `prepare_dataset` does, for whoever is alone."""
+) -> tuple[Contents, PreparationReport]:
+    """Do what `prepare_dataset` does, for whoever holds the lock."""
     from genrec_bench.data.preparation.prepare import check_counts, format_report, prepare
 
-    raw = _raw(card)
-    interactions, items = raw_files(card.name, raw, interactions, items, data_dir, progress)
-    prepared = prepare(
-        raw,
-        card.filters,
-        card.protocol,
-        card.history_length,
-        interactions,
-        items,
-        progress,
-        card_place(card.name),
-    )
-    counts = ("users", "items", "interactions", "train_rows", "valid_rows", "test_rows")
-    differing = check_counts(prepared, {name: getattr(card.expected, name) for name in counts})
+    interactions, items = raw_files(card.name, _raw(card), interactions, items, data_dir, progress)
+    contents, report = prepare(card, interactions, items, progress)
+    differing = check_counts(report.counts, dataclasses.asdict(card.expected))
     if differing and not accept_counts:
-        progress.say(format_report(prepared.report))
+        progress.say(format_report(report))
         raise UserError(
             f"{card.name}: counts are not the card's: {'; '.join(differing)}. Nothing was written; "
             f"if these files are what you want: `genrec-bench data prepare {card.name} "
             "--accept-counts`, and the same files"
         )
-    if not any(getattr(card.expected, name) for name in counts):
+    if not any(getattr(card.expected, name) for name in report.counts):
         progress.say(f"{card.name}: its card expects no counts, so that nothing was compared")
     if differing:
         progress.say(f"counts that are not the card's, and are accepted: {'; '.join(differing)}")
-    contents = Contents(
-        card=card,
-        item_names=tuple(prepared.item_names),
-        titles=tuple(prepared.titles),
-        splits=prepared.splits,
-        sids=None,
-        descriptions=tuple(prepared.descriptions),
-        categories=tuple(prepared.categories),
-        times=prepared.target_times,
-        report=prepared.report.as_dict() | {"differing_counts": differing},
-    )
-    return prepared, save_contents(contents, data_dir, prepared.report.files)
+    kept = {**contents.report, "differing_counts": differing}
+    contents = dataclasses.replace(contents, report=kept)
+    save_contents(contents, data_dir, report.files)
+    return contents, report
 
 
 def raw_files(
@@ -247,38 +260,3 @@ def check_own_files(raw: Raw, interactions: Path | None, items: Path | None) -> 
                 f"{own}: its sha256 is {found}, the card's is {known}; give the file that the card "
                 "means, or write a card of your own"
             )
-
-
-def missing_sids(contents: Contents, data_dir: Path) -> str | None:
-    """Return the label of the SIDs of the card's recipe that are to be built; None for none.
-
-    None is to be built where the source files bring SIDs. Those that are damaged, or made of other
-    contents or vectors, are as good as missing.
-    """
-    card = contents.card
-    if contents.sids is not None or card.sids is None:
-        return None
-    # What it needs takes its time to import.
-    from genrec_bench.data.sids.build import is_built
-
-    codes = card.codes_per_level
-    label = card.sids.label(codes)
-    return None if is_built(contents, label, data_dir, card.sids, codes) else label
-
-
-def build_missing_sids(contents: Contents, data_dir: Path, progress: Progress) -> None:
-    """Build the SIDs of the card's recipe, unless they are there or the source brought its own.
-
-    Raises:
-        UserError: what they are made of cannot be had.
-        StorageError: the disk refuses.
-    """
-    card, label = contents.card, missing_sids(contents, data_dir)
-    if label is None or card.sids is None:
-        return
-    from genrec_bench.data.sids.build import build
-
-    there = label in labels(card.name, data_dir)
-    why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
-    progress.say(f"{card.name} {why}: building {label}")
-    build(contents, card.sids, card.codes_per_level, label, data_dir, progress)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.cards import Card, SyntheticParameters
-from genrec_bench.data.dataset import Dataset, Examples, build_dataset
+from genrec_bench.data.dataset import Contents, Examples
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,7 +88,7 @@ class World:
         return probabilities
 
 
-def generate(card: Card) -> Dataset:
+def generate(card: Card) -> Contents:
     """Draw the dataset that the card's `synthetic` parameters describe.
 
     Every interaction with a history is an example. Examples are cut 8:1:1 in order of time, ties
@@ -107,13 +107,13 @@ def generate(card: Card) -> Dataset:
         "valid": examples.subset(order[first:second]),
         "test": examples.subset(order[second:]),
     }
-    return build_dataset(
-        card,
-        world.sids,
-        [str(item) for item in range(len(world.titles))],
-        world.titles,
-        splits,
-        {split: ceiling(world, splits[split]) for split in ("valid", "test")},
+    return Contents(
+        card=card,
+        item_names=tuple(str(item) for item in range(len(world.titles))),
+        titles=world.titles,
+        splits=splits,
+        sids=world.sids,
+        ceiling={split: ceiling(world, splits[split]) for split in ("valid", "test")},
     )
 
 

@@ -37,6 +37,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def texts_sha256(texts: Iterable[str]) -> str:
+    """Return the sha256 of texts in their order, without joining what may be gigabytes."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(json.dumps(text).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def files_digest(paths: Iterable[Path]) -> str:
     """Return one digest of the contents of several files, in their order."""
     return content_digest("".join(map(file_sha256, paths)))

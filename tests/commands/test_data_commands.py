@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_datasets import build_dataset
 
 from genrec_bench.commands.cli import make_parser
 from genrec_bench.data.cards import card_names, load_card
-from genrec_bench.data.contents import Contents
 from genrec_bench.data.data_report import count_rows, history_rows, shared_sid_rows, sid_level_rows
-from genrec_bench.data.dataset import Dataset, Examples, build_dataset
+from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.errors import UserError
 
 SEQUENCES = {"u": [0, 1, 2, 1, 0], "v": [2, 2, 1, 0]}
@@ -173,5 +173,5 @@ def test_history_and_count_tables(small: Dataset) -> None:
     assert history_rows(small)[0] == {
         "split": "train", "min": 1, "median": 1.0, "mean": 1.25, "max": 2,
     }  # fmt: skip
-    counts = {row["count"]: row["found"] for row in count_rows(Contents.of(small), small)}
+    counts = {row["count"]: row["found"] for row in count_rows(small.contents, small)}
     assert counts["users"] == 6 and counts["distinct SIDs"] == 3

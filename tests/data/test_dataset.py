@@ -8,15 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_datasets import build_dataset
 
 from genrec_bench.data import dataset_store
 from genrec_bench.data.cards import Card, Expected, load_card
-from genrec_bench.data.dataset import Catalog, Dataset, Examples, build_dataset
+from genrec_bench.data.dataset import Catalog, Dataset, Examples
 from genrec_bench.data.dataset_store import (
     changed_files,
     data_directory,
     load_dataset,
-    save_dataset,
+    save_contents,
 )
 from genrec_bench.errors import UserError
 
@@ -117,7 +118,7 @@ def test_partial_means_more_than_one_percent_short() -> None:
     card = make_card(expected=expected)
     for rows, short in ((99, False), (98, True)):
         train = Examples.from_lists([0] * rows, [[0]] * rows, [1] * rows)
-        splits = make_dataset().splits | {"train": train}
+        splits = {**make_dataset().splits, "train": train}
         assert make_dataset(card, splits=splits).partial is short
 
 
@@ -132,7 +133,7 @@ def test_fingerprints_change_with_what_they_cover_and_nothing_else() -> None:
         make_dataset(item_names=["p", "q", "r", "x"]),
         make_dataset(make_card(version=2)),
         make_dataset(make_card(shared_sids="index")),
-        make_dataset(splits=base.splits | {"valid": base.test, "test": base.valid}),
+        make_dataset(splits={**base.splits, "valid": base.test, "test": base.valid}),
     ]
     assert len({base.fingerprint, *(d.fingerprint for d in changed)}) == 6
     assert {d.sid_fingerprint for d in changed} == {base.sid_fingerprint}
@@ -141,7 +142,7 @@ def test_fingerprints_change_with_what_they_cover_and_nothing_else() -> None:
 def test_items_outside_the_catalog_are_refused() -> None:
     bad = Examples.from_lists([0], [[4]], [0])
     with pytest.raises(ValueError, match="outside the catalog"):
-        make_dataset(splits=make_dataset().splits | {"valid": bad})
+        make_dataset(splits={**make_dataset().splits, "valid": bad})
 
 
 @st.composite
@@ -174,21 +175,21 @@ def test_saved_and_loaded_is_the_same(
 ) -> None:
     folder = tmp_path_factory.mktemp("data")
     with mock.patch.object(dataset_store, "load_card", lambda name: dataset.card):
-        save_dataset(dataset, folder, {})
+        save_contents(dataset.contents, folder, {})
         assert_same(load_dataset("beauty", folder), dataset)
 
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(dataset_store, "load_card", lambda name: make_card())
-    save_dataset(make_dataset(), tmp_path, {})
+    save_contents(make_dataset().contents, tmp_path, {})
     return tmp_path
 
 
 def test_saving_replaces_the_folder_as_a_whole_and_leaves_nothing_else(prepared: Path) -> None:
     (prepared / "beauty" / "stray.txt").write_text("old")
     other = make_dataset(titles=["1", "2", "3", "4"])
-    save_dataset(other, prepared, {})
+    save_contents(other.contents, prepared, {})
     assert [path.name for path in prepared.iterdir()] == ["beauty"]
     assert not (prepared / "beauty" / "stray.txt").exists()
     assert_same(load_dataset("beauty", prepared), other)
@@ -208,7 +209,7 @@ def test_a_failed_save_keeps_the_old_dataset(
     with monkeypatch.context() as patch:
         patch.setattr(dataset_store, "pq", mock.Mock(write_table=fail_on_the_third))
         with pytest.raises(UserError, match="no space left"):
-            save_dataset(make_dataset(titles=["1", "2", "3", "4"]), prepared, {})
+            save_contents(make_dataset(titles=["1", "2", "3", "4"]).contents, prepared, {})
     assert [path.name for path in prepared.iterdir()] == ["beauty"]
     assert_same(load_dataset("beauty", prepared), make_dataset())
 
@@ -242,9 +243,10 @@ def test_contents_altered_behind_the_manifest_are_found(prepared: Path) -> None:
 
 def test_the_manifest_says_what_was_read_and_what_differs(tmp_path: Path) -> None:
     card = make_card(sha256={"a.json": "00", "b.json": "11"})
-    save_dataset(make_dataset(card), tmp_path, {"a.json": "00", "b.json": "22", "c.json": "33"})
+    sources = {"a.json": "00", "b.json": "22", "c.json": "33"}
+    save_contents(make_dataset(card).contents, tmp_path, sources)
     manifest = json.loads((tmp_path / "beauty" / "manifest.json").read_text())
-    assert manifest["sources"] == {"a.json": "00", "b.json": "22", "c.json": "33"}
+    assert manifest["sources"] == sources
     assert manifest["differs_from_card"] == ["b.json"]
     assert manifest["rows"] == {"train": 3, "valid": 1, "test": 1}
 

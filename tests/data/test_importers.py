@@ -11,7 +11,7 @@ import pytest
 from genrec_bench.data.cards import Card, Expected, load_card
 from genrec_bench.data.data_report import shared_sid_rows
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.data.importers import import_dataset, parse_sid
+from genrec_bench.data.importers import import_contents, parse_sid
 from genrec_bench.data.preparation.leaks import REPEATED_HISTORIES, find_leaks
 from genrec_bench.errors import UserError
 
@@ -96,7 +96,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def read(layout: str, directory: Path) -> Dataset:
-    return import_dataset(layout, directory, tiny_card(layout))[0]
+    return import_contents(layout, directory, tiny_card(layout))[0].own
 
 
 def rows_of(dataset: Dataset, split: str) -> list[tuple[int, list[int], int]]:
@@ -106,7 +106,8 @@ def rows_of(dataset: Dataset, split: str) -> list[tuple[int, list[int], int]]:
 
 
 def test_minionerec_is_read_as_written(minionerec: Path) -> None:
-    dataset, sources = import_dataset("minionerec", minionerec, tiny_card("minionerec"))
+    contents, sources = import_contents("minionerec", minionerec, tiny_card("minionerec"))
+    dataset = contents.own
     assert rows_of(dataset, "train") == [(0, [0], 1), (0, [0, 1], 1), (1, [2], 0)]
     assert rows_of(dataset, "valid") == [(1, [2, 0], 1)]
     assert rows_of(dataset, "test") == [(2, [0, 2], 2)], "the last two items of the history"
@@ -269,13 +270,13 @@ def test_layouts_are_told_apart(lcrec: Path) -> None:
     with pytest.raises(
         UserError, match="'beauty' has no layout 'minionerec': its layout is 'lcrec'"
     ):
-        import_dataset("minionerec", lcrec, tiny_card("lcrec"))
+        import_contents("minionerec", lcrec, tiny_card("lcrec"))
     with pytest.raises(
         UserError, match="'synthetic' has no layout 'lcrec': it is drawn, not imported"
     ):
-        import_dataset("lcrec", lcrec, load_card("synthetic"))
+        import_contents("lcrec", lcrec, load_card("synthetic"))
     with pytest.raises(UserError, match="unknown layout 'lcerc'; did you mean 'lcrec'"):
-        import_dataset("lcerc", lcrec, tiny_card("lcrec"))
+        import_contents("lcerc", lcrec, tiny_card("lcrec"))
     with pytest.raises(UserError, match="absent is not a folder"):
         read("lcrec", lcrec / "absent")
 
@@ -284,7 +285,8 @@ def test_layouts_are_told_apart(lcrec: Path) -> None:
 @real
 def test_the_real_industrial_files() -> None:
     card = load_card("industrial")
-    dataset, sources = import_dataset("minionerec", REAL / "minionerec", card)
+    contents, sources = import_contents("minionerec", REAL / "minionerec", card)
+    dataset = contents.own
     assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (10393, 4532, 4533)
     assert dataset.partial
     assert (dataset.catalog.num_items, len(dataset.catalog.unique_sids)) == (3686, 3670)
@@ -314,7 +316,8 @@ def test_the_real_lcrec_files(
     name: str, folder: str, users: int, items: int, interactions: int
 ) -> None:
     card = load_card(name)
-    dataset, sources = import_dataset("lcrec", REAL / "lcrec" / folder, card)
+    contents, sources = import_contents("lcrec", REAL / "lcrec" / folder, card)
+    dataset = contents.own
     assert sources == card.sha256
     assert not dataset.partial
     assert (len(dataset.valid), len(dataset.test)) == (users, users)

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from raw_files import Log
 from raw_world import CODES, NAMES, RAW_CARDS, ROWS, TEXTS, RawWorld, raw_world, world_log
 from tiny_runs import Bench, call, shrink_backbone
 
-from genrec_bench.data import obtain
+from genrec_bench.data import dataset as dataset_module
+from genrec_bench.data import dataset_store, obtain
 from genrec_bench.data.data_report import verify
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.dataset_store import load_contents, load_dataset
 from genrec_bench.data.sids import build as building
+from genrec_bench.data.sids import sid_store
 from genrec_bench.data.sids.sid_store import labels
 from genrec_bench.progress import Progress
 from genrec_bench.storage import locks
@@ -131,6 +134,38 @@ def test_a_run_makes_its_dataset(sports: RawWorld, tmp_path: Path, capsys: Captu
     dataset = load_dataset("sports", sports.data)
     assert fingerprints(dataset) == (first["track"]["dataset"], first["track"]["sids"])
     assert sports.requests == 2
+
+
+@pytest.mark.parametrize("name", ["sports", "synthetic"])
+def test_a_run_reads_each_table_once_and_hashes_it_once(
+    name: str, sports: RawWorld, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: Counter[str] = Counter()
+
+    def count(module: ModuleType, function: str, told: Callable[..., str]) -> None:
+        real = getattr(module, function)
+
+        def counted(*words: Any) -> Any:
+            did[told(*words)] += 1
+            return real(*words)
+
+        monkeypatch.setattr(module, function, counted)
+
+    count(dataset_store, "read_table", lambda path: path.name)
+    count(sid_store, "read_table", lambda content: "sids.parquet")
+    count(dataset_store, "generate", lambda card: "drawn")
+    count(dataset_module, "_add_array", lambda digest, array, dtype: "hashed")
+    shrink_backbone(monkeypatch)
+    bench = Bench(capsys, sports.data, tmp_path / "out")
+    # Users, histories, offsets and targets of three splits, and the SIDs.
+    once = {"hashed": 4 * 3 + 1}
+    drawn = {"drawn": 1} if name == "synthetic" else {}
+    bench.record("ugr", "--dataset", name)
+    assert did == once | drawn
+    did.clear()
+    bench.record("ugr", "--dataset", name, "--seed", "1")
+    tables = ["items", "train", "valid", "test"] + ["sids"] * (name == "sports")
+    assert did == once | {f"{table}.parquet": 1 for table in tables}
 
 
 def test_what_cannot_be_fetched_ends_a_run_in_one_line(

@@ -1,5 +1,6 @@
 """The real Industrial data, from import to board; what the harness must reach on them."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -9,9 +10,8 @@ import pytest
 from tiny_runs import call, run_folders
 
 from genrec_bench.data.cards import load_card
-from genrec_bench.data.dataset import build_dataset
-from genrec_bench.data.dataset_store import save_dataset
-from genrec_bench.data.importers import import_dataset
+from genrec_bench.data.dataset_store import save_contents
+from genrec_bench.data.importers import import_contents
 from genrec_bench.runs.records import read_record
 
 Capture = pytest.CaptureFixture[str]
@@ -24,17 +24,12 @@ TEST_EXAMPLES = 300
 def industrial(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with Industrial and Scientific, its evaluation cut to a few examples."""
     source = shared_data / "minionerec"
-    whole, sources = import_dataset("minionerec", source, load_card("industrial"))
+    contents, sources = import_contents("minionerec", source, load_card("industrial"))
     rows = np.arange(TEST_EXAMPLES)
-    cut = build_dataset(
-        whole.card,
-        whole.catalog.sids,
-        whole.catalog.item_names,
-        whole.catalog.titles,
-        {"train": whole.train, "valid": whole.valid.subset(rows), "test": whole.test.subset(rows)},
-    )
+    splits = dict(contents.splits)
+    splits |= {name: splits[name].subset(rows) for name in ("valid", "test")}
     folder = tmp_path_factory.mktemp("industrial")
-    save_dataset(cut, folder, sources)
+    save_contents(dataclasses.replace(contents, splits=splits), folder, sources)
     return folder
 
 

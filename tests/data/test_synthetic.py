@@ -44,7 +44,7 @@ def only(way: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    return generate(load_card("synthetic"))
+    return generate(load_card("synthetic")).own
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_one_seed_gives_one_dataset_and_another_seed_another(dataset: Dataset) -
 
 def test_the_split_is_eight_to_one_to_one_in_order_of_time() -> None:
     # With no history cut off, a user's history lengths tell the order of the examples.
-    dataset = generate(tiny_card(history_length=50))
+    dataset = generate(tiny_card(history_length=50)).own
     n = sum(map(len, dataset.splits.values()))
     assert (len(dataset.train), len(dataset.train) + len(dataset.valid)) == (
         n * 8 // 10,

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_datasets import build_dataset
 from tiny_runs import NUM_ITEMS, SETTINGS, shrink_backbone, tiny_dataset
 from torch import Tensor
 
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Dataset, Examples, build_dataset
+from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.data.sids.build import build as build_sids
 from genrec_bench.data.sids.sid_recipe import METHODS, SIDRecipe
 from genrec_bench.data.vectors.embeddings import sid_embeddings
@@ -106,7 +106,7 @@ def test_vectors_embeddings_and_sids_are_made_without_held_out_examples(
         return [found.tobytes(), sid_embeddings(dataset, source, folder).tobytes()]
 
     def sids(dataset: Dataset, method: str) -> bytes:
-        contents, folder = Contents.of(dataset), tmp_path / dataset.fingerprint
+        contents, folder = dataset.contents, tmp_path / dataset.fingerprint
         recipe = SIDRecipe(method, source)
         return build_sids(contents, recipe, (4, 4, 4), method, folder, QUIET)[0].codes.tobytes()
 

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_datasets import build_dataset
 from torch import Tensor
 
 from genrec_bench.commands.cli import main
 from genrec_bench.data.cards import load_card
-from genrec_bench.data.dataset import Dataset, Examples, build_dataset
-from genrec_bench.data.dataset_store import save_dataset
+from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.dataset_store import save_contents
 from genrec_bench.policy import backbones
 from genrec_bench.runs.records import read_record
 
@@ -106,7 +107,7 @@ def tiny_dataset(seed: int = 0) -> Dataset:
 
 def save_tiny(folder: Path, seed: int = 0) -> Path:
     """Prepare the dataset in a data directory, and return it."""
-    save_dataset(tiny_dataset(seed), folder, {})
+    save_contents(tiny_dataset(seed).contents, folder, {})
     return folder
 
 

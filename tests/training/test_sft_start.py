@@ -214,7 +214,9 @@ def test_a_start_is_evaluated_split_by_split(
         return evaluate(*args, **options)
 
     monkeypatch.setattr(sft_start, "evaluate", counted)
-    blind = dataclasses.replace(DATASET, test=Examples.from_lists([], [], []))
+    blind = dataclasses.replace(
+        DATASET, splits={**DATASET.splits, "test": Examples.from_lists([], [], [])}
+    )
     valid = evaluated(start, blind, splits=("valid",))
     assert list(valid) == ["valid"] and asked == ["SFT valid"]
     both = evaluated(start)

@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from tabulate import tabulate
 
-from genrec_bench.data.dataset import Examples
+from genrec_bench.data.cards import Card, card_place
+from genrec_bench.data.dataset import Contents
 from genrec_bench.data.preparation.filters import Counts, Filtered, apply_step, drop, too_few
 from genrec_bench.data.preparation.formats import FORMATS, ItemText
 from genrec_bench.data.preparation.interactions import Interactions
@@ -63,31 +62,6 @@ class PreparationReport:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
         return asdict(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A dataset but for its SIDs.
-
-    Attributes:
-        item_names: [num_items] identifiers in the source, sorted.
-        titles: [num_items], "" where unknown.
-        descriptions: [num_items], "" where unknown.
-        categories: [num_items] from the widest to the narrowest, none where unknown.
-        user_names: identifiers in the source, sorted; users of examples are indices into it.
-        splits: "train", "valid" and "test".
-        target_times: [n] of each split, in milliseconds since 1970 in UTC.
-        report: how it came to be.
-    """
-
-    item_names: tuple[str, ...]
-    titles: tuple[str, ...]
-    descriptions: tuple[str, ...]
-    categories: tuple[tuple[str, ...], ...]
-    user_names: tuple[str, ...]
-    splits: Mapping[str, Examples]
-    target_times: Mapping[str, NDArray[np.int64]]
-    report: PreparationReport
 
 
 class Source:
@@ -169,35 +143,26 @@ class Source:
 
 @storage_errors()
 def prepare(
-    raw: Raw,
-    steps: Sequence[Step],
-    protocol: str,
-    history_length: int,
-    interactions_file: Path,
-    items_file: Path | None,
-    progress: Progress,
-    where: str,
-) -> Prepared:
-    """Read raw files, filter the interactions and split them into examples.
+    card: Card, interactions_file: Path, items_file: Path | None, progress: Progress
+) -> tuple[Contents, PreparationReport]:
+    """Read a card's raw files, filter the interactions and split them into examples.
 
     Items are read before the first step that asks for titles, else for what is left in the end.
     Users with fewer interactions than the split needs are left out.
 
     Args:
-        raw: the format of the files, and how many lines may be malformed.
-        steps: filters in order; ``filters.check_steps`` lets them pass.
-        protocol: a key of ``splits.PROTOCOLS``.
-        history_length: most items in a history; the last ones are kept.
+        card: of a dataset with raw files.
         interactions_file: who took what, and when.
         items_file: titles and descriptions; None for none.
         progress: hears what is being done.
-        where: the card's file, for messages.
 
     Raises:
         UserError: a file is missing or has too many malformed lines; nothing is left after a
             step; a split has no examples.
         StorageError: the disk refuses.
     """
+    raw, steps, protocol, where = card.raw, card.filters, card.protocol, card_place(card.name)
+    assert raw is not None
     if items_file is None and any(step.step == "titles" for step in steps):
         raise UserError(
             f"{where}: key 'filters' has the step 'titles', but there are none: "
@@ -214,7 +179,7 @@ def prepare(
     texts = source.texts(log.item_names).values()
     if items_file is not None and not any(text.title or text.description for text in texts):
         progress.say(f"{items_file}: not one item has a title or a description")
-    splits = PROTOCOLS[protocol].split(log, history_length)
+    splits = PROTOCOLS[protocol].split(log, card.history_length)
     rows = {f"{name}_rows": len(examples) for name, examples in splits.examples.items()}
     for name, size in rows.items():
         if not size:
@@ -233,16 +198,17 @@ def prepare(
         untitled=sum(not text.title for text in texts),
         leaks=find_leaks(splits.examples, splits.target_times, protocol),
     )
-    return Prepared(
+    contents = Contents(
+        card=card,
         item_names=log.item_names,
         titles=tuple(text.title for text in texts),
+        splits=splits.examples,
         descriptions=tuple(text.description for text in texts),
         categories=tuple(text.categories for text in texts),
-        user_names=log.user_names,
-        splits=splits.examples,
-        target_times=splits.target_times,
-        report=report,
+        times=splits.target_times,
+        report=report.as_dict(),
     )
+    return contents, report
 
 
 def _filtered(
@@ -280,17 +246,17 @@ def _filtered(
 
 
 def check_counts(
-    prepared: Prepared, expected: Mapping[str, int | None], slack: float = 0.01
+    counts: Mapping[str, int], expected: Mapping[str, int | None], slack: float = 0.01
 ) -> list[str]:
     """Return one line for each count that is not what the card says.
 
     Args:
-        prepared: what was made.
-        expected: by the keys of ``PreparationReport.counts``; None or missing where nobody says.
+        counts: found, see `PreparationReport`.
+        expected: by the same keys; None or missing where nobody says.
         slack: the share of what is expected by which a count may differ.
     """
     lines = []
-    for what, found in prepared.report.counts.items():
+    for what, found in counts.items():
         wanted = expected.get(what)
         if wanted is not None and abs(found - wanted) > slack * wanted:
             by = (found - wanted) / wanted

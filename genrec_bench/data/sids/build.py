@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genrec_bench.data.cards import MARK
-from genrec_bench.data.contents import Contents
+from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.collisions import resolve
 from genrec_bench.data.sids.methods import quantize
 from genrec_bench.data.sids.quality_figure import quality_png
@@ -25,37 +25,29 @@ VECTORS = "embeddings"
 """The cache of item vectors, in the data directory."""
 
 
-def is_built(
+def load_built(
     contents: Contents,
-    label: str,
-    data_dir: Path,
     recipe: SIDRecipe,
     codes_per_level: Sequence[int],
-) -> bool:
-    """Return whether SIDs of a label are there, whole, of these contents and by this recipe.
+    label: str,
+    data_dir: Path,
+) -> SIDs | None:
+    """Return the SIDs of a label if they are whole, of these contents and by this recipe.
 
     A file of vectors must be the one that they were made of; one that is gone is no reason to
     doubt them. Models are known by name: their files may be gigabytes.
-
-    Args:
-        contents: whose items they are.
-        label: theirs.
-        data_dir: see ``store.data_directory``.
-        recipe: by which they must have been made.
-        codes_per_level: of the recipe.
     """
-    made_of = contents.fingerprint, contents.descriptions_sha256
     try:
-        found = load_sids(contents.card.name, label, data_dir, *made_of).recipe
+        sids = load_sids(contents, label, data_dir)
     except UserError:
-        return False
+        return None
     wanted = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
-    if "sha256" in found:
+    if "sha256" in sids.recipe:
         del wanted["embeddings"]
         source = Path(recipe.embeddings)
         if source.suffix == ".npy" and source.is_file():
             wanted["sha256"] = file_sha256(source)
-    return wanted.items() <= dict(found).items()
+    return sids if wanted.items() <= dict(sids.recipe).items() else None
 
 
 def build(
@@ -85,7 +77,8 @@ def build(
         StorageError: the disk refuses.
     """
     check_source(recipe.embeddings)
-    sids_folder(contents.card.name, label, data_dir)  # refuses a label before the long work
+    name = contents.card.name
+    sids_folder(name, label, data_dir)  # refuses a label before the long work
     vectors = item_vectors(
         recipe.embeddings,
         contents.titles,
@@ -119,6 +112,5 @@ def build(
     if recipe.embeddings != "collaborative" and not recipe.embeddings.endswith(".npy"):
         made_of[TEXTS] = contents.descriptions_sha256
     sids = SIDs(codes, per_level, made_of, worth.as_dict())
-    name = contents.card.name
     figure = quality_png(worth, f"{name}{MARK}{label}")
-    return sids, worth, save_sids(sids, name, label, data_dir, contents.fingerprint, figure)
+    return sids, worth, save_sids(sids, contents, label, data_dir, figure)

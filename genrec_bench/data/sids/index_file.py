@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genrec_bench.data.contents import Contents
+from genrec_bench.data.dataset import Contents
 from genrec_bench.data.importers import parse_sid
 from genrec_bench.data.sids.sid_quality import quality
 from genrec_bench.data.sids.sid_store import SIDs, save_sids
@@ -64,4 +64,4 @@ def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> 
     (checksum,) = folder.checksums().values()
     worth = quality(codes, per_level, None, None, contents.categories or None)
     found = SIDs(codes, per_level, {"file": file.name, "sha256": checksum}, worth.as_dict())
-    return found, save_sids(found, contents.card.name, label, data_dir, contents.fingerprint, None)
+    return found, save_sids(found, contents, label, data_dir, None)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.storage.digests import content_digest, file_sha256
@@ -100,23 +101,22 @@ def _command(name: str, label: str) -> str:
 
 
 def save_sids(
-    sids: SIDs, name: str, label: str, data_dir: Path, fingerprint: str, figure: bytes | None
+    sids: SIDs, contents: Contents, label: str, data_dir: Path, figure: bytes | None
 ) -> Path:
     """Write SIDs, replacing earlier ones of that label as a whole; return the folder.
 
     Args:
         sids: to be kept.
-        name: of the dataset.
+        contents: that they were made of.
         label: theirs.
-        data_dir: see ``store.data_directory``.
-        fingerprint: of the contents that they were made of.
+        data_dir: see `data_directory`.
         figure: that shows their quality, as PNG; None for none.
 
     Raises:
         UserError: the label is no name of a folder.
         StorageError: the disk refuses.
     """
-    folder = sids_folder(name, label, data_dir)
+    folder = sids_folder(contents.card.name, label, data_dir)
     with storage_errors():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{label}-") as temporary:
@@ -126,7 +126,7 @@ def save_sids(
             column = pa.LargeListArray.from_arrays(offsets, sids.codes.reshape(-1))
             pq.write_table(pa.table({"sid": column}), new / TABLE)
             manifest = {
-                "contents": fingerprint,
+                "contents": contents.fingerprint,
                 "codes_per_level": list(sids.codes_per_level),
                 "recipe": dict(sids.recipe),
                 "quality": dict(sids.quality),
@@ -140,22 +140,14 @@ def save_sids(
     return folder
 
 
-def load_sids(
-    name: str, label: str, data_dir: Path, fingerprint: str, descriptions_sha256: str
-) -> SIDs:
-    """Return SIDs that were made for a dataset.
-
-    Args:
-        name: of the dataset.
-        label: of the SIDs.
-        data_dir: see ``store.data_directory``.
-        fingerprint: of the dataset's contents.
-        descriptions_sha256: of its descriptions; what was made of texts must be of these.
+def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
+    """Return the SIDs of a label that were made for a dataset.
 
     Raises:
         UserError: there are none of that label, they were made of other contents, or their files
             are damaged; the message says what to type.
     """
+    name = contents.card.name
     folder = sids_folder(name, label, data_dir)
     check_label(name, label, data_dir)
     again = f"make them again with {_command(name, label)}"
@@ -169,11 +161,12 @@ def load_sids(
         codes = np.array(column.flatten(), dtype=np.int32).reshape(len(column), len(per_level))
         if (codes < 0).any() or (codes >= per_level).any():
             raise ValueError("codes are not below the codes per level")
-        contents, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
+        made_of, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
         if not isinstance(recipe, dict) or not isinstance(quality, dict):
             raise TypeError("recipe and quality are no mappings")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{folder} cannot be read ({error}); {again}") from error
-    if contents != fingerprint or recipe.get(TEXTS, descriptions_sha256) != descriptions_sha256:
+    texts = contents.descriptions_sha256
+    if made_of != contents.fingerprint or recipe.get(TEXTS, texts) != texts:
         raise UserError(f"{folder}: these SIDs were made for other contents; {again}")
     return SIDs(codes, per_level, recipe, quality)

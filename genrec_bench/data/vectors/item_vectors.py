@@ -41,11 +41,11 @@ from genrec_bench.data.vectors.vector_cache import (
     fingerprint,
     load_vectors,
     save_vectors,
-    texts_sha256,
     versions,
 )
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
+from genrec_bench.storage.digests import texts_sha256
 
 SOURCES = ("text", "collaborative")
 """A path that ends in ``.npy`` is a file; every other word is a sentence-transformers model."""

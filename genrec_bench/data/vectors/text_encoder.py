@@ -22,12 +22,11 @@ from genrec_bench.data.vectors.vector_cache import (
     fingerprint,
     load_vectors,
     save_vectors,
-    texts_sha256,
     versions,
 )
 from genrec_bench.errors import UserError, nearest, one_line
 from genrec_bench.progress import Progress
-from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.digests import file_sha256, texts_sha256
 
 BATCH = 256
 """Texts between two writes; the library forms its own, smaller batches of them."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,14 +19,6 @@ from genrec_bench.storage.files import write_atomically
 def fingerprint(key: Mapping[str, object]) -> str:
     """Return a short hash of plain JSON values, the part of a file's name that tells it apart."""
     return json_digest(key)[:16]
-
-
-def texts_sha256(texts: Iterable[str]) -> str:
-    """Return the sha256 of texts in their order, without joining what may be gigabytes."""
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(json.dumps(text).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

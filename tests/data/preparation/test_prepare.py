@@ -11,17 +11,25 @@ from typing import Any
 import pytest
 from raw_files import RawFiles, write_raw_files
 
+from genrec_bench.data.cards import load_card
+from genrec_bench.data.dataset import Contents
 from genrec_bench.data.preparation import leaks
 from genrec_bench.data.preparation import prepare as module
 from genrec_bench.data.preparation.filters import Counts, Filtered
 from genrec_bench.data.preparation.formats import FORMATS, Format, ItemText, Row
 from genrec_bench.data.preparation.malformed import Malformed
-from genrec_bench.data.preparation.prepare import Prepared, check_counts, format_report, prepare
+from genrec_bench.data.preparation.prepare import (
+    PreparationReport,
+    check_counts,
+    format_report,
+    prepare,
+)
 from genrec_bench.data.preparation.raw_recipe import Columns, Raw, SourceFile, Step
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
 
-WHERE = "datasets/tools.yaml"
+WHERE = "datasets/beauty.yaml"
+QUIET = Progress(quiet=True)
 DAY = 86_400
 FIRST = 16_204 * DAY  # 2014-05-14
 
@@ -99,22 +107,14 @@ def prepare_files(
     *,
     titled: bool = True,
     malformed: float = 0.0,
-) -> Prepared:
+) -> tuple[Contents, PreparationReport]:
     raw = Raw(format, SourceFile("interactions"), SourceFile("items"), malformed=malformed)
-    return prepare(
-        raw,
-        steps,
-        protocol,
-        3,
-        files.interactions,
-        files.items if titled else None,
-        Progress(quiet=True),
-        WHERE,
-    )
+    card = replace(load_card("beauty"), raw=raw, filters=steps, protocol=protocol, history_length=3)
+    return prepare(card, files.interactions, files.items if titled else None, QUIET)
 
 
-def by_name(prepared: Prepared) -> dict[str, list[tuple[str, list[str], str]]]:
-    users, items = prepared.user_names, prepared.item_names
+def by_name(prepared: Contents) -> dict[str, list[tuple[str, list[str], str]]]:
+    users, items = ("ann", "bob", "cat"), prepared.item_names
     return {
         name: [
             (
@@ -128,18 +128,17 @@ def by_name(prepared: Prepared) -> dict[str, list[tuple[str, list[str], str]]]:
     }
 
 
-def content(prepared: Prepared) -> tuple[object, ...]:
+def content(prepared: Contents) -> tuple[object, ...]:
     """Everything but the report, to the byte."""
     arrays = [
         array
         for part in prepared.splits.values()
         for array in (part.users, part.history_items, part.history_offsets, part.targets)
     ]
-    arrays += prepared.target_times.values()
+    arrays += prepared.times.values()
     return (
         *((array.dtype.str, array.tobytes()) for array in arrays),
         *(prepared.item_names, prepared.titles, prepared.descriptions, prepared.categories),
-        prepared.user_names,
     )
 
 
@@ -154,19 +153,18 @@ def test_from_raw_files_of_each_format_to_examples(
     tmp_path: Path, format: str, ratings: bool
 ) -> None:
     files = write_raw_files(format, tmp_path, LOG, TEXTS, ratings=ratings)
-    prepared = prepare_files(files, format)
+    prepared, _ = prepare_files(files, format)
     assert by_name(prepared) == CHRONOLOGICAL
     assert prepared.item_names == ("hose", "rake", "saw")
-    assert prepared.user_names == ("ann", "bob", "cat")
     assert prepared.titles == ("Hose, 12 inch", "Rake, 12 inch", "Saw, 12 inch")
     if format != "yelp":  # which has none
         assert prepared.descriptions == ("A hose.", "A rake.", "A saw.")
     if format != "csv":
         assert prepared.categories == (("Tools", "Hand Tools"),) * 3
-    days = [(time // 1000 - FIRST) // DAY for time in prepared.target_times["train"].tolist()]
+    days = [(time // 1000 - FIRST) // DAY for time in prepared.times["train"].tolist()]
     assert days == [2, 2, 3, 3, 3, 4, 5, 6]
 
-    out = prepare_files(files, format, protocol="leave-one-out")
+    out, _ = prepare_files(files, format, protocol="leave-one-out")
     assert by_name(out) == LEAVE_ONE_OUT
 
 
@@ -178,12 +176,12 @@ def test_the_order_of_lines_changes_nothing(tmp_path: Path, format: str, protoco
         folder = tmp_path / str(seed)
         folder.mkdir()
         files = write_raw_files(format, folder, LOG, TEXTS, shuffle=seed)
-        found.add(content(prepare_files(files, format, protocol=protocol)))
+        found.add(content(prepare_files(files, format, protocol=protocol)[0]))
     assert len(found) == 1
 
 
 def test_the_report_by_hand(files: RawFiles) -> None:
-    report = prepare_files(files).report
+    _, report = prepare_files(files)
     assert report.raw == Counts(users=4, items=5, interactions=18)
     assert report.days == ("2014-05-14", "2014-05-23")
     assert report.steps == (
@@ -243,9 +241,8 @@ def test_malformed_lines_are_in_the_report(files: RawFiles) -> None:
         file.write("eve,rake,yesterday\neve,saw\n")
     with pytest.raises(UserError, match="2 of 20 lines are malformed"):
         prepare_files(files)
-    prepared = prepare_files(files, malformed=0.1)
+    prepared, report = prepare_files(files, malformed=0.1)
     assert by_name(prepared) == CHRONOLOGICAL
-    report = prepared.report
     assert report.malformed["interactions.csv"] == {
         "time is not a number": 1,
         "fewer fields than columns": 1,
@@ -259,12 +256,12 @@ def test_malformed_lines_are_in_the_report(files: RawFiles) -> None:
 
 def test_without_items_everything_but_titles_works(files: RawFiles) -> None:
     steps = tuple(step for step in STEPS if step.step != "titles")
-    prepared = prepare_files(files, steps=steps, titled=False)
+    prepared, report = prepare_files(files, steps=steps, titled=False)
     assert by_name(prepared) == CHRONOLOGICAL
     assert prepared.titles == prepared.descriptions == ("", "", "")
     assert prepared.categories == ((), (), ())
-    assert prepared.report.untitled == 3
-    assert list(prepared.report.files) == ["interactions.csv"]
+    assert report.untitled == 3
+    assert list(report.files) == ["interactions.csv"]
 
 
 def test_items_of_something_else_are_refused(tmp_path: Path, files: RawFiles) -> None:
@@ -281,12 +278,12 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, files: RawFiles) -> N
 
 
 def test_users_too_short_for_the_split_are_left_out_and_reported(files: RawFiles) -> None:
-    prepared = prepare_files(files, steps=())
-    assert "dan" not in prepared.user_names
-    (line,) = prepared.report.steps
+    prepared, report = prepare_files(files, steps=())
+    assert report.counts["users"] == 3, "and dan is none of them"
+    (line,) = report.steps
     assert line.removed == {"user with fewer than 2": 1}
     assert (line.step, line.before.users, line.after.users) == ("split", 4, 3)
-    assert prepared.report.untitled == 1  # the nub
+    assert report.untitled == 1  # the nub
 
 
 def test_items_are_read_once_and_as_few_as_can_be(
@@ -316,17 +313,17 @@ def test_items_are_read_once_and_as_few_as_can_be(
 
 
 def test_counts_that_are_not_the_cards(files: RawFiles) -> None:
-    prepared = prepare_files(files)
+    _, report = prepare_files(files)
     expected = {"users": 3, "items": None, "interactions": 14, "train_rows": 8, "test_rows": 2}
-    assert check_counts(prepared, expected) == [
+    assert check_counts(report.counts, expected) == [
         "interactions: 13 found, 14 expected (-7.1%)",
         "test_rows: 1 found, 2 expected (-50.0%)",
     ]
-    assert check_counts(prepared, expected, slack=0.08) == [
+    assert check_counts(report.counts, expected, slack=0.08) == [
         "test_rows: 1 found, 2 expected (-50.0%)"
     ]
-    assert check_counts(prepared, {"interactions": 13, "distinct_sids": 9}) == []
-    assert check_counts(prepared, {"valid_rows": 100}, slack=0.99) == []
+    assert check_counts(report.counts, {"interactions": 13, "distinct_sids": 9}) == []
+    assert check_counts(report.counts, {"valid_rows": 100}, slack=0.99) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec_bench.data.cards import load_card
-from genrec_bench.data.importers import import_dataset
+from genrec_bench.data.importers import import_contents
 from genrec_bench.data.preparation.interactions import Interactions
 from genrec_bench.data.preparation.splits import Splits, chronological, leave_one_out
 
@@ -148,14 +148,14 @@ def test_leave_one_out_is_that_of_the_importer(tmp_path: Path) -> None:
     card = dataclasses.replace(
         load_card("beauty"), category="Tools", codes_per_level=(10, 1), history_length=4, sha256={}
     )
-    imported, _ = import_dataset("lcrec", tmp_path, card)
+    imported, _ = import_contents("lcrec", tmp_path, card)
     log = [
         (user, str(item), place)
         for user, items in bought.items()
         for place, item in enumerate(items)
     ]
     interactions = Interactions.gather(log)
-    assert interactions.item_names == imported.catalog.item_names
+    assert interactions.item_names == imported.item_names
     for name, part in leave_one_out(interactions, 4).examples.items():
         expected = imported.splits[name]
         np.testing.assert_array_equal(part.users, expected.users)

@@ -15,12 +15,11 @@ import pytest
 from download_world import refused
 from raw_world import ITEMS, RawWorld, raw_world
 
-from genrec_bench.data.contents import Contents
-from genrec_bench.data.dataset import Examples
+from genrec_bench.data.dataset import Contents, Examples
 from genrec_bench.data.dataset_store import load_dataset
 from genrec_bench.data.obtain import obtain_contents
 from genrec_bench.data.sids import build as module
-from genrec_bench.data.sids.build import build, is_built
+from genrec_bench.data.sids.build import build, load_built
 from genrec_bench.data.sids.sid_quality import quality_of
 from genrec_bench.data.sids.sid_recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.data.sids.sid_store import SIDs, load_sids
@@ -141,7 +140,7 @@ def test_what_is_kept_says_how_it_was_made(contents: Contents, tmp_path: Path) -
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe = SIDRecipe("rq-kmeans", source, "code", seed=5)
     sids, worth, folder = build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
-    found = load_sids("sports", "mine", tmp_path, contents.fingerprint, "")
+    found = load_sids(contents, "mine", tmp_path)
     assert np.array_equal(found.codes, sids.codes)
     assert quality_of(found.quality) == worth
     assert found.recipe == {
@@ -208,14 +207,14 @@ def test_whether_they_are_built(contents: Contents, tmp_path: Path) -> None:
     how: dict[SIDRecipe, str] = {text: "mine", together: "ours"}
 
     def built(recipe: SIDRecipe, of: Contents = contents) -> bool:
-        return is_built(of, how[recipe], tmp_path, recipe, codes)
+        return load_built(of, recipe, codes, how[recipe], tmp_path) is not None
 
     assert not built(text)
     for recipe, label in how.items():
         build(contents, recipe, codes, label, tmp_path, QUIET)
     assert built(text) and built(together)
-    assert not is_built(contents, "mine", tmp_path, together, codes)
-    assert not is_built(contents, "mine", tmp_path, text, (8, 4))
+    assert load_built(contents, together, codes, "mine", tmp_path) is None
+    assert load_built(contents, text, (8, 4), "mine", tmp_path) is None
     other = dataclasses.replace(contents, titles=("?", *contents.titles[1:]))
     assert not built(text, other) and not built(together, other)
     # Descriptions are no part of a dataset's fingerprint, as no policy reads them.
@@ -231,12 +230,12 @@ def test_whether_they_are_built_of_a_file(contents: Contents, tmp_path: Path) ->
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe, other = (SIDRecipe("rq-kmeans", source, "code", seed=seed) for seed in (0, 1))
     build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
-    assert is_built(contents, "mine", tmp_path, recipe, (4, 2))
-    assert not is_built(contents, "mine", tmp_path, other, (4, 2))
+    assert load_built(contents, recipe, (4, 2), "mine", tmp_path) is not None
+    assert load_built(contents, other, (4, 2), "mine", tmp_path) is None
     save_vectors(tmp_path / "mine.npy", corners()[::-1])
-    assert not is_built(contents, "mine", tmp_path, recipe, (4, 2))
+    assert load_built(contents, recipe, (4, 2), "mine", tmp_path) is None
     (tmp_path / "mine.npy").unlink()  # what is gone may be what it was
-    assert is_built(contents, "mine", tmp_path, recipe, (4, 2))
+    assert load_built(contents, recipe, (4, 2), "mine", tmp_path) is not None
 
 
 def test_mistakes_come_before_the_work(

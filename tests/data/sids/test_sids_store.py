@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,18 +32,27 @@ CODES = [[0, 1, 2], [3, 0, 0], [0, 1, 2]]
 RECIPE = {"method": "rq-kmeans", "seed": 0}
 
 
+def made_of(fingerprint: str = FINGERPRINT, descriptions: str = "") -> Any:
+    """Stands in for the contents of `tools`."""
+    return SimpleNamespace(
+        card=SimpleNamespace(name="tools"),
+        fingerprint=fingerprint,
+        descriptions_sha256=descriptions,
+    )
+
+
 def sids(codes: list[list[int]] = CODES) -> SIDs:
     return SIDs(np.array(codes, dtype=np.int32), (4, 2, 300), RECIPE, {"distinct": 2})
 
 
 def save(data: Path, label: str = "mine", codes: list[list[int]] = CODES) -> Path:
-    return save_sids(sids(codes), "tools", label, data, FINGERPRINT, b"figure")
+    return save_sids(sids(codes), made_of(), label, data, b"figure")
 
 
 def load(
     data: Path, label: str = "mine", fingerprint: str = FINGERPRINT, descriptions: str = ""
 ) -> SIDs:
-    return load_sids("tools", label, data, fingerprint, descriptions)
+    return load_sids(made_of(fingerprint, descriptions), label, data)
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -69,7 +79,7 @@ def test_any_codes_come_back(
 ) -> None:
     data, levels = tmp_path_factory.mktemp("data"), len(codes[0]) if codes else 3
     table = np.array(codes, dtype=np.int32).reshape(-1, levels)
-    save_sids(SIDs(table, (10,) * levels, {}, {}), "tools", "mine", data, FINGERPRINT, None)
+    save_sids(SIDs(table, (10,) * levels, {}, {}), made_of(), "mine", data, None)
     assert np.array_equal(load(data).codes, table)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_datasets import build_dataset
 
 from genrec_bench.data.cards import load_card
-from genrec_bench.data.dataset import Dataset, Examples, build_dataset
+from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.data.vectors import embeddings
 from genrec_bench.data.vectors.embeddings import (
     collaborative_vectors,
@@ -275,5 +276,6 @@ def test_a_disk_that_refuses_is_no_mistake_of_the_users(tmp_path: Path) -> None:
 def test_the_name_of_a_dataset_does_not_matter_but_its_content(tmp_path: Path) -> None:
     data = dataset(TITLES)
     sid_embeddings(data, "text", tmp_path)
-    sid_embeddings(replace(data, fingerprint="another"), "text", tmp_path)
+    other = replace(data, contents=dataset(TITLES[::-1]).contents)
+    sid_embeddings(other, "text", tmp_path)
     assert len(files(tmp_path)) == 2

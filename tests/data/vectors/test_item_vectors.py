@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.dataset import Examples
-from genrec_bench.data.importers import import_dataset
+from genrec_bench.data.importers import import_contents
 from genrec_bench.data.vectors import item_vectors as module
 from genrec_bench.data.vectors.embeddings import WORDS, collaborative_vectors
 from genrec_bench.data.vectors.item_vectors import check_source, item_vectors
@@ -319,7 +319,7 @@ def test_a_disk_that_refuses(tmp_path: Path) -> None:
 def test_what_is_bought_next_is_near(shared_data: Path, tmp_path: Path) -> None:
     """The held-out target is often among the ten items nearest to the last one of the history."""
     folder = shared_data / "minionerec"
-    data, _ = import_dataset("minionerec", folder, load_card("industrial"))
+    data = import_contents("minionerec", folder, load_card("industrial"))[0].own
     entries = json.loads(
         (folder / "index" / "Industrial_and_Scientific.item.json").read_text(encoding="utf-8")
     )

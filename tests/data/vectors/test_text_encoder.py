@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from genrec_bench.data.vectors import text_encoder
 from genrec_bench.data.vectors.text_encoder import encode_texts
-from genrec_bench.data.vectors.vector_cache import load_vectors, save_vectors, texts_sha256
+from genrec_bench.data.vectors.vector_cache import load_vectors, save_vectors
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.progress import Progress
+from genrec_bench.storage.digests import texts_sha256
 
 QUIET = Progress(quiet=True)
 Floats = np.ndarray[Any, Any]

@@ -127,7 +127,8 @@ def test_test_examples_are_never_read(make: Make, undisturbed: SweepResult) -> N
 
     context = make()
     unread: Any = Unread()
-    result = sweep(request(), replace(context, dataset=replace(context.dataset, test=unread)))
+    splits = {**context.dataset.splits, "test": unread}
+    result = sweep(request(), replace(context, dataset=replace(context.dataset, splits=splits)))
     assert [(t.state, t.value, t.point) for t in result.trials] == [
         (t.state, t.value, t.point) for t in undisturbed.trials
     ]
