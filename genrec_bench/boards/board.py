@@ -70,7 +70,7 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """One line of a section.
 
     Attributes:
@@ -138,7 +138,7 @@ class Section:
     partial: bool
     num_records: int
     unit: Literal["seconds", "flops", "tokens"]
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
     pairs: Mapping[str, tuple[Pair, ...]]
     smallest_difference: Mapping[str, float]
     target_values: Mapping[str, float]
@@ -172,7 +172,7 @@ def board_metrics() -> list[str]:
     return [name for _, name in columns]
 
 
-def metrics_of(rows: Iterable[Row]) -> list[str]:
+def metrics_of(rows: Iterable[BoardRow]) -> list[str]:
     """Those of them that any of the rows has."""
     known = {name for row in rows for name in row.means}
     return [name for name in board_metrics() if name in known]

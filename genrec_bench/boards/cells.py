@@ -1,9 +1,15 @@
-"""Tables of a board's page: cells that can be sorted, and how numbers are written in them."""
+"""Tables of a board's page: lines of cells that can be sorted, and how numbers are written."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from genrec_bench.boards.markup import Markup, element, fragment
+from markupsafe import Markup
+
+from genrec_bench.boards.board import BoardRow, Link
+from genrec_bench.boards.charts import style_of, swatch
 from genrec_bench.boards.units import Unit
 
 NONE = "–"
@@ -18,7 +24,6 @@ class Column:
     """A column's head.
 
     Attributes:
-        title: what the column holds.
         detail: a second, smaller line.
         hint: more words, shown when the pointer rests on the title.
         below: a drawing below the title, such as an axis.
@@ -28,44 +33,129 @@ class Column:
     title: str
     detail: str = ""
     hint: str | None = None
-    below: Markup | None = None
+    below: Markup = Markup()
     text: bool = False
 
 
+ALGORITHM = Column("Algorithm", text=True)
+
+
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """One cell.
 
     Attributes:
-        content: what is shown.
+        text: what is shown.
         sort: by what the column is sorted; None where there is nothing to sort by, which stays last
-            in any order. A number is written here in full, whatever its content is rounded to.
+            in any order. A number is written here in full, whatever `text` is rounded to.
+        small: a second, smaller line, of the classes `small_classes`.
+        drawing: beside the text, below those of the other lines.
         hint: more words, shown when the pointer rests on the cell.
-        classes: of the cell.
+        links: records, in place of the second line.
     """
 
-    content: str
+    text: str
     sort: float | str | None = None
+    small: str = ""
+    drawing: Markup = Markup()
     hint: str | None = None
     classes: str | None = None
+    small_classes: str | None = None
+    links: Sequence[Link] = ()
+
+    @property
+    def sort_key(self) -> str | None:
+        """What the page's script reads."""
+        return self.sort if isinstance(self.sort, str | None) else repr(float(self.sort))
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a table; its first cell names it.
+class PageLine:
+    """One line of a table.
 
     Attributes:
-        cells: as many as there are columns.
-        classes: of the line.
+        name: of the line, and what it is sorted by.
+        cells: one for each column but the first, which holds the name.
+        row: that the line is about; None if it is none of a board's rows. The next two are its.
+        style: how it looks everywhere in its section; None if it goes without a swatch.
+        failures: which of its seeds failed, and why.
     """
 
-    cells: Sequence[Cell]
+    name: str
+    cells: Sequence[PageCell]
+    row: BoardRow | None = None
+    style: RowStyle | None = None
+    failures: Sequence[str] = ()
     classes: str | None = None
+    name_classes: str | None = None
+
+    @property
+    def swatch(self) -> Markup:
+        """A piece of the row's curve."""
+        return swatch(self.style.number, self.style.control) if self.style else Markup()
+
+    @property
+    def tag(self) -> str:
+        """What is written beside the name of a row that is no plain result."""
+        return "" if self.row is None or self.row.kind == "result" else self.row.kind
 
 
-def amount_cell(unit: Unit, amount: float | None) -> Cell:
+@dataclass(frozen=True)
+class PageTable:
+    """A table of the page.
+
+    Attributes:
+        label: what it shows, for those who don't see where it stands.
+        columns: the first one names the lines.
+        lines: in the order in which they are shown at first.
+    """
+
+    label: str
+    columns: Sequence[Column]
+    lines: Sequence[PageLine]
+
+
+@dataclass(frozen=True)
+class RowStyle:
+    """How a row looks everywhere in its section.
+
+    Attributes:
+        number: of its series; see `genrec_bench.boards.charts`.
+        control: whether it goes without colour.
+    """
+
+    number: int
+    control: bool
+
+    @property
+    def classes(self) -> str:
+        """The style sheet's names for it."""
+        return style_of(self.number, self.control)
+
+
+def styled(rows: Sequence[BoardRow]) -> list[tuple[BoardRow, RowStyle | None]]:
+    """Each row and its style: results and controls are counted apart, other rows have none."""
+    counts = {"result": -1, "control": 0}
+    found: list[tuple[BoardRow, RowStyle | None]] = []
+    for row in rows:
+        style = None
+        if row.kind in counts:
+            counts[row.kind] += 1
+            style = RowStyle(counts[row.kind], row.kind == "control")
+        found.append((row, style))
+    return found
+
+
+def row_line(
+    row: BoardRow, style: RowStyle | None, cells: Sequence[PageCell], **more: Any
+) -> PageLine:
+    """The line of a board's row."""
+    return PageLine(row.name, cells, row, style, classes=f"kind-{row.kind}", **more)
+
+
+def amount_cell(unit: Unit, amount: float | None) -> PageCell:
     """An amount without its unit as a cell; None is no amount."""
-    return Cell(NONE) if amount is None else Cell(unit.write(amount), amount)
+    return PageCell(NONE) if amount is None else PageCell(unit.write(amount), amount)
 
 
 def figure(value: float) -> str:
@@ -73,9 +163,9 @@ def figure(value: float) -> str:
     return f"{value:.4f}"
 
 
-def signed(value: float) -> str:
-    """A difference of two metrics, with its sign; minus is a minus, not a hyphen."""
-    return f"{value:+.4f}".replace("-", "−")
+def signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign; minus is a minus, not a hyphen."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def span(low: str, high: str) -> str:
@@ -83,75 +173,6 @@ def span(low: str, high: str) -> str:
     return f"{low} to {high}"
 
 
-def p_value(value: float) -> Cell:
+def p_value(value: float) -> PageCell:
     """A probability under the null hypothesis."""
-    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value)
-
-
-def table(label: str, columns: Sequence[Column], lines: Sequence[Line]) -> Markup:
-    """A table that the page's script makes sortable, in a box that scrolls sideways by itself.
-
-    Args:
-        label: what it shows, for those who don't see where it stands.
-        columns: the first one names the lines.
-        lines: in the order in which they are shown at first.
-    """
-    body = [
-        element("tr", *(_cell(cell, i == 0) for i, cell in enumerate(line.cells)), class_=classes)
-        for line in lines
-        for classes in [line.classes]
-    ]
-    return element(
-        "div",
-        element(
-            "table",
-            element("thead", element("tr", *(_head(column) for column in columns))),
-            element("tbody", *body),
-            class_="sortable",
-        ),
-        class_="box",
-        tabindex=0,
-        role="region",
-        aria_label=label,
-    )
-
-
-def details(summary: str, *children: str, classes: str | None = None) -> Markup:
-    """Something that a reader may open."""
-    return element("details", element("summary", summary), *children, class_=classes)
-
-
-def beside(text: str, drawing: Markup) -> Markup:
-    """A number and its drawing, which lie below those of the other lines."""
-    return element("div", element("span", text), drawing, class_="beside")
-
-
-def small(text: str) -> Markup:
-    """A second line of a cell."""
-    return element("small", text)
-
-
-def _head(column: Column) -> Markup:
-    parts = [element("span", column.title, class_="title", title=column.hint)]
-    if column.detail:
-        parts.append(small(column.detail))
-    if column.below is not None:
-        parts.append(column.below)
-    return element(
-        "th",
-        *parts,
-        scope="col",
-        class_="text" if column.text else None,
-        data_sort="text" if column.text else "number",
-    )
-
-
-def _cell(cell: Cell, names: bool) -> Markup:
-    sort = cell.sort
-    shown = None if sort is None else sort if isinstance(sort, str) else repr(float(sort))
-    # The line's name sticks to the edge of the box; without a wrapper its width can't be bounded.
-    content = element("div", cell.content) if names else fragment(cell.content)
-    attributes = {"class_": cell.classes, "title": cell.hint, "data_sort": shown}
-    if names:
-        return element("th", content, scope="row", **attributes)
-    return element("td", content, **attributes)
+    return PageCell("< 0.001" if value < 0.001 else f"{value:.3f}", value)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from genrec_bench.boards.markup import Markup, element, fragment
+from markupsafe import Markup, escape
 
 COLORS = 7
 """How many colours the style sheet has for series."""
@@ -63,6 +63,22 @@ class Series:
     name: str
     curve: Curve
     control: bool
+
+
+def element(name: str, *children: str, **attributes: object) -> Markup:
+    """An element of SVG; what is not `Markup` is escaped.
+
+    Args:
+        children: what is inside, in order.
+        attributes: None leaves one out. An underscore at the end of a name is dropped (`class_`),
+            any other is a hyphen.
+    """
+    said = Markup().join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value)
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(name, said, Markup().join(map(escape, children)))
 
 
 def domain(values: Iterable[float], optional: float | None = None) -> tuple[float, float] | None:
@@ -350,7 +366,7 @@ def _marker(number: int, x: float, y: float) -> Markup:
 def _strip(parts: Sequence[Markup], classes: str, text: str | None) -> Markup:
     return element(
         "svg",
-        fragment(*parts),
+        *parts,
         class_=classes,
         viewBox=f"0 0 {WIDTH} 24",
         width=WIDTH,

@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from genrec_bench.boards.board import Board, Row, Section
+from genrec_bench.boards.board import Board, BoardRow, Section
 
 COLUMNS = (
     "dataset",
@@ -99,7 +99,7 @@ def _lines(board: Board) -> Iterator[dict[str, Any]]:
             yield own | {"quantity": f"test/{metric}", "value": value}
 
 
-def _of_row(row: Row) -> Iterator[dict[str, Any]]:
+def _of_row(row: BoardRow) -> Iterator[dict[str, Any]]:
     for metric, mean in row.means.items():
         line: dict[str, Any] = {"quantity": f"test/{metric}", "value": mean}
         line["deviation"] = row.deviations.get(metric)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec_bench.boards.board import APART, COSTS, Kind, Link, Row, board_metrics
+from genrec_bench.boards.board import APART, COSTS, BoardRow, Kind, Link, board_metrics
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.targets import LOOKED_BY, Looks, Unit, curve, looks, reached
 from genrec_bench.runs.record_schema import plain
@@ -100,7 +100,7 @@ def group(records: Sequence[Evidence], defaults: Defaults) -> list[Group]:
     return sorted(groups, key=lambda one: (not one.finished, one.name))
 
 
-def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Path) -> Row:
+def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Path) -> BoardRow:
     """Make a row but for what the tests say of it.
 
     Args:
@@ -117,7 +117,7 @@ def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Pat
     if len(figures) > 1:
         deviations = {key: statistics.stdev(each[key] for each in figures) for key in means}
     seen = group.looks(unit)
-    return Row(
+    return BoardRow(
         name=group.name,
         algorithm=group.algorithm,
         kind=group.kind,
@@ -139,7 +139,7 @@ def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Pat
     )
 
 
-def start_row(records: Sequence[Evidence], folder: Path) -> list[Row]:
+def start_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
     """The checkpoint that all runs of a track start from; runs that did not evaluate it are out."""
     known = [one for one in records if one.record["sft"]["test"]]
     if not known:
@@ -156,7 +156,7 @@ def start_evidence(records: Sequence[Evidence]) -> Evidence | None:
     return next((one for one in known if not one.of_split("test").empty), None)
 
 
-def ceiling_row(records: Sequence[Evidence], folder: Path) -> list[Row]:
+def ceiling_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
     """The best possible figures, as the newest record that has them says."""
     for one in reversed(records):
         if figures := one.record["ceiling"].get("test", {}):
@@ -274,12 +274,12 @@ def _short(value: Any) -> str:
     return abbreviate(text)
 
 
-def _bare(name: str, kind: Kind, means: Mapping[str, float]) -> Row:
+def _bare(name: str, kind: Kind, means: Mapping[str, float]) -> BoardRow:
     """A row that nobody ran."""
-    return Row(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
+    return BoardRow(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
 
 
-def _linked(row: Row, one: Evidence, value: Mapping[str, float], folder: Path) -> Row:
+def _linked(row: BoardRow, one: Evidence, value: Mapping[str, float], folder: Path) -> BoardRow:
     # These figures are none of the run's own: they hold however it ended.
     return replace(row, links=(replace(link(one, value, folder), failed=False),))
 

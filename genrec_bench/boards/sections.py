@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec_bench.boards.board import ORDER_BY, RANKED, Board, Row, Section
+from genrec_bench.boards.board import ORDER_BY, RANKED, Board, BoardRow, Section
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.reported import load_reported
 from genrec_bench.boards.rows import (
@@ -157,13 +157,13 @@ def _looks_apart(groups: Sequence[Group]) -> dict[str, list[str]]:
     return {name: keys for name, keys in found.items() if keys}
 
 
-def _without_curve(row: Row, apart: Sequence[str]) -> Row:
+def _without_curve(row: BoardRow, apart: Sequence[str]) -> BoardRow:
     """The row as it can stand beside others: how often it looks is seen, the rest is not."""
     return row if list(apart) == ["validations"] else replace(row, curve=())
 
 
 def _conclusions(
-    rows: Sequence[Row], groups: Sequence[Group], records: Sequence[Evidence]
+    rows: Sequence[BoardRow], groups: Sequence[Group], records: Sequence[Evidence]
 ) -> dict[str, Conclusions]:
     """Compare all rows that have outcomes, by metric."""
     by_name = {one.name: one for one in groups}
@@ -195,7 +195,7 @@ def _conclusions(
     return found
 
 
-def _judged(row: Row, compared: Mapping[str, Conclusions]) -> Row:
+def _judged(row: BoardRow, compared: Mapping[str, Conclusions]) -> BoardRow:
     known = {metric: each for metric, each in compared.items() if row.name in each.estimates}
     return replace(
         row,
@@ -204,7 +204,7 @@ def _judged(row: Row, compared: Mapping[str, Conclusions]) -> Row:
     )
 
 
-def _about_rows(rows: Sequence[Row], replaced: int) -> list[str]:
+def _about_rows(rows: Sequence[BoardRow], replaced: int) -> list[str]:
     notes = [f"Ordered by {ORDER_BY}. Spent: mean of the runs, without SFT and evaluation."]
     if replaced:
         what = "record is" if replaced == 1 else "records are"
@@ -258,7 +258,7 @@ def _about_budgets(groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-def _about_tests(rows: Sequence[Row], compared: Mapping[str, Conclusions]) -> list[str]:
+def _about_tests(rows: Sequence[BoardRow], compared: Mapping[str, Conclusions]) -> list[str]:
     notes = []
     lone = [row.name for row in rows if _lone(row)]
     if lone:
@@ -274,7 +274,7 @@ def _about_tests(rows: Sequence[Row], compared: Mapping[str, Conclusions]) -> li
     return notes
 
 
-def _lone(row: Row) -> bool:
+def _lone(row: BoardRow) -> bool:
     return any(not each.covers_seeds for each in row.estimates.values()) and row.kind != "start"
 
 

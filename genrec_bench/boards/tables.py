@@ -15,8 +15,8 @@ from genrec_bench.boards.board import (
     ORDER_BY,
     RANKED,
     Board,
+    BoardRow,
     Link,
-    Row,
     Section,
     metric_heading,
     metric_order,
@@ -101,7 +101,7 @@ def apart_statement(section: Section, metric: str) -> str:
     return f"By {metric}, these cannot be told apart: {told}."
 
 
-def seeds_cell(row: Row) -> str:
+def seeds_cell(row: BoardRow) -> str:
     """How many seeds a row is made of, and of how many where some failed."""
     if row.kind == "failed":
         return f"0 of {len(row.seeds)}"
@@ -282,7 +282,7 @@ def _records(section: Section) -> str:
     return _table(["row", "records"], lines, "pipe", left=2)
 
 
-def _origin(row: Row, link: Link) -> str:
+def _origin(row: BoardRow, link: Link) -> str:
     if not row.seeds:
         return "record"
     return f"seed {link.seed}" + (" (failed)" if link.failed else "")
@@ -313,7 +313,7 @@ def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:.4f}"
 
 
-def _name(row: Row, style: str) -> str:
+def _name(row: BoardRow, style: str) -> str:
     marks = {"control": " [control]", "failed": " [failed]"}
     name = row.name + marks.get(row.kind, "")
     return _escaped(name) if style == "pipe" else name

@@ -9,7 +9,7 @@ import pytest
 from board_world import SETTINGS, START, TRACK, bare, figures, make_record, metrics_of, whole
 
 from genrec_bench import benchmark_version
-from genrec_bench.boards.board import Board, Reached, Row, Section
+from genrec_bench.boards.board import Board, BoardRow, Reached, Section
 from genrec_bench.boards.csv_table import to_csv
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.rows import user_values
@@ -27,11 +27,11 @@ def only(board: Board) -> Section:
     return section
 
 
-def rows(board: Board) -> list[Row]:
+def rows(board: Board) -> list[BoardRow]:
     return list(only(board).rows)
 
 
-def row(board: Board, name: str) -> Row:
+def row(board: Board, name: str) -> BoardRow:
     (found,) = [one for one in rows(board) if one.name == name]
     return found
 

@@ -15,6 +15,7 @@ from genrec_bench.boards.charts import (
     Scale,
     decimals,
     domain,
+    element,
     interval_plot,
     stacked_bar,
     ticks,
@@ -26,6 +27,14 @@ def test_each_look_is_of_its_own() -> None:
     # The same look comes back only after the product of lengths that share no factor.
     looks = {(i % COLORS, DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]) for i in range(140)}
     assert len(looks) == 140
+
+
+def test_elements_are_kept_and_joining_them_with_text_escapes_the_text() -> None:
+    bold = element("b", "x<y")
+    assert element("p", bold, "<", data_sort=0.5, title=None, class_="") == (
+        '<p data-sort="0.5" class=""><b>x&lt;y</b>&lt;</p>'
+    )
+    assert bold + "<" == "<b>x&lt;y</b>&lt;"
 
 
 def test_mean_beyond_the_axis_is_an_arrow() -> None:

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_tree import Node, heads, parse, table
 
-from genrec_bench.boards.board import Board, Link, Row, Section
+from genrec_bench.boards.board import Board, BoardRow, Link, Section
 from genrec_bench.boards.cells import figure
+from genrec_bench.boards.charts import element
 from genrec_bench.boards.html_page import to_html
-from genrec_bench.boards.markup import Markup, element, fragment
 from genrec_bench.statistics.resampling import Interval
 
 EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
@@ -31,7 +31,7 @@ def page_of(*sections: Section) -> Node:
     return parse(to_html(Board("industrial", sections, ())))
 
 
-def quality(*rows: Row, section: Section | None = None) -> dict[str, list[Node]]:
+def quality(*rows: BoardRow, section: Section | None = None) -> dict[str, list[Node]]:
     made = replace(section or full_section(), rows=rows, pairs={})
     return table(page_of(made), "Quality at the equal budget")
 
@@ -108,14 +108,14 @@ def test_text_from_records_is_never_markup() -> None:
     assert unquote(href) == f"javascript:{EVIL}"
 
 
-def links_of(*rows: Row) -> list[str]:
+def links_of(*rows: BoardRow) -> list[str]:
     return [link.path for each in rows for link in each.links]
 
 
 @given(st.text(), st.text())
 def test_any_text_comes_back_as_it_was(text: str, value: str) -> None:
+    """In drawings, and in what the templates write: HTML has no carriage return of its own."""
     node = parse(element("p", text, title=value)).one("p")
-    # HTML has no carriage return of its own.
     assert node.text.replace("\r", "\n") == text.replace("\r", "\n")
     assert node.attributes["title"] == value
 
@@ -123,16 +123,6 @@ def test_any_text_comes_back_as_it_was(text: str, value: str) -> None:
 def test_half_a_surrogate_pair_can_be_written() -> None:
     html = to_html(replace(full_board(), dataset="a\ud800b"))
     assert "a?b" in html and html.encode("utf-8")
-
-
-def test_markup_is_kept_and_joining_it_with_text_escapes_it() -> None:
-    bold = element("b", "x<y")
-    assert fragment(bold, "<") == "<b>x&lt;y</b>&lt;"
-    assert isinstance(fragment(bold), Markup)
-    assert fragment(bold + "!") == "&lt;b&gt;x&amp;lt;y&lt;/b&gt;!"
-    assert element("td", data_sort=0.5, title=None, hidden=True, class_="") == (
-        '<td data-sort="0.5" hidden class=""></td>'
-    )
 
 
 def test_every_record_is_linked(page: Node) -> None:

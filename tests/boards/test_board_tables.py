@@ -11,7 +11,7 @@ import pytest
 from board_world import KEYS, START, TRACK, bare, make_record, whole
 
 from genrec_bench import benchmark_version
-from genrec_bench.boards.board import Board, Row
+from genrec_bench.boards.board import Board, BoardRow
 from genrec_bench.boards.csv_table import COLUMNS, to_csv
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.html_page import to_html
@@ -271,7 +271,7 @@ def test_csv_gives_back_every_number_of_the_board() -> None:
         {key for key in found if key[0] == "reported"}
     )
 
-    def line(row: Row, quantity: str) -> dict[str, str]:
+    def line(row: BoardRow, quantity: str) -> dict[str, str]:
         return found[row.kind, row.name, "", quantity]
 
     for row in section.rows:

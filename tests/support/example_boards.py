@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from genrec_bench.boards.board import Board, Kind, Link, Reached, Row, Section
+from genrec_bench.boards.board import Board, BoardRow, Kind, Link, Reached, Section
 from genrec_bench.boards.reported import Reported
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Estimate, Interval
@@ -57,7 +57,7 @@ def row(
     failures: Mapping[int, str] | None = None,
     seconds: float = 90.0,
     key: int = 0,
-) -> Row:
+) -> BoardRow:
     """A row whose seeds lie around a mean of NDCG@10; the same for the same arguments."""
     generator = np.random.default_rng([key, 7])
     by_seed = [round(float(x), 4) for x in ndcg + generator.normal(0, 0.0009, len(seeds))]
@@ -96,7 +96,7 @@ def row(
         ]
         middle = median(float("inf") if x is None else x for x in reached)
         targets[label] = Reached(None if middle == float("inf") else middle, tuple(reached))
-    return Row(
+    return BoardRow(
         name=name,
         algorithm=name.partition(" ")[0] if kind == "result" else "sft",
         kind=kind,
@@ -143,13 +143,13 @@ def estimate(by_seed: Sequence[float], mean: float) -> Estimate:
     )
 
 
-def bare(name: str, kind: Kind, means: Mapping[str, float], **changes: Any) -> Row:
+def bare(name: str, kind: Kind, means: Mapping[str, float], **changes: Any) -> BoardRow:
     """A row that knows nothing but some means."""
-    empty = Row(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
+    empty = BoardRow(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
     return replace(empty, **changes)
 
 
-def pair(first: Row, second: Row, metric: str) -> Pair:
+def pair(first: BoardRow, second: BoardRow, metric: str) -> Pair:
     difference = first.means[metric] - second.means[metric]
     distinct = abs(difference) > 0.004
     return Pair(

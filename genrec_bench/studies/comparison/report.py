@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from genrec_bench.boards.board import RANKED, Board, Row
+from genrec_bench.boards.board import RANKED, Board, BoardRow
 from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import NONE, apart_statement, rank_cell, seeds_cell, titled
@@ -135,7 +135,7 @@ def _bill(outcome: Outcome) -> str:
     return f"Paid, of what was announced: {total} ({'; '.join(parts)})."
 
 
-def _figures(row: Row) -> list[str]:
+def _figures(row: BoardRow) -> list[str]:
     """Return mean, interval and rank of a row for each metric that rows are ranked by."""
     cells = []
     for metric in RANKED:
