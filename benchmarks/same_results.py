@@ -39,8 +39,8 @@ OTHERS = (
     "run vstar --budget 12Gflop --seed 3 --set {} inference=ved objective=siblings training=top-k",
     "run srpo --seed 1 --set {} updates_per_rollout=2 minibatches=2 logprob_space=trie",
     "sweep grpo --total-budget 24Gflop --trial-budget 8Gflop --set {}",
-    "compare --algorithms grpo,vstar --budget 12Gflop --tuning-budget 16Gflop --trial-budget 8Gflop"
-    " --seeds 2 --set {}",
+    "compare --algorithms grpo,vstar --budget 50Gflop --tuning-budget 60Gflop"
+    " --trial-budget 30Gflop --seeds 2 --set {}",
     "ablate srpo --seeds 0 --set {}",
     "analyze correlation --examples 64 --size 8 --set {}",
     "analyze dynamics --alphas 0,1 --windows 3 --set {}",
@@ -53,13 +53,15 @@ VOLATILE = (
 ).split()
 # Digests of data and weights, which have to stay.
 FINGERPRINTS = ("dataset", "sids", "sft", "weights")
-# Identifiers, digests, points in time, seconds; each alone differs between two runs.
+# Identifiers, digests, points in time; seconds in words, in board.csv and in board.md's bill.
 CHANGING = (
     (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}"), "<run>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(\+00:00|Z| UTC)?"), "<time>"),
-    (re.compile(r"\b[0-9a-f]{12,64}\b"), "<digest>"),
+    (re.compile(r"(?<![\w.])[0-9a-f]{12,64}\b"), "<digest>"),
     (re.compile(r"\d+(\.\d+)? (s|ms|min|h)\b( \d+ s\b)?"), "<seconds>"),
     (re.compile(r"\d+(\.\d+)? [GM]iB"), "<memory>"),
+    (re.compile(r"(?<=/seconds,)[\d.]+"), "<seconds>"),
+    (re.compile(r"^(\| [^|]*\|) +\d+\.\d \|", re.MULTILINE), r"\1 <seconds> |"),
 )
 
 
@@ -111,9 +113,9 @@ def observe(folder: Path, *, runs_only: bool) -> dict[str, Any]:
             for number, line in enumerate(_steady(text).splitlines()):
                 facts[f"{command}: {stream} {number:03}"] = line
         facts[f"{command}: exit code"] = done.returncode
-    # Ids of runs hold a time and a random part: equal names are told apart by their order in time.
+    # Names hold times and digests of code: those that are equal but for them are told apart by age.
     met: Counter[str] = Counter()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*"), key=lambda path: path.stat().st_mtime_ns):
         if path.is_file():
             name = _steady(str(path.relative_to(folder)))
             met[name] += 1
