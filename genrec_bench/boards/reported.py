@@ -9,13 +9,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Annotated
 
 from genrec_bench.errors import UserError
-from genrec_bench.storage.strict_yaml import parse_yaml, read_fields
+from genrec_bench.storage.strict_yaml import parse_yaml
+from genrec_bench.storage.validation import Must, PlainName, Text, validated
 
 FILE = "reported.yaml"
 
 _METRIC = re.compile(r"(?:HR|NDCG|Pass)@[1-9]\d*")
+
+Metric = Annotated[str, Must(_METRIC.fullmatch, "HR@K, NDCG@K or Pass@K")]
+Share = Annotated[float, Must(lambda value: 0 <= value <= 1, "between 0 and 1")]
+Metrics = Annotated[Mapping[Metric, Share], Must(bool, "a mapping with at least one figure")]
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,16 @@ class Reported:
 
 @dataclass(frozen=True)
 class _Line:
-    dataset: str
-    algorithm: str
-    metrics: Mapping[str, float]
+    dataset: PlainName
+    algorithm: Text
+    metrics: Metrics
 
 
 @dataclass(frozen=True)
 class _Table:
-    paper: str
-    table: str
-    setting: str
+    paper: Text
+    table: Text
+    setting: Text
     rows: tuple[_Line, ...]
 
 
@@ -60,11 +66,7 @@ class _File:
 
 
 def load_reported(dataset: str) -> tuple[Reported, ...]:
-    """What papers report of a dataset, in order of the file.
-
-    Args:
-        dataset: name of the card.
-    """
+    """Return what papers report of a dataset, in order of the file."""
     text = (files("genrec_bench.boards") / FILE).read_text(encoding="utf-8")
     return tuple(line for line in parse_reported(text, FILE) if line.dataset == dataset)
 
@@ -80,21 +82,10 @@ def parse_reported(text: str, where: str) -> tuple[Reported, ...]:
         UserError: a key is missing or unknown, a figure is no share, or a line is there twice.
     """
     found: dict[tuple[str, ...], Reported] = {}
-    for table in read_fields(_File, parse_yaml(text, where), where).tables:
+    for table in validated(_File, parse_yaml(text, where), where).tables:
         for row in table.rows:
-            line = Reported(
-                table.paper, table.table, row.dataset, row.algorithm, row.metrics, table.setting
-            )
-            place = (line.paper, line.table, line.dataset, line.algorithm)
-            named = f"{where}: {', '.join(place)}"
-            if not all(place) or not line.setting or not line.metrics:
-                raise UserError(f"{named}: a text is empty, or there is no figure")
+            place = (table.paper, table.table, row.dataset, row.algorithm)
             if place in found:
-                raise UserError(f"{named}: is there twice")
-            for metric, value in line.metrics.items():
-                if not _METRIC.fullmatch(metric):
-                    raise UserError(f"{named}: {metric!r} is no HR@K, NDCG@K or Pass@K")
-                if not 0 <= value <= 1:
-                    raise UserError(f"{named}: {metric} is {value}, not between 0 and 1")
-            found[place] = line
+                raise UserError(f"{where}: {', '.join(place)}: is there twice")
+            found[place] = Reported(*place, row.metrics, table.setting)
     return tuple(found.values())

@@ -7,9 +7,8 @@ its own, so that none can change unnoticed. Nothing in the folder tells who a us
 item is called.
 """
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pandas as pd
 
 from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
-from genrec_bench.runs.record_schema import SCHEMA, SPLITS, Record, digest, plain, problem, track_id
+from genrec_bench.runs.record_schema import SCHEMA, Record, digest, mistakes_in, plain, track_id
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.parquet import parquet_bytes
@@ -48,98 +47,16 @@ def new_run_id(algorithm: str, seed: int, started: datetime) -> str:
     return f"{algorithm}-seed{seed}-{moment}-{uuid4().hex[:6]}"
 
 
-def build_record(
-    *,
-    run_id: str,
-    algorithm: str,
-    dataset: str,
-    seed: int,
-    complete: bool,
-    partial: bool,
-    track: Mapping[str, Any],
-    hyperparameters: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
-    versions: Mapping[str, str],
-    commit: str | None,
-    hardware: Mapping[str, Any],
-    budget_limit: str | None,
-    spent: Mapping[str, Mapping[str, float]],
-    sft: Mapping[str, Mapping[str, float]],
-    metrics: Mapping[str, Mapping[str, float]],
-    ceiling: Mapping[str, Mapping[str, float]],
-    started: datetime,
-    finished: datetime,
-    splits: Sequence[str] = SPLITS,
-    control: str = "",
-    failure: str = "",
-    tuning: Mapping[str, Any] | None = None,
-) -> Record:
-    """Put a record together; `write_record` adds the hashes of the files beside it.
+def complete_record(content: Mapping[str, Any]) -> Record:
+    """Return a record in plain JSON types, with its schema, the benchmark's version and `track_id`.
 
-    Args:
-        run_id: see `new_run_id`.
-        algorithm: name of the algorithm.
-        dataset: name of the card.
-        seed: of the run.
-        complete: whether the run ended as planned, rather than by a failure or an interruption.
-        partial: whether the training set is smaller than the card expects.
-        track: all that is fixed in a comparison.
-        hyperparameters: of the algorithm, resolved.
-        settings: of the harness, resolved; only what bears on the result, and not the seed.
-        fingerprints: hashes of dataset, SIDs, SFT checkpoint and algorithm.
-        versions: of Python and the libraries.
-        commit: of the checkout, None outside of one.
-        hardware: what the run ran on.
-        budget_limit: as given by the user, None for no limit.
-        spent: by phase: seconds, tokens, flops, peak_memory_bytes.
-        sft: metrics of the SFT start on "valid" and "test".
-        metrics: metrics of the result on "valid" and "test"; empty maps where it was not evaluated.
-        ceiling: best possible metrics by split, empty where unknown.
-        started: with time zone.
-        finished: with time zone.
-        splits: that were to be evaluated; a trial of a sweep leaves the test split alone.
-        control: what the run is a control for, in words; empty if it is none.
-        failure: why the run is not complete, in one line.
-        tuning: what was spent to find the hyperparameters; None if nothing is known of it.
-
-    Returns:
-        The record in plain JSON types (numpy numbers, tuples and paths converted).
+    `write_record` adds the hashes of the files beside it.
 
     Raises:
         ValueError: a number is not finite.
     """
-    record = {
-        "schema": SCHEMA,
-        "benchmark": benchmark_version(),
-        "run_id": run_id,
-        "algorithm": algorithm,
-        "dataset": dataset,
-        "seed": seed,
-        "complete": complete,
-        "failure": failure,
-        "control": control,
-        "splits": splits,
-        "tuning": tuning,
-        "partial": partial,
-        "track": track,
-        "configuration": {"hyperparameters": hyperparameters, "settings": settings},
-        "fingerprints": fingerprints,
-        "versions": versions,
-        "commit": commit,
-        "hardware": hardware,
-        "budget": {"limit": budget_limit, "spent": spent},
-        "sft": {split: sft.get(split, {}) for split in SPLITS},
-        "metrics": {split: metrics.get(split, {}) for split in SPLITS},
-        "ceiling": ceiling,
-        "times": {
-            "started": started.astimezone(UTC).isoformat(timespec="seconds"),
-            "finished": finished.astimezone(UTC).isoformat(timespec="seconds"),
-        },
-    }
-    converted: Record = plain(record)
-    converted["track_id"] = track_id(converted["track"])
-    return converted
+    record: Record = plain({"schema": SCHEMA, "benchmark": benchmark_version(), **content})
+    return {**record, "track_id": track_id(record["track"])}
 
 
 def join_outcomes(
@@ -195,9 +112,8 @@ def write_record(
         found = content_digest(content)
         record[key] = {"file": f"{key}.parquet", "sha256": found}
     record.pop("sha256", None)
-    wrong = problem(record)
-    if wrong:
-        raise ValueError(f"the record is not valid: {wrong}")
+    if wrong := mistakes_in(record):
+        raise ValueError(f"the record is not valid: {'; '.join(wrong)}")
     record["sha256"] = digest(record)
     for key, content in files.items():
         write_atomically(folder / record[key]["file"], content)
@@ -217,34 +133,19 @@ def read_record(path: Path) -> Record:
     """
     path = path / RECORD_FILE if path.is_dir() else path
     try:
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError) as error:
+        record: Record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        wrong = mistakes_in(record)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a record: {error}") from error
-    wrong = problem(record)
     if wrong:
-        raise UserError(f"{path}: {wrong}")
+        raise UserError(f"{path}: {'; '.join(wrong)}")
     for key in ("outcomes", "curves"):
         file = path.parent / record[key]["file"]
         if not file.is_file():
             raise UserError(f"{path}: {key}.file: {file.name} is missing beside it")
         if file_sha256(file) != record[key]["sha256"]:
             raise UserError(f"{file} was changed after the run: {path}: {key}.sha256 differs")
-    return record  # type: ignore[no-any-return]  # problem() has checked it
-
-
-def comparable(record: Record) -> Record:
-    """The record without what differs between two equal runs: times, peak memory, names of runs.
-
-    The hash of the curves is left out too, since curves hold seconds, and that of the whole record.
-    """
-    view = copy.deepcopy(record)
-    for key in ("run_id", "times", "curves", "sha256"):
-        view.pop(key, None)
-    for cost in view["budget"]["spent"].values():
-        cost.pop("seconds", None)
-        cost.pop("peak_memory_bytes", None)
-    (view.get("tuning") or {}).pop("seconds", None)
-    return view
+    return record
 
 
 def _refuse(constant: str) -> None:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from genrec_bench.runs.environment import commit, hardware, versions
-from genrec_bench.runs.record_schema import Record
-from genrec_bench.runs.records import build_record
+from genrec_bench.runs.record_schema import SPLITS, Record
+from genrec_bench.runs.records import complete_record
 from genrec_bench.runs.registry import source_hash
 from genrec_bench.runs.request import Request, configuration_of
 from genrec_bench.training.evaluate import Evaluation
@@ -44,33 +44,41 @@ def record_of(
         workers: what it ran on.
     """
     dataset = request.dataset
-    return build_record(
-        run_id=run_id,
-        algorithm=request.entry.name,
-        dataset=dataset.name,
-        seed=request.seed,
-        complete=not failure,
-        failure=failure,
-        control=request.control,
-        splits=request.splits,
-        tuning=request.tuning,
-        partial=dataset.partial,
-        track=track,
-        **configuration_of(request),
-        fingerprints={
-            "dataset": dataset.fingerprint,
-            "sids": dataset.sid_fingerprint,
-            "sft": start.fingerprint,
-            "algorithm": source_hash(request.entry),
-        },
-        versions=versions(),
-        commit=commit(),
-        hardware={**hardware(str(workers.device)), "processes": workers.count},
-        budget_limit=request.budget.text if request.budget else None,
-        spent=spent,
-        sft={split: result.metrics for split, result in before.items()},
-        metrics={split: result.metrics for split, result in after.items()},
-        ceiling=dataset.ceiling,
-        started=began,
-        finished=datetime.now(UTC),
+
+    def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
+        return {split: found[split].metrics if split in found else {} for split in SPLITS}
+
+    return complete_record(
+        {
+            "run_id": run_id,
+            "algorithm": request.entry.name,
+            "dataset": dataset.name,
+            "seed": request.seed,
+            "complete": not failure,
+            "failure": failure,
+            "control": request.control,
+            "splits": request.splits,
+            "tuning": request.tuning,
+            # The training set is smaller than the card expects.
+            "partial": dataset.partial,
+            "track": track,
+            "configuration": configuration_of(request),
+            "fingerprints": {
+                "dataset": dataset.fingerprint,
+                "sids": dataset.sid_fingerprint,
+                "sft": start.fingerprint,
+                "algorithm": source_hash(request.entry),
+            },
+            "versions": versions(),
+            "commit": commit(),
+            "hardware": {**hardware(str(workers.device)), "processes": workers.count},
+            "budget": {"limit": request.budget.text if request.budget else None, "spent": spent},
+            "sft": metrics_of(before),
+            "metrics": metrics_of(after),
+            "ceiling": dataset.ceiling,
+            "times": {
+                "started": began.astimezone(UTC).isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        }
     )

@@ -67,10 +67,13 @@ def test_figures_that_are_cards_of_ours_exist(root: Path) -> None:
     ("content", "message"),
     [
         (text(LINE, LINE), "f.yaml: P, Table 1, d, a: is there twice"),
-        (text(LINE.replace("0.5", "50")), "HR@10 is 50.0, not between 0 and 1"),
-        (text(LINE.replace("HR@10", "Recall@10")), "'Recall@10' is no HR@K, NDCG@K or Pass@K"),
-        (text(LINE.replace("HR@10: 0.5", "")), "there is no figure"),
-        (text(LINE, setting="''"), "a text is empty"),
+        (text(LINE.replace("0.5", "50")), "rows.1.metrics.HR@10' must be between 0 and 1, not 50"),
+        (
+            text(LINE.replace("HR@10", "Recall@10")),
+            "metrics.Recall@10' must be called HR@K, NDCG@K or Pass@K",
+        ),
+        (text(LINE.replace("HR@10: 0.5", "")), "must be a mapping with at least one figure"),
+        (text(LINE, setting="''"), "key 'tables.1.setting' must be text that is not empty"),
         (text(LINE.replace("0.5", "much")), "must be a number"),
         (text(LINE.replace("algorithm", "algoritm")), "did you mean 'algorithm'"),
         ("tables: [", "not valid YAML"),

@@ -1,6 +1,5 @@
 """Dataset cards: what is right, and how each mistake is named."""
 
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -87,10 +86,6 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
         ),
         ({"filters": [{"step": "score"}]}, r".*filters.1"),
         ({"filters": [{"step": "window", "since": "2016-13-01"}]}, r".*filters.1.since"),
-        (
-            {"filters": [{"step": "window", "since": date(2016, 1, 1)}]},
-            r".*filters.1.since.*quotes",
-        ),
         ({"sids": SIDS | {"method": "kmeans"}}, r"key 'sids.method' must be one of rq-kmeans, "),
         ({"sids": SIDS | {"collisions": "drop"}}, r"key 'sids.collisions' must be one of keep, "),
         (
@@ -101,11 +96,11 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
         ({"history_length": 0}, r"key 'history_length' must be from 1 to"),
         ({"history_length": 10**20}, r"key 'history_length' must be from 1 to"),
         ({"history_length": True}, r"key 'history_length' must be an integer"),
-        ({"codes_per_level": [256, "x"]}, r"key 'codes_per_level' must be an integer, not 'x'"),
+        ({"codes_per_level": [256, "x"]}, r"key 'codes_per_level.2' must be an integer, not 'x'"),
         ({"codes_per_level": 256}, r"key 'codes_per_level' must be a list"),
         ({"shared_sids": "random"}, r"key 'shared_sids' must be one of popularity, index"),
         ({"expected": {"items": 3}}, r"missing key 'expected.source'"),
-        ({"expected": {"items": 0, "source": "x"}}, r"key 'expected' must be positive counts"),
+        ({"expected": {"items": 0, "source": "x"}}, r"key 'expected.items' must be at least 1"),
         ({"expected": 3}, r"key 'expected' must be a mapping"),
         ({"name": "other"}, r"key 'name' must be the name of the file"),
         ({"category": ""}, r"key 'category' must be there if files of others are imported"),
@@ -126,7 +121,7 @@ def test_a_card_that_lacks_a_key_or_is_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="missing key 'protocol'"):
         load_card("beauty", tmp_path)
-    for text in ("a: [", "title: 2024-02-30", "a: " + "[" * 5000):
+    for text in ("a: [", "a: " + "[" * 5000):
         (tmp_path / "beauty.yaml").write_text(text)
         with pytest.raises(UserError, match=r"beauty\.yaml: not valid YAML: [^\n]*$"):
             load_card("beauty", tmp_path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from record_parts import comparable
 from tiny_runs import (
     Bench,
     Called,
@@ -19,7 +20,6 @@ from tiny_runs import (
 
 from genrec_bench.runs import post_training
 from genrec_bench.runs import run_folder as run_folder_module
-from genrec_bench.runs.records import comparable
 from genrec_bench.storage.locks import try_lock
 from genrec_bench.training import loop, steps
 from genrec_bench.training.checkpoints import training_checkpoints

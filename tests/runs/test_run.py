@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from record_parts import comparable
 from safetensors.torch import load_file, save_file
 from tiny_runs import (
     Bench,
@@ -21,7 +22,6 @@ from tiny_runs import (
     tiny_dataset,
 )
 
-from genrec_bench.runs.records import comparable
 from genrec_bench.training import sft_start, sft_training
 from genrec_bench.training.checkpoints import training_checkpoints
 from genrec_bench.training.ledger import TRAINING_PHASES

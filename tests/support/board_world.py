@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from record_parts import record_of_parts
 
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.runs.record_schema import Record, digest
-from genrec_bench.runs.records import OUTCOME_COLUMNS, build_record, join_outcomes, write_record
+from genrec_bench.runs.records import OUTCOME_COLUMNS, join_outcomes, write_record
 from genrec_bench.training.metrics import outcome_metrics
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -45,9 +46,7 @@ def make_record(
         "settings": SETTINGS,
         "fingerprints": {"algorithm": "a" * 64, "dataset": "d" * 64},
         "versions": {},
-        "commit": None,
         "hardware": {"device": "cpu"},
-        "budget_limit": None,
         "spent": {phase: cost | {"seconds": seconds} for phase, seconds in phases.items()},
         "sft": {"valid": figures(0.06), "test": figures(0.05)},
         "metrics": {"valid": figures(value), "test": figures(value)},
@@ -55,7 +54,7 @@ def make_record(
         "started": moment,
         "finished": moment,
     }
-    return build_record(**(arguments | changes))
+    return record_of_parts(**(arguments | changes))
 
 
 def bare(algorithm: str, value: float, *args: Any, **changes: Any) -> Evidence:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from record_parts import comparable
 from tiny_runs import SETTINGS, Called, call
 
 from genrec_bench.runs.jobs import Context
-from genrec_bench.runs.records import comparable, read_record
+from genrec_bench.runs.records import read_record
 from genrec_bench.studies.ablations.ablate import Failure
 from genrec_bench.studies.comparison import work as compare_work
 from genrec_bench.studies.comparison.compare import Tuned

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from record_parts import comparable
 from tiny_runs import run_words, save_tiny
 
 from genrec_bench.boards.collecting import record_paths
 from genrec_bench.commands.cli import main
-from genrec_bench.runs.records import comparable, read_record
+from genrec_bench.runs.records import read_record
 from genrec_bench.storage.folders import LEFTOVER
 from genrec_bench.training import loop
 

@@ -1,6 +1,14 @@
 """What a card says of how a dataset is made from raw files."""
 
+import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from genrec_bench.storage.validation import Must, PlainName, one_of
+
+_SHA256 = re.compile("[0-9a-fA-F]{64}|")
+_NO_SEPARATORS = '"\r\n\0'
+"""Characters that cannot stand between the columns of a table."""
 
 
 @dataclass(frozen=True)
@@ -11,36 +19,33 @@ class SourceFile:
         file: its name, in the folder of downloads or wherever the user keeps it.
         url: where it is fetched from; "" where it must be fetched by hand.
         sha256: its checksum; "" where nobody has published one: then that of the first download is
-            recorded and asked for ever after.
+            recorded, and every later file must have it.
     """
 
-    file: str
+    file: PlainName
     url: str = ""
-    sha256: str = ""
+    sha256: Annotated[str, Must(_SHA256.fullmatch, "64 hexadecimal digits")] = ""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a plain table are called; of the formats only ``csv`` asks.
+    """What the columns of a plain table are called; only the format ``csv`` leaves that open.
 
     Attributes:
-        user: who.
-        item: what.
-        time: when.
         time_unit: "s" or "ms" since 1970 in UTC, or "iso" for dates and times such as
             ``2018-07-07`` and ``2018-07-07 22:09:11``.
-        title: of an item, in the table of items.
-        description: of an item, in the table of items; may be missing.
-        separator: between columns.
+        title: in the table of items, like `description`, which the table may lack.
     """
 
     user: str = "user"
     item: str = "item"
     time: str = "time"
-    time_unit: str = "s"
+    time_unit: Annotated[str, one_of(("s", "ms", "iso"))] = "s"
     title: str = "title"
     description: str = "description"
-    separator: str = ","
+    separator: Annotated[
+        str, Must(lambda text: len(text) == 1 and text not in _NO_SEPARATORS, "one character")
+    ] = ","
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,13 @@ class Raw:
 
     Attributes:
         format: a key of ``preparation.formats.FORMATS``.
-        interactions: who took what, and when; a line each.
+        interactions: who took what, and when; one line each.
         items: titles and descriptions; None where there are none.
-        licence: what may be done with the files, in a line.
+        licence: what may be done with the files, in one line.
         how: what to fetch by hand and where to put it; "" where files are fetched from their URLs.
         malformed: the share of a file's lines that may be malformed, and are then skipped and
             reported; more than that is refused.
-        columns: names, where the format leaves them open.
+        columns: what they are called, where the format leaves that open.
     """
 
     format: str
@@ -63,7 +68,9 @@ class Raw:
     items: SourceFile | None = None
     licence: str = ""
     how: str = ""
-    malformed: float = 0.001
+    malformed: Annotated[float, Must(lambda share: 0 <= share < 1, "a share from 0 to below 1")] = (
+        0.001
+    )
     columns: Columns = Columns()
 
 

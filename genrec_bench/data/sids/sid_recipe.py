@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from genrec_bench.storage.validation import at_least, one_of
 
 METHODS = ("rq-kmeans", "rq-vae", "rq-kmeans-balanced")
 COLLISIONS = ("keep", "move", "level", "code")
@@ -15,17 +18,16 @@ class SIDRecipe:
     """How SIDs are made.
 
     Attributes:
-        method: one of `METHODS`.
         embeddings: what is quantized: "text", "collaborative", the name or folder of a
             sentence-transformers model, or a file ``*.npy`` with one row for each item.
-        collisions: what becomes of items that share a SID, one of `COLLISIONS`.
+        collisions: what becomes of items that share a SID.
         seed: of everything random.
     """
 
-    method: str
+    method: Annotated[str, one_of(METHODS)]
     embeddings: str
-    collisions: str = "keep"
-    seed: int = 0
+    collisions: Annotated[str, one_of(COLLISIONS)] = "keep"
+    seed: Annotated[int, at_least(0)] = 0
 
     def label(self, codes_per_level: Sequence[int]) -> str:
         """Return the name that such SIDs have: what they are made of, and what is unusual.

@@ -11,12 +11,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.storage.strict_yaml import parse_yaml, read_fields
+from genrec_bench.storage.strict_yaml import parse_yaml
+from genrec_bench.storage.validation import Must, PlainName, validated
 
 SUFFIX = ".yaml"
+
+
+def _are_words(words: Sequence[str]) -> bool:
+    names = [word.partition("=")[0] for word in words]
+    return all("=" in word for word in words) and len(set(names)) == len(names)
+
+
+def _distinct(attribute: str | None = None) -> Must:
+    """Return the condition that a list has entries, with names that are neither empty nor equal."""
+
+    def holds(entries: Sequence[Any]) -> bool:
+        names = [getattr(entry, attribute) if attribute else entry for entry in entries]
+        return bool(names) and all(names) and len(set(names)) == len(names)
+
+    return Must(holds, "a list that is not empty, without the same name twice")
+
+
+Words = Annotated[tuple[str, ...], Must(_are_words, "words key=value, each key once")]
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,7 @@ class Metric:
     """
 
     name: str
-    mean: tuple[str, ...]
+    mean: Annotated[tuple[str, ...], _distinct()]
 
 
 @dataclass(frozen=True)
@@ -48,9 +67,9 @@ class Row:
     label: str
     sft: bool = False
     algorithm: str | None = None
-    set: tuple[str, ...] = ()
-    evaluate: tuple[str, ...] = ()
-    published: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    set: Words = ()
+    evaluate: Words = ()
+    published: Mapping[PlainName, tuple[float | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,8 +84,8 @@ class Table:
     """
 
     name: str
-    metrics: tuple[Metric, ...]
-    rows: tuple[Row, ...]
+    metrics: Annotated[tuple[Metric, ...], _distinct("name")]
+    rows: Annotated[tuple[Row, ...], _distinct("label")]
     note: str = ""
 
 
@@ -75,24 +94,19 @@ class Ablation:
     """All that a file says.
 
     Attributes:
-        title: one line.
         paper: authors, year and where it is.
         setting: in words, what the published figures were measured with.
-        algorithm: of the rows that name none.
-        tables: in order.
+        algorithm: of the rows that name none; a name, or the path of a Python file.
     """
 
     title: str
     paper: str
     setting: str
     algorithm: str
-    tables: tuple[Table, ...]
+    tables: Annotated[tuple[Table, ...], _distinct("name")]
 
     def only(self, names: Sequence[str]) -> Ablation:
-        """Return the ablation with some of its tables.
-
-        Args:
-            names: of tables.
+        """Return the ablation with the tables of these names alone.
 
         Raises:
             UserError: there is no table of one of these names.
@@ -144,7 +158,7 @@ def load_ablation(argument: str) -> tuple[str, Ablation]:
         name, where = argument, f"ablations/{argument}{SUFFIX}"
         resource = files("genrec_bench") / "studies" / "ablations" / f"{argument}{SUFFIX}"
         text = resource.read_text(encoding="utf-8")
-    ablation = read_fields(Ablation, _spelled_out(parse_yaml(text, where)), where)
+    ablation = validated(Ablation, _spelled_out(parse_yaml(text, where)), where)
     _check(ablation, where)
     return name, ablation
 
@@ -170,35 +184,14 @@ def _check(ablation: Ablation, where: str) -> None:
         if not condition:
             raise UserError(f"{where}: key {key!r} must be {what}")
 
-    def distinct(key: str, values: Sequence[str]) -> None:
-        require(bool(values), key, "a list that is not empty")
-        require(all(values), key, "without empty names")
-        twice = [value for value in values if values.count(value) > 1]
-        require(not twice, key, f"without {(twice or [''])[0]!r} twice")
-
-    distinct("tables", [table.name for table in ablation.tables])
     for number, table in enumerate(ablation.tables, start=1):
-        place = f"tables.{number}"
-        distinct(f"{place}.metrics", [metric.name for metric in table.metrics])
-        distinct(f"{place}.rows", [row.label for row in table.rows])
-        for column, metric in enumerate(table.metrics, start=1):
-            distinct(f"{place}.metrics.{column}.mean", metric.mean)
+        place, columns = f"tables.{number}.rows", len(table.metrics)
         for line, row in enumerate(table.rows, start=1):
-            key = f"{place}.rows.{line}"
-            for words, kind in ((row.set, "set"), (row.evaluate, "evaluate")):
-                names = [word.partition("=")[0] for word in words]
-                good = all("=" in word for word in words) and len(set(names)) == len(names)
-                require(good, f"{key}.{kind}", "words key=value, each key once")
             trained = row.algorithm is not None or bool(row.set) or bool(row.evaluate)
-            require(not (row.sft and trained), f"{key}.sft", "without algorithm, set and evaluate")
+            alone = not (row.sft and trained)
+            require(alone, f"{place}.{line}.sft", "without algorithm, set and evaluate")
             for dataset, figures in row.published.items():
-                require(
-                    len(figures) == len(table.metrics),
-                    f"{key}.published.{dataset}",
-                    f"a list of {len(table.metrics)}, one for each metric",
-                )
-        require(
-            any(not row.sft for row in table.rows),
-            f"{place}.rows",
-            "more than the SFT start, which is read from another row's record",
-        )
+                each = f"a list of {columns}, one for each metric"
+                require(len(figures) == columns, f"{place}.{line}.published.{dataset}", each)
+        more = "more than the SFT start, which is read from another row's record"
+        require(not all(row.sft for row in table.rows), place, more)

@@ -1,0 +1,152 @@
+"""Content of files checked against dataclasses by pydantic: every mistake is named with its key.
+
+A field's annotation says what is allowed in it, such as ``Annotated[int, at_least(1)]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from functools import lru_cache, reduce
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+
+from genrec_bench.errors import UserError, nearest, one_line
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema, ErrorDetails
+
+T = TypeVar("T")
+
+_WANTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "dataclass_type": "a mapping",
+}
+"""What pydantic's errors ask for, in the words of YAML."""
+
+_OF_KEY = ".[key]"
+"""Ends the place of an error if a key itself is wrong, and not what it holds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Must:
+    """A condition on a value; stands in an annotation beside the type.
+
+    Attributes:
+        holds: whether it is met by a value of that type.
+        what: completes "must be".
+    """
+
+    holds: Callable[[Any], bool]
+    what: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: Callable[[Any], CoreSchema]
+    ) -> CoreSchema:
+        """Tell pydantic to check the condition after the type."""
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(value: Any) -> Any:
+            if not self.holds(value):
+                raise PydanticCustomError("must", "{what}", {"what": self.what})
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+
+def one_of(choices: Collection[str]) -> Must:
+    """Return the condition to be one of some texts; the empty one is not told of."""
+    return Must(lambda value: value in choices, f"one of {', '.join(filter(None, choices))}")
+
+
+def at_least(least: float) -> Must:
+    """Return the condition to be a number that is not smaller."""
+    return Must(lambda value: value >= least, f"at least {least}")
+
+
+def is_plain_name(text: str) -> bool:
+    """Return whether a text can be the name of a file or folder and leads nowhere else."""
+    return text not in ("", ".", "..") and not set(text) & set("/\\\0")
+
+
+PlainName = Annotated[str, Must(is_plain_name, "a plain name, without a folder")]
+Text = Annotated[str, Must(bool, "text that is not empty")]
+
+
+def checked(kind: type[T], content: object, *, extra: str = "forbid") -> tuple[T | None, list[str]]:
+    """Build a dataclass from plain JSON values; lists become tuples.
+
+    Args:
+        kind: its fields may be text, numbers, truth values, tuples, mappings and dataclasses.
+        content: as parsed.
+        extra: what becomes of keys that are no fields, "forbid" or "ignore".
+
+    Returns:
+        The dataclass or None, and all that is wrong: keys unknown or missing, and values that are
+        not as the annotations say.
+    """
+    from pydantic import ValidationError
+    from pydantic_core import to_json
+
+    # As JSON: among Python's own values, strict would ask for a dataclass where a mapping is.
+    text = to_json({"content": content}, inf_nan_mode="constants", fallback=repr)
+    try:
+        return _model(kind, extra).model_validate_json(text).content, []  # type: ignore[arg-type]
+    except ValidationError as error:
+        return None, [_named(kind, found) for found in error.errors(include_url=False)]
+
+
+def validated(kind: type[T], content: object, where: str) -> T:
+    """Build a dataclass from a mapping with exactly its keys; see `checked`.
+
+    Raises:
+        UserError: names `where`, the file, and all that is wrong.
+    """
+    built, mistakes = checked(kind, content)
+    if built is None:
+        raise UserError(f"{where}: {'; '.join(mistakes)}")
+    return built
+
+
+@lru_cache
+def _model(kind: Any, extra: str) -> Any:
+    """Return a model whose one field is of that type: its configuration reaches all within."""
+    # Imported late, like all of pydantic: most commands read no such file.
+    from pydantic import ConfigDict, create_model
+
+    config = ConfigDict(strict=True, extra=extra, allow_inf_nan=False)  # type: ignore[typeddict-item]
+    return create_model("File", __config__=config, content=(kind, ...))
+
+
+def _named(kind: Any, error: ErrorDetails) -> str:
+    """Return one mistake as people write keys: nested ones with dots, places counted from 1."""
+    _, *place = error["loc"]
+    key = ".".join(str(step + 1 if isinstance(step, int) else step) for step in place)
+    if error["type"] == "missing":
+        return f"missing key {key!r}"
+    if error["type"] == "unexpected_keyword_argument":
+        owner = reduce(_inside, place[:-1], kind)
+        return f"unknown key {key!r}{nearest(str(place[-1]), get_type_hints(_some(owner)))}"
+    wanted = _WANTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
+    named = f"key {key.removesuffix(_OF_KEY)!r}" if place else "the file"
+    be = "be called" if key.endswith(_OF_KEY) else "be"
+    return one_line(f"{named} must {be} {wanted}, not {error['input']!r}")
+
+
+def _inside(kind: Any, step: int | str) -> Any:
+    """Return the annotation of what a key, or a place in a list, of an annotated value holds."""
+    kind = _some(kind)
+    if dataclasses.is_dataclass(kind):
+        return get_type_hints(kind)[str(step)]
+    return get_args(kind)[0 if isinstance(step, int) else 1]
+
+
+def _some(kind: Any) -> Any:
+    """Return the annotation without None."""
+    some = [argument for argument in get_args(kind) if argument is not type(None)]
+    return some[0] if type(None) in get_args(kind) else kind
