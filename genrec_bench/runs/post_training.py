@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from genrec_bench.data.vectors.embeddings import sid_embeddings
@@ -15,7 +14,7 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
 from genrec_bench.tracking.tracker import NullTracker
-from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate
+from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate, validation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
 from genrec_bench.training.optimization import Optimization
@@ -23,14 +22,8 @@ from genrec_bench.training.sft_start import SFTStart
 from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
 from genrec_bench.training.workers import Workers
 
-VALIDATION_KEY = 0
-"""Of the random numbers that choose validation examples, the same ones for all runs."""
-
-LOOKED_AT = ("HR@10", "NDCG@10")
-"""Metrics of a look at validation data."""
-
-LOOK_BEAM = 10
-"""Beam width of a look at most: these metrics need no wider one, and looks are many."""
+VALIDATION_SEED = 0
+"""Chooses the validation examples, the same ones for all runs."""
 
 
 def post_train(
@@ -122,7 +115,16 @@ def post_train(
     limit = Limit(request.budget, settings.steps, request.strict)
     watch = None
     if settings.validations:
-        look = _look(request, policy, ledger, workers)
+        look = validation(
+            policy,
+            dataset,
+            ledger,
+            workers,
+            settings.validation_examples,
+            VALIDATION_SEED,
+            settings.beam_width,
+            algorithm,
+        )
         watch = Watch(settings.validations, look, on_validation)
     train(stepper, optimization, ledger, limit, workers, folder, progress, tracker, watch, curves)
     merge_adapters(policy)
@@ -142,30 +144,3 @@ def post_train(
             for split in request.splits
         }
     return policy, results
-
-
-def _look(
-    request: Request, policy: Policy, ledger: Ledger, workers: Workers
-) -> Callable[[int], dict[str, float]]:
-    """Return what measures the policy on the same few validation examples for all runs."""
-    valid, settings = request.dataset.valid, request.settings
-    count = min(settings.validation_examples, len(valid))
-    chosen = np.random.default_rng(VALIDATION_KEY).choice(len(valid), size=count, replace=False)
-    examples = valid.subset(np.sort(chosen))
-
-    def look(step: int) -> dict[str, float]:
-        with ledger.phase("evaluation"):
-            found = evaluate(
-                policy,
-                examples,
-                request.dataset.catalog,
-                workers,
-                min(settings.beam_width, LOOK_BEAM),
-                Progress(quiet=True),
-                title="validation",
-                # The start is the same for all: no untrained head has a say in it.
-                algorithm=request.algorithm if step else None,
-            )
-        return {f"valid/{name}": found.metrics[name] for name in LOOKED_AT if name in found.metrics}
-
-    return look

@@ -5,6 +5,7 @@ An algorithm may decode in a way of its own, which is then part of the track.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genrec_bench.data.dataset import Catalog, Examples
+from genrec_bench.data.dataset import Catalog, Dataset, Examples
 from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.decoding.sampling import sample
 from genrec_bench.policy.policy import Policy
@@ -21,6 +22,7 @@ from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.progress import Progress
 from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.metrics import Lists, evaluate_lists
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
@@ -29,6 +31,13 @@ PROMPTS_AT_ONCE = 512
 
 SAMPLING_KEY = 0
 """Of all random numbers of an evaluation: it is repeatable, and leaves torch's generators alone."""
+
+
+LOOKED_AT = ("HR@10", "NDCG@10")
+"""Metrics of a look at validation data while training."""
+
+LOOK_BEAM = 10
+"""Beam width of such a look: these metrics need no wider one, and looks are many."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,52 @@ def evaluate(
     samples = None if sampling is None else lists[:, columns - num_samples :]
     found = Lists(candidates, examples.targets, catalog, written)
     return Evaluation(*evaluate_lists(found, samples))
+
+
+def validation(
+    policy: Policy,
+    dataset: Dataset,
+    ledger: Ledger,
+    workers: Workers,
+    num_examples: int,
+    seed: int,
+    beam_width: int = LOOK_BEAM,
+    algorithm: Algorithm | None = None,
+) -> Callable[[int], dict[str, float]]:
+    """Return what measures a policy while it trains, on the same few validation examples each time.
+
+    Args:
+        policy: is measured as it is when asked.
+        dataset: its validation split is drawn from.
+        ledger: is charged for evaluation.
+        workers: share the examples.
+        num_examples: to draw, or all that there are.
+        seed: of the draw.
+        beam_width: at most ``LOOK_BEAM`` is used.
+        algorithm: see ``evaluate``; not asked after 0 steps, when its heads are untrained.
+
+    Returns:
+        A function that is given the number of steps taken and returns the metrics ``LOOKED_AT``.
+    """
+    count = min(num_examples, len(dataset.valid))
+    chosen = np.random.default_rng(seed).choice(len(dataset.valid), size=count, replace=False)
+    examples = dataset.valid.subset(np.sort(chosen))
+
+    def look(step: int) -> dict[str, float]:
+        with ledger.phase("evaluation"):
+            found = evaluate(
+                policy,
+                examples,
+                dataset.catalog,
+                workers,
+                min(beam_width, LOOK_BEAM),
+                Progress(quiet=True),
+                title="validation",
+                algorithm=algorithm if step else None,
+            )
+        return {f"valid/{name}": found.metrics[name] for name in LOOKED_AT if name in found.metrics}
+
+    return look
 
 
 def _new_order(

@@ -1,4 +1,4 @@
-"""The loop of a run: steps until the budget is spent, with curves, checkpoints and a way back.
+"""The loop of all training: steps until the limit, with curves, checkpoints, and resumption.
 
 The share of the budget that is spent drives the learning rate. Without a budget the share is that
 of the steps. Where what is left pays for less than a step, the last one learns from a part of a
@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 import pandas as pd
+from torch import nn
 
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
@@ -59,19 +60,37 @@ class Pruned(Exception):
     """Ends a run before its budget does, since it is not worth the rest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Watch:
-    """Looks at the policy while it trains: at its start, at equal shares of the limit, at its end.
+    """Looks at the policy while it trains, and always at its end.
 
     Attributes:
-        count: looks, without that at the start.
+        count: looks at equal shares of the limit, and one more at the start; or 0.
         look: is asked with the number of steps taken; its figures go into the curves.
         told: is told the share and the figures of every look but the first; may raise `Pruned`.
+        every: how many steps to take between two looks, if ``count`` is 0.
+        enough: says whether to stop before the limit.
+        modules: saved in checkpoints, beside those of the stepper.
     """
 
     count: int
     look: Callable[[int], dict[str, float]]
     told: Callable[[float, dict[str, float]], None] | None = None
+    every: int = 1
+    enough: Callable[[], bool] = lambda: False
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    def is_due(self, step: int, before: float, share: float) -> bool:
+        """Return whether to look after a step.
+
+        Args:
+            step: how many steps were taken.
+            before: the share of the limit that was spent before the last one.
+            share: the same after it.
+        """
+        if not self.count:
+            return step % self.every == 0
+        return int(share * self.count) > int(before * self.count)
 
 
 def train(
@@ -85,6 +104,7 @@ def train(
     tracker: NullTracker,
     watch: Watch | None = None,
     curves: list[dict[str, float]] | None = None,
+    title: str = "training",
 ) -> pd.DataFrame:
     """Train until the limit, from the last checkpoint if there is one.
 
@@ -100,34 +120,36 @@ def train(
         watch: looks at the policy now and then; None for never.
         curves: an empty list to be filled, for whoever wants to know how far a training came that
             failed.
+        title: for the progress bar.
 
     Returns:
-        The curves: one row for each step, and one for step 0 if there is a watch.
+        The curves: one row for each step, and one for step 0 if there was a look at the start.
 
     Raises:
         UserError: if the budget does not pay for one step, or a loss is not finite.
         Pruned: if the watch says so.
     """
     curves = [] if curves is None else curves
-    step = _resume(stepper, optimization, ledger, folder, curves, workers)
+    modules = {**stepper.modules(), **(watch.modules if watch else {})}
+    step = _resume(stepper, modules, optimization, ledger, folder, curves, workers)
     if step:
         progress.say(f"resumed after step {step}")
     elif not curves:
-        if watch is not None:
+        if watch is not None and watch.count:
             nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
             curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
             tracker.log(_logged(curves[-1]), 0)
-        _save(stepper, optimization, ledger, folder, step, curves, workers)
+        _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
     saved = time.monotonic()
     total = 1.0 if limit.budget else float(limit.steps)
-    with progress.bar("training", total) as bar:
+    with progress.bar(title, total) as bar:
         share = _share(ledger, limit, step, workers)
         # The row of the start took none; those of older checkpoints, without a part, whole batches.
         taken = math.fsum(figures.get("part", 1.0) for figures in curves if figures["step"])
         reserve = _largest_step(curves, limit)
         smallest = max(SMALLEST_PART, 1 / stepper.batch)
         part = _next_part(limit, share, taken, reserve, smallest)
-        while part:
+        while part and not (watch is not None and watch.enough()):
             try:
                 figures = stepper.step(step, share, part)
             except NotFiniteError as error:
@@ -148,7 +170,7 @@ def train(
             reserve = None if reserve is None else max(reserve, _last_step(curves, limit))
             taken += figures["part"]
             part = _next_part(limit, share, taken, reserve, smallest)
-            if watch is not None and (_is_due(watch, before, share) or not part):
+            if watch is not None and (watch.is_due(step, before, share) or not part):
                 figures |= watch.look(step)
                 if watch.told is not None:
                     watch.told(share, figures)
@@ -156,16 +178,11 @@ def train(
             bar.update(min(share, 1.0) * total, **_shown(figures))
             # Every process saves, or none: adding up what they spent takes all of them.
             if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
-                _save(stepper, optimization, ledger, folder, step, curves, workers)
+                _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
                 saved = time.monotonic()
         bar.update(total, **_shown(curves[-1]))
-    _save(stepper, optimization, ledger, folder, step, curves, workers)
+    _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
     return pd.DataFrame(curves)
-
-
-def _is_due(watch: Watch, before: float, share: float) -> bool:
-    """Return whether a step went past one of the shares at which to look."""
-    return int(share * watch.count) > int(before * watch.count)
 
 
 def _logged(figures: dict[str, float]) -> dict[str, float]:
@@ -234,6 +251,7 @@ def _shown(figures: dict[str, float]) -> dict[str, float]:
 
 def _save(
     stepper: Stepper,
+    modules: Mapping[str, nn.Module],
     optimization: Optimization,
     ledger: Ledger,
     folder: Path,
@@ -250,7 +268,7 @@ def _save(
             "random": random_state(workers.device),
             "stepper": stepper.state(),
         }
-        save_training(folder, step, stepper.modules(), optimization.state(), state)
+        save_training(folder, step, modules, optimization.state(), state)
     workers.wait()
     return folder / f"step-{step:08d}"
 
@@ -270,13 +288,14 @@ def total_spent(ledger: Ledger, workers: Workers) -> dict[str, dict[str, float]]
 
 def _resume(
     stepper: Stepper,
+    modules: Mapping[str, nn.Module],
     optimization: Optimization,
     ledger: Ledger,
     folder: Path,
     curves: list[dict[str, float]],
     workers: Workers,
 ) -> int:
-    found = resume_training(folder, stepper.modules(), workers)
+    found = resume_training(folder, modules, workers)
     if found is None:
         return 0
     tensors, state = found
@@ -286,7 +305,7 @@ def _resume(
     set_random_state(state["random"], workers.device)
     # The checkpoint holds what all processes have spent: one of them takes it over.
     for phase, cost in state["spent"].items():
-        # What the SFT start cost is charged by whoever found it.
-        if phase != "sft" and workers.is_main:
+        # What was charged before the training began, as the SFT start, is not charged again.
+        if workers.is_main and phase not in ledger.spent:
             ledger.add(phase, Cost(**cost))
     return int(state["step"])

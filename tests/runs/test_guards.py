@@ -141,7 +141,7 @@ def stage(dataset: Dataset, folder: Path, *words: str) -> Stage:
         return evaluate(policy, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("genrec_bench.training.sft_training.evaluate", watched)
+        patch.setattr("genrec_bench.training.evaluate.evaluate", watched)
         backbone = find_backbone("tiny")
         start = sft_start(backbone, dataset, settings(*words), folder, Workers(), QUIET)
     curve = json.loads((start.folder / START_FILE).read_text())["curve"]
