@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -20,10 +21,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from genrec_bench.data.dataset import Catalog, Dataset
+from genrec_bench.data.dataset import Catalog, Dataset, Examples
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.policy.policy import LogProbSpace, Policy
-from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, check_lengths
+from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
 from genrec_bench.policy.selfcheck import compare
 from genrec_bench.storage.digests import content_digest, files_digest
 
@@ -41,6 +42,9 @@ TINY: dict[str, Any] = {
 
 EQUAL_WITHIN = 1e-3
 """Largest difference of log-probabilities, in float32, between a tree and repeated prompts."""
+
+_LONGEST: WeakKeyDictionary[Examples, dict[tuple[str, ...], tuple[int, int]]] = WeakKeyDictionary()
+"""The longest prompts found so far: a process makes several policies for one dataset."""
 
 UNFIT = "candidate trees cannot be packed for its attention or output head"
 
@@ -151,10 +155,7 @@ def make_policy(
     prompt_format = _prompt_format(backbone, dataset.catalog, settings.prompt, weights)
     model = _load(backbone, prompt_format, settings, weights)
     longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
-    longest = max(
-        check_lengths(prompt_format, examples, split, longest_allowed)
-        for split, examples in dataset.splits.items()
-    )
+    longest = _longest_prompt(backbone, dataset, prompt_format, longest_allowed)
     try:
         # Heads are given what the output head takes, which some architectures project to.
         hidden_size = cast(nn.Linear, model.get_output_embeddings()).weight.shape[1]
@@ -187,6 +188,32 @@ def make_policy(
             f"prompts differ by {found.difference:.2g}"
         )
     return policy
+
+
+def _longest_prompt(
+    backbone: Backbone, dataset: Dataset, prompt_format: PromptFormat, allowed: int
+) -> int:
+    """Return the number of tokens of the longest prompt of all splits.
+
+    Raises:
+        UserError: it is more than the backbone allows.
+    """
+    found = [0]
+    # All that decides how a history becomes tokens.
+    key = (backbone.fingerprint, prompt_format.name, dataset.sid_fingerprint)
+    for split, examples in dataset.splits.items():
+        known = _LONGEST.setdefault(examples, {})
+        if len(examples) and key not in known:
+            known[key] = longest_prompt(prompt_format, examples)
+        length, row = known.get(key, (0, 0))
+        if length > allowed:
+            raise UserError(
+                f"{split} example {row}: its history takes {length} tokens as a "
+                f"{prompt_format.name} prompt and the backbone allows {allowed}; use a backbone "
+                "with more positions or a card with a smaller history_length"
+            )
+        found.append(length)
+    return max(found)
 
 
 def _most_positions(config: PretrainedConfig) -> int:

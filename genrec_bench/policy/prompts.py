@@ -19,7 +19,6 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
 from genrec_bench.data.dataset import Catalog, Examples
-from genrec_bench.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,34 +245,22 @@ class TextPrompt:
         return Chains.single(examples)
 
 
-def check_lengths(
-    prompt_format: PromptFormat, examples: Examples, split: str, longest: int, batch: int = 4096
-) -> int:
-    """Refuse histories that the model cannot hold.
+def longest_prompt(
+    prompt_format: PromptFormat, examples: Examples, batch: int = 4096
+) -> tuple[int, int]:
+    """Return the number of tokens of the longest prompt, and which example it is of.
 
     Args:
         prompt_format: how histories are written.
-        examples: a split of the dataset.
-        split: its name, for the message.
-        longest: the most tokens that a prompt may have.
+        examples: at least one; the first of equally long ones is returned.
         batch: how many examples to tokenize at a time.
-
-    Returns:
-        The number of tokens of the longest prompt.
-
-    Raises:
-        UserError: naming the first example that is too long.
     """
-    found = 0
-    for start in range(0, len(examples), batch):
-        rows = np.arange(start, min(start + batch, len(examples)))
-        lengths = prompt_format.encode(examples, rows).lengths
-        if int(lengths.max()) > longest:
-            row = int((lengths > longest).int().argmax())
-            raise UserError(
-                f"{split} example {start + row}: its history takes {int(lengths[row])} tokens as a "
-                f"{prompt_format.name} prompt and the backbone allows {longest}; use a backbone "
-                "with more positions or a card with a smaller history_length"
-            )
-        found = max(found, int(lengths.max()))
-    return found
+    lengths = np.concatenate(
+        [
+            prompt_format.encode(
+                examples, np.arange(start, min(start + batch, len(examples)))
+            ).lengths.numpy()
+            for start in range(0, len(examples), batch)
+        ]
+    )
+    return int(lengths.max()), int(lengths.argmax())

@@ -12,13 +12,16 @@ import torch
 
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
+from genrec_bench.policy.backbones import Backbone, find_backbone, prompt_name
+from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.registry import Entry, source_hash
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.budgets import Budget
+from genrec_bench.training.checkpoints import check_policy_fits
 from genrec_bench.training.settings import Settings
-from genrec_bench.training.sft_start import SFTStart
+from genrec_bench.training.sft_start import SFTStart, sft_start
 from genrec_bench.training.workers import Workers
 
 EVALUATED = ("valid", "test")
@@ -58,6 +61,54 @@ class Request:
     strict: bool = False
     control: str = ""
     tuning: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What is known of a run before it is carried out.
+
+    Attributes:
+        backbone: of the policy.
+        start: the SFT start, trained.
+        track: all that a comparison holds fixed.
+        digest: of all that makes two runs equal.
+        parent: the folder of all runs on the dataset.
+    """
+
+    backbone: Backbone
+    start: SFTStart
+    track: dict[str, Any]
+    digest: str
+    parent: Path
+
+
+def begin(request: Request, workers: Workers, progress: Progress) -> Beginning:
+    """Train the SFT start if there is none yet, and say what the run is equal to.
+
+    Raises:
+        UserError: as ``fitting_backbone``.
+    """
+    dataset, settings = request.dataset, request.settings
+    backbone = fitting_backbone(request)
+    prompt = prompt_name(backbone, settings.prompt)
+    start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
+    track = track_of(request, start, prompt, workers)
+    parent = request.output / dataset.name
+    return Beginning(backbone, start, track, digest_of(request, track), parent)
+
+
+def fitting_backbone(request: Request) -> Backbone:
+    """Look the backbone up.
+
+    Raises:
+        UserError: there is none of that name, or it was trained on other codes or another prompt
+            format.
+    """
+    backbone = find_backbone(request.backbone)
+    prompt = prompt_name(backbone, request.settings.prompt)
+    codes_per_level = request.dataset.catalog.codes_per_level
+    check_policy_fits(Path(request.backbone), codes_per_level, prompt)
+    return backbone
 
 
 def digest_of(request: Request, track: dict[str, Any]) -> str:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from genrec_bench.data.vectors.embeddings import check_source
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
-from genrec_bench.policy.backbones import Backbone, find_backbone, prompt_name
 from genrec_bench.progress import Progress
 from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.records import RECORD_FILE, join_outcomes, write_record
-from genrec_bench.runs.request import Request, configuration_of, digest_of, track_of
+from genrec_bench.runs.request import Request, begin, configuration_of, fitting_backbone
 from genrec_bench.runs.run_folder import find_finished, run_folder
 from genrec_bench.runs.run_record import record_of
 from genrec_bench.tracking.tracker import NullTracker, Status
-from genrec_bench.training.checkpoints import check_policy_fits, save_policy
+from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Pruned, total_spent
-from genrec_bench.training.sft_start import SFTStart, evaluate_start, sft_start
+from genrec_bench.training.sft_start import evaluate_start
 from genrec_bench.training.workers import Workers
 
 
@@ -58,26 +56,24 @@ def run(
         Pruned: as ``on_validation`` did; there is a record.
     """
     dataset, settings = request.dataset, request.settings
-    backbone = find_backbone(request.backbone)
-    _fitting_prompt(request, backbone)
+    backbone = fitting_backbone(request)
     if request.algorithm.uses_embeddings:
         check_source(settings.embeddings)
     partial = " (partial)" if dataset.partial else ""
     progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
 
-    start, track, digest = _begin(request, workers, progress)
-    parent = request.output / dataset.name
+    known = begin(request, workers, progress)
+    start, track = known.start, known.track
     if reuse:
-        finished = find_finished(parent, digest, workers)
+        finished = find_finished(known.parent, known.digest, workers)
         if finished is not None:
             progress.say(f"found: {finished}")
             return finished
-    with run_folder(parent, digest, request.entry.name, request.seed, workers) as opened:
+    with run_folder(known, request, workers) as opened:
         folder, run_id, began = opened
         ledger = Ledger(workers.device)
-        for phase, cost in start.cost.items():
-            if workers.is_main and phase == "sft":
-                ledger.add(phase, cost)
+        if workers.is_main and "sft" in start.cost:
+            ledger.add("sft", start.cost["sft"])
         before = evaluate_start(
             start, backbone, dataset, settings, workers, progress, request.splits
         )
@@ -174,28 +170,8 @@ def find_equal(
     Raises:
         UserError: on bad input.
     """
-    _, _, digest = _begin(request, workers, progress)
-    return find_finished(request.output / request.dataset.name, digest, workers, failed=failed)
-
-
-def _begin(
-    request: Request, workers: Workers, progress: Progress
-) -> tuple[SFTStart, dict[str, Any], str]:
-    """Return the SFT start, the track, and the hash of all that makes two runs equal."""
-    dataset, settings = request.dataset, request.settings
-    backbone = find_backbone(request.backbone)
-    prompt = _fitting_prompt(request, backbone)
-    start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
-    track = track_of(request, start, prompt, workers)
-    return start, track, digest_of(request, track)
-
-
-def _fitting_prompt(request: Request, backbone: Backbone) -> str:
-    """Return the name of the prompt format; refuse a backbone that was trained on another."""
-    prompt = prompt_name(backbone, request.settings.prompt)
-    codes_per_level = request.dataset.catalog.codes_per_level
-    check_policy_fits(Path(request.backbone), codes_per_level, prompt)
-    return prompt
+    known = begin(request, workers, progress)
+    return find_finished(known.parent, known.digest, workers, failed=failed)
 
 
 def _last_step(curves: Sequence[Mapping[str, float]]) -> int:

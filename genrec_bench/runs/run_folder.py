@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from genrec_bench.runs.records import RECORD_FILE, new_run_id
+from genrec_bench.runs.request import Beginning, Request
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import try_lock
@@ -30,18 +31,17 @@ def find_finished(
         failed: whether the record of a run that failed will do, if none succeeded.
     """
     found: str | None = None
-    if workers.is_main:
-        for file in sorted(parent.glob(f"*/{RUN_FILE}")):
-            record = file.parent / RECORD_FILE
-            if record.exists() and read_json(file).get("request") == digest:
-                if read_json(record).get("complete"):
-                    found = file.parent.name
-                    with contextlib.ExitStack() as stack:
-                        if try_lock(file, stack):
-                            _tidy(file.parent)
-                    break
-                if failed:
-                    found = file.parent.name
+    for folder in folders_of(parent, digest) if workers.is_main else ():
+        if not (folder / RECORD_FILE).exists():
+            continue
+        complete = bool(read_json(folder / RECORD_FILE).get("complete"))
+        if complete or failed:
+            found = folder.name
+        if complete:
+            with contextlib.ExitStack() as stack:
+                if try_lock(folder / RUN_FILE, stack):
+                    _tidy(folder)
+            break
     chosen = workers.agree(found)
     return None if chosen is None else parent / chosen / RECORD_FILE
 
@@ -59,23 +59,17 @@ def folders_of(parent: Path, digest: str) -> list[Path]:
 
 @contextlib.contextmanager
 def run_folder(
-    parent: Path, digest: str, algorithm: str, seed: int, workers: Workers
+    known: Beginning, request: Request, workers: Workers
 ) -> Iterator[tuple[Path, str, datetime]]:
     """Open a run's folder: that of an equal run which was cut short, or a new one.
 
     The folder is locked while the run lasts, so that two equal runs at once get one each.
 
-    Args:
-        parent: folder of all runs of a dataset.
-        digest: of all that makes two runs equal.
-        algorithm: for the name of a new one.
-        seed: for the name of a new one.
-        workers: agree on one folder.
-
     Yields:
         The folder, the run's name, and when it was started first.
     """
     with contextlib.ExitStack() as stack:
+        parent, digest = known.parent, known.digest
         found: tuple[str, str] | None = None
         if workers.is_main:
             for file in sorted(parent.glob(f"*/{RUN_FILE}")):
@@ -89,7 +83,7 @@ def run_folder(
                     break
             if found is None:
                 started = datetime.now(UTC)
-                run_id = new_run_id(algorithm, seed, started)
+                run_id = new_run_id(request.entry.name, request.seed, started)
                 file = parent / run_id / RUN_FILE
                 content = {"request": digest, "started": started.isoformat()}
                 # Locked before it has the name by which an equal run would find it.

@@ -9,6 +9,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+_KNOWN: dict[tuple[object, ...], str] = {}
+"""Digests of files by all that changes when somebody writes to them."""
+
 
 def content_digest(content: str | bytes) -> str:
     """Return the digest of bytes, or of a text in UTF-8."""
@@ -46,5 +49,16 @@ def texts_sha256(texts: Iterable[str]) -> str:
 
 
 def files_digest(paths: Iterable[Path]) -> str:
-    """Return one digest of the contents of several files, in their order."""
-    return content_digest("".join(map(file_sha256, paths)))
+    """Return one digest of the contents of several files, in their order.
+
+    A process that asks again about files that did not change does not read them again.
+    """
+    return content_digest("".join(map(_known_digest, paths)))
+
+
+def _known_digest(path: Path) -> str:
+    status = path.stat()
+    key = (path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key not in _KNOWN:
+        _KNOWN[key] = file_sha256(path)
+    return _KNOWN[key]

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +10,7 @@ from small_models import save_tokenizer
 from transformers import AutoTokenizer
 
 from genrec_bench.data.dataset import Catalog, Examples
-from genrec_bench.errors import UserError
-from genrec_bench.policy.prompts import Chains, CompactPrompt, Prompts, TextPrompt, check_lengths
+from genrec_bench.policy.prompts import Chains, CompactPrompt, Prompts, TextPrompt, longest_prompt
 
 SIDS = ((0, 1, 0), (1, 0, 2), (1, 2, 2), (0, 1, 1))
 
@@ -169,15 +167,8 @@ def test_tokens_of_codes_lie_inside_the_vocabulary_of_a_tokenizer_with_gaps(tmp_
     assert last + 50 < prompt.vocabulary_size
 
 
-def test_a_history_that_is_too_long_is_named() -> None:
+def test_the_longest_prompt_is_found_in_any_batch() -> None:
     prompt = CompactPrompt(catalog())
-    split = examples((0, [1], 0), (1, [0, 2], 3), (2, [0, 2, 1], 3))
-    assert check_lengths(prompt, split, "train", 10, batch=2) == 10
-    with pytest.raises(UserError) as error:
-        check_lengths(prompt, split, "train", 6, batch=2)
-    assert str(error.value).startswith(
-        "train example 1: its history takes 7 tokens as a compact prompt and the backbone allows 6;"
-    )
-    assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="^test example 2: its history takes 10 tokens"):
-        check_lengths(prompt, split, "test", 9, batch=2)
+    split = examples((0, [1], 0), (1, [0, 2, 1], 3), (2, [2], 3), (3, [0, 2, 3], 3))
+    for batch in (1, 2, 4096):
+        assert longest_prompt(prompt, split, batch) == (10, 1)

@@ -22,6 +22,9 @@ from tiny_runs import (
     tiny_dataset,
 )
 
+from genrec_bench.data.dataset import Examples
+from genrec_bench.policy import backbones
+from genrec_bench.policy.prompts import longest_prompt
 from genrec_bench.training import sft_start, sft_training
 from genrec_bench.training.checkpoints import training_checkpoints
 from genrec_bench.training.ledger import TRAINING_PHASES
@@ -183,6 +186,21 @@ def test_the_sft_start_is_trained_once(
         record = bench.record("sft", *settings, other)
         assert record["track_id"] != first["track_id"]
     assert len(trained) == 5 == len(set(trained))
+
+
+def test_a_run_tokenizes_each_split_once_to_find_the_longest_prompt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def counted(prompt_format: Any, examples: Examples) -> tuple[int, int]:
+        counts.append(len(examples))
+        return longest_prompt(prompt_format, examples)
+
+    monkeypatch.setattr(backbones, "longest_prompt", counted)
+    # A fresh run makes three policies: to train the start, to evaluate it, and to go on from it.
+    bench.run("grpo", "sft_seed=7")
+    assert counts == [len(examples) for examples in tiny_dataset().splits.values()]
 
 
 def test_another_dataset_has_an_sft_start_of_its_own(

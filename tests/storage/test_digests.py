@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from genrec_bench.storage import digests
 from genrec_bench.storage.digests import canonical_digest, file_sha256, files_digest, json_digest
 
 OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -18,6 +19,25 @@ def test_values_are_those_of_earlier_versions(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_sha256(tmp_path / "a") == OF_ABC
     assert files_digest([tmp_path / "a"])[:16] == "dfe7a23fefeea519"
+
+
+def test_a_file_is_read_again_only_if_it_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(digests, "file_sha256", counted)
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_bytes(b"abc")
+    before = files_digest(files)
+    assert files_digest(files) == before and read == files
+    files[0].write_bytes(b"abcd")
+    assert files_digest(files) != before and read == [*files, files[0]]
 
 
 def test_canonical_json_has_no_word_for_what_is_not_finite() -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from genrec_bench.runs.failed_run import leave_failure, records_of
 from genrec_bench.runs.jobs import Context, Job, do, find_done, request_of
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.parquet import read_frame
@@ -26,7 +27,6 @@ from genrec_bench.studies.comparison.compare import (
     coarse_note,
     job_of,
 )
-from genrec_bench.studies.comparison.failed_run import leave_failure, records_of
 from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.studies.comparison.plan import (
     Plan,
