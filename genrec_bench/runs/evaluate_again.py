@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genrec_bench import benchmark_version
-from genrec_bench.errors import UserError
+from genrec_bench.policy.policy import Policy
 from genrec_bench.runs.jobs import Context, Job, configure, load_policy, split_words
 from genrec_bench.runs.registry import source_hash
 from genrec_bench.storage.digests import json_digest
-from genrec_bench.storage.files import read_json, write_atomically
-from genrec_bench.training.evaluate import Sampling, evaluate
+from genrec_bench.training.evaluation_cache import evaluate_once
 
 Metrics = Mapping[str, float]
 
@@ -44,7 +42,7 @@ def evaluate_again(
         By name, see ``evaluate.evaluate``.
 
     Raises:
-        UserError: the saved policy or what was kept cannot be used.
+        UserError: the saved policy or what was kept of it cannot be used.
     """
     job = with_words(job, words)
     entry, algorithm, settings = configure(job, context)
@@ -55,28 +53,20 @@ def evaluate_again(
         "settings": settings.resolved(),
         "split": split,
     }
-    digest = json_digest(key)
-    file = record.parent / f"evaluation-{digest[:16]}.json"
-    workers = context.workers
-    if not workers.agree(file.is_file()):
+
+    def policy() -> Policy:
         context.progress.say(f"evaluating {record.parent.name} with {' '.join(words)}")
-        policy, algorithm = load_policy(record, job, context)
-        found = evaluate(
-            policy,
-            context.dataset.splits[split],
-            context.dataset.catalog,
-            workers,
-            settings.beam_width,
-            context.progress,
-            title=split,
-            algorithm=algorithm,
-            sampling=Sampling.of(settings),
-        )
-        if workers.is_main:
-            content = {"key": key, "metrics": found.metrics}
-            write_atomically(file, json.dumps(content, indent=2, sort_keys=True).encode())
-        workers.wait()
-    metrics = read_json(file).get("metrics")
-    if not isinstance(metrics, dict):
-        raise UserError(f"{file}: is damaged; delete it")
-    return metrics
+        return load_policy(record, job, context)[0]
+
+    found = evaluate_once(
+        record.parent / f"evaluation-{split}-{json_digest(key)[:16]}.json",
+        policy,
+        context.dataset,
+        split,
+        settings,
+        context.workers,
+        context.progress,
+        title=split,
+        algorithm=algorithm,
+    )
+    return found.metrics

@@ -8,7 +8,7 @@ bits, and records of both must not meet on one board.
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.backbones import Backbone, make_policy, prompt_name
+from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.storage.digests import content_digest, file_sha256, json_digest
-from genrec_bench.storage.files import read_json, write_atomically
+from genrec_bench.storage.digests import json_digest
+from genrec_bench.storage.files import read_json
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import locked
-from genrec_bench.storage.parquet import parquet_bytes, read_frame
-from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate
-from genrec_bench.training.ledger import Cost, Ledger
-from genrec_bench.training.loop import total_spent
+from genrec_bench.training.evaluate import Sampling
+from genrec_bench.training.evaluation_cache import KeptEvaluation, evaluate_once
+from genrec_bench.training.ledger import Cost
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, train_start, weights_hash
 from genrec_bench.training.workers import Workers
@@ -45,17 +45,6 @@ class SFTStart:
     folder: Path
     fingerprint: str
     cost: Mapping[str, Cost]
-
-
-@dataclass(frozen=True)
-class StartEvaluation(Evaluation):
-    """What was found on one split, and what finding it cost when it was done.
-
-    Attributes:
-        cost: of the evaluation.
-    """
-
-    cost: Cost
 
 
 def sft_start(
@@ -145,7 +134,7 @@ def evaluate_start(
     workers: Workers,
     progress: Progress,
     splits: Sequence[str] = ("valid", "test"),
-) -> dict[str, StartEvaluation]:
+) -> dict[str, KeptEvaluation]:
     """Evaluate the SFT start, once for each split and each way to do so.
 
     Args:
@@ -167,58 +156,27 @@ def evaluate_start(
     way = f"beam-{settings.beam_width}-pass-0"
     if sampling is not None:
         way = way[:-1] + f"{sampling.count}-{sampling.temperature!r}-{sampling.top_p!r}"
-    files = {split: start.folder / f"evaluation-{split}-{way}.json" for split in splits}
+
+    @functools.cache
+    def policy() -> Policy:
+        weights = start.folder / "policy"
+        return make_policy(backbone, dataset, settings, workers.device, weights=weights)
+
     # Another run that needs the same waits for it instead of doing it too.
     with _locked(start.folder, workers):
-        missing = workers.agree([split for split in splits if not files[split].is_file()])
-        if missing:
-            weights = start.folder / "policy"
-            policy = make_policy(backbone, dataset, settings, workers.device, weights=weights)
-        for split in missing:
-            policy.meter = ledger = Ledger(workers.device)
-            with ledger.phase("evaluation"):
-                found = evaluate(
-                    policy,
-                    dataset.splits[split],
-                    dataset.catalog,
-                    workers,
-                    settings.beam_width,
-                    progress,
-                    title=f"SFT {split}",
-                    sampling=sampling,
-                )
-            cost = total_spent(ledger, workers)
-            if workers.is_main:
-                _keep_evaluation(files[split], found, cost["evaluation"])
-            workers.wait()
-    return {split: _read_evaluation(file) for split, file in files.items()}
-
-
-def _keep_evaluation(file: Path, found: Evaluation, cost: Mapping[str, float]) -> None:
-    """Write an evaluation's outcomes, then the rest, which says that both are there."""
-    table = parquet_bytes(found.outcomes)
-    write_atomically(file.with_suffix(".parquet"), table)
-    content = {
-        "cost": cost,
-        "metrics": found.metrics,
-        "outcomes": content_digest(table),
-    }
-    write_atomically(file, json.dumps(content, indent=2, sort_keys=True).encode())
-
-
-def _read_evaluation(file: Path) -> StartEvaluation:
-    try:
-        content = json.loads(file.read_text())
-        outcomes = file.with_suffix(".parquet")
-        if file_sha256(outcomes) != content["outcomes"]:
-            raise ValueError
-        table = read_frame(outcomes)
-        return StartEvaluation(content["metrics"], table, Cost(**content["cost"]))
-    except (KeyError, OSError, TypeError, ValueError):
-        raise StorageError(
-            f"{file} or the .parquet beside it is damaged; delete both to evaluate the SFT start "
-            "again"
-        ) from None
+        return {
+            split: evaluate_once(
+                start.folder / f"evaluation-{split}-{way}.json",
+                policy,
+                dataset,
+                split,
+                settings,
+                workers,
+                progress,
+                title=f"SFT {split}",
+            )
+            for split in splits
+        }
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.training import sft_start
+from genrec_bench.training import evaluation_cache, sft_start
 from genrec_bench.training.evaluate import PROMPTS_AT_ONCE, Evaluation, Sampling, evaluate
 from genrec_bench.training.hyperparameters import build
 from genrec_bench.training.metrics import sample_metrics
@@ -122,7 +122,7 @@ def test_the_sft_start_is_evaluated_once_for_each_way_to_do_so(
         titles.append(str(options["title"]))
         return evaluate(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sft_start, "evaluate", counted)
+    monkeypatch.setattr(evaluation_cache, "evaluate", counted)
 
     def evaluated(**changes: str) -> Mapping[str, Evaluation]:
         chosen = build(Settings, quick | changes)

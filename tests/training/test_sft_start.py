@@ -18,7 +18,7 @@ from genrec_bench.policy import backbones
 from genrec_bench.policy.backbones import Backbone, find_backbone
 from genrec_bench.progress import Progress
 from genrec_bench.training import evaluate as evaluate_module
-from genrec_bench.training import loop, sft_start, sft_training, steps
+from genrec_bench.training import evaluation_cache, loop, sft_start, sft_training, steps
 from genrec_bench.training.evaluate import evaluate
 from genrec_bench.training.hyperparameters import build
 from genrec_bench.training.settings import Settings
@@ -200,7 +200,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 
 def evaluated(
     start: SFTStart, dataset: Dataset = DATASET, *, splits: tuple[str, ...] = ("valid", "test")
-) -> dict[str, sft_start.StartEvaluation]:
+) -> dict[str, evaluation_cache.KeptEvaluation]:
     return evaluate_start(start, backbone(), dataset, settings(), Workers(), QUIET, splits)
 
 
@@ -214,7 +214,7 @@ def test_a_start_is_evaluated_split_by_split(
         asked.append(options["title"])
         return evaluate(*args, **options)
 
-    monkeypatch.setattr(sft_start, "evaluate", counted)
+    monkeypatch.setattr(evaluation_cache, "evaluate", counted)
     blind = dataclasses.replace(
         DATASET, splits={**DATASET.splits, "test": Examples.from_lists([], [], [])}
     )

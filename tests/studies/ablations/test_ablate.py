@@ -22,11 +22,10 @@ from tiny_runs import (
 )
 
 from genrec_bench.commands.cli import main
-from genrec_bench.runs import evaluate_again
 from genrec_bench.runs.records import read_record
 from genrec_bench.tracking import tracker as tracking
 from genrec_bench.tracking.tracker import NullTracker, Status
-from genrec_bench.training import steps
+from genrec_bench.training import evaluation_cache, steps
 
 Capture = pytest.CaptureFixture[str]
 
@@ -281,11 +280,11 @@ def test_words_of_inference_evaluate_a_policy_again_without_training_it(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr(evaluate_again, "evaluate", never)
+    monkeypatch.setattr(evaluation_cache, "evaluate", never)
     assert ablate.json(path, *learning) == told
     (run / kept[0]).write_text("{}")
     called = ablate.call(path, *learning)
-    assert called.code == 2 and f"{kept[0]}: is damaged; delete it" in called.out
+    assert called.code == 2 and f"{kept[0]} or the .parquet beside it is damaged" in called.err
 
 
 def test_a_policy_is_evaluated_again_with_its_trained_heads(ablate: Ablate) -> None:

@@ -21,7 +21,7 @@ from genrec_bench.studies.comparison import work as compare_work
 from genrec_bench.studies.comparison.compare import Tuned
 from genrec_bench.tracking import tracker as tracking
 from genrec_bench.tracking.tracker import NullTracker, Status
-from genrec_bench.training import sft_start, workers
+from genrec_bench.training import evaluation_cache, workers
 
 Capture = pytest.CaptureFixture[str]
 
@@ -268,7 +268,7 @@ def test_tuning_reads_no_test_example_and_goes_on_where_it_was_killed(
 ) -> None:
     monkeypatch.setattr("genrec_bench.training.loop.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     events: list[str] = []
-    for module in (post_training, sft_start):
+    for module in (post_training, evaluation_cache):
 
         def evaluate(*args: Any, title: str, real: Any = module.evaluate, **more: Any) -> Any:
             events.append(title)
