@@ -17,7 +17,6 @@ def add_adapters(policy: Policy, rank: int) -> None:
     (twice the rank) as in UGR's appendix C.
 
     Args:
-        policy: changed in place.
         rank: of the adapters; 0 leaves the policy as it is, all weights trained.
     """
     if rank == 0:

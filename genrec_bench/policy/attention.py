@@ -48,7 +48,6 @@ class KeyValueStore:
         """Write the keys and values of some tokens and return those of all.
 
         Args:
-            layer: index of the attention layer.
             keys: [1, H, R, D] keys of R tokens.
             values: [1, H, R, D].
             slots: [R] the place of each token among the [B * capacity] of all prompts.
@@ -115,7 +114,6 @@ class Layout:
             grid: (B, S).
             mask: [B, S, K] which keys each position of the grid may attend to; every row must allow
                 at least one, those of padding too.
-            pairs: see the class.
             store: keys and values of earlier tokens; K then counts each prompt's first places
                 there.
             store_slots: [R] where the store keeps the tokens; see ``KeyValueStore.extend``.
@@ -146,7 +144,6 @@ class Layout:
         """Return what the grid's queries look at: its own tokens, or what the store holds.
 
         Args:
-            layer: index of the attention layer.
             keys: [1, H, R, D].
             values: [1, H, R, D].
 
@@ -208,7 +205,6 @@ def tree_attention(
         attention_mask: ignored, the layout has its own.
         scaling: factor on the products; 1 / sqrt(D) if not given.
         dropout: probability of dropping an attention weight.
-        **kwargs: what else the architecture passes.
 
     Returns:
         [1, R, H, D], and no weights.

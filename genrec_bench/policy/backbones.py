@@ -139,10 +139,7 @@ def make_policy(
     """Load a backbone and fit it to a dataset.
 
     Args:
-        backbone: from ``find_backbone``.
         dataset: its catalog gives the codes, its histories the lengths.
-        settings: of the harness.
-        device: where to put it.
         weights: a folder to load the backbone from instead: an earlier stage's.
         tokens: names to add to the vocabulary.
         heads: makes modules beside the backbone for a hidden size; it draws them from torch's

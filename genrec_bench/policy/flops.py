@@ -78,9 +78,6 @@ class FlopModel:
     The model is measured when the object is made: make it anew after weights were frozen,
     embeddings grown, or adapters added or switched. The measurement computes no gradient, draws no
     random number, and leaves the model as it was.
-
-    Args:
-        model: a causal LM of transformers, or one wrapped by peft, with an output head.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
@@ -110,7 +107,6 @@ class FlopModel:
             tokens: how many tokens go through the decoder layers; B * Q for B prompts of Q tokens.
             pairs: over how many (query, key) pairs each layer attends; B * Q * K for a rectangular
                 attention over K keys, those of a cache included.
-            head_rows: how many rows are multiplied by the whole vocabulary matrix.
         """
         return (
             tokens * self._token.forward
@@ -124,11 +120,6 @@ class FlopModel:
         Each product costs as much again for each operand that needs a gradient: twice where
         weights are trained, once where a frozen weight only passes a gradient on, nothing before
         the first trained weight.
-
-        Args:
-            tokens: see `forward`.
-            pairs: see `forward`.
-            head_rows: see `forward`.
         """
         return (
             tokens * self._token.backward
@@ -235,7 +226,6 @@ def measure_peak(
 
     Args:
         seconds: how long to measure, in all; each size is measured at least once.
-        dtype: of the matrices.
         device: where to multiply, with torch's present number of threads.
 
     Returns:

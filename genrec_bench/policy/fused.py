@@ -60,11 +60,7 @@ def _fused(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def fuse(model: nn.Module) -> None:
-    """Let a model's norms run in their faster form; weights and names stay as they are.
-
-    Args:
-        model: changed in place; copies of it are as well.
-    """
+    """Let a model's norms run in their faster form; weights and names stay as they are."""
     for module in model.modules():
         kind: Any = type(module)
         if kind.__module__.startswith("transformers.models.") and kind.__name__ in _NORMS:

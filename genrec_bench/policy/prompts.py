@@ -172,7 +172,6 @@ class CompactPrompt:
         """Tokenize the histories of some examples.
 
         Args:
-            examples: a split of the dataset.
             rows: [B] which examples.
         """
         return Prompts.from_rows(
@@ -196,7 +195,6 @@ class TextPrompt:
         """Add the codes to the tokenizer, one token each.
 
         Args:
-            catalog: whose codes are to be added.
             tokenizer: changed in place; saved with the policy.
         """
         self.tokenizer = tokenizer
@@ -229,7 +227,6 @@ class TextPrompt:
         """Tokenize the histories of some examples.
 
         Args:
-            examples: a split of the dataset.
             rows: [B] which examples.
         """
         texts = [self.text(examples.history(int(row))) for row in rows]
@@ -251,9 +248,7 @@ def longest_prompt(
     """Return the number of tokens of the longest prompt, and which example it is of.
 
     Args:
-        prompt_format: how histories are written.
         examples: at least one; the first of equally long ones is returned.
-        batch: how many examples to tokenize at a time.
     """
     lengths = np.concatenate(
         [

@@ -65,10 +65,7 @@ def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool
     """Score every node of packed trees.
 
     Args:
-        policy: with gradients on, the result can be differentiated.
         prompts: B of them, padded on either side.
-        tree: the trees of these prompts.
-        leaves: whether to read the leaves too.
     """
     trie = tree.trie
     lengths = prompts.lengths
@@ -165,7 +162,6 @@ def supervised_loss(
     """Return the negative log-likelihood of the targets of some chains.
 
     Args:
-        policy: with gradients on.
         examples: the split that the chains are made of.
         chains: how examples are joined into sequences.
         rows: [C] which chains.

@@ -25,7 +25,6 @@ def repeated_log_probs(policy: Policy, prompts: Prompts, leaves: Tensor) -> Tens
 
     Args:
         policy: its backbone is run by its own forward method, output head included.
-        prompts: B of them.
         leaves: [B, G] leaf states, all real.
 
     Returns:

@@ -44,7 +44,6 @@ class CandidateTree:
         """Gather candidates into a tree that holds each distinct prefix once.
 
         Args:
-            trie: the catalog's SIDs.
             leaves: [B, G] leaf states, ``trie.dead`` where there is no candidate.
             log_probs: [B, G, L] log-probability of each code under the behavior policy.
         """

@@ -141,7 +141,6 @@ class Trie:
         """Look up the children of many states at once.
 
         Args:
-            states: [...] states.
             width: F, how many children to read for each; by default the trie's largest fan-out. The
                 fan-out of the states' level is enough when all are of one level.
 

@@ -32,11 +32,7 @@ def evaluate_again(
     They are kept beside the record, so that a policy is evaluated with the same words once.
 
     Args:
-        record: path of the finished run's record.
-        job: the run's.
         words: ``key=value``, of hyperparameters or settings.
-        split: what to evaluate on.
-        context: the run's.
 
     Returns:
         By name, see ``evaluate.evaluate``.

@@ -17,13 +17,7 @@ from genrec_bench.training.workers import Workers
 
 
 def records_of(request: Request, workers: Workers, progress: Progress) -> list[Path]:
-    """Return the records of all runs equal to this one, of failed ones too.
-
-    Args:
-        request: says what is equal to it.
-        workers: train the SFT start, if there is none yet.
-        progress: shows that.
-    """
+    """Return the records of all runs equal to this one, of failed ones too."""
     known = begin(request, workers, progress)
     folders = folders_of(known.parent, known.digest)
     found = [folder / RECORD_FILE for folder in folders]
@@ -34,10 +28,7 @@ def leave_failure(request: Request, reason: str, workers: Workers, progress: Pro
     """Write a record that says why a run never began, beside those of the runs that did.
 
     Args:
-        request: what should have been run.
         reason: in one line.
-        workers: this process, which is alone.
-        progress: shows it.
 
     Returns:
         The path of the record.

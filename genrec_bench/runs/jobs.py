@@ -160,8 +160,6 @@ def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
     """Run a job, or find what there is of it.
 
     Args:
-        job: what to run.
-        context: what it shares with others.
         reuse: whether an equal run that is finished will do; one cut short always goes on.
 
     Returns:
@@ -199,9 +197,7 @@ def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algor
     """Return the policy that a finished run ended with, to be looked at without a meter.
 
     Args:
-        record: path of the run's record.
         job: the run's; words that change inference alone may differ.
-        context: the run's.
 
     Returns:
         The policy in evaluation mode, heads filled, and the algorithm as ``job`` configures it.
@@ -227,7 +223,6 @@ def start_policy(context: Context, job: Job | None = None) -> Policy:
     Args:
         context: says dataset, backbone and settings; hyperparameters among its words do not
             bear on the start.
-        job: whose settings count too.
     """
     from genrec_bench.policy.backbones import find_backbone
     from genrec_bench.training.hyperparameters import build

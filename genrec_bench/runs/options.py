@@ -61,7 +61,6 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
     """Add the options that ``context_of`` reads.
 
     Args:
-        parser: of a command.
         budget: whether the command has one budget, and not several that it reads itself.
     """
     parser.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")

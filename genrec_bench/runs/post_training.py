@@ -41,16 +41,7 @@ def post_train(
     """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
 
     Args:
-        request: what to do.
-        backbone: of the policy.
-        start: to begin with.
-        ledger: is charged.
-        folder: of checkpoints.
         curves: an empty list, to be filled.
-        on_validation: is told of every look at validation data.
-        workers: share the work.
-        progress: shows it.
-        tracker: is sent the figures of every step.
 
     Returns:
         The policy, adapters merged, and what was found on each split of the request.

@@ -112,12 +112,7 @@ def fitting_backbone(request: Request) -> Backbone:
 
 
 def digest_of(request: Request, track: dict[str, Any]) -> str:
-    """Hash all that makes two runs equal.
-
-    Args:
-        request: what is asked for.
-        track: see ``track_of``.
-    """
+    """Hash all that makes two runs equal."""
     what = {
         **configuration_of(request),
         "algorithm": source_hash(request.entry),
@@ -146,9 +141,6 @@ def track_of(request: Request, start: SFTStart, prompt: str, workers: Workers) -
     """Return all that a comparison holds fixed.
 
     Args:
-        request: what is asked for.
-        start: that the run begins with.
-        prompt: name of the prompt format.
         workers: a budget in seconds is worth what they are.
     """
     settings, dataset, folder = request.settings, request.dataset, Path(request.backbone)

@@ -38,10 +38,6 @@ def run(
     """Carry a request out, or the rest of it if an earlier run of it was cut short.
 
     Args:
-        request: what to do.
-        workers: share the work.
-        progress: shows it.
-        tracker: is sent the figures.
         reuse: whether an equal run that is finished will do.
         on_validation: is told the share of the budget and the figures of every look at validation
             data; may raise `Pruned`.
@@ -162,9 +158,6 @@ def find_equal(
     """Return the record of an equal run that is finished, or None.
 
     Args:
-        request: what is asked for.
-        workers: agree on what is found.
-        progress: shows the training of the SFT start, if there is none yet.
         failed: whether the record of a run that failed will do, if none succeeded.
 
     Raises:

@@ -25,9 +25,6 @@ def find_finished(
     """Return the record of the first finished run of this digest, or None.
 
     Args:
-        parent: folder of all runs of a dataset.
-        digest: of all that makes two runs equal.
-        workers: agree on what the main process finds.
         failed: whether the record of a run that failed will do, if none succeeded.
     """
     found: str | None = None
@@ -47,12 +44,7 @@ def find_finished(
 
 
 def folders_of(parent: Path, digest: str) -> list[Path]:
-    """Return the folders of all runs of this digest: finished, failed, or cut short.
-
-    Args:
-        parent: folder of all runs of a dataset.
-        digest: of all that makes two runs equal.
-    """
+    """Return the folders of all runs of this digest: finished, failed, or cut short."""
     files = sorted(parent.glob(f"*/{RUN_FILE}"))
     return [file.parent for file in files if read_json(file).get("request") == digest]
 

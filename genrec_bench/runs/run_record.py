@@ -32,16 +32,12 @@ def record_of(
     """Put a run's record together.
 
     Args:
-        request: what was asked for.
-        run_id: name of the run.
-        start: that it began with.
         track: see ``request.track_of``.
         began: when it was started first.
         spent: by phase of the ledger, all processes together.
         before: what was found of the SFT start, by split.
         after: what was found of the policy, by split; empty for a run that failed.
         failure: why the run is not complete, in one line; empty if it is.
-        workers: what it ran on.
     """
     dataset = request.dataset
 

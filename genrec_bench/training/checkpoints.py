@@ -66,7 +66,6 @@ def load_heads(policy: Policy, folder: Path) -> None:
 
     Args:
         policy: made for the algorithm that was saved; one without heads is left as it is.
-        folder: that the policy was saved in.
 
     Raises:
         UserError: if the heads are missing, damaged, or other ones.
@@ -89,8 +88,6 @@ def check_policy_fits(folder: Path, codes_per_level: tuple[int, ...], prompt: st
 
     Args:
         folder: a backbone's; nothing is asked of one that no policy was saved in.
-        codes_per_level: of the catalog.
-        prompt: the prompt format that is to be used.
 
     Raises:
         UserError: naming what does not fit.
@@ -121,10 +118,6 @@ def save_training(
     nothing new to say, and replacing a folder leaves a moment without it.
 
     Args:
-        folder: of all checkpoints of a run.
-        step: how far the run is.
-        modules: saved by name.
-        tensors: of the optimizer.
         state: the rest, in plain JSON types.
 
     Raises:
@@ -165,7 +158,6 @@ def resume_training(
     Args:
         folder: of all checkpoints of a run; may be missing.
         modules: filled in place.
-        workers: agree on what the main process finds; each reads it.
 
     Returns:
         As ``load_training``; None if there is no checkpoint.
@@ -204,7 +196,6 @@ def load_training(
     """Read a checkpoint back.
 
     Args:
-        checkpoint: one of ``training_checkpoints``.
         modules: filled in place.
 
     Returns:

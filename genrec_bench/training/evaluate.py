@@ -91,13 +91,8 @@ def evaluate(
     """Rank the catalog for every history, by constrained beam search or as the algorithm decodes.
 
     Args:
-        policy: runs without gradients.
         examples: a split; all of it counts.
-        catalog: whose items are ranked.
-        workers: share the examples; each gets the whole result.
         beam_width: W, the length of the lists.
-        progress: shows how far it is.
-        title: for the progress bar.
         algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
         sampling: how to draw candidates for Pass@k; None for no such figure.
     """
@@ -158,12 +153,7 @@ def validation(
     """Return what measures a policy while it trains, on the same few validation examples each time.
 
     Args:
-        policy: is measured as it is when asked.
-        dataset: its validation split is drawn from.
-        ledger: is charged for evaluation.
-        workers: share the examples.
         num_examples: to draw, or all that there are.
-        seed: of the draw.
         beam_width: at most ``LOOK_BEAM`` is used.
         algorithm: see ``evaluate``; not asked after 0 steps, when its heads are untrained.
 

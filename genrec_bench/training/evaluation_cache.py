@@ -51,12 +51,7 @@ def evaluate_once(
         file: a JSON file whose name and folder say what is evaluated and how; the outcomes lie
             beside it as ``.parquet``.
         policy: makes the policy, if it is needed.
-        dataset: has the split.
         split: to evaluate on; no example of another one is read.
-        settings: beam width and samples.
-        workers: share the work.
-        progress: shows how far it is.
-        title: for the progress bar.
         algorithm: see ``evaluate``.
 
     Raises:

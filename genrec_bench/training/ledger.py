@@ -28,7 +28,6 @@ def of_training(spent: Mapping[str, Mapping[str, float]], kind: str) -> float:
 
     Args:
         spent: costs by phase and kind.
-        kind: "seconds", "flops" or "tokens".
     """
     return math.fsum(spent[phase][kind] for phase in TRAINING_PHASES if phase in spent)
 
@@ -122,10 +121,6 @@ class Ledger:
     def charge(self, *, tokens: int, flops: float) -> None:
         """Charge work to the innermost open phase.
 
-        Args:
-            tokens: tokens sent through the backbone.
-            flops: floating-point operations.
-
         Raises:
             RuntimeError: no phase is open; work outside of any phase would go unmetered.
             ValueError: an amount is negative or not a number.
@@ -152,11 +147,7 @@ class Ledger:
         return MappingProxyType({name: self._costs[name] for name in PHASES if name in self._costs})
 
     def total(self, kind: BudgetKind) -> float:
-        """Return what the phases that count against a budget have spent.
-
-        Args:
-            kind: seconds, flops or tokens.
-        """
+        """Return what the phases that count against a budget have spent."""
         return float(sum(getattr(self._costs.get(name, Cost()), kind) for name in TRAINING_PHASES))
 
     def share(self, budget: Budget) -> float:

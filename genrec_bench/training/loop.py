@@ -84,7 +84,6 @@ class Watch:
         """Return whether to look after a step.
 
         Args:
-            step: how many steps were taken.
             before: the share of the limit that was spent before the last one.
             share: the same after it.
         """
@@ -109,18 +108,9 @@ def train(
     """Train until the limit, from the last checkpoint if there is one.
 
     Args:
-        stepper: takes the steps.
-        optimization: its optimizer, for checkpoints.
-        ledger: what the steps charge.
-        limit: when to stop.
-        workers: agree on when to stop.
         folder: for checkpoints; those of a finished training are removed by the caller.
-        progress: shows loss, reward, hit rate and the share of the budget spent.
-        tracker: is sent every step's figures.
-        watch: looks at the policy now and then; None for never.
         curves: an empty list to be filled, for whoever wants to know how far a training came that
             failed.
-        title: for the progress bar.
 
     Returns:
         The curves: one row for each step, and one for step 0 if there was a look at the start.
@@ -219,7 +209,6 @@ def _next_part(
     """Return the part of a whole batch to learn from next, or 0 to stop.
 
     Args:
-        limit: when training ends.
         share: of the limit that is spent.
         taken: whole batches that were learned from, and parts of them.
         reserve: the share that must be left for a step that is strictly within the budget.

@@ -32,7 +32,6 @@ class Optimization:
         """Prepare.
 
         Args:
-            module: what is trained.
             workers: gradients are added up over them.
             learning_rate: the peak, reached after warming up; a cosine then takes it to 0.
             weight_decay: of parameters with two axes or more.
@@ -80,11 +79,6 @@ class Optimization:
 
     def step(self, share: float, loss: float, where: str) -> float:
         """Take one step with the gradients that have been accumulated, and clear them.
-
-        Args:
-            share: of the work that is done.
-            loss: of this step over all processes.
-            where: names the step in an error.
 
         Returns:
             The norm of the gradients before they were clipped.

@@ -38,12 +38,7 @@ class Sampler:
         return max(1, round(part * self.batch))
 
     def rows(self, index: int, part: float = 1.0) -> NDArray[np.int64]:
-        """Return the rows of step ``index``; asking in any order gives the same.
-
-        Args:
-            index: of the step.
-            part: of the batch; its first rows.
-        """
+        """Return the rows of step ``index``; asking in any order gives the same."""
         return self.visits(index * self.batch, self.size(part))
 
     def visits(self, start: int, number: int) -> NDArray[np.int64]:
@@ -165,7 +160,6 @@ class Rollouts:
         first round: their advantages say nothing, but the step is taken.
 
         Args:
-            index: of the step.
             part: of a whole batch, that is to be filled.
         """
         whole, wanted = self._sampler.batch, self._sampler.size(part)
@@ -229,12 +223,7 @@ class Rollouts:
         return Groups(prompts, tree, targets, algorithm.reward(tree, targets))
 
     def _accepted(self, groups: Groups | None, count: int) -> NDArray[np.int64]:
-        """Return [count] 1 for the groups of a round to keep, 0 for others; all processes agree.
-
-        Args:
-            groups: those of this process.
-            count: how many all processes rolled out.
-        """
+        """Return [count] 1 for the groups of a round to keep, 0 for others; all processes agree."""
         if not self._algorithm.most_refills:
             return np.ones(count, dtype=np.int64)
         own = np.empty(0, dtype=np.int32)

@@ -58,12 +58,8 @@ def sft_start(
     """Return the SFT start of a configuration, trained now if it is not in the cache.
 
     Args:
-        backbone: to begin with.
         dataset: its training examples are learned, its validation examples say when to stop.
         settings: those named ``sft_...`` and what the policy is made of.
-        data_dir: holds the cache.
-        workers: share the work.
-        progress: shows loss and validation NDCG@10.
     """
     folder, key = _place(backbone, dataset, settings, data_dir)
     done = folder / START_FILE
@@ -89,12 +85,6 @@ def cost_if_trained(
     backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
 ) -> Mapping[str, Cost] | None:
     """Return what the SFT start of a configuration has cost, None if it is not in the cache.
-
-    Args:
-        backbone: to begin with.
-        dataset: that it learned.
-        settings: of the start.
-        data_dir: holds the cache.
 
     Raises:
         StorageError: the cache is damaged.
@@ -138,12 +128,6 @@ def evaluate_start(
     """Evaluate the SFT start, once for each split and each way to do so.
 
     Args:
-        start: from ``sft_start``.
-        backbone: that it was made of.
-        dataset: whose splits are evaluated.
-        settings: beam width and samples.
-        workers: share the work.
-        progress: shows how far it is.
         splits: to evaluate; no example of another one is read.
 
     Returns:

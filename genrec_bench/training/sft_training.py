@@ -48,13 +48,10 @@ def train_start(
     """Train a start, or the rest of it, into a folder that nobody else writes.
 
     Args:
-        backbone: to begin with.
         dataset: its training examples are learned, its validation examples say when to stop.
         settings: those named ``sft_...`` and what the policy is made of.
         folder: gets the policy, the ledger, the curve and the hash of the weights.
         key: all that the start depends on, kept beside it.
-        workers: share the work.
-        progress: shows loss and validation NDCG@10.
 
     Raises:
         UserError: a loss is not finite, or the disk refuses.

@@ -39,7 +39,6 @@ class Stepper(Protocol):
 
         Args:
             index: how many steps were taken before.
-            share: drives the learning rate.
             part: of a whole batch to learn from, above 0, at most 1; "part" among the figures is
                 what it came to.
         """
@@ -251,7 +250,6 @@ class RolloutStepper:
         """Accumulate gradients over this process's share of some places of the whole batch.
 
         Args:
-            rollout: what this process holds.
             batch: made of it; None if it holds nothing.
             part: places in the batch of all processes; losses are divided by their number.
             sums: the algorithm's figures are added here.

@@ -53,9 +53,6 @@ class Workers:
     def sum_named(self, values: Mapping[str, float]) -> dict[str, float]:
         """Add up numbers by name over all processes, of which some may have no such number.
 
-        Args:
-            values: of this process.
-
         Returns:
             The same in every process: every name that any of them has.
         """
