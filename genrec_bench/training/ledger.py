@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import psutil  # type: ignore[import-untyped]
@@ -153,34 +153,6 @@ class Ledger:
     def share(self, budget: Budget) -> float:
         """Return the spent share of a budget: 0 at the start, 1 and more when it is used up."""
         return self.total(budget.kind) / budget.amount
-
-    def as_dict(self) -> dict[str, dict[str, float]]:
-        """Return the costs as JSON holds them, phase by phase; `load` takes them back."""
-        return {name: asdict(cost) for name, cost in self.spent.items()}
-
-    def load(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        """Replace all costs by those that `as_dict` gave.
-
-        Raises:
-            RuntimeError: a phase is open, whose cost would be mixed with the loaded ones.
-            ValueError: `state` names an unknown phase or does not hold the fields of a `Cost`.
-        """
-        if self._open:
-            raise RuntimeError(f"costs cannot be loaded while {self._open[-1]!r} is open")
-        names = [field.name for field in fields(Cost)]
-        for phase, cost in state.items():
-            _check_name(phase)
-            if sorted(cost) != sorted(names):
-                raise ValueError(f"the cost of {phase!r} has {sorted(cost)}, not {sorted(names)}")
-        self._costs = {
-            phase: Cost(
-                seconds=float(cost["seconds"]),
-                tokens=int(cost["tokens"]),
-                flops=float(cost["flops"]),
-                peak_memory_bytes=int(cost["peak_memory_bytes"]),
-            )
-            for phase, cost in state.items()
-        }
 
     def _book(self, cost: Cost) -> None:
         self.add(self._open[-1], cost)

@@ -1,4 +1,3 @@
-import json
 import sys
 from typing import Any
 
@@ -117,46 +116,6 @@ def test_costs_add_up_but_peaks_of_memory_do_not() -> None:
     ledger.add("sft", Cost(seconds=1.0, tokens=2, flops=3.0, peak_memory_bytes=40))
     ledger.add("sft", Cost(seconds=1.0, tokens=2, flops=3.0, peak_memory_bytes=30))
     assert ledger.spent["sft"] == Cost(seconds=2.0, tokens=4, flops=6.0, peak_memory_bytes=40)
-
-
-def test_the_state_survives_json() -> None:
-    ledger, clock = make()
-    with ledger.phase("rollout"):
-        clock.now += 0.1
-        ledger.charge(tokens=2**53 - 1, flops=1e15 / 3)
-    ledger.add("sft", Cost(seconds=1.5))
-    text = json.dumps(ledger.as_dict(), sort_keys=True)
-    other, _ = make()
-    other.add("value", Cost(seconds=5.0))
-    other.load(json.loads(text))
-    assert other.spent == ledger.spent
-    assert list(other.spent) == ["sft", "rollout"]
-    with other.phase("rollout"):
-        other.charge(tokens=1, flops=0.0)
-    assert other.spent["rollout"].tokens == 2**53
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        {"training": {"seconds": 1.0, "tokens": 1, "flops": 1.0, "peak_memory_bytes": 1}},
-        {"rollout": {"seconds": 1.0}},
-        {"rollout": {"seconds": -1.0, "tokens": 1, "flops": 1.0, "peak_memory_bytes": 1}},
-    ],
-)
-def test_a_state_that_does_not_fit_changes_nothing(state: dict[str, dict[str, float]]) -> None:
-    ledger, _ = make()
-    ledger.add("sft", Cost(seconds=1.5))
-    before = ledger.as_dict()
-    with pytest.raises(ValueError):
-        ledger.load(state)
-    assert ledger.as_dict() == before
-
-
-def test_no_state_is_loaded_into_an_open_phase() -> None:
-    ledger, _ = make()
-    with ledger.phase("value"), pytest.raises(RuntimeError, match="'value' is open"):
-        ledger.load({})
 
 
 def test_what_was_spent_cannot_be_edited() -> None:

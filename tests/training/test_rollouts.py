@@ -313,12 +313,12 @@ def test_a_step_learns_as_if_only_the_accepted_prompts_had_been_there(refills: i
     one = alone.step(0, 0.0)
     torch.testing.assert_close(its.seen[0], expected.seen[0], rtol=1e-4, atol=1e-7)
     assert figures["loss"] == pytest.approx(one["loss"], abs=1e-6)
-    spent, least = ledger.as_dict(), one_ledger.as_dict()
+    spent, least = ledger.spent, one_ledger.spent
     for phase in ("update", "reference"):
-        assert spent[phase]["tokens"] == least[phase]["tokens"] > 0
+        assert spent[phase].tokens == least[phase].tokens > 0
     drawn, all_drawn, whole = stepper_of(plain, EXAMPLES.subset(np.array(visits)), len(visits))
     drawn.step(0, 0.0)
-    assert spent["rollout"]["tokens"] == whole.as_dict()["rollout"]["tokens"]
+    assert spent["rollout"].tokens == whole.spent["rollout"].tokens
     assert figures["accepted"] == len(kept) / len(visits)
 
 
@@ -380,6 +380,6 @@ def test_bonus_and_dense_advantage_reach_the_gradient() -> None:
         stepper, its, ledger = stepper_of(chosen)
         assert math.isfinite(stepper.step(0, 0.0)["loss"])
         seen.append(its.seen[0])
-        spent.append(ledger.as_dict()["rollout"]["tokens"])
+        spent.append(ledger.spent["rollout"].tokens)
     assert spent[0] == spent[1] == spent[2]
     assert not torch.allclose(seen[0], seen[1]) and not torch.allclose(seen[0], seen[2])

@@ -192,22 +192,22 @@ def test_supervised_gradients_add_up_too() -> None:
 def test_a_step_meters_rollout_and_update_and_nothing_else() -> None:
     stepper, _, _, ledger = rollout_stepper(algorithm_of(UGR))
     stepper.step(0, 0.0)
-    spent = ledger.as_dict()
+    spent = ledger.spent
     assert sorted(spent) == ["rollout", "update"]
-    assert all(cost["tokens"] > 0 and cost["flops"] > 0 for cost in spent.values())
+    assert all(cost.tokens > 0 and cost.flops > 0 for cost in spent.values())
     # An update reads a rollout's prompts and prefixes once, forward and backward.
-    per_token = {name: cost["flops"] / cost["tokens"] for name, cost in spent.items()}
+    per_token = {name: cost.flops / cost.tokens for name, cost in spent.items()}
     assert 2.0 < per_token["update"] / per_token["rollout"] < 4.5
 
 
 def test_the_reference_is_metered_and_only_where_it_is_used() -> None:
     stepper, _, _, ledger = rollout_stepper(algorithm_of(GRPO, beta="0.1"))
     stepper.step(0, 0.0)
-    assert ledger.as_dict()["reference"]["tokens"] > 0
+    assert ledger.spent["reference"].tokens > 0
     assert set(stepper.modules()) == {"policy", "reference"}
     stepper, _, _, ledger = rollout_stepper(algorithm_of(GRPO))
     stepper.step(0, 0.0)
-    assert "reference" not in ledger.as_dict() and set(stepper.modules()) == {"policy"}
+    assert "reference" not in ledger.spent and set(stepper.modules()) == {"policy"}
 
 
 def reference_distances(**texts: str) -> tuple[float, float]:
@@ -247,9 +247,9 @@ def test_every_update_of_every_part_takes_an_optimizer_step(updates: int, parts:
     assert len(optimization.seen) == updates * parts
     one, _, _, once = rollout_stepper(algorithm_of(GRPO))
     one.step(0, 0.0)
-    spent, least = ledger.as_dict(), once.as_dict()
-    assert spent["rollout"]["tokens"] == least["rollout"]["tokens"]
-    assert spent["update"]["tokens"] == updates * least["update"]["tokens"]
+    spent, least = ledger.spent, once.spent
+    assert spent["rollout"].tokens == least["rollout"].tokens
+    assert spent["update"].tokens == updates * least["update"].tokens
 
 
 def test_parts_cut_the_batch_without_loss() -> None:

@@ -177,7 +177,7 @@ def test_a_training_cut_short_goes_on_as_if_it_had_not_been(
     assert second.visited == whole.visited == 108
     pd.testing.assert_frame_equal(curves, expected)
     assert torch.equal(second.model.weight, whole.model.weight)
-    assert second.ledger.as_dict()["rollout"]["tokens"] == 80, "nothing is charged twice"
+    assert second.ledger.spent["rollout"].tokens == 80, "nothing is charged twice"
     assert second.ledger.total("seconds") == 8.0
 
 
@@ -192,7 +192,7 @@ def test_what_sft_cost_is_not_taken_over(tmp_path: Path) -> None:
         second.ledger.charge(tokens=1000, flops=1.0)
     go(second, tmp_path, steps=2)
     assert second.asked == []
-    assert second.ledger.as_dict()["sft"]["tokens"] == 1000
+    assert second.ledger.spent["sft"].tokens == 1000
     assert second.ledger.total("tokens") == 20
 
 

@@ -45,7 +45,7 @@ def test_a_watch_looks_at_equal_shares_and_costs_no_budget(tmp_path: Path) -> No
     for name in ("seconds", "flops", "tokens", "share"):
         assert curves[name].iloc[0] == 0.0
     assert curves["seconds"].iloc[-1] == fake.ledger.total("seconds") == 10.0
-    assert fake.ledger.as_dict()["evaluation"]["tokens"] == 5000
+    assert fake.ledger.spent["evaluation"].tokens == 5000
 
 
 def test_a_watch_looks_once_where_the_end_is_a_share_too(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_watched_training_that_was_cut_short_ends_as_if_it_had_not_been(
     curves = go(second, tmp_path / "cut", "10s", watch=looks.watch)
     pd.testing.assert_frame_equal(curves, expected)
     assert looks.steps == [step for step in (3, 5, 8, 10) if step > cut]
-    for phase, cost in whole.ledger.as_dict().items():
-        for kind in ("seconds", "tokens", "flops"):
-            assert second.ledger.as_dict()[phase][kind] == cost[kind], "evaluation is charged once"
+    for phase, cost in whole.ledger.spent.items():
+        found = second.ledger.spent[phase]
+        assert (found.seconds, found.tokens, found.flops) == (cost.seconds, cost.tokens, cost.flops)
 
 
 def test_a_watch_can_end_a_training(tmp_path: Path) -> None:
