@@ -3,8 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tiny_runs import Bench
 
 # Set before torch, Hugging Face and MLflow are imported; subprocesses inherit them. The tests'
 # tensors are small: more threads than two only wait for each other.
@@ -41,6 +45,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data (../shared/data, beside the repository) are not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with a tiny dataset, for a smaller `tiny`; SFT starts gather in it."""
+    from tiny_runs import save_tiny, shrink_backbone
+
+    with pytest.MonkeyPatch.context() as patch:
+        shrink_backbone(patch)
+        yield save_tiny(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def bench(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> "Bench":
+    """Runs commands that share a data directory and an output folder."""
+    from tiny_runs import Bench
+
+    return Bench(capsys, data, tmp_path / "runs")
 
 
 @pytest.fixture(scope="session", autouse=True)

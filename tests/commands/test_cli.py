@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from tiny_runs import (
     run_folders,
     run_words,
     save_tiny,
-    shrink_backbone,
 )
 
 from genrec_bench import __version__
@@ -40,14 +38,6 @@ INTERFACE = {
     "sft": dict,
     "metrics": dict,
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)

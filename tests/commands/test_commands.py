@@ -6,26 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import MINE, call, only_error, run_words, save_tiny, shrink_backbone
+from tiny_runs import MINE, call, only_error, run_words
 
 from genrec_bench import __version__
 from genrec_bench.commands.cli import main
 from genrec_bench.training import rollouts
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,12 @@
 """Jobs: the words of a run, finished runs found again, and trained policies opened."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import SETTINGS, run_folders, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS, run_folders
 
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
@@ -25,14 +25,6 @@ from genrec_bench.runs.records import read_record
 from genrec_bench.training.evaluate import Sampling, evaluate
 
 Make = Callable[..., Context]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

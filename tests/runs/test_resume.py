@@ -1,7 +1,5 @@
 """A run that is cut short, at whatever point, and taken up; and equal runs side by side."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,11 +8,10 @@ from record_parts import comparable
 from tiny_runs import (
     Bench,
     Called,
+    Killed,
     equal_weights,
     record_and_curves,
     run_folders,
-    save_tiny,
-    shrink_backbone,
     weights,
 )
 
@@ -23,23 +20,6 @@ from genrec_bench.runs import run_folder as run_folder_module
 from genrec_bench.storage.locks import try_lock
 from genrec_bench.training import loop, steps
 from genrec_bench.training.checkpoints import training_checkpoints
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> Bench:
-    return Bench(capsys, data, tmp_path / "runs")
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A run from the command to the record: what it leaves, that it repeats, what it refuses."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from tiny_runs import (
     record_and_curves,
     run_folders,
     save_tiny,
-    shrink_backbone,
     tiny_dataset,
 )
 
@@ -31,19 +29,6 @@ from genrec_bench.training.ledger import TRAINING_PHASES
 from genrec_bench.training.metrics import rank_metrics
 
 PHASES = ["evaluation", "rollout", "sft", "update"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> Bench:
-    return Bench(capsys, data, tmp_path / "runs")
 
 
 @pytest.mark.parametrize("algorithm", ["sft", "grpo", "ugr"])

@@ -27,10 +27,6 @@ WORDS = (
 )
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
 TUNING = ("--seeds", "1", "--trials", "3", "--tuning-budget", "400Mflop", "--trial-budget")
 """Words of a short sweep; the budget of its trials comes next."""
 

@@ -69,6 +69,10 @@ class Mine(GRPO):
 '''
 
 
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
 @dataclass(frozen=True)
 class Called:
     """What a command said."""

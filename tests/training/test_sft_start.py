@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import SETTINGS, shrink_backbone, tiny_dataset
+from tiny_runs import SETTINGS, Killed, shrink_backbone, tiny_dataset
 
 from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.errors import StorageError
@@ -27,10 +27,6 @@ from genrec_bench.training.workers import Workers
 
 DATASET = tiny_dataset()
 QUIET = Progress(quiet=True)
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ import yaml
 from tiny_runs import (
     SETTINGS,
     Called,
+    Killed,
     call,
     last_error,
     only_error,
     run_folders,
     run_words,
-    save_tiny,
-    shrink_backbone,
 )
 
 from genrec_bench.commands.cli import main
@@ -43,14 +42,6 @@ class Broken(GRPO):
         """Fail."""
         raise {error}("no reward\\nand a second line")
 '''
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -135,10 +126,6 @@ def test_nothing_runs_before_all_words_are_right(ablate: Ablate) -> None:
     said = last_error(ablate.call(path))
     assert said == ("table 1: there is no metric 'NCDG@10' in the records; did you mean 'NDCG@10'?")
     assert len(run_folders(ablate.output)) == 1
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
 
 
 def test_ugr_is_killed_and_goes_on(ablate: Ablate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from tiny_runs import (
     record_and_curves,
     run_folders,
     run_words,
-    save_tiny,
-    shrink_backbone,
 )
 
 from genrec_bench.commands import analyze_command
@@ -37,14 +34,6 @@ FILES = ["analysis.json", "figure.png", "table.csv", "table.md"]
 TABLE = pd.DataFrame(
     {"name": ["a|b", "c"], "value": [1 / 3, np.nan], "count": [3, 4], "flops": [1.25e13, 2.0]}
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,14 @@ import fcntl
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from compare_world import TUNING, Compare, Killed, Sweeps, count_steps, stand_in
-from tiny_runs import call, last_error, only_error, run_folders, save_tiny, shrink_backbone
+from compare_world import TUNING, Compare, Sweeps, count_steps, stand_in
+from tiny_runs import Killed, call, last_error, only_error, run_folders, save_tiny
 
 from genrec_bench.runs import jobs, post_training
 from genrec_bench.runs.records import read_record
@@ -24,14 +24,6 @@ from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training import evaluation_cache, workers
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

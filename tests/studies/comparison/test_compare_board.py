@@ -1,26 +1,17 @@
 """The board of a comparison: made of records that hold, and kept in one run of MLflow."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from board_world import reseal
 from compare_world import Compare, Sweeps, stand_in
 from fake_mlflow import FakeServer, install
-from tiny_runs import call, save_tiny, shrink_backbone
+from tiny_runs import call
 
 from genrec_bench.tracking.outbox import OUTBOX_FILE, waiting
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """What fails in a comparison is a row of its board, and is not tried again unasked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from compare_world import TUNING, Compare, Sweeps, count_steps, stand_in
-from tiny_runs import last_error, run_folders, save_tiny, shrink_backbone
+from tiny_runs import last_error, run_folders
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs import run
@@ -14,14 +13,6 @@ from genrec_bench.studies.ablations.ablate import Failure
 from genrec_bench.studies.comparison import work as compare_work
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from sweep_world import TOTAL, TRIAL, Make, request, table
-from tiny_runs import SETTINGS, Bench, call, only_error, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS, Bench, Killed, call, only_error
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context
@@ -24,18 +23,6 @@ from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep import sweep
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.steps import RolloutStepper
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -248,11 +235,6 @@ def words(bench: Bench, *more: str) -> list[str]:
     given = ["sweep", "grpo", "--dataset", "industrial", "--no-mlflow"]
     given += ["--data-dir", str(bench.data), "--output", str(bench.output), *more]
     return [*given, "--set", *SETTINGS]
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> Bench:
-    return Bench(capsys, data, tmp_path / "runs")
 
 
 def test_the_command_tells_trials_and_how_to_run_the_best(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 import pytest
 from sweep_world import FAILS, Make, request, table
-from tiny_runs import SETTINGS, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS
 
 from genrec_bench.algorithms.grpo import GRPO
 from genrec_bench.errors import StorageError, UserError
@@ -23,14 +23,6 @@ from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.sweep import sweep
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.steps import RolloutStepper
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

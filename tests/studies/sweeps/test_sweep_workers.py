@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_runs import SETTINGS, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS, save_tiny
 
 from genrec_bench.commands import cli
 from genrec_bench.runs.jobs import Context
@@ -22,14 +21,6 @@ from genrec_bench.studies.sweeps.other_workers import other_workers
 from genrec_bench.studies.sweeps.sweep import sweep
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.training.budgets import parse_budget
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with the dataset, for a smaller `tiny`; SFT starts gather in it."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink_backbone(patch)
-        yield save_tiny(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
