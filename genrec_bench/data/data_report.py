@@ -60,10 +60,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return everything that `data show` prints.
 
-    Args:
-        contents: of the dataset.
-        dataset: with the SIDs that were asked for; None where none were made yet.
-        manifest: of its folder.
+    ``dataset`` has the SIDs that were asked for, and is None where none were made yet.
 
     Returns:
         `dataset`, `title`, `version`, `made`, `partial`, `fingerprint`, `sid_fingerprint`,
@@ -189,10 +186,7 @@ def history_rows(contents: Contents | Dataset) -> list[Row]:
 def verify(name: str, data_dir: Path) -> list[str]:
     """Return what is wrong with a prepared dataset, one line each; empty where all is well.
 
-    Args:
-        name: a card's name; with ``@LABEL`` these SIDs are looked at too, without it all that were
-            made.
-        data_dir: see ``store.data_directory``.
+    ``NAME`` checks all SIDs that were made for the dataset, ``NAME@LABEL`` those of one label.
 
     Raises:
         UserError: not prepared, or so damaged that it cannot be loaded; altered files that make a

@@ -38,9 +38,7 @@ TABLES = ("items", *SPLITS)
 def data_directory(argument: str | None) -> Path:
     """Return the folder of prepared datasets.
 
-    Args:
-        argument: what `--data-dir` said; None falls back on $GENREC_BENCH_DATA, then on the
-            platform's cache folder of the user.
+    It is what `--data-dir` said, else $GENREC_BENCH_DATA, else the user's cache folder.
     """
     chosen = argument or os.environ.get("GENREC_BENCH_DATA")
     if chosen:
@@ -135,15 +133,12 @@ def load_contents(name: str, data_dir: Path) -> Contents:
 
 
 def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]) -> Path:
-    """Write the dataset's folder, replacing an earlier one as a whole.
+    """Write the dataset's folder, replacing an earlier one as a whole, and return it.
 
     Args:
         contents: what to write.
         data_dir: see `data_directory`.
         sources: sha256 of each source file, by path in the source folder.
-
-    Returns:
-        The folder.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -270,12 +265,7 @@ def differing_sources(card: Card, sources: Mapping[str, str]) -> list[str]:
 
 
 def _card_hash(card: Card, made: str) -> str:
-    """Hash what the prepared data depend on, so that rewording a card changes nothing.
-
-    Args:
-        card: of the dataset.
-        made: how it came to be, see `Contents.made`.
-    """
+    """Hash what the prepared data depend on, so that rewording a card changes nothing."""
     parts: dict[str, Any] = {
         "name": card.name,
         "version": card.version,

@@ -51,7 +51,7 @@ def import_contents(layout: str, directory: Path, card: Card) -> tuple[Contents,
         card: what the files should be.
 
     Returns:
-        What the files hold, SIDs too, and the sha256 of each by its path in the folder.
+        Contents with SIDs, and the sha256 of each file by its path in the folder.
 
     Raises:
         UserError: anything wrong with the files, naming file and line.
@@ -149,16 +149,11 @@ READERS: Mapping[str, Callable[[Folder, Card], Contents]] = {
 
 
 def parse_sid(tokens: Sequence[object], num_levels: int, where: str) -> tuple[int, ...]:
-    """Return the codes of a SID given as tokens, one a level.
-
-    Args:
-        tokens: such as `["<a_12>", "<b_3>"]`.
-        num_levels: how many there must be.
-        where: file and item or line, for the message.
+    """Return the codes of a SID given as tokens, one a level, such as `["<a_12>", "<b_3>"]`.
 
     Raises:
         UserError: a token that is not `<letter_number>`, stands on the wrong level, or is one too
-            many or too few.
+            many or too few; the message begins with ``where``.
     """
     codes = []
     for level, token in enumerate(tokens):

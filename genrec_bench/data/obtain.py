@@ -204,13 +204,7 @@ def raw_files(
 ) -> tuple[Path, Path | None]:
     """Return the raw files of a card, downloaded now if they are not there.
 
-    Args:
-        name: of the dataset.
-        raw: its files.
-        interactions: the user's own copy of that file; None for the one in the downloads.
-        items: likewise.
-        data_dir: see ``store.data_directory``.
-        progress: shows the download.
+    ``interactions`` and ``items`` are the user's own copies; None stands for the download.
 
     Returns:
         Interactions, and items or None if the card has none and the user gave none.
@@ -241,16 +235,7 @@ def raw_files(
 
 
 def check_own_files(raw: Raw, interactions: Path | None, items: Path | None) -> None:
-    """Refuse the user's own files where they are not there, or not those that the card means.
-
-    Args:
-        raw: the files of the card.
-        interactions: the user's own copy; None for none.
-        items: likewise.
-
-    Raises:
-        UserError: naming the file.
-    """
+    """Raise UserError where one of the user's own files is missing, or not the card's."""
     for own, source in ((interactions, raw.interactions), (items, raw.items)):
         if own is not None and not own.is_file():
             raise UserError(f"{own} is {'no file' if own.exists() else 'missing'}")

@@ -37,7 +37,7 @@ CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class PurchaseModel:
     """The model that purchases are drawn from.
 
     Attributes:
@@ -58,17 +58,6 @@ class World:
     repeat: float
     recency_decay: float
     history_length: int
-
-    def next_item_distribution(self, history: Sequence[int] | NDArray[np.integer]) -> Floats:
-        """Return the probability of every item to come next, [num_items].
-
-        Args:
-            history: item indices, oldest first, at least one; only the last `history_length`
-                count.
-        """
-        visible = np.asarray(history, dtype=np.int64)[-self.history_length :]
-        distribution: Floats = self.next_item_distributions(visible[None, :])[0]
-        return distribution
 
     def next_item_distributions(self, histories: Ints) -> Floats:
         """Return the probability of every item to come next, [n, num_items].
@@ -98,8 +87,8 @@ def generate(card: Card) -> Contents:
     if parameters is None:
         raise ValueError(f"card {card.name!r} has no synthetic parameters")
     rng = np.random.Generator(np.random.PCG64(parameters.seed))
-    world = build_world(card, parameters, rng)
-    examples, days = _draw_examples(world, parameters, rng)
+    model = build_model(card, parameters, rng)
+    examples, days = _draw_examples(model, parameters, rng)
     order = np.argsort(days, kind="stable")  # rows come by user and place
     first, second = len(order) * 8 // 10, len(order) * 9 // 10
     splits = {
@@ -109,15 +98,15 @@ def generate(card: Card) -> Contents:
     }
     return Contents(
         card=card,
-        item_names=tuple(str(item) for item in range(len(world.titles))),
-        titles=world.titles,
+        item_names=tuple(str(item) for item in range(len(model.titles))),
+        titles=model.titles,
         splits=splits,
-        sids=world.sids,
-        ceiling={split: ceiling(world, splits[split]) for split in ("valid", "test")},
+        sids=model.sids,
+        ceiling={split: ceiling(model, splits[split]) for split in ("valid", "test")},
     )
 
 
-def build_world(card: Card, p: SyntheticParameters, rng: np.random.Generator) -> World:
+def build_model(card: Card, p: SyntheticParameters, rng: np.random.Generator) -> PurchaseModel:
     """Draw the catalog and the transition model that parameters `p` of the card describe."""
     num_categories = len(p.categories)
     per_category = len(next(iter(p.categories.values())))
@@ -139,7 +128,7 @@ def build_world(card: Card, p: SyntheticParameters, rng: np.random.Generator) ->
         + p.same_category * _within(popularity, category)[category]
         + p.noise * popularity
     )
-    return World(
+    return PurchaseModel(
         sids=_draw_sids(card.codes_per_level, subcategory, category, p, rng),
         titles=_draw_titles(p, rng),
         popularity=popularity,
@@ -150,22 +139,18 @@ def build_world(card: Card, p: SyntheticParameters, rng: np.random.Generator) ->
     )
 
 
-def ceiling(world: World, examples: Examples) -> dict[str, float]:
-    """Return the expected HR@K and NDCG@K of the best ranking, averaged over the histories.
+def ceiling(model: PurchaseModel, examples: Examples) -> dict[str, float]:
+    """Return the expected HR@K and NDCG@K of the best ranking, averaged over the examples.
 
     The best ranking orders all items by their true probability p. For one history the target falls
     on rank r with probability p_(r), so HR@K = sum of p_(r) and NDCG@K = sum of p_(r) / log2(r + 1)
-    over r = 1..K.
-
-    Args:
-        world: the model the examples were drawn from.
-        examples: whose histories to average over; their targets are not looked at.
+    over r = 1..K. Targets are not looked at.
     """
-    depth = min(max(CUTOFFS), len(world.popularity))
+    depth = min(max(CUTOFFS), len(model.popularity))
     by_rank = np.zeros(depth)
-    histories = padded_histories(examples, world.history_length)
+    histories = padded_histories(examples, model.history_length)
     for start in range(0, len(histories), CHUNK):
-        probabilities = world.next_item_distributions(histories[start : start + CHUNK])
+        probabilities = model.next_item_distributions(histories[start : start + CHUNK])
         best = np.partition(probabilities, -depth, axis=1)[:, -depth:]
         by_rank += np.sort(best, axis=1)[:, ::-1].sum(axis=0)
     by_rank /= max(len(histories), 1)
@@ -183,17 +168,17 @@ def padded_histories(examples: Examples, history_length: int) -> Ints:
 
 
 def _draw_examples(
-    world: World, p: SyntheticParameters, rng: np.random.Generator
+    model: PurchaseModel, p: SyntheticParameters, rng: np.random.Generator
 ) -> tuple[Examples, Ints]:
     """Draw all users' sequences; return the examples by user and place, and each one's day."""
     lengths = p.shortest + (rng.random(p.users) * (p.longest - p.shortest + 1)).astype(np.int64)
     items = np.full((p.users, p.longest), -1)
-    items[:, 0] = _draw(np.broadcast_to(world.popularity, (p.users, len(world.popularity))), rng)
+    items[:, 0] = _draw(np.broadcast_to(model.popularity, (p.users, len(model.popularity))), rng)
     for place in range(1, p.longest):
         # Users still shopping; a user's sequence does not depend on how it is stored.
         active = np.flatnonzero(lengths > place)
-        visible = items[active, max(0, place - world.history_length) : place]
-        items[active, place] = _draw(world.next_item_distributions(visible), rng)
+        visible = items[active, max(0, place - model.history_length) : place]
+        items[active, place] = _draw(model.next_item_distributions(visible), rng)
     gaps = -p.mean_gap_days * np.log1p(-rng.random((p.users, p.longest)))
     gaps[:, 0] = rng.random(p.users) * p.days
     days = np.cumsum(gaps, axis=1).astype(np.int64)
@@ -203,7 +188,7 @@ def _draw_examples(
         for place in range(1, length):
             users.append(user)
             targets.append(items[user, place])
-            histories.append(items[user, max(0, place - world.history_length) : place].tolist())
+            histories.append(items[user, max(0, place - model.history_length) : place].tolist())
             when.append(days[user, place])
     return Examples.from_lists(users, histories, targets), np.array(when, dtype=np.int64)
 

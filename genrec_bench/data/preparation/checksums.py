@@ -30,37 +30,14 @@ class _Seen:
     mtime_ns: int
 
 
-def check(source: SourceFile, folder: Path) -> None:
-    """Check a file that is in the folder under its name, and record its checksum.
-
-    Args:
-        source: which file.
-        folder: of downloads.
-
-    Raises:
-        UserError: it is not the file that was published, or not the one that was here first.
-        StorageError: its first checksum cannot be recorded.
-        OSError: it cannot be read.
-    """
-    path = folder / source.file
-    known = _recorded(folder).get(source.file)
-    seen = _look(path, known)
-    if wrong := _contradiction(seen, source, known):
-        accept = "" if source.sha256 else f"; to accept it, {_forget(source, folder)}"
-        raise UserError(
-            f"{path} {wrong}: delete it to have it fetched again, or put the right one there"
-            + accept
-        )
-    _remember(source, folder, seen, known)
-
-
-def check_new(source: SourceFile, folder: Path, file: Path) -> None:
-    """Check what was fetched, before it gets its name, and record its checksum.
+def check(source: SourceFile, folder: Path, fetched: Path | None = None) -> None:
+    """Check a file in the folder of downloads, and record its checksum.
 
     Args:
         source: which file it should be.
         folder: of downloads.
-        file: what came; a wrong one is renamed to ``FILE.rejected``, for the user to look at.
+        fetched: what was fetched and does not have the file's name yet; a wrong one is renamed to
+            ``FILE.rejected``, for the user to look at. None for the file under its own name.
 
     Raises:
         UserError: it is not the file that was published, or not the one that was here first.
@@ -69,13 +46,21 @@ def check_new(source: SourceFile, folder: Path, file: Path) -> None:
     """
     path = folder / source.file
     known = _recorded(folder).get(source.file)
-    seen = _look(file, None)
-    if wrong := _contradiction(seen, source, known):
-        rejected = file.replace(path.with_name(f"{path.name}.rejected"))
+    seen = _look(path, known) if fetched is None else _look(fetched, None)
+    wrong = _contradiction(seen, source, known)
+    forget = f"delete the entry {source.file!r} in {folder / CHECKSUMS}"
+    if wrong and fetched is None:
+        accept = "" if source.sha256 else f"; to accept it, {forget}"
+        raise UserError(
+            f"{path} {wrong}: delete it to have it fetched again, or put the right one there"
+            + accept
+        )
+    if wrong and fetched is not None:
+        rejected = fetched.replace(path.with_name(f"{path.name}.rejected"))
         go_on = (
             f"try again, or put the right one at {path}"
             if source.sha256
-            else f"to accept it, rename it to {path.name} and {_forget(source, folder)}"
+            else f"to accept it, rename it to {path.name} and {forget}"
         )
         raise UserError(
             f"what {source.url} gave ({seen.size} bytes, kept as {rejected}) {wrong}: {go_on}"
@@ -100,10 +85,6 @@ def _contradiction(seen: _Seen, source: SourceFile, known: _Seen | None) -> str:
     else:
         return ""
     return "" if seen.sha256 == wanted else f"has sha256 {seen.sha256}, {by} {wanted}"
-
-
-def _forget(source: SourceFile, folder: Path) -> str:
-    return f"delete the entry {source.file!r} in {folder / CHECKSUMS}"
 
 
 def _recorded(folder: Path) -> dict[str, _Seen]:

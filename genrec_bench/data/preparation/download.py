@@ -18,8 +18,8 @@ import requests
 import urllib3.exceptions
 
 from genrec_bench import __version__
-from genrec_bench.data.preparation.checksums import check, check_new
-from genrec_bench.data.preparation.partial import Begun, Part
+from genrec_bench.data.preparation.checksums import check
+from genrec_bench.data.preparation.partial import Begun, PartialFile
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import UserError, one_line, storage_errors
 from genrec_bench.progress import Progress
@@ -61,10 +61,6 @@ def find(source: SourceFile, folder: Path) -> Path | None:
 
     A file that was put there by hand is as good as a fetched one. Where no checksum is published,
     that of the first one seen is recorded.
-
-    Args:
-        source: which file.
-        folder: of downloads.
 
     Returns:
         Its path; None where there is none.
@@ -123,14 +119,14 @@ def fetch(
     if source.url.partition("://")[0].lower() not in SCHEMES:
         why = f"{source.url} is not http(s)" if source.url else "nobody knows a URL of it"
         raise UserError(f"{path} is missing, and {why}: {_by_hand(path)}")
-    part = Part(path, source.url)
+    part = PartialFile(path, source.url)
     said = f"{path.name}: another process is fetching it; waiting"
     turn = in_turn(path.with_name(f"{path.name}.lock"), lambda: progress.say(said))
     with storage_errors(), turn:
         # Another process may have fetched it by now.
         if find(source, folder) is None:
             _download(part, progress, attempts, pause, timeout)
-            check_new(source, folder, part.file)
+            check(source, folder, part.file)
             part.finish()
     return path
 
@@ -139,7 +135,9 @@ def _by_hand(path: Path) -> str:
     return f"fetch it by hand and put it at {path}"
 
 
-def _download(part: Part, progress: Progress, attempts: int, pause: float, timeout: float) -> None:
+def _download(
+    part: PartialFile, progress: Progress, attempts: int, pause: float, timeout: float
+) -> None:
     """Attempt it until all bytes are there, or hope is lost."""
     failures, furthest = 0, 0
     while True:
@@ -164,7 +162,7 @@ def _download(part: Part, progress: Progress, attempts: int, pause: float, timeo
         time.sleep(wait)
 
 
-def _attempt(part: Part, progress: Progress, timeout: float) -> None:
+def _attempt(part: PartialFile, progress: Progress, timeout: float) -> None:
     """Ask for what is missing, and append it.
 
     Raises:
@@ -195,7 +193,7 @@ def _attempt(part: Part, progress: Progress, timeout: float) -> None:
         raise _Failed(f"{part.length()} of {begun.size} bytes came")
 
 
-def _request(part: Part, headers: dict[str, str], timeout: float) -> requests.Response:
+def _request(part: PartialFile, headers: dict[str, str], timeout: float) -> requests.Response:
     """Return an answer that brings bytes, or says that there are none at this place."""
     try:
         response = requests.get(part.url, headers=headers, stream=True, timeout=timeout)

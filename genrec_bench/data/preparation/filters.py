@@ -65,9 +65,7 @@ class Filtered:
 def check_steps(steps: Sequence[Step], where: str) -> None:
     """Raise UserError unless each step is known and has the options that it needs, and no other.
 
-    Args:
-        steps: of a card, in order.
-        where: the card's file.
+    Messages begin with ``where``, the card's file.
     """
     for place, step in enumerate(steps, start=1):
 
@@ -114,12 +112,9 @@ def is_usable(title: str, longest: int) -> bool:
 def apply_step(
     step: Step, interactions: Interactions, titles: Mapping[str, str]
 ) -> tuple[Interactions, Filtered]:
-    """Apply one step of a card.
+    """Apply one step that `check_steps` lets pass to interactions without unused names.
 
-    Args:
-        step: one that ``check_steps`` lets pass.
-        interactions: without unused names.
-        titles: by item name; read by "titles" alone. A missing one is empty.
+    Titles, by item name, are read by "titles" alone; a missing one is empty.
 
     Returns:
         What is left, without the names that are gone; and what to report.
@@ -139,10 +134,7 @@ def apply_step(
 def drop(interactions: Interactions, reasons: Reasons, step: str) -> tuple[Interactions, Filtered]:
     """Return what is left without the rows that there is a reason to drop, and what to report.
 
-    Args:
-        interactions: without unused names.
-        reasons: rows to drop.
-        step: what the report calls it.
+    Neither the interactions nor what is left of them have unused names.
     """
     dropped = np.zeros(len(interactions), dtype=bool)
     for rows in reasons.values():

@@ -33,10 +33,9 @@ class Interactions:
 
     @classmethod
     def gather(cls, rows: Iterable[tuple[str, str, int]]) -> "Interactions":
-        """Read rows as they come; a row costs its numbers, a name is kept once.
+        """Read rows in any order: user, item, time in milliseconds since 1970 in UTC.
 
-        Args:
-            rows: user, item, and time in milliseconds since 1970 in UTC; in any order.
+        A name is kept in memory once, and a row costs three numbers.
         """
         user_index: defaultdict[str, int] = defaultdict(count().__next__)
         item_index: defaultdict[str, int] = defaultdict(count().__next__)

@@ -40,7 +40,7 @@ class Leak:
 
     Attributes:
         split: the split that is judged.
-        other: the split that gives something away; of histories within a split, the same.
+        other: the split that gives something away; the same one for counts within a split.
         what: one of the constants above.
         found: how many; None where nobody knows, as the times are not kept.
         of: how many there could be: rows of ``other`` for ``LATER_TARGETS``, of ``split`` for all

@@ -22,13 +22,7 @@ class MalformedLine(Exception):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A line that was skipped.
-
-    Attributes:
-        file: its name.
-        line: counted from 1.
-        reason: its kind.
-    """
+    """A line, counted from 1, that was skipped, and for which kind of reason."""
 
     file: str
     line: int
@@ -54,12 +48,7 @@ class Malformed:
         self._rejected: dict[Path, int] = {}  # of the files now being read
 
     def reject(self, file: Path, line: int, reason: str) -> None:
-        """Count a line as malformed.
-
-        Args:
-            file: where it stands.
-            line: counted from 1.
-            reason: a kind such as "not JSON"; whatever differs from line to line is left out.
+        """Count a line (from 1) as malformed, for a kind of reason such as "not JSON".
 
         Raises:
             UserError: hardly a line of the file's beginning can be used, so that it is most likely
@@ -80,8 +69,8 @@ class Malformed:
         """Judge a file that was read to its end.
 
         Args:
-            file: which one.
-            lines: how many there were, rejected ones too, blank ones and a header not.
+            file: the file.
+            lines: how many there were, with those rejected, without blank ones and a header.
 
         Raises:
             UserError: no line can be used, or more than the limit were rejected.

@@ -49,12 +49,8 @@ class Begun:
     def continued_by(self, response: requests.Response, have: int) -> Begun | None:
         """Return the same, with the size if only the answer tells it.
 
-        Args:
-            response: to the question for the bytes from ``have`` on.
-            have: bytes that are there.
-
         Returns:
-            None where it brings no bytes, or others, or those of another version.
+            None where the answer does not bring the bytes from ``have`` on, of the same version.
         """
         span = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         if response.status_code != HTTPStatus.PARTIAL_CONTENT or span is None:
@@ -68,7 +64,7 @@ class Begun:
         return dataclasses.replace(self, size=size)
 
 
-class Part:
+class PartialFile:
     """A file on its way, and a note of what it is the beginning of."""
 
     def __init__(self, path: Path, url: str) -> None:

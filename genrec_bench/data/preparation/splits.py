@@ -69,11 +69,9 @@ class Sequences:
         )
 
     def examples(self, targets: Ints, history_length: int) -> Examples:
-        """Return the examples with these targets.
+        """Return the examples of targets ([m] places, none of them a user's first).
 
-        Args:
-            targets: [m] where the targets stand here, none of them a user's first.
-            history_length: most items in a history; the last ones are kept.
+        A history holds the last ``history_length`` items at most.
         """
         lengths = np.minimum(self.place[targets], history_length)
         offsets = np.zeros(len(targets) + 1, dtype=np.int64)
@@ -96,10 +94,6 @@ def chronological(interactions: Interactions, history_length: int) -> Splits:
     """Make every interaction with a history an example, and cut the examples 8:1:1 by time.
 
     They are sorted by the time of the target, then by user name, then by place in the user's order.
-
-    Args:
-        interactions: the log.
-        history_length: most items in a history; the last ones are kept.
     """
     sequences = Sequences.of(interactions)
     # Rows of the log come by time, user and item, and so by time, user and place.
@@ -115,10 +109,6 @@ def leave_one_out(interactions: Interactions, history_length: int) -> Splits:
     The split of ``importers.read_lcrec``: every prefix of what is left is a training example. Users
     with fewer than three interactions have no example. Examples are sorted by user name, then by
     place in the user's order.
-
-    Args:
-        interactions: the log.
-        history_length: most items in a history; the last ones are kept.
     """
     sequences = Sequences.of(interactions)
     place, following = sequences.place, sequences.following
@@ -133,12 +123,7 @@ def leave_one_out(interactions: Interactions, history_length: int) -> Splits:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to split.
-
-    Attributes:
-        split: makes the examples, given the history length.
-        fewest: interactions that a user needs.
-    """
+    """A way to split interactions, given the history length; a user needs at least ``fewest``."""
 
     split: Callable[[Interactions, int], Splits]
     fewest: int

@@ -58,19 +58,13 @@ def build(
     data_dir: Path,
     progress: Progress,
 ) -> tuple[SIDs, Quality, Path]:
-    """Make SIDs of a dataset's items and keep them; nothing of valid or test is read.
+    """Make SIDs of a dataset's items and keep them under a label.
 
-    Args:
-        contents: whose items they are: titles, descriptions and, for collaborative embeddings,
-            training examples are read.
-        recipe: how.
-        codes_per_level: before collisions are resolved.
-        label: theirs.
-        data_dir: see ``store.data_directory``.
-        progress: shows what takes its time.
+    Titles, descriptions and, for collaborative embeddings, training examples are read; nothing of
+    valid or test is. ``codes_per_level`` are those before collisions are resolved.
 
     Returns:
-        The SIDs, what they are worth, and their folder.
+        The SIDs, their quality, and their folder.
 
     Raises:
         UserError: what they are made of cannot be had, or collisions cannot be resolved.

@@ -18,16 +18,7 @@ from genrec_bench.storage.source_files import Folder
 
 
 def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> tuple[SIDs, Path]:
-    """Read a file of SIDs and keep them for a dataset.
-
-    Args:
-        contents: whose items they are for; its item names are the keys.
-        file: to be read.
-        label: theirs.
-        data_dir: see ``store.data_directory``.
-
-    Returns:
-        The SIDs and their folder.
+    """Read a file of SIDs, keep them for a dataset under a label, and return them and the folder.
 
     Raises:
         UserError: the file is malformed, an item has no SID, a SID is for no item, or SIDs differ

@@ -54,7 +54,7 @@ def quantize(
 
     Args:
         vectors: [n, E], one for each item.
-        method: one of ``recipe.METHODS``.
+        method: one of `METHODS`.
         codes_per_level: K_l of each level. A level may use fewer: no method finds more clusters
             than there are different things to cluster.
         seed: of everything random; the global generators are neither read nor changed.

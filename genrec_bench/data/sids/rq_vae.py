@@ -80,9 +80,7 @@ class RQVAE(nn.Module):
     def forward(self, vectors: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         """Return the two parts of the loss: reconstruction, and codebooks with commitment.
 
-        Args:
-            vectors: [n, width].
-            beta: weight of the commitment.
+        ``vectors`` are [n, width]; ``beta`` is the weight of the commitment.
         """
         latents = self.encoder(vectors)
         quantized, codebook_loss = quantize_latents(latents, list(self.codebooks), beta)
@@ -211,12 +209,9 @@ def _start_codebooks(
 
 @torch.no_grad()
 def reseed_unused(model: RQVAE, inputs: Tensor, generator: torch.Generator) -> int:
-    """Move each code that no item takes to the residual of a random item; return how many.
+    """Move each code that no item takes to the residual of a random one; return how many.
 
-    Args:
-        model: its codebooks are changed.
-        inputs: [n, E] all items.
-        generator: draws the items.
+    ``inputs`` are all items, [n, E].
     """
     residuals = model.encoder(inputs)
     moved = 0

@@ -132,11 +132,7 @@ def quality(
 
 
 def quality_of(found: Mapping[str, Any]) -> Quality:
-    """Return the quality that `Quality.as_dict` was made of.
-
-    Raises:
-        KeyError, TypeError: `found` is something else.
-    """
+    """Return the quality that `Quality.as_dict` gave; KeyError or TypeError for other values."""
     levels = (
         LevelQuality(**level | {"counts": tuple(level["counts"])}) for level in found["levels"]
     )

@@ -30,10 +30,9 @@ class SIDRecipe:
     seed: Annotated[int, at_least(0)] = 0
 
     def label(self, codes_per_level: Sequence[int]) -> str:
-        """Return the name that such SIDs have: what they are made of, and what is unusual.
+        """Return the name of such SIDs: what they are made of, and what is not the default.
 
-        Args:
-            codes_per_level: before collisions are resolved.
+        ``codes_per_level`` are those before collisions are resolved.
         """
         source = Path(self.embeddings)
         parts = [self.method, source.stem if source.suffix == ".npy" else source.name]

@@ -72,12 +72,7 @@ def sids_folder(name: str, label: str, data_dir: Path) -> Path:
 
 
 def check_label(name: str, label: str, data_dir: Path) -> None:
-    """Refuse a label of which no SIDs were made; what they hold is not looked at.
-
-    Args:
-        name: of the dataset.
-        label: of the SIDs.
-        data_dir: see ``store.data_directory``.
+    """Refuse a label of which a dataset has no SIDs; what they hold is not looked at.
 
     Raises:
         UserError: there are none, and the message says which there are and what to type; or the
@@ -103,14 +98,9 @@ def _command(name: str, label: str) -> str:
 def save_sids(
     sids: SIDs, contents: Contents, label: str, data_dir: Path, figure: bytes | None
 ) -> Path:
-    """Write SIDs, replacing earlier ones of that label as a whole; return the folder.
+    """Write SIDs of contents, replacing earlier ones of that label; return the folder.
 
-    Args:
-        sids: to be kept.
-        contents: that they were made of.
-        label: theirs.
-        data_dir: see `data_directory`.
-        figure: that shows their quality, as PNG; None for none.
+    ``figure`` shows their quality, as PNG; None for none.
 
     Raises:
         UserError: the label is no name of a folder.

@@ -92,7 +92,7 @@ def resolve_source(dataset: Dataset, source: str) -> str:
     return source
 
 
-def text_vectors(titles: Sequence[str]) -> Floats:
+def title_vectors(titles: Sequence[str]) -> Floats:
     """Return [n, E] vectors of titles: weighted words and pairs of words, then decomposed.
 
     Term frequency is 1 + log(count), times the inverse document frequency; latent semantic
@@ -156,7 +156,7 @@ def collaborative_vectors(train: Examples, num_items: int) -> Floats:
     return vectors
 
 
-def check_source(source: str) -> None:
+def check_reward_source(source: str) -> None:
     """Refuse a source that cannot be used, before anything is trained.
 
     Raises:
@@ -236,7 +236,7 @@ def _cached(
     found = load_vectors(path, num_sids)
     if found is None:
         if source == "text":
-            vectors = text_vectors(catalog.titles)
+            vectors = title_vectors(catalog.titles)
         elif source == "collaborative":
             vectors = collaborative_vectors(dataset.train, catalog.num_items)
         else:

@@ -121,7 +121,7 @@ def item_vectors(
     vectors = load_vectors(path, num_items)
     if vectors is None:
         if source == "text":
-            found = text_vectors(titles, descriptions)
+            found = word_vectors(titles, descriptions)
         else:
             found = collaborative_vectors(train, num_items)
         vectors = found.astype(np.float32)
@@ -142,7 +142,7 @@ def check_source(source: str) -> None:
         require_package(source, CHOICES)
 
 
-def text_vectors(titles: Sequence[str], descriptions: Sequence[str]) -> Floats:
+def word_vectors(titles: Sequence[str], descriptions: Sequence[str]) -> Floats:
     """Return [num_items, E] vectors of words: title and description side by side, decomposed.
 
     Each has weights of its own, so that a word is as rare as it is among titles, and a part of its

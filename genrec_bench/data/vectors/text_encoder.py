@@ -56,14 +56,11 @@ class Encoder(Protocol):
 
 
 def require_package(model: str, others: Sequence[str]) -> None:
-    """Refuse a model where the package for models is not installed.
+    """Raise UserError where the package for models is not installed.
 
     Args:
         model: as the user wrote it; perhaps one of `others`, misspelt.
         others: what could be asked for in its place.
-
-    Raises:
-        UserError: it is not installed.
     """
     if find_spec("sentence_transformers") is None:
         raise UserError(
@@ -74,11 +71,7 @@ def require_package(model: str, others: Sequence[str]) -> None:
 
 
 def load_encoder(model: str, others: Sequence[str]) -> Encoder:
-    """Load a model, and run no code that comes with it.
-
-    Args:
-        model: a name on the hub, or a folder.
-        others: see `require_package`.
+    """Load a model by its name on the hub or its folder, and run no code that comes with it.
 
     Raises:
         UserError: the package is not installed, or the model cannot be loaded.

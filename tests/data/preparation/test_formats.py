@@ -53,7 +53,6 @@ def texts_of(format: str) -> dict[str, ItemText]:
 @pytest.mark.parametrize("format", FORMATS)
 def test_both_files_are_read_as_written(tmp_path: Path, format: str) -> None:
     files = write_raw_files(format, tmp_path)
-    assert FORMATS[format].name == format
     assert rows(format, files.interactions) == ROWS
     assert dict(items(format, files.items)) == texts_of(format)
 

@@ -300,7 +300,7 @@ def test_items_are_read_once_and_as_few_as_can_be(
         wanted_by_call.append({name for name in (*TEXTS, "nub") if name in wanted})
         yield from ((name, ItemText(title, "", ())) for name, (title, _) in TEXTS.items())
 
-    monkeypatch.setattr(module, "FORMATS", {"mine": Format("mine", interactions, items)})
+    monkeypatch.setattr(module, "FORMATS", {"mine": Format(interactions, items)})
     core = (Step("core", users=2, items=2),)
     prepare_files(files, "mine", core)
     assert wanted_by_call == [{"hose", "rake", "saw"}]

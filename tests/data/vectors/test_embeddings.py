@@ -22,7 +22,7 @@ from genrec_bench.data.vectors.embeddings import (
     resolve_source,
     sid_embeddings,
     sid_means,
-    text_vectors,
+    title_vectors,
 )
 from genrec_bench.errors import StorageError, UserError
 
@@ -72,7 +72,7 @@ def test_text_by_hand() -> None:
     # ln(5 / 5) + 1 = 1 and ln(5 / 3) + 1 = 1.510826. So the titles are (1, 0, 0) and
     # (1, 1.510826, 1.510826), of squared length 1 + 2 * 2.282594 = 5.565188, and their cosine is
     # 1 / sqrt(5.565188) = 0.423897. Two different rows have two dimensions: nothing is cut off.
-    found = cosines(text_vectors(TITLES))
+    found = cosines(title_vectors(TITLES))
     across = 0.423897
     expected = [[1, 1, across, across]] * 2 + [[across, across, 1, 1]] * 2
     assert found == pytest.approx(np.array(expected), abs=1e-5)
@@ -82,7 +82,7 @@ def test_a_word_said_twice_counts_less_than_twice() -> None:
     # "a a" holds a twice and "a a" once, "a" holds a once. Sublinear: 1 + ln 2 = 1.693147, where
     # counts would say 2. Both features and lengths: a is in 4 of 4 titles (weight 1), "a a" in 2
     # of 4 (1.510826). Cosine 1.693147 / sqrt(1.693147^2 + 1.510826^2) = 0.746147.
-    assert cosines(text_vectors(["a", "a", "a a", "A A!"]))[0, 2] == pytest.approx(
+    assert cosines(title_vectors(["a", "a", "a a", "A A!"]))[0, 2] == pytest.approx(
         0.746147, abs=1e-5
     )
 
@@ -182,11 +182,11 @@ def test_nothing_breaks_on_small_catalogs(
 ) -> None:
     item = st.integers(0, len(titles) - 1)
     rows = [(user, data.draw(st.lists(item, max_size=3)), data.draw(item)) for user in users]
-    for vectors in (text_vectors(titles), collaborative_vectors(examples(rows), len(titles))):
+    for vectors in (title_vectors(titles), collaborative_vectors(examples(rows), len(titles))):
         assert vectors.shape[0] == len(titles) and vectors.shape[1] >= 1
         assert np.isfinite(vectors).all()
     empty = [not any(c.isalnum() for c in title) for title in titles]
-    assert not text_vectors(titles)[empty].any()
+    assert not title_vectors(titles)[empty].any()
 
 
 def test_the_cache_is_read_and_a_damaged_one_is_made_again(
@@ -197,7 +197,7 @@ def test_the_cache_is_read_and_a_damaged_one_is_made_again(
     (file,) = files(tmp_path)
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(embeddings, "text_vectors", lambda titles: pytest.fail("computed again"))
+        patch.setattr(embeddings, "title_vectors", lambda titles: pytest.fail("computed again"))
         assert np.array_equal(sid_embeddings(data, "auto", tmp_path), first)
     for damaged in (b"", whole[:-4], b"x" * len(whole)):
         file.write_bytes(damaged)

@@ -145,7 +145,7 @@ def test_the_cache_is_read_and_a_damaged_one_is_made_again(
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
-        for name in ("text_vectors", "collaborative_vectors"):
+        for name in ("word_vectors", "collaborative_vectors"):
             patch.setattr(module, name, lambda *_: pytest.fail("made again"))
         assert np.array_equal(vectors(source, tmp_path, titles), first)
     for damaged in (b"", whole[:-4], b"x" * len(whole)):

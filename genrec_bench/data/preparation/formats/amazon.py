@@ -2,7 +2,9 @@
 
 Interactions are reviews (a JSON object a line) or ratings only (CSV), told apart by the file's
 name. The order of columns in ratings differs: 2014 has user, item, rating, time; 2018 has item,
-user, rating, time, both without a header; 2023 has a header.
+user, rating, time, both without a header; 2023 has a header. Times of 2014 and 2018 are days. Lines
+of 2014 may be Python literals rather than JSON. An item of 2023 is what all its variants have in
+common.
 
 Sources: https://jmcauley.ucsd.edu/data/amazon, https://nijianmo.github.io/amazon,
 https://amazon-reviews-2023.github.io.
@@ -11,8 +13,9 @@ https://amazon-reviews-2023.github.io.
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
-from genrec_bench.data.preparation.formats.delimited import Layout, Table, table_rows
+from genrec_bench.data.preparation.formats.delimited import DelimitedTable, TableLayout, table_rows
 from genrec_bench.data.preparation.formats.fields import (
+    Format,
     ItemText,
     Row,
     clean_categories,
@@ -24,6 +27,7 @@ from genrec_bench.data.preparation.formats.fields import (
     whole_seconds,
 )
 from genrec_bench.data.preparation.formats.json_lines import (
+    Parse,
     json_items,
     json_rows,
     read_loose_object,
@@ -32,84 +36,65 @@ from genrec_bench.data.preparation.formats.json_lines import (
 from genrec_bench.data.preparation.malformed import Malformed
 from genrec_bench.data.preparation.raw_recipe import Columns
 
-RATINGS_2014 = Layout(header=("reviewerID", "asin", "rating", "unixReviewTime"))
-RATINGS_2018 = Layout(header=("asin", "reviewerID", "rating", "unixReviewTime"))
-RATINGS_2023 = Layout()
+Milliseconds = tuple[Callable[[object, str], int], Callable[[str, str], int]]
+"""How to read the time of a review, and that of a rating."""
+
+SECONDS: Milliseconds = (whole_seconds, number_of_seconds)
+MILLISECONDS: Milliseconds = (whole_milliseconds, number_of_milliseconds)
 
 KEYS = ("reviewerID", "asin", "unixReviewTime")
 KEYS_2023 = ("user_id", "parent_asin", "timestamp")
 
 
-def interactions_2014(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
-    """Yield reviews or ratings of 2014; their times are days, and reviews may be literals."""
-    return _seconds(path, malformed, RATINGS_2014, read_loose_object)
+def _release(
+    keys: tuple[str, str, str],
+    ratings: TableLayout,
+    milliseconds: Milliseconds,
+    categories: str,
+    parse: Parse,
+) -> Format:
+    """Return how to read the files of one year.
 
-
-def interactions_2018(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
-    """Yield reviews or ratings of 2018; their times are days."""
-    return _seconds(path, malformed, RATINGS_2018, read_object)
-
-
-def interactions_2023(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
-    """Yield reviews or ratings of 2023; an item is what all its variants have in common."""
-    if not is_table(path):
-        return json_rows(path, malformed, KEYS_2023, whole_milliseconds, read_object)
-    table = Table(path, malformed, RATINGS_2023)
-    return table_rows(table, KEYS_2023, number_of_milliseconds)
-
-
-def items_2014(
-    path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
-) -> Iterator[tuple[str, ItemText]]:
-    """Yield items; most lines are Python literals rather than JSON.
-
-    The same item again where a better text comes.
+    Args:
+        keys: of user, item and time, in reviews and ratings alike; that of the item in items too.
+        ratings: how CSV files are written.
+        milliseconds: makes them of times.
+        categories: key of an item's categories.
+        parse: makes the object of a line.
     """
-    return json_items(path, wanted, malformed, "asin", _text_2014, read_loose_object)
+
+    def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
+        if path.name.lower().endswith((".csv", ".csv.gz")):
+            return table_rows(DelimitedTable(path, malformed, ratings), keys, milliseconds[1])
+        return json_rows(path, malformed, keys, milliseconds[0], parse)
+
+    def text(entry: dict[str, object]) -> ItemText:
+        return ItemText(
+            clean_title(entry.get("title"), "title"),
+            clean_description(entry.get("description"), "description"),
+            clean_categories(entry.get(categories), categories),
+        )
+
+    def items(
+        path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
+    ) -> Iterator[tuple[str, ItemText]]:
+        return json_items(path, wanted, malformed, keys[1], text, parse)
+
+    return Format(interactions, items)
 
 
-def items_2018(
-    path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
-) -> Iterator[tuple[str, ItemText]]:
-    """Yield items; the same one again where a better text comes."""
-    return json_items(path, wanted, malformed, "asin", _text_2018, read_object)
-
-
-def items_2023(
-    path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
-) -> Iterator[tuple[str, ItemText]]:
-    """Yield items; the same one again where a better text comes."""
-    return json_items(path, wanted, malformed, "parent_asin", _text_2014, read_object)
-
-
-def is_table(path: Path) -> bool:
-    """Return whether a file's name says that it is CSV."""
-    return path.name.lower().endswith((".csv", ".csv.gz"))
-
-
-def _seconds(
-    path: Path,
-    malformed: Malformed,
-    ratings: Layout,
-    parse: Callable[[str], dict[str, object]],
-) -> Iterator[Row]:
-    if not is_table(path):
-        return json_rows(path, malformed, KEYS, whole_seconds, parse)
-    table = Table(path, malformed, ratings)
-    return table_rows(table, KEYS, number_of_seconds)
-
-
-def _text_2014(entry: dict[str, object]) -> ItemText:
-    return _text(entry, "categories")
-
-
-def _text_2018(entry: dict[str, object]) -> ItemText:
-    return _text(entry, "category")
-
-
-def _text(entry: dict[str, object], categories: str) -> ItemText:
-    return ItemText(
-        clean_title(entry.get("title"), "title"),
-        clean_description(entry.get("description"), "description"),
-        clean_categories(entry.get(categories), categories),
-    )
+AMAZON_2014 = _release(
+    KEYS,
+    TableLayout(header=("reviewerID", "asin", "rating", "unixReviewTime")),
+    SECONDS,
+    "categories",
+    read_loose_object,
+)
+AMAZON_2018 = _release(
+    KEYS,
+    TableLayout(header=("asin", "reviewerID", "rating", "unixReviewTime")),
+    SECONDS,
+    "category",
+    read_object,
+)
+AMAZON_2023 = _release(KEYS_2023, TableLayout(), MILLISECONDS, "categories", read_object)

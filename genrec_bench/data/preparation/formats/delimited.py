@@ -2,12 +2,20 @@
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from genrec_bench.data.preparation.formats.fields import Row, usable_id
+from genrec_bench.data.preparation.formats.fields import (
+    ItemText,
+    Row,
+    best_texts,
+    clean,
+    clean_title,
+    split_categories,
+    usable_id,
+)
 from genrec_bench.data.preparation.lines import Lines
 from genrec_bench.data.preparation.malformed import Malformed, MalformedLine
 from genrec_bench.errors import UserError
@@ -16,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """How a table is written.
 
     Attributes:
@@ -30,22 +38,14 @@ class Layout:
     header: tuple[str, ...] | None = None
 
 
-class Table:
-    """A table that is being read.
-
-    Args:
-        path: the file.
-        malformed: hears of malformed lines.
-        layout: how it is written.
-
-    Attributes:
-        columns: their names.
+class DelimitedTable:
+    """A table that is being read; ``columns`` are the names of its columns.
 
     Raises:
         UserError: the file cannot be read, or it has no header.
     """
 
-    def __init__(self, path: Path, malformed: Malformed, layout: Layout) -> None:
+    def __init__(self, path: Path, malformed: Malformed, layout: TableLayout) -> None:
         self.path = path
         self.malformed = malformed
         self.layout = layout
@@ -69,10 +69,6 @@ class Table:
         wanted = " or ".join(map(repr, names))
         shown = ", ".join(map(repr, self.columns[:10]))[:200]
         raise UserError(f"{self.path}, line 1: no column is called {wanted}; there are {shown}")
-
-    def has(self, name: str) -> bool:
-        """Return whether there is a column of this name."""
-        return name in self.columns
 
     def rows(self, parse: Callable[[Sequence[str]], T]) -> Iterator[T]:
         """Yield what each row is parsed to; those that raise ``MalformedLine`` are rejected.
@@ -145,17 +141,17 @@ class Table:
 
 
 def table_rows(
-    table: Table, names: tuple[str, str, str], milliseconds: Callable[[str, str], int]
+    table: DelimitedTable, names: tuple[str, str, str], milliseconds: Callable[[str, str], int]
 ) -> Iterator[Row]:
-    """Yield the interactions of a table.
+    """Yield the interactions of a table that was just opened.
 
     Args:
-        table: just opened.
+        table: the table.
         names: of the columns of user, item and time.
         milliseconds: makes them of the time and its column's name.
 
     Raises:
-        UserError: a column is missing, or whatever `Table.rows` raises.
+        UserError: a column is missing, or whatever `DelimitedTable.rows` raises.
     """
     user_name, item_name, time_name = names
     user, item, time = map(table.find, names)
@@ -168,3 +164,43 @@ def table_rows(
         )
 
     return table.rows(row)
+
+
+def table_items(
+    table: DelimitedTable,
+    wanted: Container[str],
+    id_name: str,
+    titles: Sequence[str],
+    description_name: str,
+    categories: Sequence[str] = (),
+) -> Iterator[tuple[str, ItemText]]:
+    """Yield the wanted items of a table that was just opened; again where their text is better.
+
+    Args:
+        table: the table.
+        wanted: ids.
+        id_name: of the column of ids.
+        titles: names that the column of titles may have, the first that there is.
+        description_name: of the column of descriptions, which may be missing.
+        categories: names that the column of categories may have; it may be missing.
+
+    Raises:
+        UserError: a column is missing, or whatever `DelimitedTable.rows` raises.
+    """
+    place, title = table.find(id_name), table.find(*titles)
+    description, genres = (
+        next((table.find(name) for name in names if name in table.columns), None)
+        for names in ((description_name,), categories)
+    )
+
+    def item(fields: Sequence[str]) -> tuple[str, ItemText] | None:
+        name = usable_id(fields[place], id_name)
+        if name not in wanted:
+            return None
+        return name, ItemText(
+            clean_title(fields[title], "title"),
+            "" if description is None else clean(fields[description]),
+            () if genres is None else split_categories(fields[genres], "categories"),
+        )
+
+    return best_texts(table.rows(item))

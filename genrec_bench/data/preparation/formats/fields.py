@@ -5,11 +5,13 @@ Every function raises ``MalformedLine`` with a kind of reason where a field cann
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from genrec_bench.data.preparation.malformed import MalformedLine
+from genrec_bench.data.preparation.malformed import Malformed, MalformedLine
+from genrec_bench.data.preparation.raw_recipe import Columns
 
 Row = tuple[str, str, int]
 """User, item, time in milliseconds since 1970 in UTC."""
@@ -47,6 +49,23 @@ class ItemText:
     categories: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Format:
+    """How to read the raw files of a dataset, gzip files and plain ones alike.
+
+    Both readers raise ``UserError`` where a file is missing, not whole, or too much of it is
+    malformed, and ``StorageError`` where the disk refuses; while they are iterated, too.
+
+    Attributes:
+        interactions: yields user, item and time of each line, in the file's order.
+        items: yields each wanted item with its texts. An item that a file has twice is yielded
+            again where the second text is better (`best_texts`): the last one counts.
+    """
+
+    interactions: Callable[[Path, Malformed, Columns], Iterator[Row]]
+    items: Callable[[Path, Container[str], Malformed, Columns], Iterator[tuple[str, ItemText]]]
+
+
 def usable_id(value: object, name: str) -> str:
     """Return an id as it is; `name` is what its key or column is called."""
     if type(value) is not str:
@@ -62,9 +81,7 @@ def usable_id(value: object, name: str) -> str:
 
 def whole_seconds(value: object, name: str) -> int:
     """Return the milliseconds of a JSON integer in seconds."""
-    if type(value) is not int:
-        raise MalformedLine(f"{name} is not an integer")
-    return usable_time(value * 1000)
+    return whole_milliseconds(value * 1000 if type(value) is int else value, name)
 
 
 def whole_milliseconds(value: object, name: str) -> int:
@@ -143,10 +160,8 @@ def best_texts(items: Iterable[tuple[str, ItemText] | None]) -> Iterator[tuple[s
     """Yield each item when it is first met, and again with a better text: the last one counts.
 
     A text with a title is better than one without; else the one whose title, description and
-    categories come first in order is: so that the order of lines changes nothing.
-
-    Args:
-        items: as the lines give them; None for an item that nobody wants.
+    categories come first in order is, so that the order of lines changes nothing. None stands for
+    an item that nobody wants.
     """
 
     def rank(text: ItemText) -> tuple[bool, str, str, tuple[str, ...]]:

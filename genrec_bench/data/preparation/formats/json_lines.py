@@ -17,6 +17,9 @@ T = TypeVar("T")
 LONGEST_LITERAL = 256 * 1024
 """Characters of a Python literal; its syntax tree takes hundreds of times as many bytes."""
 
+Parse = Callable[[str], dict[str, object]]
+"""Makes the object of a line."""
+
 _decode = json.JSONDecoder().decode
 
 
@@ -25,7 +28,7 @@ def json_rows(
     malformed: Malformed,
     keys: tuple[str, str, str],
     milliseconds: Callable[[object, str], int],
-    parse: Callable[[str], dict[str, object]],
+    parse: Parse,
 ) -> Iterator[Row]:
     """Yield the interactions of a file, one a line.
 
@@ -34,7 +37,7 @@ def json_rows(
         malformed: hears of malformed lines.
         keys: of user, item and time.
         milliseconds: makes them of the time and its key.
-        parse: makes the object of a line.
+        parse: `read_object` or `read_loose_object`.
     """
     user_key, item_key, time_key = keys
 
@@ -59,12 +62,12 @@ def json_items(
     malformed: Malformed,
     key: str,
     text: Callable[[dict[str, object]], ItemText],
-    parse: Callable[[str], dict[str, object]],
+    parse: Parse,
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield the items of a file that are wanted, one a line.
 
     A line in braces that names items, but none that is wanted, is passed over before it is parsed:
-    nobody learns whether it is malformed in between. The same item again where a better text comes.
+    nobody learns whether it is malformed in between. An item comes again where its text is better.
 
     Args:
         path: the file.
@@ -72,7 +75,7 @@ def json_items(
         malformed: hears of malformed lines.
         key: of the id.
         text: makes the item's text of its object.
-        parse: makes the object of a line.
+        parse: `read_object` or `read_loose_object`.
     """
     # It starts with a plain piece of text, which is found many times faster than a set of letters.
     named = re.compile(re.escape(key) + r"""["']\s*:\s*(["'])(.*?)\1""").findall

@@ -1,19 +1,20 @@
 """Plain tables: CSV with a header, whose columns the card names."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
-from genrec_bench.data.preparation.formats.delimited import Layout, Table, table_rows
+from genrec_bench.data.preparation.formats.delimited import (
+    DelimitedTable,
+    TableLayout,
+    table_items,
+    table_rows,
+)
 from genrec_bench.data.preparation.formats.fields import (
     ItemText,
     Row,
-    best_texts,
-    clean,
-    clean_title,
     date,
     number_of_milliseconds,
     number_of_seconds,
-    usable_id,
 )
 from genrec_bench.data.preparation.malformed import Malformed
 from genrec_bench.data.preparation.raw_recipe import Columns
@@ -26,8 +27,8 @@ MILLISECONDS: Mapping[str, Callable[[str, str], int]] = {
 
 
 def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
-    """Yield the rows of a table."""
-    table = _table(path, malformed, columns)
+    """Yield the rows of a table of interactions."""
+    table = DelimitedTable(path, malformed, TableLayout(columns.separator))
     names = (columns.user, columns.item, columns.time)
     return table_rows(table, names, MILLISECONDS[columns.time_unit])
 
@@ -35,21 +36,6 @@ def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator
 def items(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
-    """Yield the items of a table; the same one again where a better text comes."""
-    table = _table(path, malformed, columns)
-    id_place, title = table.find(columns.item), table.find(columns.title)
-    described = table.has(columns.description)
-    description = table.find(columns.description) if described else None
-
-    def item(fields: Sequence[str]) -> tuple[str, ItemText] | None:
-        name = usable_id(fields[id_place], columns.item)
-        if name not in wanted:
-            return None
-        text = "" if description is None else clean(fields[description])
-        return name, ItemText(clean_title(fields[title], columns.title), text, ())
-
-    return best_texts(table.rows(item))
-
-
-def _table(path: Path, malformed: Malformed, columns: Columns) -> Table:
-    return Table(path, malformed, Layout(columns.separator))
+    """Yield the items of a table of items."""
+    table = DelimitedTable(path, malformed, TableLayout(columns.separator))
+    return table_items(table, wanted, columns.item, (columns.title,), columns.description)

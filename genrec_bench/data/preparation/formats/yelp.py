@@ -1,6 +1,7 @@
 """Yelp's open dataset: ``review.json`` and ``business.json``, a JSON object a line.
 
-Nobody says in which time zone a review's date is; it is taken for UTC.
+Items are businesses; a description says what they offer and in which city. Nobody says in which
+time zone a review's date is; it is taken for UTC.
 
 Source: https://business.yelp.com/data/resources/open-dataset.
 """
@@ -29,10 +30,7 @@ def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator
 def items(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
-    """Yield businesses; a description says what they offer and in which city.
-
-    The same item again where a better text comes.
-    """
+    """Yield businesses."""
     return json_items(path, wanted, malformed, "business_id", _text, read_object)
 
 
