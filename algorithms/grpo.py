@@ -88,6 +88,7 @@ class GRPO(Algorithm):
     """Clipped policy gradient on advantages within the group."""
 
     hyperparameters_class = GRPOHyperparameters
+    is_baseline = True
 
     def __init__(self, hyperparameters: Hyperparameters) -> None:
         """Tell the harness how often to update."""

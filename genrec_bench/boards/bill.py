@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genrec_bench.boards.board import APART, COSTS, BoardRow, Section
+from genrec_bench.boards.board import APART, COSTS, NONE, BoardRow, Section
 from genrec_bench.boards.cells import (
     ALGORITHM,
-    NONE,
     UNIT_NAMES,
     Column,
     PageCell,

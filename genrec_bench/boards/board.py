@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 RANKED = ("NDCG@10", "HR@10")
 """The metrics that have intervals, tests and ranks."""
 
+NONE, MISSED = "–", "missed"
+"""What stands where there is no number, and where a target was not reached."""
+
 ORDER_BY = RANKED[0]
 """Rows are in descending order of this metric."""
 

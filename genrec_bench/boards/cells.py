@@ -8,12 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from genrec_bench.boards.board import BoardRow, Link
+from genrec_bench.boards.board import NONE, BoardRow, Link
 from genrec_bench.boards.charts import style_of, swatch
 from genrec_bench.boards.units import Unit
-
-NONE = "–"
-"""Where there is no number."""
 
 UNIT_NAMES = {"seconds": "Device time", "flops": "FLOPs", "tokens": "Tokens"}
 """What the costs are called."""

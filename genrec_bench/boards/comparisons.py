@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from genrec_bench.boards.board import ORDER_BY, Reached, Section, metric_order
+from genrec_bench.boards.board import MISSED, NONE, ORDER_BY, Reached, Section, metric_order
 from genrec_bench.boards.cells import (
     ALGORITHM,
-    NONE,
     UNIT_NAMES,
     Column,
     PageCell,
@@ -42,8 +41,6 @@ from genrec_bench.boards.units import Unit, unit_for
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
-
-MISSED = "missed"
 
 
 @dataclass(frozen=True)

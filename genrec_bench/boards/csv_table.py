@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from genrec_bench.boards.board import Board, BoardRow, Section
+from genrec_bench.boards.board import MISSED, Board, BoardRow, Section
 
 COLUMNS = (
     "dataset",
@@ -60,8 +60,6 @@ COLUMNS = (
 )
 """Of the file, in this order; none goes or changes its meaning without a line in the changelog."""
 
-MISSED = "missed"
-
 
 def to_csv(board: Board) -> str:
     """The board as CSV with a header line; the same for the same records."""
@@ -69,7 +67,7 @@ def to_csv(board: Board) -> str:
     writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for line in _lines(board):
-        writer.writerow({key: _cell(value) for key, value in line.items()})
+        writer.writerow({key: _written(value) for key, value in line.items()})
     return buffer.getvalue()
 
 
@@ -154,12 +152,12 @@ def _of_pairs(section: Section) -> Iterator[dict[str, Any]]:
             }
 
 
-def _cell(value: Any) -> str:
+def _written(value: Any) -> str:
     """Numbers with all digits; several values with spaces between them."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return " ".join(_cell(each) for each in value)
+        return " ".join(_written(each) for each in value)
     return value if isinstance(value, str) else repr(value)

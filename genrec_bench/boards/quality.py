@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from genrec_bench.boards.board import (
     COSTS,
+    NONE,
     RANKED,
     BoardRow,
     Section,
@@ -18,7 +19,6 @@ from genrec_bench.boards.board import (
 )
 from genrec_bench.boards.cells import (
     ALGORITHM,
-    NONE,
     UNIT_NAMES,
     Column,
     PageCell,
@@ -31,6 +31,7 @@ from genrec_bench.boards.cells import (
     styled,
 )
 from genrec_bench.boards.charts import Scale, axis_strip, cell_scale, domain, interval_plot
+from genrec_bench.boards.tables import rank_text
 from genrec_bench.boards.units import unit_for
 
 if TYPE_CHECKING:
@@ -148,10 +149,7 @@ def _ends(interval: Interval) -> tuple[float, float] | None:
 
 
 def _rank_cell(rank: tuple[int, int] | None) -> PageCell:
-    if rank is None:
-        return PageCell(NONE)
-    best, worst = rank
-    return PageCell(f"{best}" if best == worst else f"{best}–{worst}", best + worst / 1000)
+    return PageCell(rank_text(rank), None if rank is None else rank[0] + rank[1] / 1000)
 
 
 def _seeds_cell(row: BoardRow) -> PageCell:

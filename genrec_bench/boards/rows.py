@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from genrec_bench.boards.board import APART, COSTS, BoardRow, Kind, Link, board_metrics
 from genrec_bench.boards.evidence import Evidence
-from genrec_bench.boards.targets import LOOKED_BY, Looks, Unit, curve, looks, reached
+from genrec_bench.boards.targets import LOOKED_BY, Looks, curve, reached, read_looks
 from genrec_bench.runs.record_schema import plain
+from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.ledger import PHASES
 from genrec_bench.training.metrics import BY_SID, values_of
 
@@ -58,9 +59,9 @@ class Group:
             return "failed"
         return "control" if control_of(self.first) else "result"
 
-    def looks(self, unit: Unit) -> list[Looks | None]:
+    def looks(self, unit: BudgetKind) -> list[Looks | None]:
         """What the finished runs' looks at the validation split found."""
-        return [looks(one.curves, unit) for one in self.finished]
+        return [read_looks(one.curves, unit) for one in self.finished]
 
     def looks_apart(self, other: Group) -> list[str]:
         """Settings of looks, `targets.LOOKED_BY`, in which these runs differ from another row's."""
@@ -100,7 +101,9 @@ def group(records: Sequence[Evidence], defaults: Defaults) -> list[Group]:
     return sorted(groups, key=lambda one: (not one.finished, one.name))
 
 
-def make_row(group: Group, unit: Unit, targets: Mapping[str, float], folder: Path) -> BoardRow:
+def make_row(
+    group: Group, unit: BudgetKind, targets: Mapping[str, float], folder: Path
+) -> BoardRow:
     """Make a row but for what the tests say of it.
 
     Args:

@@ -28,16 +28,15 @@ from genrec_bench.boards.rows import (
     user_values,
     was_tuned,
 )
-from genrec_bench.boards.targets import Looks, Unit, target_values, unit_of
+from genrec_bench.boards.targets import Looks, target_values, unit_of
 from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verify import budget_share
+from genrec_bench.runs import registry
 from genrec_bench.runs.record_schema import plain
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude
+from genrec_bench.training.budgets import BudgetKind
 
-BASELINE = "grpo"
-"""The algorithm whose gain is what others have to reach."""
-
-OFF: Mapping[Unit, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
+OFF: Mapping[BudgetKind, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
 """By what share of its budget a run may end off it before a note says so."""
 
 
@@ -46,6 +45,7 @@ def make_board(
     dataset: str,
     defaults: Defaults | None = None,
     folder: Path = Path(),
+    baseline: str | None = None,
 ) -> Board:
     """Make the board of one dataset.
 
@@ -55,17 +55,19 @@ def make_board(
         defaults: by algorithm, the hyperparameters that go without saying in a row's name. For an
             algorithm that is not in it, these are the ones that most of its records have.
         folder: where the board will be written; links are relative to it.
+        baseline: the algorithm whose gain sets the targets; None: the one that says so itself.
 
     Returns:
         The board, the same for the same records in any order.
     """
+    baseline = registry.baseline() if baseline is None else baseline
     groups: dict[tuple[str, str], list[Evidence]] = {}
     for one in sorted(evidence, key=_age):
         record = one.record
         if record["dataset"] == dataset and one.on_test:
             groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
     order = sorted(groups, key=lambda key: (-len(groups[key]), key))
-    sections = tuple(_section(groups[key], defaults or {}, folder) for key in order)
+    sections = tuple(_section(groups[key], defaults or {}, folder, baseline) for key in order)
     return Board(dataset, sections, load_reported(dataset))
 
 
@@ -75,13 +77,15 @@ def _age(one: Evidence) -> tuple[str, str, str]:
     return record["times"]["finished"], record["run_id"], one.name
 
 
-def _section(records: Sequence[Evidence], defaults: Defaults, folder: Path) -> Section:
+def _section(
+    records: Sequence[Evidence], defaults: Defaults, folder: Path, baseline: str
+) -> Section:
     """Make a section of comparable records, oldest first."""
     last = records[-1].record
     unit = unit_of(last["track"])
     groups = group(records, defaults)
-    targets, why_none = _targets(groups, unit)
-    apart = _looks_apart(groups)
+    targets, why_none = _targets(groups, unit, baseline)
+    apart = _looks_apart(groups, baseline)
     rows = [
         _without_curve(make_row(one, unit, {}, folder), apart[one.name])
         if one.name in apart
@@ -121,36 +125,38 @@ def _section(records: Sequence[Evidence], defaults: Defaults, folder: Path) -> S
     )
 
 
-def _targets(groups: Sequence[Group], unit: Unit) -> tuple[dict[str, float], str]:
+def _targets(
+    groups: Sequence[Group], unit: BudgetKind, baseline: str
+) -> tuple[dict[str, float], str]:
     """The values to reach, or why there are none."""
-    baseline = _baseline(groups)
-    if baseline is None:
-        return {}, f"No targets: they are shares of what {BASELINE} gains, and it was not run here."
-    known: list[Looks | None] = baseline.looks(unit)
+    measure = _measure(groups, baseline)
+    if measure is None:
+        return {}, f"No targets: they are shares of what {baseline} gains, and it was not run here."
+    known: list[Looks | None] = measure.looks(unit)
     seen = [each for each in known if each is not None]
     if len(seen) < len(known):
-        return {}, f"No targets: some runs of {BASELINE} kept no figures of validation."
-    settings = baseline.first.record["configuration"]["settings"]
+        return {}, f"No targets: some runs of {baseline} kept no figures of validation."
+    settings = measure.first.record["configuration"]["settings"]
     targets = target_values(seen, settings.get("validation_examples", math.inf))
     if not targets:
-        return {}, f"No targets: {BASELINE} gained less than one validation example's worth."
+        return {}, f"No targets: {baseline} gained less than one validation example's worth."
     return targets, ""
 
 
-def _baseline(groups: Sequence[Group]) -> Group | None:
+def _measure(groups: Sequence[Group], baseline: str) -> Group | None:
     """The row whose gain sets the targets; None where it was not run."""
     # In order of name: where there are several, the usual configuration is the first.
-    known = (one for one in groups if one.algorithm == BASELINE and one.kind == "result")
+    known = (one for one in groups if one.algorithm == baseline and one.kind == "result")
     return next(known, None)
 
 
-def _looks_apart(groups: Sequence[Group]) -> dict[str, list[str]]:
+def _looks_apart(groups: Sequence[Group], baseline: str) -> dict[str, list[str]]:
     """By name, in which settings of its looks a row differs from the one that sets the targets.
 
     Without that one, from the first row that finished: curves are drawn all the same.
     """
     finished = [one for one in groups if one.finished]
-    measure = _baseline(groups) or (finished[0] if finished else None)
+    measure = _measure(groups, baseline) or (finished[0] if finished else None)
     if measure is None:
         return {}
     found = {one.name: one.looks_apart(measure) for one in finished}
@@ -229,7 +235,7 @@ def _amounts(spent: Mapping[str, float]) -> str:
 
 
 def _about_looks(
-    groups: Sequence[Group], apart: Mapping[str, Sequence[str]], unit: Unit
+    groups: Sequence[Group], apart: Mapping[str, Sequence[str]], unit: BudgetKind
 ) -> list[str]:
     """Which rows looked at validation data otherwise than the row that sets the targets."""
     notes = []

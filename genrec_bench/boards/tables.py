@@ -11,7 +11,10 @@ from urllib.parse import quote
 from tabulate import tabulate
 
 from genrec_bench.boards.board import (
+    APART,
     COSTS,
+    MISSED,
+    NONE,
     ORDER_BY,
     RANKED,
     Board,
@@ -29,13 +32,10 @@ from genrec_bench.training.ledger import PHASES
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
 
-NONE = "–"
-MISSED = "missed"
-
 REPORTED_HEADING = "As reported, other settings"
 
 
-def render(board: Board) -> str:
+def to_text(board: Board) -> str:
     """The board as text for a terminal: results, targets, what cannot be told apart."""
     title = titled(board.dataset, board.partial)
     parts = [f"{title}\n{'=' * len(title)}"]
@@ -101,7 +101,7 @@ def apart_statement(section: Section, metric: str) -> str:
     return f"By {metric}, these cannot be told apart: {told}."
 
 
-def seeds_cell(row: BoardRow) -> str:
+def seeds_text(row: BoardRow) -> str:
     """How many seeds a row is made of, and of how many where some failed."""
     if row.kind == "failed":
         return f"0 of {len(row.seeds)}"
@@ -110,7 +110,7 @@ def seeds_cell(row: BoardRow) -> str:
     return str(len(row.seeds)) if row.seeds else NONE
 
 
-def rank_cell(rank: tuple[int, int] | None) -> str:
+def rank_text(rank: tuple[int, int] | None) -> str:
     """Best and worst rank, one number where they are the same."""
     if rank is None:
         return NONE
@@ -138,7 +138,7 @@ def _quality(board: Board, section: Section, style: str) -> str:
     headers += ["seeds"]
     lines = []
     for row in section.rows:
-        line = [_name(row, style), rank_cell(row.ranks.get(ORDER_BY))]
+        line = [_name(row, style), rank_text(row.ranks.get(ORDER_BY))]
         for metric in RANKED:
             mean = _number(row.means.get(metric))
             estimate = row.estimates.get(metric)
@@ -147,7 +147,7 @@ def _quality(board: Board, section: Section, style: str) -> str:
             else:
                 interval = f"{estimate.interval.low:.4f} to {estimate.interval.high:.4f}"
                 line += [mean, interval, NONE if row.kind == "start" else f"{estimate.iqm:.4f}"]
-        lines.append([*line, seeds_cell(row)])
+        lines.append([*line, seeds_text(row)])
     return _table(headers, lines, style)
 
 
@@ -193,8 +193,8 @@ def _spent(section: Section, style: str) -> str:
     if not rows:
         return ""
     entered = {phase for row in rows for phase in row.phases}
-    phases = [name for name in PHASES if name in entered and name not in ("sft", "evaluation")]
-    apart = [name for name in ("sft", "evaluation") if name in entered]
+    phases = [name for name in PHASES if name in entered and name not in APART]
+    apart = [name for name in APART if name in entered]
     units = {cost: unit_for(cost, (row.spent.get(cost, 0.0) for row in rows)) for cost in COSTS}
     unit = units[section.unit]
     name = unit.symbol

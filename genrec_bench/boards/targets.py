@@ -11,14 +11,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from genrec_bench.boards.board import Reached
 from genrec_bench.errors import UserError
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import BudgetKind, parse_budget
 
 METRIC = "valid/NDCG@10"
 """Column of the curves; NaN in the rows of steps after which nobody looked."""
@@ -31,8 +31,6 @@ ROUNDING = 1e-9
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of GRPO's gain."""
-
-Unit = Literal["seconds", "flops", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Looks:
         return next((spent for spent, value in pairs if value >= target), None)
 
 
-def unit_of(track: Mapping[str, Any]) -> Unit:
+def unit_of(track: Mapping[str, Any]) -> BudgetKind:
     """The unit of a track's budget; FLOPs where the track counts steps instead."""
     try:
         return parse_budget(str(track.get("budget"))).kind
@@ -71,7 +69,7 @@ def unit_of(track: Mapping[str, Any]) -> Unit:
         return "flops"
 
 
-def looks(curves: pd.DataFrame, unit: Unit) -> Looks | None:
+def read_looks(curves: pd.DataFrame, unit: BudgetKind) -> Looks | None:
     """Read a run's looks from its curves.
 
     Args:

@@ -77,7 +77,7 @@ def execute(args: argparse.Namespace) -> int:
 def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace) -> int:
     from genrec_bench.boards.collecting import collect, record_paths, refuse, write_boards
     from genrec_bench.boards.sections import make_board
-    from genrec_bench.boards.tables import render
+    from genrec_bench.boards.tables import to_text
     from genrec_bench.runs.registry import default_hyperparameters
 
     evidence, wrong = collect(record_paths(folders))
@@ -94,7 +94,7 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
     if args.json:
         print(json.dumps([_finite(asdict(board)) for board in boards], indent=2, sort_keys=True))
     else:
-        print("\n".join(render(board) for board in boards), end="")
+        print("\n".join(to_text(board) for board in boards), end="")
     for board in boards:
         for path in write_boards(board, args.to):
             print(f"written: {path}", file=sys.stderr)

@@ -150,6 +150,12 @@ def default_hyperparameters() -> dict[str, dict[str, object]]:
     }
 
 
+def baseline() -> str:
+    """Return the name of the algorithm that others are measured by; empty if none says it is."""
+    entries = discover().entries
+    return next((one.name for one in entries if vars(one.algorithm).get("is_baseline")), "")
+
+
 def find(argument: str, reserved: Collection[str] = ()) -> Entry:
     """Return the algorithm that the command line names, by its name or by its file.
 

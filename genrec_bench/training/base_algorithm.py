@@ -69,6 +69,8 @@ class Algorithm:
         hyperparameters_class: a frozen dataclass derived from ``Hyperparameters``.
         on_policy: False for an algorithm that learns from the targets alone, by the harness's
             supervised loss, and never rolls out.
+        is_baseline: True for the one algorithm whose gain over the SFT start sets the targets of
+            boards; derived classes do not inherit it.
         updates_per_rollout: how often the policy is updated from one rollout.
         minibatches: into how many parts each of these passes over the rollout is cut; every part
             takes an optimizer step.
@@ -78,6 +80,7 @@ class Algorithm:
 
     hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
     on_policy: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = False
     updates_per_rollout: int = 1
     minibatches: int = 1
     most_refills: int = 0

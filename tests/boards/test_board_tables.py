@@ -16,7 +16,7 @@ from genrec_bench.boards.csv_table import COLUMNS, to_csv
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.tables import apart_statement, render, seeds_cell, to_markdown
+from genrec_bench.boards.tables import apart_statement, seeds_text, to_markdown, to_text
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Interval
 
@@ -109,7 +109,7 @@ def test_intervals_ranks_and_targets_are_those_of_the_board() -> None:
     ]
     assert "| SFT start | grpo |" in part(page, "Pairs by HR@10")
     assert "The smallest difference that this design finds" in page
-    assert "0.50 (2 of 2)" in render(board)
+    assert "0.50 (2 of 2)" in to_text(board)
 
 
 def pair(first: str, second: str, *, distinct: bool, tested: bool = True) -> Pair:
@@ -148,7 +148,7 @@ def test_failures_are_rows_and_reasons() -> None:
     assert (ugr[0], ugr[-1]) == ("ugr", "1 of 2")
     assert grpo == ["grpo [failed]", *["–"] * 7, "0 of 1"]
     assert "grpo failed with seed 3: loss is &lt;nan>" in page
-    assert "ugr failed with seed 1: loss is <nan> | stop" in render(board)
+    assert "ugr failed with seed 1: loss is <nan> | stop" in to_text(board)
     assert "| grpo [failed] | 40.0 |" in part(page, "What was spent"), "it is charged all the same"
 
 
@@ -166,7 +166,7 @@ def test_seeds_that_failed_are_linked_and_their_cost_is_shown() -> None:
         "[seed 0 (failed)](runs/ugr-seed0-0/record.json) |" in links
     )
     assert "[seed 2 (failed)](runs/grpo-seed2-0/record.json)" in links
-    for text in (page, render(board), to_html(board)):
+    for text in (page, to_text(board), to_html(board)):
         assert "What failed cost 40.0 s, 1.00 TFLOP, 2.00 Mtok beside." in text
     assert ">0 failed</a>" in to_html(board)
     assert 'href="runs/ugr-seed0-0/record.json"' in to_html(board)
@@ -210,22 +210,22 @@ def test_records_are_linked() -> None:
     assert "| ugr | seed 4 |" in part(to_markdown(make(one)), "Records")
     (section,) = make(one).sections
     found = {row.name: row for row in section.rows}
-    assert seeds_cell(found["ugr"]) == "1" and seeds_cell(found["SFT start"]) == "–"
+    assert seeds_text(found["ugr"]) == "1" and seeds_text(found["SFT start"]) == "–"
 
 
 def test_samples_have_columns_where_evaluation_drew_any() -> None:
     sampled = bare("grpo", 0.2, metrics={"test": {"HR@10": 0.2, "Pass@10": 0.0625}})
-    assert "Pass@" not in render(make(bare("ugr", 0.1)))
-    shown = render(make(bare("ugr", 0.1), sampled))
+    assert "Pass@" not in to_text(make(bare("ugr", 0.1)))
+    shown = to_text(make(bare("ugr", 0.1), sampled))
     assert "Pass@10" in shown and "Pass@1 " not in shown and "0.0625" in shown
 
 
 def test_partial_stands_at_every_dataset_and_only_where_it_is_true() -> None:
     partial = make(bare("ugr", 0.1))
-    for text in (render(partial), to_markdown(partial)):
+    for text in (to_text(partial), to_markdown(partial)):
         assert text.count("industrial (partial)") == 3, "title, track and table"
     whole_set = make(bare("ugr", 0.1, partial=False))
-    assert "partial" not in render(whole_set) + to_markdown(whole_set)
+    assert "partial" not in to_text(whole_set) + to_markdown(whole_set)
 
 
 @pytest.mark.parametrize(

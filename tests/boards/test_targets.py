@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from genrec_bench.boards.board import Reached
-from genrec_bench.boards.targets import Looks, curve, looks, reached, target_values, unit_of
+from genrec_bench.boards.targets import Looks, curve, reached, read_looks, target_values, unit_of
 
 
 def seen(*values: float, end: float = 100.0) -> Looks:
@@ -35,13 +35,13 @@ def test_looks_are_the_rows_with_a_figure() -> None:
             "valid/NDCG@10": [0.5, np.nan, 0.7, 0.6],
         }
     )
-    found = looks(curves, "flops")
+    found = read_looks(curves, "flops")
     assert found == Looks((0.0, 20.0, 30.0), (0.5, 0.7, 0.6))
     assert (found.start, found.best) == (0.5, 0.7)
-    assert looks(curves, "seconds") is None, "no such column"
-    assert looks(curves.iloc[1:], "flops") is None, "nobody looked at the start"
-    assert looks(pd.DataFrame({"step": [1]}), "flops") is None
-    assert looks(pd.DataFrame(), "flops") is None
+    assert read_looks(curves, "seconds") is None, "no such column"
+    assert read_looks(curves.iloc[1:], "flops") is None, "nobody looked at the start"
+    assert read_looks(pd.DataFrame({"step": [1]}), "flops") is None
+    assert read_looks(pd.DataFrame(), "flops") is None
 
 
 def test_targets_are_shares_of_the_median_gain_by_hand() -> None:

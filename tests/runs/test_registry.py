@@ -12,7 +12,7 @@ import pytest
 import genrec_bench.algorithms
 from genrec_bench.commands.cli import make_parser
 from genrec_bench.errors import UserError
-from genrec_bench.runs.registry import discover, find, source_hash
+from genrec_bench.runs.registry import baseline, discover, find, source_hash
 
 GOOD = '''"""Mine: a name for the tests."""
 
@@ -366,3 +366,9 @@ def test_the_command_checks_one(tmp_path: Path, capsys: pytest.CaptureFixture[st
             "failure": "weight has no help text",
         }
     ]
+
+
+def test_one_algorithm_is_the_baseline_and_those_derived_from_it_are_not() -> None:
+    assert baseline() == "grpo"
+    heirs = [one.name for one in discover().entries if one.algorithm.is_baseline]
+    assert {"srpo", "ugr", "vstar"} < set(heirs), "they derive from it and are no baseline"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
 from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.training.budgets import Budget, BudgetKind, parse_budget
@@ -266,13 +267,13 @@ def render(plan: Plan, pace: Pace) -> str:
             part.what,
             what[part.what],
             part.count,
-            amount(part.each, plan.unit),
-            amount(part.total, plan.unit),
+            with_unit(part.each, plan.unit),
+            with_unit(part.total, plan.unit),
         ]
         for part in price_of(plan)
         if part.count
     ]
-    lines.append(["in all", "", "", "", amount(total_price(plan), plan.unit)])
+    lines.append(["in all", "", "", "", with_unit(total_price(plan), plan.unit)])
     table = tabulate(
         lines,
         ["", "what", "how many", "each", "together"],
@@ -300,18 +301,3 @@ def render(plan: Plan, pace: Pace) -> str:
     else:
         notes.append("Time: can be told when the SFT start is trained.")
     return f"Comparison on {title}\n\n{table}\n\n" + "\n".join(notes)
-
-
-_UNITS: Mapping[BudgetKind, tuple[tuple[float, str], ...]] = {
-    "flops": ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")),
-    "tokens": ((1e9, "Gtok"), (1e6, "Mtok"), (1e3, "ktok"), (1.0, "tok")),
-    "seconds": ((1.0, "s"),),
-}
-
-
-def amount(value: float, unit: BudgetKind) -> str:
-    """Write an amount of the budgets' unit for people."""
-    size, name = next(
-        ((size, name) for size, name in _UNITS[unit] if value >= size), _UNITS[unit][-1]
-    )
-    return f"{value / size:.4g} {name}"

@@ -7,14 +7,15 @@ from typing import Any
 
 from tabulate import tabulate
 
-from genrec_bench.boards.board import RANKED, Board, BoardRow
+from genrec_bench.boards.board import NONE, RANKED, Board, BoardRow
 from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.tables import NONE, apart_statement, rank_cell, seeds_cell, titled
+from genrec_bench.boards.tables import apart_statement, rank_text, seeds_text, titled
+from genrec_bench.boards.units import with_unit
 from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.registry import default_hyperparameters
 from genrec_bench.studies.comparison.compare import Cell, Outcome, Tuned, coarse_note
-from genrec_bench.studies.comparison.plan import amount, price_of, total_price
+from genrec_bench.studies.comparison.plan import price_of, total_price
 from genrec_bench.tracking.tracker import Tracker
 
 BOARD = "board"
@@ -90,7 +91,7 @@ def report(outcome: Outcome, folder: Path, board: Board) -> str:
         heads += [metric, "95%", "rank"]
     rows = [row for section in board.sections for row in section.rows]
     table = tabulate(
-        [[row.name, *_figures(row), seeds_cell(row)] for row in rows],
+        [[row.name, *_figures(row), seeds_text(row)] for row in rows],
         [*heads, "seeds"],
         tablefmt="simple",
         disable_numparse=True,
@@ -128,7 +129,7 @@ def _bill(outcome: Outcome) -> str:
     plan, paid = outcome.plan, outcome.paid
 
     def both(spent: float, announced: float) -> str:
-        return f"{amount(spent, plan.unit)} of {amount(announced, plan.unit)}"
+        return f"{with_unit(spent, plan.unit)} of {with_unit(announced, plan.unit)}"
 
     parts = [f"{part.what} {both(paid[part.what], part.total)}" for part in price_of(plan)]
     total = both(sum(paid.values()), total_price(plan))
@@ -144,5 +145,5 @@ def _figures(row: BoardRow) -> list[str]:
         cells.append(
             f"{estimate.interval.low:.4f} .. {estimate.interval.high:.4f}" if estimate else NONE
         )
-        cells.append(rank_cell(row.ranks.get(metric)))
+        cells.append(rank_text(row.ranks.get(metric)))
     return cells

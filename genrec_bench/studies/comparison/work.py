@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from genrec_bench.boards.units import with_unit
 from genrec_bench.runs.failed_run import leave_failure, records_of
 from genrec_bench.runs.jobs import Context, Job, do, find_done, request_of
 from genrec_bench.runs.records import read_record
@@ -31,7 +32,6 @@ from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.studies.comparison.plan import (
     Plan,
     Row,
-    amount,
     of_cell,
     of_sweep,
     time_left,
@@ -203,7 +203,7 @@ class _Work:
         left = time_left(plan, self._pace, sweeps, cells)
         self._context.progress.say(
             f"[{self._said}/{len(plan.tuned) + len(plan.cells)}] {what}  "
-            f"spent {amount(spent, plan.unit)} of {amount(total_price(plan), plan.unit)}"
+            f"spent {with_unit(spent, plan.unit)} of {with_unit(total_price(plan), plan.unit)}"
             + ("" if left is None else f", about {duration(left)} left")
         )
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
 from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.studies.comparison.plan import (
     Plan,
-    amount,
     make_rows,
     of_cell,
     of_sweep,
@@ -171,12 +171,16 @@ def test_the_plan_as_it_is_told() -> None:
 
 
 def test_amounts_and_times_are_for_people() -> None:
-    assert [amount(1.5e12, "flops"), amount(2e15, "flops"), amount(0.0, "flops")] == [
+    assert [
+        with_unit(1.5e12, "flops"),
+        with_unit(2e15, "flops"),
+        with_unit(0.0, "flops"),
+    ] == [
         "1.5 TFLOP",
         "2 PFLOP",
         "0 FLOP",
     ]
-    assert [amount(20e6, "tokens"), amount(90.0, "seconds")] == ["20 Mtok", "90 s"]
+    assert [with_unit(20e6, "tokens"), with_unit(90.0, "seconds")] == ["20 Mtok", "90 s"]
     assert [duration(s) for s in (0.4, 119, 150, 7000, 8000)] == [
         "0 s",
         "119 s",
