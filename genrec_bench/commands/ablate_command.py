@@ -14,7 +14,7 @@ from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.ablations.ablation_file import Ablation, ablation_names, load_ablation
 
 if TYPE_CHECKING:
-    from genrec_bench.studies.ablations.ablate import Outcome
+    from genrec_bench.studies.ablations.ablate import AblationResult
     from genrec_bench.studies.ablations.ablation_tables import Measured
 
 FOLDER = "ablations"
@@ -50,40 +50,52 @@ def execute(args: argparse.Namespace) -> int:
     if args.tables is not None:
         ablation = ablation.only([table.strip() for table in args.tables.split(",")])
     with context_of(args) as context:
-        from genrec_bench.studies.ablations.ablate import carry_out, exit_code
-        from genrec_bench.studies.ablations.ablation_tables import Measured, render, to_plain
+        from genrec_bench.policy.backbones import backbone_name
+        from genrec_bench.studies.ablations.ablate import ablate
+        from genrec_bench.studies.ablations.ablation_tables import (
+            Measured,
+            ablation_text,
+            ablation_values,
+        )
+        from genrec_bench.studies.attempts import exit_code
 
-        backbone = Path(context.backbone)
         measured = Measured(
             dataset=context.dataset.name,
             partial=context.dataset.partial,
-            # A folder's place is nobody's business.
-            backbone=backbone.resolve().name if backbone.is_dir() else context.backbone,
+            backbone=backbone_name(context.backbone),
             budget=context.budget.text if context.budget else None,
             seeds=args.seeds,
             assignments=context.assignments,
         )
         context.progress.say(f"ablation {name} on {measured.title}")
-        outcome = carry_out(ablation, args.seeds, context)
-        code = exit_code(outcome)
+        result = ablate(ablation, args.seeds, context)
+        code = exit_code(
+            failure for _, rows in result for row in rows for failure in row.failures.values()
+        )
         if context.workers.is_main:
-            folder = _keep(name, ablation, outcome, measured, context, code)
+            folder = _keep(name, ablation, result, measured, context, code)
             context.progress.say(f"written: {folder}")
     if context.workers.is_main:
         if args.json:
-            print(json.dumps(to_plain(ablation, outcome, measured), indent=2, ensure_ascii=False))
+            values = ablation_values(ablation, result, measured)
+            print(json.dumps(values, indent=2, ensure_ascii=False))
         else:
-            print(render(ablation, outcome, measured), end="")
+            print(ablation_text(ablation, result, measured, "simple"), end="")
     return code
 
 
 def _keep(
-    name: str, ablation: Ablation, outcome: Outcome, measured: Measured, context: Context, code: int
+    name: str,
+    ablation: Ablation,
+    result: AblationResult,
+    measured: Measured,
+    context: Context,
+    code: int,
 ) -> Path:
     """Write the tables and log them; return their folder."""
     from genrec_bench import benchmark_version
     from genrec_bench.storage.files import write_atomically
-    from genrec_bench.studies.ablations.ablation_tables import to_csv, to_markdown
+    from genrec_bench.studies.ablations.ablation_tables import ablation_csv, ablation_text
     from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     parameters = dataclasses.asdict(measured)
@@ -96,8 +108,8 @@ def _keep(
     digest = json_digest(request)
     folder = context.output / context.dataset.name / FOLDER / f"{name}-{digest[:16]}"
     contents = {
-        "table.md": to_markdown(ablation, outcome, measured),
-        "table.csv": to_csv(outcome),
+        "table.md": ablation_text(ablation, result, measured, "pipe"),
+        "table.csv": ablation_csv(result),
     }
     for file, content in contents.items():
         write_atomically(folder / file, content.encode())

@@ -68,6 +68,12 @@ class Backbone:
     learning_rate: float
 
 
+def backbone_name(given: str) -> str:
+    """Return what records call a backbone: of a folder the last part, wherever it lies."""
+    folder = Path(given)
+    return folder.resolve().name if folder.is_dir() else given
+
+
 def find_backbone(name: str) -> Backbone:
     """Look a backbone up: ``tiny``, a folder, or a name on the Hugging Face hub.
 

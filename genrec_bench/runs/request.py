@@ -12,7 +12,12 @@ import torch
 
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.policy.backbones import Backbone, find_backbone, prompt_name
+from genrec_bench.policy.backbones import (
+    Backbone,
+    backbone_name,
+    find_backbone,
+    prompt_name,
+)
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.registry import Entry, source_hash
@@ -143,10 +148,10 @@ def track_of(request: Request, start: SFTStart, prompt: str, workers: Workers) -
     Args:
         workers: a budget in seconds is worth what they are.
     """
-    settings, dataset, folder = request.settings, request.dataset, Path(request.backbone)
+    settings, dataset = request.settings, request.dataset
     track: dict[str, Any] = {
-        # A folder's place is nobody's business; its weights are in the SFT start's fingerprint.
-        "backbone": folder.resolve().name if folder.is_dir() else request.backbone,
+        # Its weights are in the SFT start's fingerprint.
+        "backbone": backbone_name(request.backbone),
         "beam_width": settings.beam_width,
         "budget": f"{settings.steps} steps of {settings.prompts_per_step} prompts",
         "dataset": dataset.fingerprint,

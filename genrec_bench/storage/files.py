@@ -44,3 +44,9 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise StorageError(f"{file}: holds no JSON object")
     return content
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON that people can read, keys sorted; see `write_atomically`."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    write_atomically(path, f"{text}\n".encode())

@@ -10,10 +10,10 @@ from tiny_runs import SETTINGS, Called, call
 
 from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.records import read_record
-from genrec_bench.studies.ablations.ablate import Failure
-from genrec_bench.studies.comparison import work as compare_work
-from genrec_bench.studies.comparison.compare import Tuned
-from genrec_bench.studies.comparison.plan import Plan, Row
+from genrec_bench.studies.attempts import Failure
+from genrec_bench.studies.comparison import compare as compare_module
+from genrec_bench.studies.comparison.comparison_result import Tuned
+from genrec_bench.studies.comparison.plan import Plan, PlanRow
 from genrec_bench.training import steps
 
 BUDGET = "100Mflop"
@@ -85,7 +85,7 @@ class Sweeps:
         self.study = "study"
 
     def __call__(
-        self, row: Row, plan: Plan, context: Context, storage: str | None, retry_failed: bool
+        self, row: PlanRow, plan: Plan, context: Context, storage: str | None, retry_failed: bool
     ) -> Tuned:
         self.asked.append(row.name)
         spent = {"seconds": 0.5, "flops": self.flops, "tokens": 1000}
@@ -103,7 +103,7 @@ class Sweeps:
 def stand_in(patch: pytest.MonkeyPatch) -> Sweeps:
     """Put the stand-in for sweeps in their place."""
     sweeps = Sweeps()
-    patch.setattr(compare_work, "tune", sweeps)
+    patch.setattr(compare_module, "tune", sweeps)
     return sweeps
 
 

@@ -1,6 +1,6 @@
 """An ablation carried out: every row's runs, seed by seed, and the figures that come of them.
 
-A run that fails is told of in its row, and the others go on. What is finished stays finished: the
+A run that fails is named in its row, and the others go on. What is finished stays finished: the
 same ablation again trains and evaluates only what is missing.
 """
 
@@ -9,40 +9,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from genrec_bench.errors import StorageError, UserError, nearest, one_line, storage_errors
+from genrec_bench.errors import UserError, nearest
 from genrec_bench.runs.evaluate_again import Metrics, evaluate_again, with_words
 from genrec_bench.runs.jobs import Context, Job, do, find_done, request_of, split_words
 from genrec_bench.runs.records import read_record
 from genrec_bench.studies.ablations.ablation_file import Ablation, Row, Table
+from genrec_bench.studies.attempts import Failure, attempt
 
 SPLIT = "test"
 """The split that tables show."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class Failure:
-    """Why there is no figure.
-
-    Attributes:
-        reason: one line.
-        broken: whether a program is at fault, and not what the user asked for.
-    """
-
-    reason: str
-    broken: bool
-
-
-@dataclass(frozen=True)
-class Figures:
+class RowFigures:
     """What a row came to.
 
     Attributes:
@@ -61,17 +45,12 @@ class Figures:
     failures: Mapping[int, Failure]
 
 
-Outcome = tuple[tuple[Table, tuple[Figures, ...]], ...]
+AblationResult = tuple[tuple[Table, tuple[RowFigures, ...]], ...]
 """Each table with the figures of its rows."""
 
 
-def carry_out(ablation: Ablation, seeds: Sequence[int], context: Context) -> Outcome:
+def ablate(ablation: Ablation, seeds: Sequence[int], context: Context) -> AblationResult:
     """Make or find all runs of an ablation, and evaluate their policies as the rows ask for.
-
-    Args:
-        ablation: with the tables that are wanted.
-        seeds: of each row.
-        context: what the runs share.
 
     Raises:
         UserError: before the first run if words do not fit, in the file or in the context; after it
@@ -86,7 +65,7 @@ def carry_out(ablation: Ablation, seeds: Sequence[int], context: Context) -> Out
             job = _job(ablation, row, seed)
             jobs.setdefault(_identity(job, context), job)
             _identity(with_words(job, row.evaluate), context)
-    say(f"{_counted(len(jobs), 'run')} in all; looking for those that are finished")
+    say(f"runs in all: {len(jobs)}; looking for those that are finished")
     say(f"finished already: {sum(find_done(job, context) is not None for job in jobs.values())}")
 
     runs: dict[str, Path | Failure] = {}
@@ -98,7 +77,7 @@ def carry_out(ablation: Ablation, seeds: Sequence[int], context: Context) -> Out
             for table in ablation.tables:
                 _columns(table, read_record(run)["metrics"][SPLIT])
 
-    outcome = []
+    tables = []
     for table in ablation.tables:
         figures = {}
         for row in table.rows:
@@ -112,18 +91,8 @@ def carry_out(ablation: Ablation, seeds: Sequence[int], context: Context) -> Out
         for row in table.rows:
             if row.sft:
                 figures[row.label] = _start(table, row, names, context)
-        outcome.append((table, tuple(figures[row.label] for row in table.rows)))
-    return tuple(outcome)
-
-
-def exit_code(outcome: Outcome) -> int:
-    """Return 0 if nothing failed, 1 if a program did, and 2 if only what the user asked for did."""
-    failures = [
-        failure for _, rows in outcome for figures in rows for failure in figures.failures.values()
-    ]
-    if any(failure.broken for failure in failures):
-        return 1
-    return 2 if failures else 0
+        tables.append((table, tuple(figures[row.label] for row in table.rows)))
+    return tuple(tables)
 
 
 def _check_words(rows: Sequence[Row], context: Context) -> None:
@@ -150,35 +119,9 @@ def _identity(job: Job, context: Context) -> str:
     return json.dumps(what, sort_keys=True)
 
 
-def attempt(action: Callable[[], T], context: Context) -> T | Failure:
-    """Do something that must not keep the rest from being done.
-
-    Args:
-        action: may fail in any way: algorithms are anybody's. A traceback shows what is no user's
-            mistake.
-        context: is told of a failure.
-
-    Raises:
-        StorageError: the disk refuses, and would refuse the rest too.
-    """
-    try:
-        with storage_errors():
-            return action()
-    except StorageError:
-        raise
-    except UserError as error:
-        failure = Failure(one_line(error) or "no message", broken=False)
-    except Exception as error:
-        traceback.print_exc()
-        message = str(error) or "no message"
-        failure = Failure(one_line(f"{type(error).__name__}: {message}"), broken=True)
-    context.progress.say(f"failed: {failure.reason}")
-    return failure
-
-
 def _trained(
     table: Table, row: Row, tried: Sequence[tuple[Job, Path | Failure]], context: Context
-) -> Figures:
+) -> RowFigures:
     """Return the figures of a row whose seeds' runs ended, or did not."""
     columns: list[Metrics] = []
     runs: dict[int, str] = {}
@@ -196,7 +139,7 @@ def _trained(
             columns.append(found)
     names = [metric.name for metric in table.metrics] if columns else []
     by_name = {name: [found[name] for found in columns] for name in names}
-    return Figures(
+    return RowFigures(
         row,
         {name: statistics.fmean(values) for name, values in by_name.items()},
         {name: statistics.stdev(values) for name, values in by_name.items() if len(values) > 1},
@@ -212,12 +155,12 @@ def _evaluated(table: Table, row: Row, job: Job, record: Path, context: Context)
     return _columns(table, evaluate_again(record, job, row.evaluate, SPLIT, context))
 
 
-def _start(table: Table, row: Row, runs: Sequence[str], context: Context) -> Figures:
+def _start(table: Table, row: Row, runs: Sequence[str], context: Context) -> RowFigures:
     """Return the figures of the SFT start, which every run's record has; none without a run."""
     if not runs:
-        return Figures(row, {}, {}, {}, {})
+        return RowFigures(row, {}, {}, {}, {})
     record = read_record(context.output / context.dataset.name / runs[0])
-    return Figures(row, _columns(table, record["sft"][SPLIT]), {}, {}, {})
+    return RowFigures(row, _columns(table, record["sft"][SPLIT]), {}, {}, {})
 
 
 def _columns(table: Table, metrics: Metrics) -> Metrics:
@@ -234,7 +177,3 @@ def _columns(table: Table, metrics: Metrics) -> Metrics:
                     f"{nearest(key, metrics)}"
                 )
     return {m.name: statistics.fmean(metrics[key] for key in m.mean) for m in table.metrics}
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate
-
-from genrec_bench.studies.ablations.ablate import Figures, Outcome
+from genrec_bench.studies.ablations.ablate import AblationResult, RowFigures
 from genrec_bench.studies.ablations.ablation_file import Ablation, Table
+from genrec_bench.studies.text_tables import Style, csv_text, table_text
 
 NONE, FAILED = "–", "failed"
 
@@ -44,66 +41,56 @@ class Measured:
         return f"{self.dataset} (partial)" if self.partial else self.dataset
 
 
-def render(ablation: Ablation, outcome: Outcome, measured: Measured) -> str:
-    """The tables as text for a terminal."""
-    title = _title(ablation, measured)
-    parts = [f"{title}\n{'=' * len(title)}", *_head(ablation, measured)]
-    for table, rows in outcome:
-        parts += [f"Table {table.name}\n{_published_line(table, measured)}"]
-        parts += [_layout(table, rows, measured, "simple"), *_notes(table, rows)]
+def ablation_text(
+    ablation: Ablation, result: AblationResult, measured: Measured, style: Style
+) -> str:
+    """Return the tables as text for a terminal, or as a Markdown page."""
+    title = f"{ablation.title} ({ablation.paper}), on {measured.title}"
+    markdown = style == "pipe"
+    parts = [f"# {title}" if markdown else f"{title}\n{'=' * len(title)}"]
+    parts += _head(ablation, measured)
+    for table, rows in result:
+        name, published = f"Table {table.name}", _published_line(table, measured)
+        parts += [f"## {name}", published] if markdown else [f"{name}\n{published}"]
+        parts += [_table(table, rows, measured, style), *_notes(table, rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def to_markdown(ablation: Ablation, outcome: Outcome, measured: Measured) -> str:
-    """The tables as a Markdown page."""
-    parts = [f"# {_title(ablation, measured)}", *_head(ablation, measured)]
-    for table, rows in outcome:
-        parts += [f"## Table {table.name}", _published_line(table, measured)]
-        parts += [_layout(table, rows, measured, "pipe"), *_notes(table, rows)]
-    return "\n\n".join(parts) + "\n"
-
-
-def to_csv(outcome: Outcome) -> str:
+def ablation_csv(result: AblationResult) -> str:
     """One line for each table, row and metric; numbers unrounded, empty where there is none."""
     datasets = dict.fromkeys(
-        name for _, rows in outcome for figures in rows for name in figures.row.published
+        name for _, rows in result for figures in rows for name in figures.row.published
     )
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     header = ["table", "row", "metric", "mean", "deviation", "runs", "failures"]
-    writer.writerow([*header, *(f"published {name}" for name in datasets)])
-    for table, rows in outcome:
-        for figures in rows:
-            for place, metric in enumerate(table.metrics):
-                published = (figures.row.published.get(name) for name in datasets)
-                writer.writerow(
-                    [
-                        table.name,
-                        figures.row.label,
-                        metric.name,
-                        figures.means.get(metric.name),
-                        figures.deviations.get(metric.name),
-                        len(figures.runs),
-                        "; ".join(_failures(figures)),
-                        *(None if values is None else values[place] for values in published),
-                    ]
-                )
-    return buffer.getvalue()
+    lines = [
+        [
+            table.name,
+            figures.row.label,
+            metric.name,
+            figures.means.get(metric.name),
+            figures.deviations.get(metric.name),
+            len(figures.runs),
+            "; ".join(_failures(figures)),
+            *(figures.row.published.get(name, {place: None})[place] for name in datasets),
+        ]
+        for table, rows in result
+        for figures in rows
+        for place, metric in enumerate(table.metrics)
+    ]
+    return csv_text([*header, *(f"published {name}" for name in datasets)], lines)
 
 
-def to_plain(ablation: Ablation, outcome: Outcome, measured: Measured) -> dict[str, Any]:
+def ablation_values(
+    ablation: Ablation, result: AblationResult, measured: Measured
+) -> dict[str, Any]:
     """The tables in JSON types."""
     return {
         "title": ablation.title,
         "paper": ablation.paper,
         "published_setting": ablation.setting,
         "note": DIFFER,
-        "dataset": measured.dataset,
-        "partial": measured.partial,
-        "backbone": measured.backbone,
-        "budget": measured.budget,
-        "seeds": list(measured.seeds),
-        "set": list(measured.assignments),
+        **{name: value for name, value in vars(measured).items() if name != "assignments"},
+        "set": measured.assignments,
         "tables": [
             {
                 "name": table.name,
@@ -111,12 +98,12 @@ def to_plain(ablation: Ablation, outcome: Outcome, measured: Measured) -> dict[s
                 "metrics": {metric.name: list(metric.mean) for metric in table.metrics},
                 "rows": [_plain_row(table, figures) for figures in rows],
             }
-            for table, rows in outcome
+            for table, rows in result
         ],
     }
 
 
-def _plain_row(table: Table, figures: Figures) -> dict[str, Any]:
+def _plain_row(table: Table, figures: RowFigures) -> dict[str, Any]:
     names = [metric.name for metric in table.metrics]
     row = figures.row
     return {
@@ -133,10 +120,6 @@ def _plain_row(table: Table, figures: Figures) -> dict[str, Any]:
             for dataset, values in row.published.items()
         },
     }
-
-
-def _title(ablation: Ablation, measured: Measured) -> str:
-    return f"{ablation.title} ({ablation.paper}), on {measured.title}"
 
 
 def _head(ablation: Ablation, measured: Measured) -> list[str]:
@@ -172,7 +155,7 @@ def _published_dataset(table: Table, dataset: str) -> str | None:
     return dataset if dataset in names else next(iter(names), None)
 
 
-def _layout(table: Table, rows: Sequence[Figures], measured: Measured, style: str) -> str:
+def _table(table: Table, rows: Sequence[RowFigures], measured: Measured, style: Style) -> str:
     dataset = _published_dataset(table, measured.dataset)
     names = [metric.name for metric in table.metrics]
     headers = [measured.title, *names, "seeds"]
@@ -180,41 +163,33 @@ def _layout(table: Table, rows: Sequence[Figures], measured: Measured, style: st
         headers += [f"published {name}" for name in names]
     lines = []
     for figures in rows:
-        label = figures.row.label
-        line = [label.replace("|", "\\|") if style == "pipe" else label]
-        line += [_cell(figures, name) for name in names] + [_seeds(figures)]
+        line = [figures.row.label, *(_cell(figures, name) for name in names), _seeds(figures)]
         if dataset is not None:
             values = figures.row.published.get(dataset, [None] * len(names))
             line += [NONE if value is None else f"{value:.4f}" for value in values]
         lines.append(line)
-    return tabulate(
-        lines,
-        headers,
-        tablefmt=style,
-        disable_numparse=True,
-        colalign=("left", *["right"] * (len(headers) - 1)),
-    )
+    return table_text(headers, lines, style)
 
 
-def _cell(figures: Figures, name: str) -> str:
+def _cell(figures: RowFigures, name: str) -> str:
     if name not in figures.means:
         return FAILED if figures.failures else NONE
     mean = f"{figures.means[name]:.4f}"
     return f"{mean} ± {figures.deviations[name]:.4f}" if name in figures.deviations else mean
 
 
-def _seeds(figures: Figures) -> str:
+def _seeds(figures: RowFigures) -> str:
     if figures.row.sft:
         return NONE
     ended = len(figures.runs)
     return f"{ended} of {ended + len(figures.failures)}" if figures.failures else str(ended)
 
 
-def _failures(figures: Figures) -> list[str]:
+def _failures(figures: RowFigures) -> list[str]:
     return [f"seed {seed}: {failure.reason}" for seed, failure in figures.failures.items()]
 
 
-def _notes(table: Table, rows: Sequence[Figures]) -> list[str]:
+def _notes(table: Table, rows: Sequence[RowFigures]) -> list[str]:
     """Return the table's note, and every failure with its row."""
     failed = [
         f"Failed: {figures.row.label}, {failure}"

@@ -1,138 +1,97 @@
-"""A comparison: what came of it, and the folder that is its own while it lasts."""
+"""A comparison carried out: tuning, runs of the best configurations, controls, and the board.
+
+What is finished stays finished: sweeps are found by what makes them equal, and runs by the hash in
+their folders. The same comparison again does only what is missing.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from genrec_bench import benchmark_version
+from genrec_bench.boards.board import Board
+from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, configure
-from genrec_bench.storage import locks
+from genrec_bench.policy.backbones import find_backbone
+from genrec_bench.runs.failed_run import leave_failure, records_of
+from genrec_bench.runs.jobs import Context, Job, configure, do, find_done, request_of
+from genrec_bench.runs.records import read_record
+from genrec_bench.runs.registry import source_hash
 from genrec_bench.storage.digests import json_digest
-from genrec_bench.studies.ablations.ablate import Failure
-from genrec_bench.studies.comparison.plan import Plan, Row
-from genrec_bench.studies.sweeps.admission import SLACK
+from genrec_bench.storage.files import write_json
+from genrec_bench.storage.locks import locked
+from genrec_bench.storage.parquet import read_frame
+from genrec_bench.studies.attempts import Failure, attempt
+from genrec_bench.studies.comparison.comparison_result import (
+    ComparisonResult,
+    ComparisonRun,
+    Tuned,
+)
+from genrec_bench.studies.comparison.pace import Pace, duration
+from genrec_bench.studies.comparison.plan import (
+    Plan,
+    PlanRow,
+    plan_text,
+    time_left,
+    total_price,
+)
+from genrec_bench.studies.comparison.report import log, result_values, write_board
+from genrec_bench.studies.sweeps.sweep import AllFailed, sweep
+from genrec_bench.studies.sweeps.sweep_request import SweepRequest
+from genrec_bench.training.budgets import BudgetKind
+from genrec_bench.training.ledger import Cost, of_training
+from genrec_bench.training.sft_start import cost_if_trained, evaluate_start, sft_start
 
-FOLDER = "comparisons"
-"""Beside the runs of a dataset."""
+FOLDER, LOCK_FILE = "comparisons", "lock"
+PLAN_FILE, RESULT_FILE = "plan.json", "result.json"
 
-LOCK_FILE = "lock"
-
-LARGE_STEP = 0.1
-"""Share of the budget; with larger steps a training has so few that it learns from little."""
+_OURS = re.compile(r"[A-Z]\w*: ")
+"""How the reason begins that a record gives for a mistake of the program: with what was raised."""
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """What a sweep came to.
+def compare(
+    plan: Plan,
+    context: Context,
+    pace: Pace,
+    *,
+    storage: str | None = None,
+    retry_failed: bool = False,
+) -> tuple[ComparisonResult, Path, Board]:
+    """Do all of a plan that is not done yet, and write the board.
 
-    Attributes:
-        name: of the row.
-        words: of ``--set`` for the best configuration.
-        value: its validation NDCG@10; None where no trial came to its end.
-        bill: what tuning cost, as records keep it.
-        failure: why there is no best configuration.
+    Args:
+        plan: what to do; it is printed with its price before anything else.
+        context: what the runs share.
+        pace: what is known of how fast work goes; learns more.
+        storage: where sweeps keep their trials; None for a file of their own.
+        retry_failed: whether to try again what failed before.
+
+    Returns:
+        What there is, the folder that holds the board, and the board.
+
+    Raises:
+        UserError: a row cannot be run, before anything was done; or an equal comparison is at work.
+        StorageError: the disk refuses; what is finished stays.
     """
-
-    name: str
-    words: tuple[str, ...]
-    value: float | None
-    bill: Mapping[str, Any]
-    failure: Failure | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A run of the comparison, finished or failed.
-
-    Attributes:
-        name: of the row.
-        seed: of the run.
-        record: path of its record, which a run that failed has too.
-        spent: by the run, in the budgets' unit.
-        failure: why it failed.
-        wasted: by equal runs that failed, and that it makes up for; in the same unit.
-        step: share of the budget that a step takes; 0 of a run that failed.
-    """
-
-    name: str
-    seed: int
-    record: Path
-    spent: float
-    failure: Failure | None
-    wasted: float = 0.0
-    step: float = 0.0
-
-    @property
-    def paid(self) -> float:
-        """What it cost, failed attempts included."""
-        return self.spent + self.wasted
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is there of a comparison."""
-
-    plan: Plan
-    tuned: tuple[Tuned, ...]
-    cells: tuple[Cell, ...]
-
-    @property
-    def records(self) -> tuple[Path, ...]:
-        """Paths of the records, of failed runs too."""
-        return tuple(cell.record for cell in self.cells)
-
-    @property
-    def paid(self) -> dict[str, float]:
-        """What was spent, by part of the price, in the budgets' unit; failed attempts too."""
-        controls = {row.name for row in self.plan.controls}
-        return {
-            "tuning": math.fsum(tuned.bill[self.plan.unit] for tuned in self.tuned),
-            "training": math.fsum(c.paid for c in self.cells if c.name not in controls),
-            "controls": math.fsum(c.paid for c in self.cells if c.name in controls),
-        }
-
-    @property
-    def coarse(self) -> dict[str, float]:
-        """Rows whose steps are large, and the share of the budget that one takes."""
-        shares: dict[str, float] = {}
-        for cell in self.cells:
-            shares[cell.name] = max(cell.step, shares.get(cell.name, 0.0))
-        return {name: share for name, share in shares.items() if share > LARGE_STEP}
-
-    def can_retry(self, name: str) -> bool:
-        """Return whether to try a row again, if it failed, is more than to find it failed.
-
-        What could not be tuned needs a further trial, and a tuning budget that pays for it.
-        """
-        for tuned in self.tuned:
-            if tuned.name == name and tuned.failure is not None:
-                spent = tuned.bill[self.plan.unit] + self.plan.trial.amount
-                return bool(spent <= self.plan.tuning.amount * (1 + SLACK))
-        return True
-
-    @property
-    def exit_code(self) -> int:
-        """0 if nothing failed, 1 if a program did, 2 if only what the user asked for did."""
-        parts: tuple[Tuned | Cell, ...] = (*self.tuned, *self.cells)
-        failures = [part.failure for part in parts if part.failure is not None]
-        if any(failure.broken for failure in failures):
-            return 1
-        return 2 if failures else 0
-
-
-def coarse_note(name: str, step: float) -> str:
-    """Return what to know of a row with large steps."""
-    return (
-        f"{name}: a step takes {step:.1%} of the budget, which pays for few of them; give more, or "
-        "fewer prompts_per_step"
-    )
+    context.progress.say(plan_text(plan, pace) + "\n")
+    # Also refuses words that fit no row, before anything is written.
+    folder = folder_of(plan, context)
+    with locked(folder / LOCK_FILE) as free:
+        if not free:
+            raise UserError(f"{folder}: an equal comparison is at work on it; wait for its end")
+        write_json(folder / PLAN_FILE, plan.as_dict())
+        result = _Work(plan, context, pace, storage, retry_failed).all(folder)
+        board = write_board(result, folder)
+        write_json(folder / RESULT_FILE, result_values(result, folder))
+        log(result, folder, context)
+    return result, folder, board
 
 
 def folder_of(plan: Plan, context: Context) -> Path:
@@ -141,12 +100,9 @@ def folder_of(plan: Plan, context: Context) -> Path:
     Raises:
         UserError: a row cannot be run.
     """
-    from genrec_bench.policy.backbones import find_backbone
-    from genrec_bench.runs.registry import source_hash
-
     rows = []
     for row in plan.rows:
-        entry, algorithm, settings = configure(job_of(row, 0, None), context)
+        entry, algorithm, settings = configure(row.job(0), context)
         code, chosen = source_hash(entry), vars(algorithm.hyperparameters)
         rows.append([row.name, row.control, code, chosen, settings.resolved()])
     what = {
@@ -158,30 +114,205 @@ def folder_of(plan: Plan, context: Context) -> Path:
         "sids": context.dataset.sid_fingerprint,
         "sweeps": [plan.sampler, plan.pruner, plan.most_trials],
     }
-    digest = json_digest(what)
-    return context.output / context.dataset.name / FOLDER / digest[:16]
+    return context.output / context.dataset.name / FOLDER / json_digest(what)[:16]
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep the comparison to this process; the system frees it if the process dies.
-
-    Raises:
-        UserError: an equal one is at work.
-        StorageError: the disk refuses.
-    """
-    with locks.locked(folder / LOCK_FILE) as free:
-        if not free:
-            raise UserError(f"{folder}: an equal comparison is at work on it; wait for its end")
-        yield
+def first_pace(plan: Plan, context: Context) -> Pace:
+    """Return what is known before the work begins: the SFT start's rate, if it is trained."""
+    pace = Pace(plan.unit)
+    settings = configure(plan.rows[0].job(0), context)[2]
+    backbone = find_backbone(context.backbone)
+    cost = cost_if_trained(backbone, context.dataset, settings, context.data_dir) or {}
+    pace.saw_start(cost.get("sft", Cost()))
+    return pace
 
 
-def job_of(row: Row, seed: int, bill: Mapping[str, Any] | None) -> Job:
-    """Return the run of a row and seed, in its usual configuration.
+class _Work:
+    """A comparison on its way."""
+
+    def __init__(
+        self, plan: Plan, context: Context, pace: Pace, storage: str | None, retry_failed: bool
+    ) -> None:
+        self._plan, self._context, self._pace = plan, context, pace
+        self._storage, self._retry_failed = storage, retry_failed
+        self._tuned: dict[str, Tuned] = {}
+        self._runs: dict[tuple[str, int], ComparisonRun] = {}
+        self._found: dict[tuple[str, int], Path] = {}
+        self._said = 0
+
+    def all(self, folder: Path) -> ComparisonResult:
+        """Tune, then run seed by seed; write a board after each round of seeds but the last."""
+        plan, say = self._plan, self._context.progress.say
+        for row in plan.rows:
+            request_of(row.job(0), self._context)
+        self._start()
+        for row in plan.tuned:
+            self._tuned[row.name] = self._tune(row)
+        for name, seed in plan.runs:
+            tuned = self._tuned.get(name)
+            # What could not be tuned, tried again or not, has no run to be tried again.
+            failed = not self._retry_failed or (tuned is not None and tuned.failure is not None)
+            found = find_done(self._job(name, seed), self._context, failed=failed)
+            if found is not None:
+                self._found[name, seed] = found
+        say(f"runs finished already: {len(self._found)} of {len(plan.runs)}")
+        for seed in plan.seeds:
+            for row in plan.rows:
+                self._runs[row.name, seed] = self._run(row.name, seed)
+            if seed != plan.seeds[-1]:
+                # A board that cannot be made yet must not keep the runs from being made.
+                attempt(lambda: write_board(self._result(), folder), self._context)
+        return self._result()
+
+    def _result(self) -> ComparisonResult:
+        return ComparisonResult(self._plan, tuple(self._tuned.values()), tuple(self._runs.values()))
+
+    def _start(self) -> None:
+        """Train the SFT start and rank with it once, which gives a first guess at the rest."""
+        context, plan = self._context, self._plan
+        settings = request_of(plan.rows[0].job(0), context).settings
+        what = (find_backbone(context.backbone), context.dataset, settings)
+        start = sft_start(*what, context.data_dir, context.workers, context.progress)
+        valid = evaluate_start(start, *what, context.workers, context.progress, ("valid",))["valid"]
+        self._pace.saw_start(start.cost.get("sft", Cost()))
+        self._pace.saw_evaluation(plan.examples["valid"], valid.cost.seconds)
+        left = time_left(plan, self._pace)
+        if left is not None:
+            context.progress.say(f"all of it takes about {duration(left)} if nothing is done yet")
+
+    def _tune(self, row: PlanRow) -> Tuned:
+        """Return the best configuration of an algorithm, from a sweep or one that is finished."""
+        began = time.monotonic()
+        self._tell(f"tuning {row.name}")
+        tuned = tune(row, self._plan, self._context, self._storage, self._retry_failed)
+        if tuned.failure is not None:
+            self._context.progress.say(f"failed: {tuned.failure.reason}")
+        seconds, wall = tuned.bill["seconds"], time.monotonic() - began
+        # A sweep that was finished before took no time now, and its bill tells nothing of today.
+        seen = self._plan.rankings_of_sweep if wall > seconds else 0
+        around = wall - seconds if seen else 0.0
+        self._pace.saw(row.name, tuned.bill[self._plan.unit], seconds, seen, around)
+        return tuned
+
+    def _job(self, name: str, seed: int) -> Job:
+        (row,) = (row for row in self._plan.rows if row.name == name)
+        tuned = self._tuned.get(name)
+        if tuned is None:
+            return row.job(seed, _no_bill(self._plan))
+        return replace(row.job(seed, tuned.bill), assignments=tuned.words)
+
+    def _run(self, name: str, seed: int) -> ComparisonRun:
+        """Make a run, or find it; whatever comes of it leaves a record."""
+        job, context, unit = self._job(name, seed), self._context, self._plan.unit
+        self._tell(f"{name}, seed {seed}")
+        began = time.monotonic()
+        path = self._found.get((name, seed))
+        request = request_of(job, context)
+        earlier = records_of(request, context.workers, context.progress)
+        failure: Failure | None = None
+        if path is None:
+            made = self._make(job)
+            if isinstance(made, Failure):
+                failure = made
+                # Its own record, with what it spent, and not that of an attempt before it.
+                now = records_of(request, context.workers, context.progress)
+                path = next((record for record in now if record not in earlier), None)
+                if path is None:
+                    path = leave_failure(request, made.reason, context.workers, context.progress)
+            else:
+                path = made
+        record = read_record(path)
+        spent = record["budget"]["spent"]
+        if failure is None and not record["complete"]:
+            failure = Failure(record["failure"], bool(_OURS.match(record["failure"])))
+            context.progress.say(f"failed before: {failure.reason}")
+        paid, took = (of_training(spent, kind) for kind in (unit, "seconds"))
+        others = [read_record(other) for other in earlier if other != path]
+        wasted = [of_training(r["budget"]["spent"], unit) for r in others if not r["complete"]]
+        step = _size_of_step(path, unit) / self._plan.budget.amount if record["complete"] else 0.0
+        run = ComparisonRun(name, seed, path, paid, failure, math.fsum(wasted), step)
+        if record["complete"]:
+            known = self._result().coarse
+            coarse = replace(self._result(), runs=(run,)).coarse
+            if name in coarse and name not in known:
+                context.progress.say(coarse[name])
+            # Of a run that was found the ledger knows; one made now also took time to set up.
+            around = max(spent["evaluation"]["seconds"], time.monotonic() - began - took)
+            self._pace.saw(name, paid, took, self._plan.rankings_of_run, around)
+        return run
+
+    def _make(self, job: Job) -> Path | Failure:
+        """Make a run, unless tuning has failed."""
+        tuned = self._tuned.get(job.label)
+        if tuned is not None and tuned.failure is not None:
+            self._context.progress.say(f"failed: {tuned.failure.reason}")
+            return tuned.failure
+        return attempt(lambda: do(job, self._context), self._context)
+
+    def _tell(self, what: str) -> None:
+        """Say what comes next, what was spent so far, and how long it will take."""
+        plan = self._plan
+        self._said += 1
+        spent = math.fsum(self._result().paid.values())
+        sweeps = [row.name for row in plan.tuned if row.name not in self._tuned]
+        runs = [run for run in plan.runs if run not in self._runs and run not in self._found]
+        left = time_left(plan, self._pace, sweeps, runs)
+        self._context.progress.say(
+            f"[{self._said}/{len(plan.tuned) + len(plan.runs)}] {what}  "
+            f"spent {with_unit(spent, plan.unit)} of {with_unit(total_price(plan), plan.unit)}"
+            + ("" if left is None else f", about {duration(left)} left")
+        )
+
+
+def tune(
+    row: PlanRow, plan: Plan, context: Context, storage: str | None, retry_failed: bool
+) -> Tuned:
+    """Find an algorithm's best configuration within the tuning budget.
 
     Args:
-        row: of the comparison.
-        seed: of the training.
-        bill: what tuning cost, for the record.
+        row: of the algorithm.
+        plan: says the budgets, and how to search.
+        context: what the trials share.
+        storage: where the trials are kept; None for a file of the sweep's own.
+        retry_failed: whether a sweep whose trials all failed makes more of them, if its budget
+            pays for one.
+
+    Raises:
+        UserError: a sweep cannot be made of these words.
+        StorageError: the disk or the database refuses.
     """
-    return Job(row.name, row.algorithm, row.assignments, seed, row.control, bill)
+    request = SweepRequest(
+        algorithm=row.algorithm,
+        total=plan.tuning,
+        trial=plan.trial,
+        assignments=row.assignments,
+        most=plan.most_trials,
+        storage=storage,
+        sampler=plan.sampler,
+        pruner=plan.pruner,
+        retry_failed=retry_failed,
+    )
+    try:
+        result = sweep(request, context)
+    except AllFailed as error:
+        result = error.result
+    if result.best is not None:
+        return Tuned(row.name, result.words, result.best.value, result.bill, None)
+    # Of several reasons the last one is told; trials.csv has all.
+    reasons = [trial.reason for trial in result.trials if trial.state in ("failed", "died")]
+    last = reasons[-1] if reasons else "all were pruned"
+    failure = Failure(f"tuning: no trial came to its end: {last}", bool(_OURS.match(last)))
+    return Tuned(row.name, (), None, result.bill, failure)
+
+
+def _no_bill(plan: Plan) -> Mapping[str, Any]:
+    """Return what a row that was not tuned says of tuning; the limit makes it of the same track."""
+    nothing = dict.fromkeys(("seconds", "flops", "tokens", "trials", "failed", "pruned"), 0)
+    return {"limit": plan.tuning.text, **nothing, "study": ""}
+
+
+def _size_of_step(record: Path, unit: BudgetKind) -> float:
+    """Return what a whole step of a finished run cost on average."""
+    curves = read_frame(record.with_name("curves.parquet"))
+    last = curves.iloc[-1]
+    return float(last[unit] / curves["part"].sum())

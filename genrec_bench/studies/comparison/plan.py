@@ -1,7 +1,7 @@
 """The plan of a comparison: what is tuned, what is run, and what all of it costs.
 
-Nothing is run here. The price is exact in the unit of the budgets, since these are what stops the
-work; in time it is a guess, at the rate at which earlier work went.
+Nothing is run here. The price is exact in the unit of the budgets, since the work stops where they
+are spent. The time is a guess, at the rate at which earlier work went.
 """
 
 from __future__ import annotations
@@ -10,29 +10,20 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
+from genrec_bench.runs.jobs import Context, Job, configure, split_words
 from genrec_bench.studies.comparison.pace import Pace, duration
+from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
+from genrec_bench.studies.text_tables import table_text
 from genrec_bench.training.budgets import Budget, BudgetKind, parse_budget
-
-if TYPE_CHECKING:
-    from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
-
-ALGORITHMS = "grpo,ugr,srpo,vstar"
-BUDGET = "300Gflop"
-SEEDS = 5
-"""Defaults: a real comparison on `synthetic` that two idle cores end over a coffee."""
-
-TUNING_SHARE, TRIAL_SHARE = 3.0, 0.5
-"""Default budgets of a sweep and of a trial, as shares of the training's: a trial that is too short
-favours large learning rates, and tuning that costs far more than training nobody would pay."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the board to be.
+class PlanRow:
+    """A row of the board that the comparison makes.
 
     Attributes:
         name: what it is called.
@@ -46,12 +37,9 @@ class Row:
     assignments: tuple[str, ...] = ()
     control: str = ""
 
-
-CONTROLS = (
-    Row("SFT continued", "sft", control="SFT continued"),
-    Row("random reward", "grpo", ("reward=random",), control="random reward"),
-)
-"""What every algorithm has to beat, beside the SFT start; none of them is tuned."""
+    def job(self, seed: int, bill: Mapping[str, Any] | None = None) -> Job:
+        """Return its run on a seed; `bill` is what tuning cost, for the record."""
+        return Job(self.name, self.algorithm, self.assignments, seed, self.control, bill)
 
 
 @dataclass(frozen=True)
@@ -75,13 +63,16 @@ class Plan:
         examples: number of examples by split, "valid" and "test".
         validations: how often a training is validated.
         validation_examples: on how many examples.
+
+    Raises:
+        UserError: the budgets' units differ, or that of tuning does not pay for one trial.
     """
 
     dataset: str
     partial: bool
     backbone: str
-    tuned: tuple[Row, ...]
-    controls: tuple[Row, ...]
+    tuned: tuple[PlanRow, ...]
+    controls: tuple[PlanRow, ...]
     seeds: tuple[int, ...]
     tuning: Budget
     trial: Budget
@@ -95,11 +86,7 @@ class Plan:
     validation_examples: int
 
     def __post_init__(self) -> None:
-        """Check that the budgets fit each other.
-
-        Raises:
-            UserError: their units differ, or a sweep's budget does not pay for one trial.
-        """
+        """Check that the budgets fit each other."""
         for name, other in (("--tuning-budget", self.tuning), ("--trial-budget", self.trial)):
             if other.kind != self.budget.kind:
                 raise UserError(
@@ -118,12 +105,12 @@ class Plan:
         return self.budget.kind
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[PlanRow, ...]:
         """All rows, those that are tuned first."""
         return (*self.tuned, *self.controls)
 
     @property
-    def cells(self) -> tuple[tuple[str, int], ...]:
+    def runs(self) -> tuple[tuple[str, int], ...]:
         """Names of rows and seeds, seed by seed, so that a board of few seeds is there early."""
         return tuple((row.name, seed) for seed in self.seeds for row in self.rows)
 
@@ -136,20 +123,27 @@ class Plan:
         paid = math.floor(self.tuning.amount / self.trial.amount * (1 + 1e-12))
         return paid if self.most_trials is None else min(paid, self.most_trials)
 
+    @property
+    def rankings_of_sweep(self) -> int:
+        """How many examples a sweep ranks with `trials`; a further trial ends early."""
+        return self.trials * (self.examples["valid"] + self._rankings_of_training)
+
+    @property
+    def rankings_of_run(self) -> int:
+        """How many examples a run ranks, while it trains and at its end."""
+        return sum(self.examples.values()) + self._rankings_of_training
+
+    @property
+    def _rankings_of_training(self) -> int:
+        """How many examples a training ranks on its way, once at its start."""
+        return (self.validations + 1) * self.validation_examples if self.validations else 0
+
     def as_dict(self) -> dict[str, Any]:
         """Return the plan and its price as JSON holds them."""
-        budgets = {name: getattr(self, name).text for name in ("tuning", "trial", "budget")}
-        plain = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("tuned", "controls", *budgets)
-        }
-        rows = {
-            name: [dataclasses.asdict(row) for row in getattr(self, name)]
-            for name in ("tuned", "controls")
-        }
+        plain = dataclasses.asdict(self)
+        plain |= {name: getattr(self, name).text for name in ("tuning", "trial", "budget")}
         price = [dataclasses.asdict(part) | {"total": part.total} for part in price_of(self)]
-        return {**plain, **rows, **budgets, "price": price, "total": total_price(self)}
+        return {**plain, "price": price, "total": total_price(self)}
 
 
 def scaled(budget: Budget, share: float) -> Budget:
@@ -158,28 +152,49 @@ def scaled(budget: Budget, share: float) -> Budget:
     return parse_budget(f"{budget.amount * share!r}{unit}")
 
 
-def make_rows(names: Sequence[str], algorithms: Sequence[str]) -> tuple[tuple[Row, ...], ...]:
+def control_row(text: str, context: Context) -> PlanRow:
+    """Read a control: an algorithm with words of ``--set`` behind colons, ``grpo:reward=random``.
+
+    Raises:
+        UserError: there is no such algorithm, or it does not know these words.
+    """
+    algorithm, *words = text.split(":")
+    entry, made, _ = configure(Job(text, algorithm, tuple(words)), context)
+    if words:
+        name = ", ".join(f"{value} {key}" for key, value in split_words(words).items())
+    else:
+        # What makes no rollouts does once more what made the SFT start.
+        name = f"{entry.name} untuned" if made.on_policy else f"{entry.name.upper()} continued"
+    return PlanRow(name, algorithm, tuple(words), control=name)
+
+
+def make_rows(
+    names: Sequence[str], algorithms: Sequence[str], controls: Sequence[PlanRow]
+) -> tuple[tuple[PlanRow, ...], tuple[PlanRow, ...]]:
     """Return the rows that are tuned, and the controls that run beside them.
 
     Args:
         names: of the algorithms, in the order given.
         algorithms: how each was given, a name or a path.
+        controls: a control that is tuned too, being one of the algorithms, is left out: tuned, it
+            is a stronger one.
 
     Raises:
-        UserError: two have one name.
+        UserError: two rows have one name.
     """
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"--algorithms: {name} is given twice")
-    tuned = tuple(Row(name, given) for name, given in zip(names, algorithms, strict=True))
-    # SFT that is tuned is a stronger control than SFT that is not.
-    controls = tuple(row for row in CONTROLS if row.assignments or row.algorithm not in names)
+    tuned = tuple(PlanRow(name, given) for name, given in zip(names, algorithms, strict=True))
+    controls = tuple(row for row in controls if row.assignments or row.algorithm not in names)
+    for option, rows in (("--algorithms", tuned), ("--controls", controls)):
+        given = [row.name for row in rows]
+        for name in given:
+            if given.count(name) > 1:
+                raise UserError(f"{option}: {name} is given twice")
     return tuned, controls
 
 
 @dataclass(frozen=True)
-class Part:
-    """A line of the price.
+class PriceLine:
+    """A part of the price.
 
     Attributes:
         what: is bought, in words.
@@ -197,13 +212,13 @@ class Part:
         return self.count * self.each
 
 
-def price_of(plan: Plan) -> tuple[Part, ...]:
+def price_of(plan: Plan) -> tuple[PriceLine, ...]:
     """Return what the plan costs, in the budgets' unit."""
     seeds = len(plan.seeds)
     return (
-        Part("tuning", len(plan.tuned), plan.tuning.amount),
-        Part("training", len(plan.tuned) * seeds, plan.budget.amount),
-        Part("controls", len(plan.controls) * seeds, plan.budget.amount),
+        PriceLine("tuning", len(plan.tuned), plan.tuning.amount),
+        PriceLine("training", len(plan.tuned) * seeds, plan.budget.amount),
+        PriceLine("controls", len(plan.controls) * seeds, plan.budget.amount),
     )
 
 
@@ -212,92 +227,62 @@ def total_price(plan: Plan) -> float:
     return math.fsum(part.total for part in price_of(plan))
 
 
-def of_sweep(plan: Plan) -> int:
-    """Return how many examples a sweep ranks, with as many trials as its budget is sure to pay for.
-
-    More trials than these are pruned ones, which are not evaluated to the end.
-    """
-    return plan.trials * (plan.examples["valid"] + _looked_at(plan))
-
-
-def of_cell(plan: Plan) -> int:
-    """Return how many examples a run ranks, to be validated and at its end."""
-    return sum(plan.examples.values()) + _looked_at(plan)
-
-
-def _looked_at(plan: Plan) -> int:
-    """Return how many examples a training ranks on its way, once at its start."""
-    return (plan.validations + 1) * plan.validation_examples if plan.validations else 0
-
-
-def time_of(plan: Plan, pace: Pace) -> float | None:
-    """Return how many seconds the whole plan will take, or None if nothing is known of that."""
-    return time_left(plan, pace, [row.name for row in plan.tuned], plan.cells)
-
-
 def time_left(
-    plan: Plan, pace: Pace, sweeps: Sequence[str], cells: Sequence[tuple[str, int]]
+    plan: Plan,
+    pace: Pace,
+    sweeps: Sequence[str] | None = None,
+    runs: Sequence[tuple[str, int]] | None = None,
 ) -> float | None:
     """Return how many seconds some of the plan's work will take, or None if nothing is known.
 
     Args:
         plan: whose work it is.
         pace: what is known.
-        sweeps: names of the rows that are still to be tuned.
-        cells: names of rows and seeds that are still to be run.
+        sweeps: names of the rows that are still to be tuned; None for all of them.
+        runs: names of rows and seeds that are still to be run; None for all of them.
     """
-    parts = [pace.seconds(name, plan.tuning.amount, of_sweep(plan)) for name in sweeps]
-    parts += [pace.seconds(name, plan.budget.amount, of_cell(plan)) for name, _ in cells]
+    names = [row.name for row in plan.tuned] if sweeps is None else sweeps
+    parts = [pace.seconds(name, plan.tuning.amount, plan.rankings_of_sweep) for name in names]
+    for name, _ in plan.runs if runs is None else runs:
+        parts.append(pace.seconds(name, plan.budget.amount, plan.rankings_of_run))
     known = [part for part in parts if part is not None]
     return math.fsum(known) if len(known) == len(parts) else None
 
 
-def render(plan: Plan, pace: Pace) -> str:
+def plan_text(plan: Plan, pace: Pace) -> str:
     """Return the plan and its price as text for a terminal."""
-    from tabulate import tabulate
-
     title = f"{plan.dataset}{' (partial)' if plan.partial else ''}, backbone {plan.backbone}"
     what = {
         "tuning": "sweeps: " + ", ".join(row.name for row in plan.tuned),
         "training": f"best configurations x {len(plan.seeds)} seeds",
         "controls": f"{', '.join(row.name for row in plan.controls)} x {len(plan.seeds)} seeds",
     }
-    lines = [
-        [
-            part.what,
-            what[part.what],
-            part.count,
-            with_unit(part.each, plan.unit),
-            with_unit(part.total, plan.unit),
-        ]
+    lines: list[list[object]] = [
+        [part.what, what[part.what], part.count]
+        + [with_unit(value, plan.unit) for value in (part.each, part.total)]
         for part in price_of(plan)
         if part.count
     ]
     lines.append(["in all", "", "", "", with_unit(total_price(plan), plan.unit)])
-    table = tabulate(
-        lines,
-        ["", "what", "how many", "each", "together"],
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=("left", "left", "right", "right", "right"),
-    )
+    table = table_text(["", "what", "how many", "each", "together"], lines, "simple", "llrrr")
     trials = f"A sweep: trials of {plan.trial.text}, {plan.trials} or more"
     if plan.most_trials is not None and plan.trials == plan.most_trials:
         trials = f"A sweep: {plan.trials} trials of {plan.trial.text}"
     valid, test = plan.examples["valid"], plan.examples["test"]
-    ranked = len(plan.tuned) * of_sweep(plan) + len(plan.cells) * of_cell(plan)
+    ranked = len(plan.tuned) * plan.rankings_of_sweep + len(plan.runs) * plan.rankings_of_run
     notes = [
-        f"{trials}; {plan.sampler} chooses, pruning: {plan.pruner}; the best by NDCG@10 on valid.",
+        f"{trials}; sampler: {plan.sampler}, pruner: {plan.pruner}; the best is that of the "
+        "highest NDCG@10 on the validation split.",
         "The SFT start is trained once if it is not there yet; it counts against no budget.",
         "The last step of a run learns from as many prompts as the rest of the budget pays for.",
-        f"Not on the bill: each training is validated {plan.validations} times on "
-        f"{plan.validation_examples} examples; a trial ranks {valid} of valid at its end, a run "
-        f"these and {test} of test, once. About {ranked} rankings in all.",
+        f"Not counted: each training is validated {plan.validations} times on "
+        f"{plan.validation_examples} examples; a trial ranks the {valid} validation examples at "
+        f"its end, a run these and the {test} test examples, once. About {ranked} rankings in all.",
     ]
-    guess = time_of(plan, pace)
+    guess = time_left(plan, pace)
     if guess is not None:
         more = "" if pace.knows_evaluation else ", and what evaluation takes"
         notes.append(f"Time: about {duration(guess)}{more}.")
     else:
-        notes.append("Time: can be told when the SFT start is trained.")
+        notes.append("Time: not known before the SFT start is trained.")
     return f"Comparison on {title}\n\n{table}\n\n" + "\n".join(notes)

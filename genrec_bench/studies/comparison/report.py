@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from genrec_bench.boards.board import NONE, RANKED, Board, BoardRow
 from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
@@ -14,33 +12,35 @@ from genrec_bench.boards.tables import apart_statement, rank_text, seeds_text, t
 from genrec_bench.boards.units import with_unit
 from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.registry import default_hyperparameters
-from genrec_bench.studies.comparison.compare import Cell, Outcome, Tuned, coarse_note
+from genrec_bench.studies.attempts import exit_code
+from genrec_bench.studies.comparison.comparison_result import ComparisonResult
 from genrec_bench.studies.comparison.plan import price_of, total_price
+from genrec_bench.studies.text_tables import table_text
 from genrec_bench.tracking.tracker import Tracker
 
 BOARD = "board"
 """The name of its files, but for their endings."""
 
 
-def write_board(outcome: Outcome, folder: Path) -> Board:
-    """Write the board of what there is of a comparison into its folder.
+def write_board(result: ComparisonResult, folder: Path) -> Board:
+    """Make the board, write it into the comparison's folder, and return it.
 
     Raises:
         UserError: a record does not hold; what is wrong is printed, line by line.
         StorageError: the disk refuses.
     """
-    evidence, wrong = collect(outcome.records)
+    evidence, wrong = collect([run.record for run in result.runs])
     refuse(wrong, "no board is made until they are restored, or deleted and run again")
-    board = make_board(evidence, outcome.plan.dataset, default_hyperparameters(), folder)
+    board = make_board(evidence, result.plan.dataset, default_hyperparameters(), folder)
     write_boards(board, folder, BOARD)
     return board
 
 
-def to_plain(outcome: Outcome, folder: Path) -> dict[str, Any]:
+def result_values(result: ComparisonResult, folder: Path) -> dict[str, Any]:
     """Return what came of a comparison, as JSON holds it; paths are relative to its folder."""
     runs = folder.parent.parent
     return {
-        "plan": outcome.plan.as_dict(),
+        "plan": result.plan.as_dict(),
         "tuned": [
             {
                 "name": tuned.name,
@@ -49,84 +49,70 @@ def to_plain(outcome: Outcome, folder: Path) -> dict[str, Any]:
                 "bill": tuned.bill,
                 "failure": tuned.failure.reason if tuned.failure else None,
             }
-            for tuned in outcome.tuned
+            for tuned in result.tuned
         ],
         "cells": [
             {
-                "name": cell.name,
-                "seed": cell.seed,
-                "record": f"../../{cell.record.relative_to(runs).as_posix()}",
-                "spent": cell.spent,
-                "wasted": cell.wasted,
-                "step": cell.step,
-                "failure": cell.failure.reason if cell.failure else None,
+                "name": run.name,
+                "seed": run.seed,
+                "record": f"../../{run.record.relative_to(runs).as_posix()}",
+                "spent": run.spent,
+                "wasted": run.wasted,
+                "step": run.step,
+                "failure": run.failure.reason if run.failure else None,
             }
-            for cell in outcome.cells
+            for run in result.runs
         ],
-        "announced": {part.what: part.total for part in price_of(outcome.plan)},
-        "paid": outcome.paid,
-        "exit_code": outcome.exit_code,
+        "announced": {part.what: part.total for part in price_of(result.plan)},
+        "paid": result.paid,
+        "exit_code": exit_code(failure for _, _, failure in result.failures),
     }
 
 
-def log(outcome: Outcome, folder: Path, context: Context) -> None:
+def log(result: ComparisonResult, folder: Path, context: Context) -> None:
     """Show the board in MLflow, beside the runs that it is made of."""
     if not context.tracked:
         return
-    plan = outcome.plan
+    plan = result.plan
     tags = {"kind": "comparison", "dataset": plan.dataset, "partial": str(plan.partial).lower()}
     with Tracker(context.output, plan.dataset) as tracker:
         # In its folder, so that the same comparison again goes on with its run.
         tracker.start(f"compare-{folder.name}", plan.as_dict(), tags, folder)
         for file in sorted(folder.glob(f"{BOARD}.*")):
             tracker.attach(file)
-        tracker.finish(status="FAILED" if outcome.exit_code else "FINISHED")
+        tracker.finish(status="FAILED" if result.failures else "FINISHED")
 
 
-def report(outcome: Outcome, folder: Path, board: Board) -> str:
+def summary(result: ComparisonResult, folder: Path, board: Board) -> str:
     """Return the end of it as text for a terminal: the rows, what failed, and the bill."""
-    plan, partial = outcome.plan, outcome.plan.partial
-    heads = [titled(plan.dataset, partial)]
+    heads = [titled(result.plan.dataset, result.plan.partial)]
     for metric in RANKED:
         heads += [metric, "95%", "rank"]
     rows = [row for section in board.sections for row in section.rows]
-    table = tabulate(
-        [[row.name, *_figures(row), seeds_text(row)] for row in rows],
-        [*heads, "seeds"],
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=("left", *["right"] * len(heads)),
+    table = table_text(
+        [*heads, "seeds"], [[row.name, *_figures(row), seeds_text(row)] for row in rows], "simple"
     )
     notes = [apart_statement(section, metric) for section in board.sections for metric in RANKED]
-    failed = [
-        f"failed: {what}: {failure.reason}"
-        for what, failure in (
-            *((f"tuning {tuned.name}", tuned.failure) for tuned in outcome.tuned),
-            *((f"{cell.name}, seed {cell.seed}", cell.failure) for cell in outcome.cells),
-        )
-        if failure is not None
-    ]
-    failed += _what_retrying_does(outcome)
-    notes += [coarse_note(name, step) for name, step in outcome.coarse.items()]
-    files = ", ".join(sorted(file.name for file in folder.glob("board.*")))
-    parts = [table, *notes, "\n".join(failed), _bill(outcome), f"written: {folder}: {files}"]
-    return "\n\n".join(part for part in parts if part)
+    failed = [f"failed: {what}: {failure.reason}" for _, what, failure in result.failures]
+    failed += _what_retrying_does(result)
+    files = ", ".join(sorted(file.name for file in folder.glob(f"{BOARD}.*")))
+    parts = [table, *notes, *result.coarse.values(), "\n".join(failed), _bill(result)]
+    return "\n\n".join(part for part in [*parts, f"written: {folder}: {files}"] if part)
 
 
-def _what_retrying_does(outcome: Outcome) -> list[str]:
+def _what_retrying_does(result: ComparisonResult) -> list[str]:
     """Return what ``--retry-failed`` would do about the rows that failed."""
-    parts: tuple[Tuned | Cell, ...] = (*outcome.tuned, *outcome.cells)
-    names = [part.name for part in parts if part.failure is not None]
-    final = [name for name in dict.fromkeys(names) if not outcome.can_retry(name)]
+    names = dict.fromkeys(name for name, _, _ in result.failures)
+    final = [name for name in names if not result.can_retry(name)]
     lines = [f"{', '.join(final)}: not tuned again: the tuning budget is spent."] if final else []
-    if set(names) - set(final):
+    if len(names) > len(final):
         lines.append(f"--retry-failed tries {'the others' if final else 'these'} again.")
     return lines
 
 
-def _bill(outcome: Outcome) -> str:
+def _bill(result: ComparisonResult) -> str:
     """Return the price that was paid beside the one that was announced."""
-    plan, paid = outcome.plan, outcome.paid
+    plan, paid = result.plan, result.paid
 
     def both(spent: float, announced: float) -> str:
         return f"{with_unit(spent, plan.unit)} of {with_unit(announced, plan.unit)}"

@@ -151,7 +151,7 @@ def test_ugr_is_killed_and_goes_on(ablate: Ablate, monkeypatch: pytest.MonkeyPat
     assert called.code == 0
     lines = called.err.splitlines()
     assert lines[0] == "ablation ugr on industrial (partial)"
-    assert lines[1] == "5 runs in all; looking for those that are finished"
+    assert lines[1] == "runs in all: 5; looking for those that are finished"
     assert lines[2] == "finished already: 2"
     assert "[3/5] (b3) GRPO, uncertainty reward, seed 0" in lines
     assert lines[-1] == f"written: {ablate.folder()}"

@@ -16,9 +16,9 @@ from tiny_runs import Killed, call, last_error, only_error, run_folders, save_ti
 from genrec_bench.runs import jobs, post_training
 from genrec_bench.runs.records import read_record
 from genrec_bench.studies.comparison import compare as compare_module
+from genrec_bench.studies.comparison import comparison_result
 from genrec_bench.studies.comparison import report as compare_report
-from genrec_bench.studies.comparison import work as compare_work
-from genrec_bench.studies.comparison.compare import Tuned
+from genrec_bench.studies.comparison.comparison_result import Tuned
 from genrec_bench.tracking import tracker as tracking
 from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training import evaluation_cache, workers
@@ -135,8 +135,7 @@ def test_the_whole_protocol_then_more_seeds(
 def test_small_steps_are_not_told_of(
     compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (compare_module, compare_work):
-        monkeypatch.setattr(module, "LARGE_STEP", 0.9)
+    monkeypatch.setattr(comparison_result, "LARGE_STEP", 0.9)
     called = compare.call("grpo", "--seeds", "1")
     assert called.code == 0 and "a step takes" not in called.err + called.out
 
@@ -207,7 +206,7 @@ def test_a_plan_starts_nothing(
     assert told["total"] == 2e9 + 4e8 + 2e8 and told["seeds"] == [0, 1]
     assert sorted(fresh.rglob("*")) == before and not compare.output.exists()
     assert not sweeps.asked
-    assert "can be told when the SFT start is trained" in called.out
+    assert "not known before the SFT start is trained" in called.out
     # With an SFT start its rate is known.
     compare.data = data
     assert compare.call("grpo", "--seeds", "1").code == 0
@@ -225,7 +224,7 @@ def test_a_second_one_at_the_same_time_is_refused(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(compare_work, "tune", tune)
+        patch.setattr(compare_module, "tune", tune)
         compare.call("grpo", "--seeds", "1")
     with (compare.folder() / "lock").open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -240,6 +239,8 @@ def test_mistakes_are_told_before_anything_starts(compare: Compare, sweeps: Swee
         ("grop", [], "there is no algorithm 'grop'; did you mean 'grpo'?"),
         ("grpo,grpo", [], "--algorithms: grpo is given twice"),
         (",", [], "--algorithms: name at least one"),
+        ("grpo", ["--controls", "sft,grpp"], "there is no algorithm 'grpp'; did you mean 'grpo'?"),
+        ("grpo", ["--controls", "sft,sft"], "--controls: SFT continued is given twice"),
         ("grpo", ["--tuning-budget", "9s"], "--tuning-budget 9s and --budget 100Mflop: must be"),
         ("grpo", ["--tuning-budget", "10Mflop"], "--trial-budget 50Mflop: is more than --tuning"),
         ("ugr", ["alpha_min=0"], "--set alpha_min: neither a hyperparameter of sft nor a setting"),
@@ -267,7 +268,7 @@ def test_tuning_reads_no_test_example_and_goes_on_where_it_was_killed(
             return real(*args, title=title, **more)
 
         monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(compare_work, "do", _marked(jobs.do, events))
+    monkeypatch.setattr(compare_module, "do", _marked(jobs.do, events))
 
     words = (*TUNING, "100Mflop")
     assert compare.call("grpo", *words).code == 0

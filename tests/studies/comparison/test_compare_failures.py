@@ -9,8 +9,8 @@ from tiny_runs import last_error, run_folders
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs import run
-from genrec_bench.studies.ablations.ablate import Failure
-from genrec_bench.studies.comparison import work as compare_work
+from genrec_bench.studies.attempts import Failure
+from genrec_bench.studies.comparison import compare as compare_module
 
 Capture = pytest.CaptureFixture[str]
 
@@ -152,7 +152,7 @@ def test_a_run_that_cannot_begin_is_a_row(
         raise UserError("not with these words")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compare_work, "do", refuses)
+        patch.setattr(compare_module, "do", refuses)
         result = compare.json("grpo", "--seeds", "1", code=2)
     assert {cell["failure"] for cell in result["cells"]} == {"not with these words"}
     assert compare.records()["grpo", 0]["budget"]["spent"] == {}

@@ -10,26 +10,28 @@ from genrec_bench.errors import UserError
 from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.studies.comparison.plan import (
     Plan,
+    PlanRow,
     make_rows,
-    of_cell,
-    of_sweep,
+    plan_text,
     price_of,
-    render,
     scaled,
     time_left,
-    time_of,
     total_price,
 )
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.ledger import Cost
 
 SIZES = {"valid": 100, "test": 200}
+CONTROLS = (
+    PlanRow("SFT continued", "sft", control="SFT continued"),
+    PlanRow("random reward", "grpo", ("reward=random",), control="random reward"),
+)
 
 
 def plan_of(
     *names: str, seeds: int = 3, budgets: tuple[str, str, str] = ("8s", "2s", "4s"), **more: Any
 ) -> Plan:
-    tuned, controls = make_rows(names or ("a", "b"), names or ("a", "b"))
+    tuned, controls = make_rows(names or ("a", "b"), names or ("a", "b"), CONTROLS)
     tuning, trial, budget = (parse_budget(text) for text in budgets)
     known: dict[str, Any] = {
         "dataset": "synthetic",
@@ -65,8 +67,8 @@ def test_the_price_is_the_sum_of_its_parts() -> None:
     assert told["total"] == 64.0 and told["tuning"] == "8s" and told["seeds"] == [0, 1, 2]
 
 
-def test_cells_come_seed_by_seed_with_the_controls_in_each_round() -> None:
-    assert plan_of("a", seeds=2).cells == (
+def test_runs_come_seed_by_seed_with_the_controls_in_each_round() -> None:
+    assert plan_of("a", seeds=2).runs == (
         ("a", 0),
         ("SFT continued", 0),
         ("random reward", 0),
@@ -82,7 +84,7 @@ def test_sft_that_is_tuned_is_no_control() -> None:
     # GRPO that is tuned is not GRPO with a random reward.
     assert [row.name for row in plan_of("grpo").controls] == ["SFT continued", "random reward"]
     with pytest.raises(UserError, match="--algorithms: a is given twice"):
-        make_rows(("a", "b", "a"), ("a", "b", "./a.py"))
+        make_rows(("a", "b", "a"), ("a", "b", "./a.py"), CONTROLS)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +104,10 @@ def test_a_sweep_is_sure_of_as_many_trials_as_it_pays_for(
     plan = plan_of(budgets=budgets, most_trials=most)
     assert plan.trials == trials
     # A trial: 100 of valid at its end, and looks at 10 of them, at the start and 4 times.
-    assert of_sweep(plan) == trials * 150
+    assert plan.rankings_of_sweep == trials * 150
     # A run: 200 of test beside.
-    assert of_cell(plan) == 350
-    assert of_cell(plan_of(validations=0)) == 300
+    assert plan.rankings_of_run == 350
+    assert plan_of(validations=0).rankings_of_run == 300
 
 
 def test_budgets_that_do_not_fit_are_refused() -> None:
@@ -128,14 +130,14 @@ def test_a_share_of_a_budget_is_a_budget(text: str, share: float, wanted: str) -
 def test_time_follows_from_what_was_seen() -> None:
     plan = plan_of(budgets=("8tok", "2tok", "4tok"))
     pace = Pace("tokens")
-    assert time_of(plan, pace) is None
-    assert "can be told when the SFT start is trained" in render(plan, pace)
+    assert time_left(plan, pace) is None
+    assert "not known before the SFT start is trained" in plan_text(plan, pace)
     # The SFT start: 10 tokens in 5 s, so half a second a token; 100 rankings in 1 s.
     pace.saw_start(Cost(seconds=5.0, tokens=10))
-    assert not pace.knows_evaluation and time_of(plan, pace) == pytest.approx(32.0)
+    assert not pace.knows_evaluation and time_left(plan, pace) == pytest.approx(32.0)
     pace.saw_evaluation(100, 1.0)
     # Training: 64 tokens, 32 s. Rankings: 2 sweeps x 4 trials x 150 and 12 runs x 350 are 5400.
-    assert time_of(plan, pace) == pytest.approx(32.0 + 54.0)
+    assert time_left(plan, pace) == pytest.approx(32.0 + 54.0)
     # `a` takes 2 s a token, and 100 more rankings took 4 s more: 5 s for 200.
     pace.saw("a", 4.0, 8.0, 100, 4.0)
     # Of `b` nothing is known: another row is a better guess than the SFT start.
@@ -148,14 +150,14 @@ def test_time_follows_from_what_was_seen() -> None:
 
 def test_seconds_say_themselves_what_they_take() -> None:
     plan, pace = plan_of(), Pace("seconds")
-    assert time_of(plan, pace) == 64.0
-    assert "Time: about 64 s, and what evaluation takes." in render(plan, pace)
+    assert time_left(plan, pace) == 64.0
+    assert "Time: about 64 s, and what evaluation takes." in plan_text(plan, pace)
     pace.saw("a", 4.0, 40.0, 10, 1.0)
     assert time_left(plan, pace, [], [("a", 0)]) == pytest.approx(4.0 + 35.0)
 
 
 def test_the_plan_as_it_is_told() -> None:
-    told = render(plan_of("ugr", budgets=("3Tflop", "1Tflop", "2Tflop")), Pace("flops"))
+    told = plan_text(plan_of("ugr", budgets=("3Tflop", "1Tflop", "2Tflop")), Pace("flops"))
     lines = [" ".join(line.split()) for line in told.splitlines()]
     assert lines[0] == "Comparison on synthetic, backbone tiny"
     assert lines[4:8] == [
@@ -164,10 +166,10 @@ def test_the_plan_as_it_is_told() -> None:
         "controls SFT continued, random reward x 3 seeds 6 2 TFLOP 12 TFLOP",
         "in all 21 TFLOP",
     ]
-    assert "A sweep: trials of 1Tflop, 3 or more; tpe chooses, pruning: halving;" in told
+    assert "A sweep: trials of 1Tflop, 3 or more; sampler: tpe, pruner: halving;" in told
     few = plan_of("ugr", most_trials=2)
-    assert "A sweep: 2 trials of 2s;" in render(few, Pace("seconds"))
-    assert "(partial)" in render(plan_of(partial=True), Pace("seconds"))
+    assert "A sweep: 2 trials of 2s;" in plan_text(few, Pace("seconds"))
+    assert "(partial)" in plan_text(plan_of(partial=True), Pace("seconds"))
 
 
 def test_amounts_and_times_are_for_people() -> None:
