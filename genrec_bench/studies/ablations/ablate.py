@@ -18,7 +18,7 @@ from genrec_bench.errors import UserError, nearest
 from genrec_bench.runs.evaluate_again import Metrics, evaluate_again, with_words
 from genrec_bench.runs.jobs import Context, Job, do, find_done, request_of, split_words
 from genrec_bench.runs.records import read_record
-from genrec_bench.studies.ablations.ablation_file import Ablation, Row, Table
+from genrec_bench.studies.ablations.ablation_file import Ablation, AblationRow, AblationTable
 from genrec_bench.studies.attempts import Failure, attempt
 
 SPLIT = "test"
@@ -38,14 +38,14 @@ class RowFigures:
         failures: what went wrong, by seed.
     """
 
-    row: Row
+    row: AblationRow
     means: Metrics
     deviations: Metrics
     runs: Mapping[int, str]
     failures: Mapping[int, Failure]
 
 
-AblationResult = tuple[tuple[Table, tuple[RowFigures, ...]], ...]
+AblationResult = tuple[tuple[AblationTable, tuple[RowFigures, ...]], ...]
 """Each table with the figures of its rows."""
 
 
@@ -95,7 +95,7 @@ def ablate(ablation: Ablation, seeds: Sequence[int], context: Context) -> Ablati
     return tuple(tables)
 
 
-def _check_words(rows: Sequence[Row], context: Context) -> None:
+def _check_words(rows: Sequence[AblationRow], context: Context) -> None:
     """Refuse words for all rows that would be replaced in some."""
     theirs = {word.partition("=")[0] for row in rows for word in (*row.set, *row.evaluate)}
     for key in split_words(context.assignments):
@@ -103,7 +103,7 @@ def _check_words(rows: Sequence[Row], context: Context) -> None:
             raise UserError(f"--set {key}: the ablation's rows set it themselves; leave it out")
 
 
-def _job(ablation: Ablation, row: Row, seed: int) -> Job:
+def _job(ablation: Ablation, row: AblationRow, seed: int) -> Job:
     return Job(row.label, row.algorithm or ablation.algorithm, row.set, seed)
 
 
@@ -120,7 +120,10 @@ def _identity(job: Job, context: Context) -> str:
 
 
 def _trained(
-    table: Table, row: Row, tried: Sequence[tuple[Job, Path | Failure]], context: Context
+    table: AblationTable,
+    row: AblationRow,
+    tried: Sequence[tuple[Job, Path | Failure]],
+    context: Context,
 ) -> RowFigures:
     """Return the figures of a row whose seeds' runs ended, or did not."""
     columns: list[Metrics] = []
@@ -148,14 +151,18 @@ def _trained(
     )
 
 
-def _evaluated(table: Table, row: Row, job: Job, record: Path, context: Context) -> Metrics:
+def _evaluated(
+    table: AblationTable, row: AblationRow, job: Job, record: Path, context: Context
+) -> Metrics:
     """Return the columns of one run, evaluated as the row asks for."""
     if _identity(with_words(job, row.evaluate), context) == _identity(job, context):
         return _columns(table, read_record(record)["metrics"][SPLIT])
     return _columns(table, evaluate_again(record, job, row.evaluate, SPLIT, context))
 
 
-def _start(table: Table, row: Row, runs: Sequence[str], context: Context) -> RowFigures:
+def _start(
+    table: AblationTable, row: AblationRow, runs: Sequence[str], context: Context
+) -> RowFigures:
     """Return the figures of the SFT start, which every run's record has; none without a run."""
     if not runs:
         return RowFigures(row, {}, {}, {}, {})
@@ -163,7 +170,7 @@ def _start(table: Table, row: Row, runs: Sequence[str], context: Context) -> Row
     return RowFigures(row, _columns(table, record["sft"][SPLIT]), {}, {}, {})
 
 
-def _columns(table: Table, metrics: Metrics) -> Metrics:
+def _columns(table: AblationTable, metrics: Metrics) -> Metrics:
     """Return a table's columns by name.
 
     Raises:

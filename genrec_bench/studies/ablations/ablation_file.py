@@ -52,7 +52,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """A line of a table: what is trained, and how it is evaluated.
 
     Attributes:
@@ -73,7 +73,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class AblationTable:
     """A table of the paper.
 
     Attributes:
@@ -85,7 +85,7 @@ class Table:
 
     name: str
     metrics: Annotated[tuple[Metric, ...], _distinct("name")]
-    rows: Annotated[tuple[Row, ...], _distinct("label")]
+    rows: Annotated[tuple[AblationRow, ...], _distinct("label")]
     note: str = ""
 
 
@@ -103,7 +103,7 @@ class Ablation:
     paper: str
     setting: str
     algorithm: str
-    tables: Annotated[tuple[Table, ...], _distinct("name")]
+    tables: Annotated[tuple[AblationTable, ...], _distinct("name")]
 
     def only(self, names: Sequence[str]) -> Ablation:
         """Return the ablation with the tables of these names alone.

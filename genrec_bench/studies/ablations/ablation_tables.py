@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrec_bench.studies.ablations.ablate import AblationResult, RowFigures
-from genrec_bench.studies.ablations.ablation_file import Ablation, Table
+from genrec_bench.studies.ablations.ablation_file import Ablation, AblationTable
 from genrec_bench.studies.text_tables import Style, csv_text, table_text
 
 NONE, FAILED = "–", "failed"
@@ -103,7 +103,7 @@ def ablation_values(
     }
 
 
-def _plain_row(table: Table, figures: RowFigures) -> dict[str, Any]:
+def _plain_row(table: AblationTable, figures: RowFigures) -> dict[str, Any]:
     names = [metric.name for metric in table.metrics]
     row = figures.row
     return {
@@ -139,7 +139,7 @@ def _head(ablation: Ablation, measured: Measured) -> list[str]:
     ]
 
 
-def _published_line(table: Table, measured: Measured) -> str:
+def _published_line(table: AblationTable, measured: Measured) -> str:
     """Say on which dataset the published figures are."""
     dataset = _published_dataset(table, measured.dataset)
     if dataset is None:
@@ -149,13 +149,15 @@ def _published_line(table: Table, measured: Measured) -> str:
     return f"The published figures are on {dataset}; there are none on {measured.dataset}."
 
 
-def _published_dataset(table: Table, dataset: str) -> str | None:
+def _published_dataset(table: AblationTable, dataset: str) -> str | None:
     """Return which dataset's published figures stand beside ours: the same, or else the first."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.published))
     return dataset if dataset in names else next(iter(names), None)
 
 
-def _table(table: Table, rows: Sequence[RowFigures], measured: Measured, style: Style) -> str:
+def _table(
+    table: AblationTable, rows: Sequence[RowFigures], measured: Measured, style: Style
+) -> str:
     dataset = _published_dataset(table, measured.dataset)
     names = [metric.name for metric in table.metrics]
     headers = [measured.title, *names, "seeds"]
@@ -189,7 +191,7 @@ def _failures(figures: RowFigures) -> list[str]:
     return [f"seed {seed}: {failure.reason}" for seed, failure in figures.failures.items()]
 
 
-def _notes(table: Table, rows: Sequence[RowFigures]) -> list[str]:
+def _notes(table: AblationTable, rows: Sequence[RowFigures]) -> list[str]:
     """Return the table's note, and every failure with its row."""
     failed = [
         f"Failed: {figures.row.label}, {failure}"

@@ -10,12 +10,17 @@ import yaml
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import split_words
 from genrec_bench.runs.registry import find
-from genrec_bench.studies.ablations.ablation_file import Metric, Row, ablation_names, load_ablation
+from genrec_bench.studies.ablations.ablation_file import (
+    AblationRow,
+    Metric,
+    ablation_names,
+    load_ablation,
+)
 from genrec_bench.training.hyperparameters import build, field_types
 from genrec_bench.training.settings import SETTING_NAMES
 
 
-def all_rows(name: str) -> list[tuple[str, Row]]:
+def all_rows(name: str) -> list[tuple[str, AblationRow]]:
     _, ablation = load_ablation(name)
     return [
         (row.algorithm or ablation.algorithm, row)
@@ -139,6 +144,6 @@ def test_the_example_of_the_documentation_is_one(root: Path, tmp_path: Path) -> 
     )
     start, small, wide = table.rows
     assert start.sft and not small.sft and small.published == {"industrial": (0.1, None)}
-    assert wide == Row(
+    assert wide == AblationRow(
         "16 candidates, wider beam", set=("group_size=16",), evaluate=("beam_width=50",)
     )
