@@ -1,4 +1,4 @@
-"""What went wrong, in one line, and whose mistake it was."""
+"""Errors that are told in one line: the user's mistakes, and the disk's refusals."""
 
 import contextlib
 import difflib
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from textwrap import shorten
 
 DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
-"""What a disk says when it refuses: nobody's mistake, and the user's to mend."""
+"""Errors of the disk (full, read-only, no permission), which the user has to mend."""
 
 LONGEST_REASON = 300
-"""Characters of what a record or a line says of a failure."""
+"""Characters of a failure's reason in a record or in a message."""
 
 
 class UserError(Exception):
@@ -22,21 +22,17 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """The disk, or what lies on it, refuses: no verdict on a run, which can go on once mended."""
+    """The disk refuses, or a file on it is damaged; once that is mended, the run can go on."""
 
 
 def is_disk_trouble(error: OSError) -> bool:
-    """Return whether the disk refuses; any other error of the system is a mistake of somebody's."""
+    """Return whether the disk refuses; any other error is a mistake in the program or its use."""
     return error.errno in DISK_TROUBLE
 
 
 @contextlib.contextmanager
 def storage_errors() -> Iterator[None]:
-    """Name what the disk refuses to the body of a ``with`` statement or to a decorated function.
-
-    Raises:
-        StorageError: in place of an ``OSError`` that says so; all others pass.
-    """
+    """Raise StorageError for an ``OSError`` of the disk within; other errors pass as they are."""
     try:
         yield
     except OSError as error:
@@ -47,16 +43,11 @@ def storage_errors() -> Iterator[None]:
 
 
 def one_line(text: object) -> str:
-    """Return the beginning of what is said of a failure, which may be a page."""
+    """Return the beginning of a failure's reason, which may be a page long, in one line."""
     return shorten(str(text), LONGEST_REASON, placeholder=" ...")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return a hint such as ``; did you mean 'ugr'?``, or an empty string when nothing is near.
-
-    Args:
-        name: what the user wrote.
-        choices: the names that exist.
-    """
+    """Return a hint such as ``; did you mean 'ugr'?``, or nothing if no choice is near."""
     matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""

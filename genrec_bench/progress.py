@@ -20,20 +20,20 @@ from rich.progress import Progress as RichProgress
 
 
 class Bar:
-    """One piece of work."""
+    """A bar for one piece of work."""
 
     def __init__(self, shown: RichProgress | None, task: TaskID) -> None:
-        """Belong to a shown progress, or to none."""
+        """Show the work, or nothing if `shown` is None."""
         self._shown = shown
         self._task = task
 
     def advance(self, amount: float) -> None:
-        """Say that some more is done."""
+        """Tell how much more is done."""
         if self._shown is not None:
             self._shown.advance(self._task, amount)
 
     def update(self, done: float, **figures: float) -> None:
-        """Say how much is done in all, and what the figures are now."""
+        """Tell how much is done in all, and the figures of now."""
         if self._shown is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self._shown.update(self._task, completed=done, figures=text)
@@ -55,12 +55,7 @@ class Progress:
 
     @contextmanager
     def bar(self, title: str, total: float) -> Iterator[Bar]:
-        """Show one piece of work while it lasts.
-
-        Args:
-            title: what is done.
-            total: how much of it there is; 1 for what is done in shares.
-        """
+        """Show a piece of work while it lasts; a `total` of 1 is for what is done in shares."""
         if not self._bars:
             yield Bar(None, TaskID(0))
             return

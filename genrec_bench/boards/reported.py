@@ -72,14 +72,10 @@ def load_reported(dataset: str) -> tuple[Reported, ...]:
 
 
 def parse_reported(text: str, where: str) -> tuple[Reported, ...]:
-    """Read and check the file's text.
-
-    Args:
-        text: of the file.
-        where: the file's name, for messages.
+    """Read and check a file's text.
 
     Raises:
-        UserError: a key is missing or unknown, a figure is no share, or a line is there twice.
+        UserError: the file, called `where`, is not as it should be, or says a line twice.
     """
     found: dict[tuple[str, ...], Reported] = {}
     for table in validated(_File, parse_yaml(text, where), where).tables:

@@ -34,7 +34,7 @@ from genrec_bench.contract.played import (
 from genrec_bench.contract.tiny_world import HIDDEN_SIZE, roll_out
 from genrec_bench.errors import UserError
 from genrec_bench.policy.scoring import score
-from genrec_bench.runs.registry import one_line
+from genrec_bench.runs.registry import raised_line
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters, build, field_types
 from genrec_bench.training.search_space import search_problem
@@ -222,7 +222,7 @@ def switches(hyperparameters: Hyperparameters) -> Iterator[tuple[str, bool | flo
 def _reason(error: Exception, algorithm: type[Algorithm]) -> str:
     if isinstance(error, Violation):
         return str(error)
-    return one_line(error, Path(inspect.getfile(algorithm)).resolve())
+    return raised_line(error, Path(inspect.getfile(algorithm)).resolve())
 
 
 def _refuses(cls: type[Hyperparameters], name: str, value: float) -> bool:

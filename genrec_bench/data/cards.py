@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from genrec_bench.data.preparation.raw_recipe import Raw, Step
+from genrec_bench.data.preparation.raw_recipe import Raw, Step, check_steps
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.strict_yaml import parse_yaml
-from genrec_bench.storage.validation import Must, PlainName, at_least, one_of, validated
+from genrec_bench.storage.validation import Must, PlainName, at_least, one_of, require, validated
 
 PROTOCOLS = ("chronological", "leave-one-out")
 LAYOUTS = {
@@ -66,24 +66,21 @@ class SyntheticParameters:
     """How the synthetic dataset is drawn; `genrec_bench/data/synthetic.py` tells the story.
 
     Attributes:
-        seed: of the one generator that draws everything.
-        users: how many.
-        shortest: fewest interactions of a user; `longest` has the most.
+        shortest: fewest interactions of a user; `longest`: the most.
         days: length of the period in which users start.
         mean_gap_days: mean time between two interactions of a user.
         shared_sid_share: share of items that take over the SID of a neighbour.
         zipf_exponent: popularity of the item of rank r is proportional to r ** -zipf_exponent.
         recency_decay: weight of a history item falls by this factor for each step back.
-        link_weights: probabilities of the successors of an item, summing to 1.
-        follow_weights: probabilities of the follow-up subcategories, summing to 1.
+        link_weights: probabilities of the successors of an item.
+        follow_weights: probabilities of the follow-up subcategories.
         repeat: probability that the next item repeats one of the history.
         link: probability of a successor of the last item.
         follow: probability of an item of a follow-up subcategory.
         same_category: probability of an item of the last item's category.
         noise: probability of any item; the five probabilities sum to 1.
         categories: subcategory nouns by category, as many for each.
-        qualities: first words of titles.
-        materials: second words of titles.
+        qualities: first words of titles; `materials`: second words.
     """
 
     seed: int
@@ -113,22 +110,18 @@ class Card:
     """One dataset card.
 
     Attributes:
-        name: on the command line, and of the file.
         version: rises when anything that changes the prepared data changes.
         title: one line for tables.
         description: what the data are, filters included.
         source: who publishes them, and where they are described.
-        protocol: how examples are split.
         history_length: most items in a history; the last ones are kept.
         codes_per_level: codes available on each SID level, but for a level that `sids` adds.
         shared_sids: order of items that share a SID.
-        expected: counts of the whole dataset.
         supersedes: which earlier version or card it takes the place of, and why; "" for none.
         layout: of prepared files that others publish; "" for none.
         category: how the names of these files start; "" where nothing is imported.
         sha256: checksums of these files, known to be whole, by path in the source folder.
-        raw: the raw files that it can be made from; None for none.
-        filters: what is done to them, in this order.
+        filters: what is done to the raw files, in this order.
         sids: how SIDs are made where the files bring none.
         synthetic: parameters of the generator, on a card of that layout only.
     """
@@ -169,24 +162,19 @@ class Card:
         return len(self.codes_per_level)
 
 
-def card_names(directory: Traversable | None = None) -> list[str]:
-    """Return the names of all cards, sorted; see `load_card` for the folder and what it raises."""
-    return sorted(_found(directory))
+def card_names() -> list[str]:
+    """Return the names of all cards, sorted."""
+    return sorted(_found())
 
 
-def load_card(name: str, directory: Traversable | None = None) -> Card:
-    """Read and check the card `name`.
-
-    Args:
-        name: the card's name.
-        directory: folder of cards; None for the package's own, and beside them those in the folder
-            that the environment variable `CARDS` names.
+def load_card(name: str) -> Card:
+    """Read and check a card: of the package, or in the folder that the variable `CARDS` names.
 
     Raises:
         UserError: no such card (names the nearest one), two of one name, or a card that is not as
             it should be (names file and key).
     """
-    found = _found(directory)
+    found = _found()
     if name not in found:
         raise UserError(
             f"unknown dataset {name!r}{nearest(name, found)}; the datasets are "
@@ -195,7 +183,7 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     file, *others = found[name]
     if others:
         raise UserError(f"{others[0]}: there is a card {name!r} already; name it otherwise")
-    where = card_place(name, directory)
+    where = card_place(name)
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -213,30 +201,20 @@ def load_card(name: str, directory: Traversable | None = None) -> Card:
     return card
 
 
-def card_place(name: str, directory: Traversable | None = None) -> str:
-    """Return what messages call the file of a card: the path, or its place in the package.
-
-    Args:
-        name: the card's name.
-        directory: see `load_card`.
-    """
-    if (_packaged(directory) / f"{name}.yaml").is_file():
+def card_place(name: str) -> str:
+    """Return what messages call the file of a card: the path, or its place in the package."""
+    if (files("genrec_bench") / "datasets" / f"{name}.yaml").is_file():
         return f"datasets/{name}.yaml"
     return str(Path(os.environ.get(CARDS, "")).expanduser() / f"{name}.yaml")
 
 
-def _packaged(directory: Traversable | None) -> Traversable:
-    return directory or files("genrec_bench") / "datasets"
+def _found() -> dict[str, list[Traversable]]:
+    """Return the files of every card by its name: two if a card of the user's has a taken name.
 
-
-def _found(directory: Traversable | None) -> dict[str, list[Traversable]]:
-    """Return the files of every card by its name: one, unless a card of one's own has a taken name.
-
-    That is no reason to refuse other cards, so that nothing is said of it here.
+    `load_card` refuses such a card, and no other one.
     """
-    folders: list[Traversable] = [_packaged(directory)]
-    own = os.environ.get(CARDS)
-    if directory is None and own:
+    folders: list[Traversable] = [files("genrec_bench") / "datasets"]
+    if own := os.environ.get(CARDS):
         if not Path(own).expanduser().is_dir():
             raise UserError(f"${CARDS} is {own}, which is no folder")
         folders.append(Path(own).expanduser())
@@ -244,67 +222,63 @@ def _found(directory: Traversable | None) -> dict[str, list[Traversable]]:
     for folder in folders:
         for entry in folder.iterdir():
             name = entry.name.removesuffix(".yaml")
-            if name == entry.name or name.startswith("."):
-                continue  # no card, or what an editor or a system keeps beside one
-            found.setdefault(name, []).append(entry)
+            # Editors and systems keep hidden files beside a card.
+            if name != entry.name and not name.startswith("."):
+                found.setdefault(name, []).append(entry)
     return found
 
 
 def _check(card: Card, where: str) -> None:
     """Raise UserError where keys do not fit each other."""
-
-    def require(condition: bool, key: str, what: str) -> None:
-        if not condition:
-            raise UserError(f"{where}: key {key!r} must be {what}")
-
-    require(bool(card.layout) or card.raw is not None, "layout", "there, or else the key 'raw'")
+    raw, sids = card.raw, card.sids
+    require(card.layout or raw is not None, where, "layout", "there, or else the key 'raw'")
     split = LAYOUTS.get(card.layout, card.protocol)
-    require(card.protocol == split, "protocol", f"one of {split}, as the layout asks")
+    require(card.protocol == split, where, "protocol", f"one of {split}, as the layout asks")
     synthetic = card.layout == "synthetic"
-    require((card.synthetic is not None) == synthetic, "synthetic", "there if layout is synthetic")
-    imported = bool(card.layout) and not synthetic
-    require(bool(card.category) == imported, "category", "there if files of others are imported")
-    require((card.sids is not None) == (card.raw is not None), "sids", "there if raw is")
-    require(not card.filters or card.raw is not None, "filters", "there only if raw is")
-    if card.raw is not None:
-        _check_raw(card, card.raw, where, require)
-    if card.sids is not None and card.raw is not None and card.raw.items is None:
-        source = card.sids.embeddings
-        missing = "collaborative or a file .npy, as there is no key 'raw.items'"
-        require(source == "collaborative" or source.endswith(".npy"), "sids.embeddings", missing)
+    only = "there if layout is synthetic"
+    require((card.synthetic is not None) == synthetic, where, "synthetic", only)
+    imported, others = bool(card.layout) and not synthetic, "there if files of others are imported"
+    require(bool(card.category) == imported, where, "category", others)
+    require((sids is not None) == (raw is not None), where, "sids", "there if raw is")
+    require(not card.filters or raw is not None, where, "filters", "there only if raw is")
+    if raw is not None and sids is not None:
+        _check_raw(raw, sids.embeddings, where)
+        check_steps(card.filters, where)
     if card.synthetic is not None:
-        _check_synthetic(card.synthetic, card.codes_per_level, require)
+        _check_synthetic(card.synthetic, card.codes_per_level, where)
 
 
-def _check_raw(card: Card, raw: Raw, where: str, require: Any) -> None:
-    from genrec_bench.data.preparation.filters import check_steps
+def _check_raw(raw: Raw, embeddings: str, where: str) -> None:
     from genrec_bench.data.preparation.formats import FORMATS
 
-    require(raw.format in FORMATS, "raw.format", f"one of {', '.join(FORMATS)}, not {raw.format!r}")
+    known = f"one of {', '.join(FORMATS)}, not {raw.format!r}"
+    require(raw.format in FORMATS, where, "raw.format", known)
     columns = {raw.columns.user, raw.columns.item, raw.columns.time}
-    require(len(columns) == 3, "raw.columns", "other names for user, item and time each")
+    require(len(columns) == 3, where, "raw.columns", "other names for user, item and time each")
     for key, file in (("interactions", raw.interactions), ("items", raw.items)):
-        found = file is None or bool(file.url or raw.how)
-        require(found, f"raw.{key}.url", "there, or else the key 'raw.how'")
-    check_steps(card.filters, where)
+        found = file is None or file.url or raw.how
+        require(found, where, f"raw.{key}.url", "there, or else the key 'raw.how'")
+    textless = embeddings == "collaborative" or embeddings.endswith(".npy")
+    missing = "collaborative or a file .npy, as there is no key 'raw.items'"
+    require(raw.items is not None or textless, where, "sids.embeddings", missing)
 
 
-def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], require: Any) -> None:
+def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], where: str) -> None:
     whole = math.isclose(p.repeat + p.link + p.follow + p.same_category + p.noise, 1)
     keys = "synthetic.repeat, link, follow, same_category, noise"
-    require(whole, keys, "probabilities that sum to 1")
-    require(p.shortest <= p.longest, "synthetic.shortest", "at most longest")
+    require(whole, where, keys, "probabilities that sum to 1")
+    require(p.shortest <= p.longest, where, "synthetic.shortest", "at most longest")
     sizes = {len(nouns) for nouns in p.categories.values()}
-    require(len(sizes) == 1, "synthetic.categories", "lists of one length")
+    require(len(sizes) == 1, where, "synthetic.categories", "lists of one length")
     shape = (len(p.categories), min(sizes), p.items_per_subcategory)
     fits = len(codes) == 3 and all(1 <= n <= k for n, k in zip(shape, codes, strict=True))
-    require(fits, "codes_per_level", f"at least {shape}: categories, subcategories, items")
+    require(fits, where, "codes_per_level", f"at least {shape}: categories, subcategories, items")
     items, subcategories = math.prod(shape), shape[0] * shape[1]
     shared = 0 <= round(p.shared_sid_share * items) <= subcategories * (shape[2] // 2)
-    require(shared, "synthetic.shared_sid_share", "0 to 0.5")
+    require(shared, where, "synthetic.shared_sid_share", "0 to 0.5")
     titles = len(p.qualities) * len(p.materials) >= p.items_per_subcategory
     enough = "enough for a title of its own for each item of a subcategory"
-    require(titles, "synthetic.qualities, materials", enough)
+    require(titles, where, "synthetic.qualities, materials", enough)
     fewer = len(p.link_weights) < items and len(p.follow_weights) < subcategories
     both = "synthetic.link_weights, follow_weights"
-    require(fewer, both, "fewer than the items and the subcategories")
+    require(fewer, where, both, "fewer than the items and the subcategories")

@@ -62,11 +62,9 @@ def complete_record(content: Mapping[str, Any]) -> Record:
 def join_outcomes(
     by_split: Mapping[str, pd.DataFrame], start: Mapping[str, pd.DataFrame] | None = None
 ) -> pd.DataFrame:
-    """One table of the outcomes of several splits (see `metrics.evaluate_lists`).
+    """Return the outcomes of several splits as one table.
 
-    Args:
-        by_split: of the run.
-        start: of the SFT start on the same examples; adds `START_COLUMNS`.
+    The SFT start's outcomes of the same examples, if they are given, add `START_COLUMNS`.
     """
     if start is not None:
         ours, theirs = join_outcomes(by_split), join_outcomes(start)
@@ -87,16 +85,13 @@ def join_outcomes(
 def write_record(
     folder: Path, record: Record, outcomes: pd.DataFrame, curves: pd.DataFrame
 ) -> Path:
-    """Write a run's three files, the record last.
+    """Write a run's three files, the record last, and return the record's path.
 
     Args:
         folder: the run's own folder; made if missing.
-        record: from `build_record`; gains the keys `outcomes`, `curves` and `sha256`.
+        record: from `complete_record`; gains the keys `outcomes`, `curves` and `sha256`.
         outcomes: from `join_outcomes`, with or without the columns of the SFT start.
         curves: what was logged while training, any columns.
-
-    Returns:
-        The path of the record.
 
     Raises:
         UserError: there is a record already, or the disk refuses.
@@ -109,8 +104,7 @@ def write_record(
         raise ValueError(f"outcomes have the columns {list(outcomes.columns)}")
     files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():
-        found = content_digest(content)
-        record[key] = {"file": f"{key}.parquet", "sha256": found}
+        record[key] = {"file": f"{key}.parquet", "sha256": content_digest(content)}
     record.pop("sha256", None)
     if wrong := mistakes_in(record):
         raise ValueError(f"the record is not valid: {'; '.join(wrong)}")
@@ -123,10 +117,7 @@ def write_record(
 
 
 def read_record(path: Path) -> Record:
-    """Read a record and check its keys and the files beside it.
-
-    Args:
-        path: the record or the run's folder.
+    """Read a record, given by its path or folder, and check its keys and the files beside it.
 
     Raises:
         UserError: it is missing, damaged or changed; the message names file and key.

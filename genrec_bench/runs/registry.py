@@ -37,9 +37,7 @@ class Entry:
     """An algorithm that can be used.
 
     Attributes:
-        name: as on the command line.
         origin: the file, or the entry point and its package.
-        algorithm: the class.
     """
 
     name: str
@@ -63,7 +61,6 @@ class Problem:
     """An algorithm that cannot be used.
 
     Attributes:
-        name: as it would be on the command line.
         origin: the file or the entry point; all of them where several have one name.
         reason: one line.
     """
@@ -81,11 +78,7 @@ class Registry:
     problems: tuple[Problem, ...]
 
     def get(self, name: str) -> Entry:
-        """Return the algorithm of that name.
-
-        Raises:
-            UserError: if there is none, or it cannot be used.
-        """
+        """Return the algorithm of that name; UserError if there is none, or it cannot be used."""
         for entry in self.entries:
             if entry.name == name:
                 return entry
@@ -130,7 +123,7 @@ def discover(reserved: Collection[str] = (), file: Path | None = None) -> Regist
             entries[source.name] = Entry(source.name, source.origin, algorithm)
         # Whatever a plug-in raises, or if it exits, is its own problem and must not hide the rest.
         except (Exception, SystemExit) as error:
-            problems.append(Problem(source.name, source.origin, one_line(error, source.file)))
+            problems.append(Problem(source.name, source.origin, raised_line(error, source.file)))
     for name, several in origins.items():
         if len(several) > 1:
             entries.pop(name, None)
@@ -193,13 +186,8 @@ def source_hash(entry: Entry) -> str:
     return digest.hexdigest()
 
 
-def one_line(error: BaseException, file: Path | None) -> str:
-    """Say in one line what was raised, and where.
-
-    Args:
-        error: that was caught; a ``UserError`` speaks for itself.
-        file: the file whose line is of interest; None for the innermost.
-    """
+def raised_line(error: BaseException, file: Path | None) -> str:
+    """Return in one line what was raised, and at which line of a file; None: of the innermost."""
     if isinstance(error, UserError):
         return str(error)
     message = str(error)

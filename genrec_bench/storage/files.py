@@ -11,7 +11,7 @@ from genrec_bench.errors import StorageError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name never stands for half of it; makes missing folders.
+    """Write a file whole or not at all; make missing folders.
 
     Raises:
         StorageError: the disk refuses (full, read-only, no permission).

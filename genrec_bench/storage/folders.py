@@ -1,4 +1,4 @@
-"""Folders: put in place whole, and cleared of what killed processes left."""
+"""Folders: replaced as a whole, and cleared of what killed processes left."""
 
 import contextlib
 import re
@@ -8,15 +8,11 @@ from pathlib import Path
 REPLACE_ATTEMPTS = 5
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
-"""Names under which files and folders are written before they get their own."""
+"""Temporary names, under which files and folders are written."""
 
 
 def replace_folder(new: Path, final: Path, aside: Path) -> None:
-    """Put folder `new` at `final`; what was there goes into `aside`, and back if that fails.
-
-    Raises:
-        OSError: the disk refuses.
-    """
+    """Put folder `new` at `final`; what was there goes into `aside`, and back if that fails."""
     for attempt in range(REPLACE_ATTEMPTS):
         old = aside / f"old-{attempt}"
         try:
@@ -27,7 +23,7 @@ def replace_folder(new: Path, final: Path, aside: Path) -> None:
             new.rename(final)
             return
         except BaseException as error:
-            # A key pressed between the two must not cost what was there either.
+            # Also if the user interrupts between the two: what was there must not be lost.
             if isinstance(error, OSError) and final.exists():
                 continue  # another process put its own there in between
             if old.exists() and not final.exists():
@@ -37,7 +33,7 @@ def replace_folder(new: Path, final: Path, aside: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed were writing in a folder; nobody else may write it."""
+    """Remove temporary files of killed processes from a folder that nobody else writes to."""
     for path in folder.glob(".*") if folder.is_dir() else ():
         if LEFTOVER.fullmatch(path.name):
             remove(path)

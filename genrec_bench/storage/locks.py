@@ -19,9 +19,9 @@ def locked(file: Path, *, wait: bool = False, mark: str | None = None) -> Iterat
     """Hold a lock while the body of a ``with`` statement runs; yields whether it was free.
 
     Args:
-        file: to lock; made if there is none, and never removed.
-        wait: whether to wait until it is free.
-        mark: becomes the file's content, to be read by ``read_mark``; None leaves it alone.
+        file: made if there is none, and never removed.
+        wait: until it is free.
+        mark: becomes the file's content, for ``read_mark``; None leaves the content as it is.
 
     Raises:
         StorageError: the disk refuses.
@@ -42,15 +42,7 @@ def locked(file: Path, *, wait: bool = False, mark: str | None = None) -> Iterat
 
 @contextlib.contextmanager
 def in_turn(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock while the body of a ``with`` statement runs, however long it takes to get it.
-
-    Args:
-        file: see `locked`.
-        waiting: called if the lock is not free.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
+    """Wait for a lock and hold it, see `locked`; call `waiting` first if it is not free."""
     with locked(file) as free:
         if free:
             yield

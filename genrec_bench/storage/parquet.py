@@ -14,10 +14,7 @@ import pyarrow.parquet as pq
 
 
 def read_table(source: Path | bytes) -> pa.Table:
-    """Return the table of a Parquet file.
-
-    Args:
-        source: the file, or its content.
+    """Return the table of a Parquet file, given as the file or its content.
 
     Raises:
         OSError: it cannot be read.

@@ -54,13 +54,8 @@ def csv_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each row of a CSV file with its place (file and first line).
 
-    Args:
-        folder: the source folder.
-        path: the file.
-        columns: those that the header must name; others may stand beside them.
-
     Raises:
-        UserError: a column missing, or a row that does not parse.
+        UserError: the header lacks one of `columns`, or a row does not parse.
     """
     reader = csv.reader(io.StringIO(folder.text(path), newline=""), strict=True)
     line = 1

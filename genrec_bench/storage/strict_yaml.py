@@ -13,12 +13,8 @@ DAY = "tag:yaml.org,2002:timestamp"
 def parse_yaml(text: str, where: str) -> object:
     """Return what a file's text says: mappings, lists, texts, numbers and truth values.
 
-    Args:
-        text: of the file.
-        where: the file's name, for the message.
-
     Raises:
-        UserError: it is no YAML, or says a key twice.
+        UserError: it is no YAML, or says a key twice; names `where`, the file.
     """
     try:
         return yaml.load(text, _Loader)

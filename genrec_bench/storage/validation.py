@@ -40,10 +40,12 @@ class Must:
     Attributes:
         holds: whether it is met by a value of that type.
         what: completes "must be".
+        choices: texts that are right, of which a mistake may be near to one.
     """
 
     holds: Callable[[Any], bool]
     what: str
+    choices: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: Callable[[Any], CoreSchema]
@@ -53,7 +55,8 @@ class Must:
 
         def check(value: Any) -> Any:
             if not self.holds(value):
-                raise PydanticCustomError("must", "{what}", {"what": self.what})
+                told = {"what": self.what, "choices": self.choices}
+                raise PydanticCustomError("must", "{what}", told)
             return value
 
         return core_schema.no_info_after_validator_function(check, handler(source))
@@ -61,7 +64,8 @@ class Must:
 
 def one_of(choices: Collection[str]) -> Must:
     """Return the condition to be one of some texts; the empty one is not told of."""
-    return Must(lambda value: value in choices, f"one of {', '.join(filter(None, choices))}")
+    told = tuple(filter(None, choices))
+    return Must(lambda value: value in choices, f"one of {', '.join(told)}", told)
 
 
 def at_least(least: float) -> Must:
@@ -113,6 +117,12 @@ def validated(kind: type[T], content: object, where: str) -> T:
     return built
 
 
+def require(condition: object, where: str, key: str, what: str) -> None:
+    """Raise UserError unless the condition holds: `key` of the file `where` must be `what`."""
+    if not condition:
+        raise UserError(f"{where}: key {key!r} must be {what}")
+
+
 @lru_cache
 def _model(kind: Any, extra: str) -> Any:
     """Return a model whose one field is of that type: its configuration reaches all within."""
@@ -135,7 +145,8 @@ def _named(kind: Any, error: ErrorDetails) -> str:
     wanted = _WANTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
     named = f"key {key.removesuffix(_OF_KEY)!r}" if place else "the file"
     be = "be called" if key.endswith(_OF_KEY) else "be"
-    return one_line(f"{named} must {be} {wanted}, not {error['input']!r}")
+    hint = nearest(str(error["input"]), error.get("ctx", {}).get("choices", ()))
+    return one_line(f"{named} must {be} {wanted}, not {error['input']!r}{hint}")
 
 
 def _inside(kind: Any, step: int | str) -> Any:

@@ -1,11 +1,13 @@
 """Dataset cards: what is right, and how each mistake is named."""
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from genrec_bench.data.cards import card_names, load_card
+from genrec_bench.data.cards import Card, card_names, load_card
 from genrec_bench.errors import UserError
 
 CARDS = Path(__file__).parents[2] / "datasets"
@@ -53,128 +55,124 @@ def test_an_unknown_dataset_names_the_nearest_and_all() -> None:
         load_card("industral")
 
 
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own cards."""
+    monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path))
+    return tmp_path
+
+
+def content_of(name: str = "beauty") -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((CARDS / f"{name}.yaml").read_text())
+    return content | {"name": "mine"}
+
+
+def load(own: Path, content: dict[str, Any] | str) -> Card:
+    """Write and load the card `mine`."""
+    text = content if isinstance(content, str) else yaml.safe_dump(content)
+    (own / "mine.yaml").write_text(text)
+    return load_card("mine")
+
+
+def interactions(**source: str) -> dict[str, Any]:
+    return {"raw": RAW | {"interactions": {"file": "a", "url": "u"} | source}}
+
+
+def columns(**names: str) -> dict[str, Any]:
+    return {"raw": RAW | {"columns": names}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"histroy_length": 3}, r"unknown key 'histroy_length'; did you mean 'history_length'"),
-        ({"layout": None}, r"key 'layout' must be text"),
-        ({"layout": "csv"}, r"key 'layout' must be one of minionerec, lcrec, synthetic"),
-        ({"protocol": "chronological"}, r"key 'protocol' must be one of leave-one-out"),
-        ({"layout": "", "category": "", "protocol": "no"}, r"key 'protocol' must be one of chron"),
-        ({"layout": "", "category": "", "raw": None}, r"key 'layout' must be there, or else"),
-        ({"raw": None}, r"key 'sids' must be there if raw is"),
-        ({"sids": None}, r"key 'sids' must be there if raw is"),
-        ({"raw": None, "sids": None}, r"key 'filters' must be there only if raw is"),
-        ({"raw": RAW | {"format": "amazon"}}, r"key 'raw.format' must be one of amazon-2014, "),
-        ({"raw": RAW | {"malformed": 1}}, r"key 'raw.malformed' must be a share from 0 to below 1"),
-        ({"raw": RAW | {"interactions": {"file": "a/b", "url": "u"}}}, r"key 'raw.interactions.f"),
-        (
-            {"raw": RAW | {"interactions": {"file": "a"}}},
-            r"key 'raw.interactions.url' must be there",
-        ),
-        (
-            {"raw": RAW | {"columns": {"time_unit": "h"}}},
-            r"key 'raw.columns.time_unit' must be one",
-        ),
-        ({"raw": RAW | {"columns": {"separator": ",,"}}}, r"key 'raw.columns.separator' must be"),
-        ({"raw": RAW | {"columns": {"separator": '"'}}}, r"key 'raw.columns.separator' must be"),
-        ({"raw": RAW | {"columns": {"user": "item"}}}, r"key 'raw.columns' must be other names"),
-        ({"raw": RAW | {"interactions": {"file": "..", "url": "u"}}}, r"key 'raw.interactions.f"),
-        (
-            {"raw": RAW | {"interactions": {"file": "a", "url": "u", "sha256": "12ab"}}},
-            r"key 'raw.interactions.sha256' must be 64 hex",
-        ),
-        ({"filters": [{"step": "score"}]}, r".*filters.1"),
-        ({"filters": [{"step": "window", "since": "2016-13-01"}]}, r".*filters.1.since"),
-        ({"sids": SIDS | {"method": "kmeans"}}, r"key 'sids.method' must be one of rq-kmeans, "),
-        ({"sids": SIDS | {"collisions": "drop"}}, r"key 'sids.collisions' must be one of keep, "),
-        (
-            {"raw": RAW, "sids": SIDS},
-            r"key 'sids.embeddings' must be collaborative or a file .npy, ",
-        ),
-        ({"sids": SIDS | {"seed": -1}}, r"key 'sids.seed' must be at least 0"),
-        ({"history_length": 0}, r"key 'history_length' must be from 1 to"),
-        ({"history_length": 10**20}, r"key 'history_length' must be from 1 to"),
-        ({"history_length": True}, r"key 'history_length' must be an integer"),
-        ({"codes_per_level": [256, "x"]}, r"key 'codes_per_level.2' must be an integer, not 'x'"),
-        ({"codes_per_level": 256}, r"key 'codes_per_level' must be a list"),
-        ({"shared_sids": "random"}, r"key 'shared_sids' must be one of popularity, index"),
-        ({"expected": {"items": 3}}, r"missing key 'expected.source'"),
-        ({"expected": {"items": 0, "source": "x"}}, r"key 'expected.items' must be at least 1"),
-        ({"expected": 3}, r"key 'expected' must be a mapping"),
-        ({"name": "other"}, r"key 'name' must be the name of the file"),
-        ({"category": ""}, r"key 'category' must be there if files of others are imported"),
+        ({"histroy_length": 3}, "unknown key 'histroy_length'; did you mean 'history_length'"),
+        ({"layout": "csv"}, "key 'layout' must be one of minionerec, lcrec, synthetic, not 'csv'"),
+        ({"protocol": "chronological"}, "key 'protocol' must be one of leave-one-out"),
+        ({"layout": "", "category": "", "protocol": "no"}, "key 'protocol' must be one of chron"),
+        ({"layout": "", "category": "", "raw": None}, "key 'layout' must be there, or else"),
+        ({"raw": None}, "key 'sids' must be there if raw is"),
+        ({"sids": None}, "key 'sids' must be there if raw is"),
+        ({"raw": None, "sids": None}, "key 'filters' must be there only if raw is"),
+        ({"raw": RAW | {"format": "amazon"}}, "key 'raw.format' must be one of amazon-2014, "),
+        ({"raw": RAW | {"malformed": 1}}, "key 'raw.malformed' must be a share from 0 to below 1"),
+        (interactions(file="a/b"), "key 'raw.interactions.file' must be a plain name"),
+        (interactions(file=".."), "key 'raw.interactions.file' must be a plain name"),
+        (interactions(url=""), "key 'raw.interactions.url' must be there"),
+        (interactions(sha256="12ab"), "key 'raw.interactions.sha256' must be 64 hex"),
+        (columns(time_unit="h"), "key 'raw.columns.time_unit' must be one of s, ms, iso"),
+        (columns(separator=",,"), "key 'raw.columns.separator' must be one character"),
+        (columns(separator='"'), "key 'raw.columns.separator' must be one character"),
+        (columns(user="item"), "key 'raw.columns' must be other names"),
+        ({"filters": [{"step": "score"}]}, "key 'filters.1"),
+        ({"filters": [{"step": "window", "since": "2016-13-01"}]}, "key 'filters.1.since"),
+        ({"sids": SIDS | {"method": "kmeans"}}, "key 'sids.method' must be one of rq-kmeans, "),
+        ({"sids": SIDS | {"collisions": "drop"}}, "key 'sids.collisions' must be one of keep, "),
+        ({"raw": RAW, "sids": SIDS}, "'sids.embeddings' must be collaborative or a file .npy, "),
+        ({"sids": SIDS | {"seed": -1}}, "key 'sids.seed' must be at least 0"),
+        ({"history_length": 10**20}, "key 'history_length' must be from 1 to"),
+        ({"codes_per_level": []}, "key 'codes_per_level' must be 1 to 26 counts"),
+        ({"shared_sids": "random"}, "key 'shared_sids' must be one of popularity, index"),
+        ({"expected": {"items": 0, "source": "x"}}, "key 'expected.items' must be at least 1"),
+        ({"name": "sids"}, "key 'name' must be none of downloads, embeddings, sft, sids"),
+        ({"name": "other"}, "key 'name' must be the name of the file"),
+        ({"category": ""}, "key 'category' must be there if files of others are imported"),
+        ({"version": 0, "title": 3}, "'version' must be at least 1, not 0; key 'title' must be te"),
     ],
 )
-def test_a_bad_card_names_file_and_key(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    content = yaml.safe_load((CARDS / "beauty.yaml").read_text()) | change
-    (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=f"datasets/beauty.yaml: {message}"):
-        load_card("beauty", tmp_path)
+def test_a_bad_card_names_file_and_key(own: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{own}/mine.yaml: .*{message}"):
+        load(own, content_of() | change)
 
 
-def test_a_card_that_lacks_a_key_or_is_no_yaml(tmp_path: Path) -> None:
-    content = yaml.safe_load((CARDS / "beauty.yaml").read_text())
-    del content["protocol"]
-    (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match="missing key 'protocol'"):
-        load_card("beauty", tmp_path)
+def test_a_card_that_is_no_yaml(own: Path) -> None:
     for text in ("a: [", "a: " + "[" * 5000):
-        (tmp_path / "beauty.yaml").write_text(text)
-        with pytest.raises(UserError, match=r"beauty\.yaml: not valid YAML: [^\n]*$"):
-            load_card("beauty", tmp_path)
-    text = (CARDS / "beauty.yaml").read_text()
-    (tmp_path / "beauty.yaml").write_text(text + "version: 2\n")
+        with pytest.raises(UserError, match=r"mine\.yaml: not valid YAML: [^\n]*$"):
+            load(own, text)
     with pytest.raises(UserError, match=r"line \d+: the key 'version' is there twice"):
-        load_card("beauty", tmp_path)
+        load(own, (CARDS / "beauty.yaml").read_text() + "version: 2\n")
 
 
-def test_a_tab_between_columns(tmp_path: Path) -> None:
-    content = yaml.safe_load((CARDS / "beauty.yaml").read_text())
-    content["raw"] = RAW | {"columns": {"separator": "\t"}}
-    content["sids"] = SIDS | {"embeddings": "collaborative"}
-    (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
-    raw = load_card("beauty", tmp_path).raw
+def test_a_tab_between_columns(own: Path) -> None:
+    change = columns(separator="\t") | {"sids": SIDS | {"embeddings": "collaborative"}}
+    raw = load(own, content_of() | change).raw
     assert raw is not None and raw.columns.separator == "\t"
 
 
-def test_vectors_beside_a_card_are_found_from_anywhere(tmp_path: Path) -> None:
-    content = yaml.safe_load((CARDS / "beauty.yaml").read_text())
-    for given, meant in (("mine.npy", tmp_path / "mine.npy"), ("/a/b.npy", Path("/a/b.npy"))):
-        content["sids"] = SIDS | {"embeddings": given}
-        (tmp_path / "beauty.yaml").write_text(yaml.safe_dump(content))
-        sids = load_card("beauty", tmp_path).sids
+def test_a_day_needs_no_quotes(own: Path) -> None:
+    step = {"step": "window", "since": date(2016, 1, 1)}
+    assert load(own, content_of() | {"filters": [step]}).filters[0].since == "2016-01-01"
+
+
+def test_vectors_beside_a_card_are_found_from_anywhere(own: Path) -> None:
+    for given, meant in (("mine.npy", own / "mine.npy"), ("/a/b.npy", Path("/a/b.npy"))):
+        sids = load(own, content_of() | {"sids": SIDS | {"embeddings": given}}).sids
         assert sids is not None and Path(sids.embeddings) == meant
 
 
-def test_what_is_no_card_among_cards(tmp_path: Path) -> None:
-    (tmp_path / "._beauty.yaml").write_bytes(b"\0")
-    assert card_names(tmp_path) == []
-    (tmp_path / "beauty.yaml").mkdir()
-    with pytest.raises(UserError, match=r"beauty\.yaml cannot be read: Is a directory"):
-        load_card("beauty", tmp_path)
+def test_what_is_no_card_among_cards(own: Path) -> None:
+    before = card_names()
+    (own / "._beauty.yaml").write_bytes(b"\0")
+    assert card_names() == before
+    (own / "mine.yaml").mkdir()
+    with pytest.raises(UserError, match=r"mine\.yaml cannot be read: Is a directory"):
+        load_card("mine")
 
 
 def test_cards_of_ones_own_stand_beside_the_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = yaml.safe_load((CARDS / "beauty.yaml").read_text()) | {"name": "mine"}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path))
-    assert load_card("mine").title == load_card("beauty").title
+    assert load(own, content_of()).title == load_card("beauty").title
     assert {"mine", "industrial"} <= set(card_names())
-    (tmp_path / "broken.yaml").write_text("name: broken")
-    with pytest.raises(UserError, match=f"^{tmp_path}/broken.yaml: missing key"):
+    (own / "broken.yaml").write_text("name: broken")
+    with pytest.raises(UserError, match=f"^{own}/broken.yaml: missing key"):
         load_card("broken")
-    (tmp_path / "yelp.yaml").write_text("name: yelp")
+    (own / "yelp.yaml").write_text("name: yelp")
     with pytest.raises(UserError, match=r"yelp\.yaml: there is a card 'yelp' already"):
         load_card("yelp")
     assert load_card("mine").name == "mine"  # no other card is worse off for it
     with pytest.raises(UserError, match=r"your own are NAME\.yaml in the folder \$GENREC_BENCH"):
         load_card("nothing")
-    monkeypatch.setenv("GENREC_BENCH_CARDS", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("GENREC_BENCH_CARDS", str(own / "nowhere"))
     with pytest.raises(UserError, match=r"\$GENREC_BENCH_CARDS is .*, which is no folder"):
         load_card("industrial")
 
@@ -191,10 +189,9 @@ def test_cards_of_ones_own_stand_beside_the_packages(
     ],
 )
 def test_bad_synthetic_parameters_are_named(
-    tmp_path: Path, change: dict[str, object], message: str
+    own: Path, change: dict[str, Any], message: str
 ) -> None:
-    content = yaml.safe_load((CARDS / "synthetic.yaml").read_text())
+    content = content_of("synthetic")
     content["synthetic"] |= change
-    (tmp_path / "synthetic.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match=message):
-        load_card("synthetic", tmp_path)
+        load(own, content)

@@ -1,30 +1,19 @@
 """The filters of a card: each drops interactions, and says which and why."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.preparation.interactions import Interactions
-from genrec_bench.data.preparation.raw_recipe import Step
-from genrec_bench.errors import UserError, nearest
+from genrec_bench.data.preparation.raw_recipe import OPTIONS, Step
 
 SHORTEST_TITLE = 2
 """Characters; what is shorter is a slip of the source, no title."""
 
 MILLISECONDS_A_DAY = 86_400_000
-
-OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "titles": ("longest_title",),
-    "window": ("since", "until"),
-    "duplicates": ("keep",),
-    "core": ("users", "items"),
-}
-"""Which options a step has."""
-
-KEEP = ("first", "last", "exact")
 
 Reasons = dict[str, NDArray[np.bool_]]
 """Which rows ([n]) are dropped, by the reason; a row has one reason at most."""
@@ -60,48 +49,6 @@ class Filtered:
     before: Counts
     after: Counts
     removed: Mapping[str, int]
-
-
-def check_steps(steps: Sequence[Step], where: str) -> None:
-    """Raise UserError unless each step is known and has the options that it needs, and no other.
-
-    Messages begin with ``where``, the card's file.
-    """
-    for place, step in enumerate(steps, start=1):
-
-        def refuse(key: str, what: str, place: int = place) -> UserError:
-            return UserError(f"{where}: key 'filters.{place}.{key}' must be {what}")
-
-        if step.step not in OPTIONS:
-            hint = nearest(step.step, OPTIONS)
-            raise refuse("step", f"one of {', '.join(OPTIONS)}, not {step.step!r}{hint}")
-        for option in fields(Step):
-            if option.name != "step" and option.name not in OPTIONS[step.step]:
-                if getattr(step, option.name) != option.default:
-                    belongs = next(name for name, own in OPTIONS.items() if option.name in own)
-                    raise refuse(option.name, f"left out of {step.step!r}: it is of {belongs!r}")
-        if step.longest_title < 0:
-            raise refuse("longest_title", f"at least 0, not {step.longest_title}")
-        if step.step == "window":
-            _check_window(step, refuse)
-        if step.step == "duplicates" and step.keep not in KEEP:
-            raise refuse("keep", f"one of {', '.join(KEEP)}, not {step.keep!r}")
-        if step.step == "core":
-            for key, fewest in (("users", step.users), ("items", step.items)):
-                if fewest < 0:
-                    raise refuse(key, f"at least 0, not {fewest}")
-            if step.users == step.items == 0:
-                raise refuse("users", "at least 1, or else 'items'")
-
-
-def _check_window(step: Step, refuse: Callable[[str, str], UserError]) -> None:
-    for key, day in (("since", step.since), ("until", step.until)):
-        if day and not _is_day(day):
-            raise refuse(key, f"a day such as 2016-10-01, not {day!r}")
-    if not step.since and not step.until:
-        raise refuse("since", "a day such as 2016-10-01, or else 'until'")
-    if step.since and step.until and step.since >= step.until:
-        raise refuse("since", f"a day before {step.until}, which 'until' says, not {step.since}")
 
 
 def is_usable(title: str, longest: int) -> bool:
@@ -206,13 +153,6 @@ def _below_core(step: Step, interactions: Interactions) -> Reasons:
         f"user with fewer than {step.users}": of_user,
         f"item with fewer than {step.items}": of_item,
     }
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def _midnight(day: str) -> int:

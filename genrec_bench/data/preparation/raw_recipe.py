@@ -1,14 +1,37 @@
 """What a card says of how a dataset is made from raw files."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated
 
-from genrec_bench.storage.validation import Must, PlainName, one_of
+from genrec_bench.storage.validation import Must, PlainName, at_least, one_of, require
 
 _SHA256 = re.compile("[0-9a-fA-F]{64}|")
 _NO_SEPARATORS = '"\r\n\0'
 """Characters that cannot stand between the columns of a table."""
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "titles": ("longest_title",),
+    "window": ("since", "until"),
+    "duplicates": ("keep",),
+    "core": ("users", "items"),
+}
+"""Which options each step has."""
+
+KEEP = ("first", "last", "exact")
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return not text or date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+Day = Annotated[str, Must(_is_day, "a day such as 2016-10-01")]
+Fewest = Annotated[int, at_least(0)]
 
 
 @dataclass(frozen=True)
@@ -93,10 +116,34 @@ class Step:
         items: of "core": fewest interactions of an item.
     """
 
-    step: str
-    longest_title: int = 0
-    since: str = ""
-    until: str = ""
-    keep: str = ""
-    users: int = 0
-    items: int = 0
+    step: Annotated[str, one_of(OPTIONS)]
+    longest_title: Annotated[int, at_least(0)] = 0
+    since: Day = ""
+    until: Day = ""
+    keep: Annotated[str, one_of(("", *KEEP))] = ""
+    users: Fewest = 0
+    items: Fewest = 0
+
+
+def check_steps(steps: Sequence[Step], where: str) -> None:
+    """Raise UserError unless each step of a card has the options that it needs, and no other.
+
+    Args:
+        steps: in order; each option by itself is as its annotation says.
+        where: the card's file.
+    """
+    for place, step in enumerate(steps, start=1):
+        key, window = f"filters.{place}.", (step.since, step.until)
+        for name, own in OPTIONS.items():
+            for option in own:
+                usual = getattr(step, option) == getattr(Step, option)
+                other = f"left out of {step.step!r}: it is of {name!r}"
+                require(usual or name == step.step, where, key + option, other)
+        if step.step == "window":
+            require(any(window), where, f"{key}since", "a day such as 2016-10-01, or else 'until'")
+            before = f"a day before {step.until}, which 'until' says, not {step.since}"
+            require(not all(window) or step.since < step.until, where, f"{key}since", before)
+        if step.step == "duplicates":
+            require(step.keep, where, f"{key}keep", f"one of {', '.join(KEEP)}, not ''")
+        if step.step == "core":
+            require(step.users or step.items, where, f"{key}users", "at least 1, or else 'items'")

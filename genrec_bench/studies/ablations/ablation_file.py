@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.strict_yaml import parse_yaml
-from genrec_bench.storage.validation import Must, PlainName, validated
+from genrec_bench.storage.validation import Must, PlainName, require, validated
 
 SUFFIX = ".yaml"
 
@@ -179,19 +179,15 @@ def _spelled_out(content: Any) -> Any:
 
 def _check(ablation: Ablation, where: str) -> None:
     """Raise UserError where the parts do not fit together."""
-
-    def require(condition: bool, key: str, what: str) -> None:
-        if not condition:
-            raise UserError(f"{where}: key {key!r} must be {what}")
-
     for number, table in enumerate(ablation.tables, start=1):
         place, columns = f"tables.{number}.rows", len(table.metrics)
         for line, row in enumerate(table.rows, start=1):
             trained = row.algorithm is not None or bool(row.set) or bool(row.evaluate)
             alone = not (row.sft and trained)
-            require(alone, f"{place}.{line}.sft", "without algorithm, set and evaluate")
+            require(alone, where, f"{place}.{line}.sft", "without algorithm, set and evaluate")
             for dataset, figures in row.published.items():
                 each = f"a list of {columns}, one for each metric"
-                require(len(figures) == columns, f"{place}.{line}.published.{dataset}", each)
+                fits = len(figures) == columns
+                require(fits, where, f"{place}.{line}.published.{dataset}", each)
         more = "more than the SFT start, which is read from another row's record"
-        require(not all(row.sft for row in table.rows), place, more)
+        require(not all(row.sft for row in table.rows), where, place, more)

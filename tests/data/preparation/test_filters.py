@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -9,12 +10,12 @@ from genrec_bench.data.preparation.filters import (
     Counts,
     Filtered,
     apply_step,
-    check_steps,
     is_usable,
 )
 from genrec_bench.data.preparation.interactions import Interactions
-from genrec_bench.data.preparation.raw_recipe import Step
+from genrec_bench.data.preparation.raw_recipe import Step, check_steps
 from genrec_bench.errors import UserError
+from genrec_bench.storage.validation import validated
 
 Log = list[tuple[str, str, int]]
 
@@ -155,6 +156,17 @@ def test_which_titles_are_usable(title: str, longest: int, usable: bool) -> None
     assert is_usable(title, longest) is usable
 
 
+@dataclass(frozen=True)
+class Filters:
+    filters: tuple[Step, ...]
+
+
+def check(*steps: Step) -> None:
+    """Check steps as those of a card are."""
+    where = "datasets/mine.yaml"
+    check_steps(validated(Filters, asdict(Filters(steps)), where).filters, where)
+
+
 @pytest.mark.parametrize(
     ("step", "message"),
     [
@@ -183,20 +195,17 @@ def test_which_titles_are_usable(title: str, longest: int, usable: bool) -> None
 )
 def test_a_wrong_step_is_named_with_file_and_key(step: Step, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_steps([Step("titles"), step], "datasets/mine.yaml")
+        check(Step("titles"), step)
     assert str(caught.value).startswith("datasets/mine.yaml: key 'filters.2.")
     assert message in str(caught.value)
 
 
 def test_right_steps_pass() -> None:
-    check_steps(
-        [
-            Step("window", since="2016-10-01", until="2018-11-01"),
-            Step("titles", longest_title=20),
-            Step("duplicates", keep="exact"),
-            Step("core", users=5, items=5),
-            Step("core", items=5),
-            Step("window", until="2018-11-01"),
-        ],
-        "datasets/mine.yaml",
+    check(
+        Step("window", since="2016-10-01", until="2018-11-01"),
+        Step("titles", longest_title=20),
+        Step("duplicates", keep="exact"),
+        Step("core", users=5, items=5),
+        Step("core", items=5),
+        Step("window", until="2018-11-01"),
     )
