@@ -44,8 +44,6 @@ class Link:
     """The record that a number comes from.
 
     Attributes:
-        run_id: of the record.
-        seed: of the run.
         path: POSIX path of `record.json` relative to the folder that the board is written to; empty
             where the record was not read from a file.
         value: its metrics of the test split.
@@ -80,7 +78,6 @@ class BoardRow:
         name: the algorithm and, in brackets, what differs from its usual configuration; or what
             the control is called.
         algorithm: as in its file's name; empty for the ceiling and the start.
-        kind: see `Kind`.
         seeds: of the finished runs, in order; of the failed ones where `kind` is `failed`.
         means: by metric, mean over seeds; lacks what some of the runs do not have.
         deviations: by metric, sample standard deviation over seeds; empty for a single seed.
@@ -123,9 +120,6 @@ class Section:
 
     Attributes:
         benchmark: Major.Minor.
-        track_id: hash of the track.
-        track: what is fixed.
-        partial: whether the training set is smaller than the card expects.
         num_records: how many records there are, those that no row shows included.
         unit: of the budget, and so of targets and curves; FLOPs where the track has no budget.
         rows: SFT start, controls and results in descending order, failed ones, ceiling.
@@ -153,7 +147,6 @@ class Board:
     """All sections of one dataset, those of most records first.
 
     Attributes:
-        dataset: name of the card.
         sections: never mixed with each other.
         reported: what papers report of the dataset, in settings of their own.
     """

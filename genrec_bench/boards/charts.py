@@ -27,9 +27,7 @@ class Scale:
     """Maps values to places along an axis.
 
     Attributes:
-        low: the value at `start`.
         high: the value at `end`; more than `low`.
-        start: a place in the drawing's own units.
         end: a place in the drawing's own units.
     """
 
@@ -69,7 +67,6 @@ def element(name: str, *children: str, **attributes: object) -> Markup:
     """An element of SVG; what is not `Markup` is escaped.
 
     Args:
-        children: what is inside, in order.
         attributes: None leaves one out. An underscore at the end of a name is dropped (`class_`),
             any other is a hyphen.
     """
@@ -105,8 +102,6 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Round numbers between two values, at steps of 1, 2, 2.5 or 5 times a power of ten.
 
     Args:
-        low: where the axis begins.
-        high: where it ends; more than `low`.
         most: how many there may be at most; at least 2.
     """
     power = 10.0 ** math.floor(math.log10((high - low) / most))
@@ -156,13 +151,10 @@ def interval_plot(
     """A mean with its interval on an axis that a whole column shares.
 
     Args:
-        scale: of the column.
         mean: where the dot is. Beyond the axis it becomes an arrow at the axis' end.
         interval: where the bar is; None where there is none.
         points: the seeds' values, as fine strokes.
         reference: where a line crosses the plot, such as the SFT start.
-        classes: of the drawing.
-        text: the same in words.
     """
     parts = [element("title", text)]
     if reference is not None and scale.holds(reference):
@@ -222,7 +214,6 @@ def stacked_bar(parts: Sequence[tuple[str, float]], whole: float, text: str) -> 
     Args:
         parts: each part's class and length, none negative.
         whole: the length that takes all of the drawing's width.
-        text: the same in words.
     """
     drawn: list[Markup] = [element("title", text)]
     at = 0.0
@@ -241,8 +232,6 @@ class Frame:
 
     Attributes:
         name: a class that the style sheet shows on screens of fitting width.
-        width: of the drawing.
-        height: of the drawing.
         left: where the axis of the curves begins.
         right: where it ends; labels of lines stand behind it.
     """
@@ -270,10 +259,8 @@ def curves_chart(
     """Quality against budget: a line through the means, a band from lowest to highest seed.
 
     Args:
-        frame: of the drawing.
         series: at least one, none without points.
         lines: label, value and class of the horizontal lines; one beyond the axis is left out.
-        x_label: what is spent, with its unit.
         y_label: what is measured; for those who hear the page. Sighted readers have a caption.
         x_scale: how much of what was spent is one unit of the label.
     """

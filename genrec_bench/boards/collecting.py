@@ -32,9 +32,7 @@ class Check:
 
     Attributes:
         lines: one for each record that could be read, by the heads of the table that shows them.
-        wrong: a line for each thing that is wrong.
         contradictions: equal runs that ended differently, which may be honest.
-        holding: how many records hold.
     """
 
     lines: list[dict[str, Any]]
@@ -128,7 +126,6 @@ def write_boards(board: Board, folder: Path, stem: str | None = None) -> list[Pa
 
     Args:
         board: made with links relative to `folder`.
-        folder: made if missing.
         stem: of the names; the dataset's name by default.
 
     Raises:

@@ -33,7 +33,6 @@ class Group:
     """The seeds of one row.
 
     Attributes:
-        name: of the row.
         finished: complete runs in order of seeds.
         failed: runs that failed, of seeds that no complete run has, in order.
     """
@@ -60,11 +59,11 @@ class Group:
         return "control" if control_of(self.first) else "result"
 
     def looks(self, unit: BudgetKind) -> list[Looks | None]:
-        """What the finished runs' looks at the validation split found."""
+        """The validations of the finished runs."""
         return [read_looks(one.curves, unit) for one in self.finished]
 
     def looks_apart(self, other: Group) -> list[str]:
-        """Settings of looks, `targets.LOOKED_BY`, in which these runs differ from another row's."""
+        """The settings of validation in which these runs differ from another row's."""
         ours, theirs = (one.first.record["configuration"]["settings"] for one in (self, other))
         return [key for key in LOOKED_BY if ours.get(key) != theirs.get(key)]
 
@@ -107,8 +106,6 @@ def make_row(
     """Make a row but for what the tests say of it.
 
     Args:
-        group: of the row.
-        unit: of the budget.
         targets: validation values to reach, by label.
         folder: that links are relative to.
     """
@@ -182,7 +179,6 @@ def user_values(
     """A metric's value of each test example.
 
     Args:
-        runs: seeds of a row.
         metric: of ranks.
         prefix: of the columns: `start_` for the SFT start.
 

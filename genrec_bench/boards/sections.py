@@ -51,7 +51,6 @@ def make_board(
 
     Args:
         evidence: each run once; those of other datasets and trials of sweeps are left aside.
-        dataset: name of the card.
         defaults: by algorithm, the hyperparameters that go without saying in a row's name. For an
             algorithm that is not in it, these are the ones that most of its records have.
         folder: where the board will be written; links are relative to it.
@@ -151,9 +150,9 @@ def _measure(groups: Sequence[Group], baseline: str) -> Group | None:
 
 
 def _looks_apart(groups: Sequence[Group], baseline: str) -> dict[str, list[str]]:
-    """By name, in which settings of its looks a row differs from the one that sets the targets.
+    """By name, the settings of validation in which a row differs from that which sets the targets.
 
-    Without that one, from the first row that finished: curves are drawn all the same.
+    Where that one was not run, rows are compared with the first that finished, for the curves.
     """
     finished = [one for one in groups if one.finished]
     measure = _measure(groups, baseline) or (finished[0] if finished else None)
@@ -164,7 +163,7 @@ def _looks_apart(groups: Sequence[Group], baseline: str) -> dict[str, list[str]]
 
 
 def _without_curve(row: BoardRow, apart: Sequence[str]) -> BoardRow:
-    """The row as it can stand beside others: how often it looks is seen, the rest is not."""
+    """The row, without its curve if its looks find other values; how often it looked is seen."""
     return row if list(apart) == ["validations"] else replace(row, curve=())
 
 
@@ -222,8 +221,8 @@ def _about_rows(rows: Sequence[BoardRow], replaced: int) -> list[str]:
         if row.failures and row.kind != "failed":
             notes.append(
                 f"{row.name}: {len(row.failures)} of {len(row.failures) + len(row.seeds)} seeds "
-                "failed; its figures are of those that finished. What failed cost "
-                f"{_amounts(row.lost)} beside."
+                "failed; its figures are of those that finished. The failed runs cost "
+                f"{_amounts(row.lost)} more."
             )
     return notes
 
@@ -237,19 +236,22 @@ def _amounts(spent: Mapping[str, float]) -> str:
 def _about_looks(
     groups: Sequence[Group], apart: Mapping[str, Sequence[str]], unit: BudgetKind
 ) -> list[str]:
-    """Which rows looked at validation data otherwise than the row that sets the targets."""
+    """Which rows have other settings of validation than the row that sets the targets."""
     notes = []
     for one in groups:
         if one.name in apart and any(one.looks(unit)):
             settings = one.first.record["configuration"]["settings"]
             told = ", ".join(f"{key} {settings.get(key, 'unknown')}" for key in apart[one.name])
             left = "targets" if list(apart[one.name]) == ["validations"] else "targets and no curve"
-            notes.append(f"{one.name} has no {left}: it looks otherwise than others ({told}).")
+            notes.append(
+                f"{one.name} has no {left}: its validations are not like those of the others "
+                f"({told})."
+            )
     return notes
 
 
 def _about_budgets(groups: Sequence[Group]) -> list[str]:
-    """Which finished runs spent more or less than others by what a step does not explain."""
+    """Which finished runs spent more or less than their budget by more than a step explains."""
     notes = []
     for one in groups:
         shares = {each.record["seed"]: budget_share(each.record) for each in one.finished}

@@ -1,8 +1,8 @@
 """Budget to reach a target: how much a run spends until its validation metric is good enough.
 
-The targets are shares of what GRPO gains over the SFT start. A run looks at a fixed part of the
-validation split at equal shares of its budget, so it reaches a target at the first look that finds
-it there; between two looks nobody knows.
+The targets are shares of what the baseline, GRPO, gains over the SFT start. A run is evaluated on a
+fixed part of the validation split at equal shares of its budget; each time is called a look. It
+reaches a target at the first look whose value is at least the target.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from genrec_bench.errors import UserError
 from genrec_bench.training.budgets import BudgetKind, parse_budget
 
 METRIC = "valid/NDCG@10"
-"""Column of the curves; NaN in the rows of steps after which nobody looked."""
+"""Column of the curves; NaN in the rows of steps without a look."""
 
 LOOKED_BY = ("validations", "validation_examples", "beam_width")
-"""Settings that say how often and how runs look; the last two also what a look finds."""
+"""Settings of looks: how often, at how many examples, with which beam."""
 
 ROUNDING = 1e-9
 """Share of one example's worth that a gain may lack."""
@@ -35,11 +35,10 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Looks:
-    """What one run's looks at the validation split found, in order.
+    """One run's looks at the validation split, in order.
 
     Attributes:
         spent: in the unit of the budget; 0 for the look at the SFT start.
-        values: of the metric.
     """
 
     spent: tuple[float, ...]
@@ -72,10 +71,6 @@ def unit_of(track: Mapping[str, Any]) -> BudgetKind:
 def read_looks(curves: pd.DataFrame, unit: BudgetKind) -> Looks | None:
     """Read a run's looks from its curves.
 
-    Args:
-        curves: of the run.
-        unit: column that says what was spent.
-
     Returns:
         None where there was no look, or none at the SFT start.
     """
@@ -101,8 +96,8 @@ def target_values(grpo: Sequence[Looks], examples: float) -> dict[str, float]:
         examples: that a look ranks; infinity where nobody knows.
 
     Returns:
-        Empty where GRPO gains less than one example more at the top would: the best of several
-        looks is above the start by luck alone.
+        Empty where GRPO gains less than one more example with its target on top would add: the
+        best of several looks lies above the start by luck alone.
     """
     if not grpo:
         return {}
@@ -120,10 +115,10 @@ def reached(runs: Sequence[Looks | None], targets: Mapping[str, float]) -> dict[
 
     Args:
         runs: looks of a row's seeds, in order; None, where a run has none, leaves all empty.
-        targets: by label.
 
     Returns:
-        By label; a miss is worse than any budget, so the median is one where most seeds miss.
+        By label; a miss counts as more than any budget, so that the median is a miss where most
+        seeds miss.
     """
     known = [one for one in runs if one is not None]
     if not known or len(known) < len(runs):

@@ -7,9 +7,11 @@ else than what can be computed was altered, or a file beside it was.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from genrec_bench.boards.evidence import Evidence
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.training.budgets import parse_budget
-from genrec_bench.training.ledger import TRAINING_PHASES
+from genrec_bench.training.ledger import of_training
 from genrec_bench.training.metrics import CUTOFFS, ListMetric, find_metric, outcome_metrics
 
 TOLERANCE = 1e-9
@@ -60,11 +62,9 @@ class Verified:
     """What was verified of one record.
 
     Attributes:
-        evidence: that was looked at.
         metrics: figures that were recomputed, of the run.
         start_metrics: and of the SFT start; 0 where its outcomes were not kept.
         share: of the budget that was spent; None without a budget.
-        findings: what does not hold.
     """
 
     evidence: Evidence
@@ -109,7 +109,6 @@ def recompute(rows: pd.DataFrame, record: Record, prefix: str = "") -> dict[str,
     """All metrics that the outcomes of one split determine.
 
     Args:
-        rows: one for each example.
         record: its settings say how wide the beam was and how many samples were drawn.
         prefix: of the columns: `start_` for the SFT start.
 
@@ -132,13 +131,7 @@ def budget_share(record: Record) -> float | None:
         budget = parse_budget(limit)
     except UserError:
         return math.inf
-    return total(record, budget.kind) / budget.amount
-
-
-def total(record: Record, cost: str) -> float:
-    """What counts against a budget: seconds, flops or tokens of the training phases."""
-    spent = record["budget"]["spent"]
-    return float(sum(amounts[cost] for phase, amounts in spent.items() if phase in TRAINING_PHASES))
+    return of_training(record["budget"]["spent"], budget.kind) / budget.amount
 
 
 def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
@@ -150,13 +143,15 @@ def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
 
 
 def contradictions(evidence: Sequence[Evidence]) -> list[Finding]:
-    """Equal runs on equal machines that ended differently, and SFT starts that do.
+    """Equal runs on equal machines that ended differently, and equal SFT starts that do.
 
-    Rarely, rounding alone does that: the number of threads is not in every record. So this accuses
-    nobody and stops no board, which shows the newest of equal runs, but is worth a look.
+    Rounding alone can do that, since not every record states the number of threads. So this is no
+    error and stops no board, which shows the newest of equal runs.
     """
     exact = [one for one in evidence if _exact(one.record)]
-    return [*_between(_same_result, exact, _request), *_between(_same_start, exact, _start)]
+    same_result = partial(_first_difference, "metrics", "an equal run")
+    same_start = partial(_first_difference, "sft", "of the same SFT start")
+    return [*_between(same_result, exact, _request), *_between(same_start, exact, _start)]
 
 
 def _between(
@@ -262,7 +257,7 @@ def _spent(evidence: Evidence) -> Iterator[Finding]:
         return
     for cost in ("seconds", "flops", "tokens"):
         if cost in curves.columns:
-            last, stated = float(curves[cost].iloc[-1]), total(record, cost)
+            last, stated = float(curves[cost].iloc[-1]), of_training(spent, cost)
             if not math.isclose(stated, last, rel_tol=1e-9, abs_tol=1e-9):
                 yield Finding(evidence.name, f"budget.spent: {cost}", stated, f"curves {last!r}")
 
@@ -272,38 +267,23 @@ def _request(one: Evidence) -> Any:
     record = one.record
     if not record["complete"] or not one.on_test:
         return id(one)
-    parts = [
-        record[key]
-        for key in ("algorithm", "benchmark", "track_id", "configuration", "seed", "versions")
-    ]
-    parts += [record["fingerprints"], record["hardware"], record["commit"]]
-    return repr([_sorted(part) for part in parts])
+    keys = ("algorithm", "benchmark", "track_id", "configuration", "seed", "versions")
+    return _sorted(record, *keys, "fingerprints", "hardware", "commit")
 
 
 def _start(one: Evidence) -> Any:
     """What decides what the SFT start is found to be."""
-    keys = ("benchmark", "track_id", "versions", "hardware")
-    return repr([_sorted(one.record[key]) for key in keys])
+    return _sorted(one.record, "benchmark", "track_id", "versions", "hardware")
 
 
-def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return [(key, _sorted(value[key])) for key in sorted(value)]
-    return value
+def _sorted(record: Record, *keys: str) -> str:
+    return json.dumps([record[key] for key in keys], sort_keys=True)
 
 
 def _same_run(first: Evidence, second: Evidence) -> Iterator[Finding]:
     if first.record != second.record:
         found = f"{first.name} differs and has the same one"
         yield Finding(second.name, "run_id", second.record["run_id"], found)
-
-
-def _same_result(first: Evidence, second: Evidence) -> Iterator[Finding]:
-    yield from _first_difference("metrics", "an equal run", first, second)
-
-
-def _same_start(first: Evidence, second: Evidence) -> Iterator[Finding]:
-    yield from _first_difference("sft", "of the same SFT start", first, second)
 
 
 def _first_difference(key: str, what: str, first: Evidence, second: Evidence) -> Iterator[Finding]:

@@ -60,8 +60,6 @@ class Pair:
     """Two algorithms compared; differences are first minus second.
 
     Attributes:
-        first: name.
-        second: name.
         difference: mean over the paired seeds and all users.
         interval: of the difference, uncorrected; unbounded where it was not tested. It can leave
             out 0 where the test, which is stricter, is not sure.
@@ -96,7 +94,6 @@ class Conclusions:
     """What a comparison says.
 
     Attributes:
-        estimates: by name.
         pairs: all of them, in the order of the names.
         ranks: best and worst possible place by name, 1 is the best; None with a single seed.
         smallest_difference: the greatest of those pairs that were tested; infinite without any.
@@ -187,8 +184,9 @@ def match_seeds(first: Sequence[int], second: Sequence[int]) -> tuple[list[int],
 def rank_intervals(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, tuple[int, int]]:
     """Best and worst place that each name may have, among these names.
 
-    One more than are distinctly better, and as many as are not distinctly worse. Two that cannot be
-    told apart have overlapping places, and all share 1 to n where nothing can be.
+    The best is 1 plus the number of names that are distinctly better; the worst is the number of
+    all names less those that are distinctly worse. Two that cannot be told apart have overlapping
+    places; where none can be, all share 1 to n.
     """
     better: dict[str, int] = dict.fromkeys(names, 0)
     worse: dict[str, int] = dict.fromkeys(names, 0)
@@ -207,8 +205,6 @@ class _Contest:
     """Two entrants before they are compared.
 
     Attributes:
-        first: name.
-        second: name.
         differences: [n, U] between paired runs.
         by_seed: all means of the first's and of the second's seeds.
         fixed: which of the two has no seeds.
@@ -248,12 +244,9 @@ def _compare(
     """Compare two entrants; nothing is corrected yet.
 
     Args:
-        contest: the two.
         errors: [R] of ``resample_users``, for their mean difference.
         draws: of as many seeds as runs were paired.
-        p_user: of the test over users.
         level: what the smallest difference is to be found at.
-        generator: of what is left to draw.
     """
     values = contest.differences
     by_seed = values.mean(axis=1)

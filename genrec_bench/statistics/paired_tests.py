@@ -43,7 +43,6 @@ def sign_flip_test(
 
     Args:
         differences: [Q, n].
-        generator: of the signs.
         resamples: R.
 
     Returns:
@@ -79,7 +78,6 @@ def bootstrap_test(difference: float, parts: Components, users: Floats, draws: S
 
     Args:
         difference: mean over seeds and users.
-        parts: of its variance.
         users: [R] of ``users_part``.
         draws: [R] of as many seeds.
     """
@@ -142,7 +140,6 @@ def smallest_difference(parts: Components, level: float) -> float:
     variance.
 
     Args:
-        parts: of the difference's variance.
         level: two-sided, of one test.
     """
     total = parts.cautious.total
@@ -159,7 +156,6 @@ def _visible_errors(share: float, least: float, num_seeds: int, level: float) ->
         share: of their square that seeds cause.
         least: that they are taken to cause whatever they show.
         num_seeds: S.
-        level: of the test.
     """
     if num_seeds == 1:
         weights, critical = np.ones(1), np.array([stats.norm.isf(level / 2)])
@@ -235,7 +231,6 @@ def probability_interval(
     Args:
         first: [n] seeds' means.
         second: [m].
-        generator: of the draws.
         resamples: R.
         fixed: which of the two has no seeds (n or m is 1).
 

@@ -50,9 +50,7 @@ class Estimate:
 
     Attributes:
         mean: over seeds and users.
-        interval: of the mean.
         iqm: interquartile mean of the seeds' means.
-        iqm_interval: its interval.
         by_seed: each seed's mean over users.
         num_users: U.
         covers_seeds: whether the intervals speak of other seeds too. False with one seed of
@@ -177,7 +175,6 @@ def resample_users(profiles: Floats, generator: np.random.Generator, resamples: 
 
     Args:
         profiles: [Q, U].
-        generator: of the draws.
         resamples: R.
 
     Returns:
@@ -232,10 +229,8 @@ def half_width(parts: Components, users: Floats, seeds: Floats, draws: SeedDraws
     halfway does, which benchmarks/statistics_simulation.py shows.
 
     Args:
-        parts: of the mean's variance.
         users: [R] of ``users_part``.
         seeds: [R] ``mean`` or ``iqm`` of the draws.
-        draws: of as many seeds.
     """
     errors = np.abs(possible_errors(parts, users, seeds, draws))
     if parts.total == 0.0:
@@ -260,8 +255,6 @@ def estimate_from(
     Args:
         values: [S, U].
         resampled: [R] of ``resample_users``, for the mean of ``values`` over seeds.
-        draws: of S seeds.
-        fixed: whether it is a policy without seeds.
     """
     parts = components(values)
     users = users_part(parts, resampled, values.shape[1])
@@ -289,7 +282,6 @@ def estimate(
 
     Args:
         values: [S, U] a metric's value for each test example under each seed.
-        generator: of the draws.
         fixed: whether it is a policy without seeds (S is 1).
         resamples: R.
 

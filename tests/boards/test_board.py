@@ -6,7 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_world import SETTINGS, START, TRACK, bare, figures, make_record, metrics_of, whole
+from board_world import (
+    BEST,
+    BUDGET,
+    GOOD,
+    SETTINGS,
+    START,
+    TRACK,
+    bare,
+    figures,
+    make_record,
+    metrics_of,
+    whole,
+)
 
 from genrec_bench import benchmark_version
 from genrec_bench.boards.board import Board, BoardRow, Reached, Section
@@ -16,10 +28,7 @@ from genrec_bench.boards.rows import user_values
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import to_markdown
 
-BEST = (0, 0, 1, 0, 2, 0)
-GOOD = (0, 1, 3, 0, -1, 2)
 POOR = (4, -1, 9, 30, -1, 8)
-BUDGET: dict[str, Any] = {"track": TRACK | {"budget": "1Tflop"}, "budget_limit": "1Tflop"}
 
 
 def only(board: Board) -> Section:
@@ -193,7 +202,7 @@ def test_seeds_that_failed_are_told_of_beside_those_that_did_not() -> None:
     assert found.lost == {"seconds": 40.0, "flops": 1e12, "tokens": 2e6}
     assert found.spent == found.lost, "the mean of the two that finished"
     (note,) = [note for note in only(board).notes if note.startswith("ugr: 1 of 3 seeds failed")]
-    assert note.endswith("What failed cost 40.0 s, 1.00 TFLOP, 2.00 Mtok beside.")
+    assert note.endswith("The failed runs cost 40.0 s, 1.00 TFLOP, 2.00 Mtok more.")
     other = bare("ugr", 0.0, seed=4, complete=False, metrics={}, failure="x")
     assert row(make(bare("ugr", 0.1, seed=2), failed, other), "ugr").lost["seconds"] == 80.0
 
@@ -335,7 +344,7 @@ def test_rows_that_looked_otherwise_have_no_targets() -> None:
         "vstar": (False, False),
         "ceiling": (False, False),
     }
-    why = "it looks otherwise than others"
+    why = "its validations are not like those of the others"
     assert [note for note in only(board).notes if why in note] == [
         f"srpo has no targets and no curve: {why} (validation_examples 16).",
         f"ugr has no targets: {why} (validations 9).",

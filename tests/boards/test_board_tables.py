@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_world import KEYS, START, TRACK, bare, make_record, whole
+from board_world import BEST, BUDGET, GOOD, KEYS, START, bare, make_record, whole
 
 from genrec_bench import benchmark_version
 from genrec_bench.boards.board import Board, BoardRow
@@ -19,10 +19,6 @@ from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, seeds_text, to_markdown, to_text
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Interval
-
-BEST = (0, 0, 1, 0, 2, 0)
-GOOD = (0, 1, 3, 0, -1, 2)
-BUDGET: dict[str, Any] = {"track": TRACK | {"budget": "1Tflop"}, "budget_limit": "1Tflop"}
 
 
 def make(*evidence: Evidence) -> Board:
@@ -167,7 +163,7 @@ def test_seeds_that_failed_are_linked_and_their_cost_is_shown() -> None:
     )
     assert "[seed 2 (failed)](runs/grpo-seed2-0/record.json)" in links
     for text in (page, to_text(board), to_html(board)):
-        assert "What failed cost 40.0 s, 1.00 TFLOP, 2.00 Mtok beside." in text
+        assert "The failed runs cost 40.0 s, 1.00 TFLOP, 2.00 Mtok more." in text
     assert ">0 failed</a>" in to_html(board)
     assert 'href="runs/ugr-seed0-0/record.json"' in to_html(board)
     found = {(line["row"], line["quantity"]): line for line in read_csv(board)}

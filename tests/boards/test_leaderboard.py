@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from board_world import START, metrics_of, reseal, save, whole
+from board_world import BEST, GOOD, START, metrics_of, reseal, save, whole
 from tiny_runs import Bench, call, save_tiny, shrink_backbone
 
 from genrec_bench.boards.collecting import collect, record_paths, write_boards
@@ -17,10 +17,6 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs import registry
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.parquet import parquet_bytes
-
-BEST = (0, 0, 1, 0, 2, 0)
-GOOD = (0, 1, 3, 0, -1, 2)
-
 
 BAD = '''
 """Nothing comes of it."""

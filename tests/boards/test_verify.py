@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from board_world import SETTINGS, TRACK, bare, metrics_of, reseal, save, whole
+from board_world import BEST as OTHER
+from board_world import BUDGET, SETTINGS, TRACK, bare, metrics_of, reseal, save, whole
+from board_world import GOOD as RANKS
 
 from genrec_bench.boards.collecting import read_each, record_paths
 from genrec_bench.boards.evidence import Evidence, read_evidence
@@ -29,10 +31,6 @@ from genrec_bench.runs.record_schema import track_id
 from genrec_bench.runs.records import join_outcomes
 from genrec_bench.storage.parquet import parquet_bytes
 from genrec_bench.training.metrics import Lists, evaluate_lists
-
-RANKS = (0, 1, 3, 0, -1, 2)
-OTHER = (0, 0, 1, 0, 2, 0)
-BUDGET: dict[str, Any] = {"track": TRACK | {"budget": "1Tflop"}, "budget_limit": "1Tflop"}
 
 
 def keys(one: Evidence) -> list[str]:

@@ -19,6 +19,9 @@ MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 KEYS = ("HR@1", "HR@5", "HR@10", "NDCG@5", "NDCG@10", "sid/HR@10", "sid/NDCG@10")
 TRACK = {"dataset": "d" * 64, "backbone": "tiny", "budget": None, "group_size": 16}
 SETTINGS = {"prompts_per_step": 64, "beam_width": 10, "pass_samples": 2}
+BUDGET: dict[str, Any] = {"track": TRACK | {"budget": "1Tflop"}, "budget_limit": "1Tflop"}
+BEST = (0, 0, 1, 0, 2, 0)
+GOOD = (0, 1, 3, 0, -1, 2)
 START = (0, -1, 3, -1, 12, 1)
 """Ranks that the SFT start gives the targets of six examples."""
 
