@@ -12,6 +12,7 @@ from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.options import add_context_options, context_of, several_seeds
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.ablations.ablation_file import Ablation, ablation_names, load_ablation
+from genrec_bench.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from genrec_bench.studies.ablations.ablate import AblationResult
@@ -49,7 +50,7 @@ def execute(args: argparse.Namespace) -> int:
     name, ablation = load_ablation(args.name)
     if args.tables is not None:
         ablation = ablation.only([table.strip() for table in args.tables.split(",")])
-    with context_of(args) as context:
+    with context_of(args, Tracker) as context:
         from genrec_bench.policy.backbones import backbone_name
         from genrec_bench.studies.ablations.ablate import ablate
         from genrec_bench.studies.ablations.ablation_tables import (
@@ -96,7 +97,6 @@ def _keep(
     from genrec_bench import benchmark_version
     from genrec_bench.storage.files import write_atomically
     from genrec_bench.studies.ablations.ablation_tables import ablation_csv, ablation_text
-    from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     parameters = dataclasses.asdict(measured)
     request = {
@@ -119,9 +119,6 @@ def _keep(
         "dataset": measured.dataset,
         "partial": str(measured.partial).lower(),
     }
-    with Tracker(context.output, measured.dataset) if context.tracked else NullTracker() as log:
-        log.start(folder.name, parameters, tags, folder)
-        for file in contents:
-            log.attach(folder / file)
-        log.finish(status="FAILED" if code else "FINISHED")
+    with context.tracker.track(folder, folder.name, parameters, tags) as tracked:
+        tracked.status = "FAILED" if code else "FINISHED"
     return folder

@@ -14,6 +14,7 @@ from genrec_bench.runs.jobs import Context, split_words
 from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.studies.analyses import Analysis, Result, find, names, to_json, to_markdown, write
+from genrec_bench.tracking.tracker import Tracker
 
 FOLDER = "analyses"
 """Beside the runs of a dataset."""
@@ -47,7 +48,7 @@ def execute(args: argparse.Namespace) -> int:
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     chosen = parser.parse_args(args.options)
     own = {k: v for k, v in vars(chosen).items() if k not in shared and k != "json"}
-    with context_of(chosen) as context:
+    with context_of(chosen, Tracker) as context:
         result = analysis.run(context, chosen)
         partial_ = " (partial)" if context.dataset.partial else ""
         title = f"{analysis.name} on {context.dataset.name}{partial_}"
@@ -83,7 +84,6 @@ def _keep(
 ) -> Path:
     """Write the files and log them; return their folder."""
     from genrec_bench.runs.records import read_record
-    from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     name = f"{analysis.name}-{json_digest(request)[:DIGEST_LENGTH]}"
     folder = context.output / context.dataset.name / FOLDER / name
@@ -96,16 +96,13 @@ def _keep(
         ],
         "notes": result.notes,
     }
-    files = write(result, folder, title=title, description=description)
-    with Tracker(context.output, context.dataset.name) if context.tracked else NullTracker() as log:
-        tags = {
-            "kind": "analysis",
-            "analysis": analysis.name,
-            "dataset": context.dataset.name,
-            "partial": str(context.dataset.partial).lower(),
-        }
-        log.start(name, request, tags, folder)
-        for file in files:
-            log.attach(file)
-        log.finish()
+    write(result, folder, title=title, description=description)
+    tags = {
+        "kind": "analysis",
+        "analysis": analysis.name,
+        "dataset": context.dataset.name,
+        "partial": str(context.dataset.partial).lower(),
+    }
+    with context.tracker.track(folder, name, request, tags):
+        pass  # What MLflow gets of it is there.
     return folder

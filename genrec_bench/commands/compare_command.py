@@ -16,6 +16,7 @@ from genrec_bench.studies.comparison.plan import (
     plan_text,
     scaled,
 )
+from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
 
 ALGORITHMS = "grpo,ugr,srpo,vstar"
@@ -86,7 +87,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Compare, or print the plan of it; return 0 if nothing failed."""
-    with context_of(args) as context:
+    with context_of(args, Tracker) as context:
         from genrec_bench.studies.attempts import exit_code
         from genrec_bench.studies.comparison.compare import compare, first_pace
         from genrec_bench.studies.comparison.report import result_values, summary

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrec_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from genrec_bench.tracking.resend import Tally
-    from genrec_bench.tracking.sender import Sender
+    from genrec_bench.tracking.exporter import Exporter
+
+OUTCOMES = ("sent", "ended", "live", "elsewhere", "left")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,46 +29,54 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Send, and say what was sent."""
-    from genrec_bench.tracking.resend import FOREVER, Tally, folders_below, settle
-    from genrec_bench.tracking.sender import Sender, first_line
+    from genrec_bench.tracking.exporter import Exporter
+    from genrec_bench.tracking.folder_view import TRACKING_FILE
+    from genrec_bench.tracking.store import Store, first_line
 
     output: Path = args.output
     if not output.is_dir():
         raise UserError(f"--output {output}: there is no such folder")
-    sender = Sender(output)
-    folders = folders_below(output)
-    tally = Tally()
+    exporter = Exporter(Store(output))
+    place = exporter.store.place
+    folders = sorted(file.parent.resolve() for file in output.rglob(TRACKING_FILE))
+    tally = Counter(dict.fromkeys(OUTCOMES, 0))
     for number, folder in enumerate(folders):
         try:
-            tally += settle(folder, output.resolve(), sender, FOREVER)
+            found = exporter.export(folder, verify=True)
         except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
-            rest = len(folders) - number
             raise UserError(
-                f"MLflow at {sender.place} failed ({first_line(error)}): {tally.sent} runs were "
-                f"sent, {rest} are left; give the command again when it is back"
+                f"MLflow at {place} failed ({first_line(error)}): {tally['sent']} runs were sent, "
+                f"{len(folders) - number} are left; give the command again when it is back"
             ) from None
-    figures = {"figures": sender.figures, "files": sender.files, "refused": len(sender.refused)}
+        # A run that was cut short is sent, too.
+        tally.update({"ended", "sent"} if found == "ended" else {found} - {"done"})
+    figures = {
+        "figures": exporter.figures,
+        "files": exporter.files,
+        "refused": len(exporter.refused),
+    }
     if args.json:
-        print(json.dumps(asdict(tally) | figures, indent=2, sort_keys=True))
+        print(json.dumps(tally | figures, indent=2, sort_keys=True))
     else:
-        _print(tally, sender)
-    if tally.left:
+        _print(tally, exporter)
+    if tally["left"]:
         raise UserError(
-            f"MLflow at {sender.place} refused {tally.left} runs ({sender.kept[0]}), which are "
-            "kept; restore there what was deleted and give the command again"
+            f"MLflow at {place} refused {tally['left']} runs ({exporter.kept[0]}), which are kept; "
+            "restore there what was deleted and give the command again"
         )
     return 0
 
 
-def _print(tally: Tally, sender: Sender) -> None:
+def _print(tally: Counter[str], exporter: Exporter) -> None:
     print(
-        f"sent to {sender.place}: {tally.sent} runs, {sender.figures} figures, {sender.files} files"
+        f"sent to {exporter.store.place}: {tally['sent']} runs, {exporter.figures} figures, "
+        f"{exporter.files} files"
     )
     notes = {
-        "cut short earlier, ended now": tally.ended,
-        "under way, left alone": tally.live,
-        "kept for another server": tally.elsewhere,
-        "entries that MLflow refused": len(sender.refused),
+        "cut short earlier, ended now": tally["ended"],
+        "under way, left alone": tally["live"],
+        "kept for another server": tally["elsewhere"],
+        "entries that MLflow refused": len(exporter.refused),
     }
     for text, count in notes.items():
         if count:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from genrec_bench.runs.options import add_context_options, context_of, one_seed
+from genrec_bench.tracking.tracker import Tracker
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run it, and print where the record is."""
     from genrec_bench.runs.jobs import Job, do
 
-    with context_of(args) as context:
+    with context_of(args, Tracker) as context:
         path = do(Job(args.algorithm, args.algorithm, seed=args.seed), context, reuse=False)
     if context.workers.is_main:
         print(path.read_text() if args.json else f"record: {path}")

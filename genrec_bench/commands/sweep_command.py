@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from genrec_bench.runs.options import add_context_options, context_of, one_seed, whole_number
 from genrec_bench.studies.sweeps.sweep_request import PRUNERS, SAMPLERS, TUNING_SEED, SweepRequest
+from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def execute(args: argparse.Namespace) -> int:
         pruner=args.pruner,
         seed=args.seed,
     )
-    with context_of(args) as context:
+    with context_of(args, Tracker) as context:
         from genrec_bench.studies.sweeps.other_workers import other_workers
         from genrec_bench.studies.sweeps.sweep import sweep
 

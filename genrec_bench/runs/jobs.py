@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.progress import Progress
+from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.training.budgets import Budget
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Context:
         output: folder of all results.
         workers: share the work.
         progress: shows it.
-        tracked: whether runs are logged to MLflow.
+        tracker: is told of all folders, by the main process.
     """
 
     dataset: Dataset
@@ -72,7 +73,7 @@ class Context:
     output: Path
     workers: Workers
     progress: Progress
-    tracked: bool
+    tracker: NullTracker
 
 
 def split_words(assignments: Sequence[str]) -> dict[str, str]:
@@ -169,12 +170,9 @@ def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
         UserError: as ``request_of`` and ``run.run``.
     """
     from genrec_bench.runs.run import run
-    from genrec_bench.tracking.tracker import NullTracker, Tracker
 
     request = request_of(job, context)
-    tracked = context.tracked and context.workers.is_main
-    tracker = Tracker(context.output, context.dataset.name) if tracked else NullTracker()
-    return run(request, context.workers, context.progress, tracker, reuse=reuse)
+    return run(request, context.workers, context.progress, context.tracker, reuse=reuse)
 
 
 def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | None:

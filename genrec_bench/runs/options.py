@@ -13,6 +13,7 @@ from pathlib import Path
 
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, split_words
+from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.training.budgets import parse_budget
 
 MOST_SEED = 2**31 - 1
@@ -86,11 +87,18 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
 
 
 @contextlib.contextmanager
-def context_of(args: argparse.Namespace) -> Iterator[Context]:
+def context_of(
+    args: argparse.Namespace, tracker: Callable[[Path, str], NullTracker] | None = None
+) -> Iterator[Context]:
     """Open the context that the options of ``add_context_options`` ask for.
 
     In the body of the ``with`` statement standard output goes to stderr, since it is for results
     alone: print these after it. Cheap checks come first: a typo should not wait for torch.
+
+    Args:
+        args: the options.
+        tracker: makes what is told of all runs, unless the options say ``--no-mlflow``, from the
+            output folder and the name of the dataset; None for nothing.
 
     Raises:
         UserError: on a budget or a dataset that cannot be used, or words that are not key=value.
@@ -114,14 +122,18 @@ def context_of(args: argparse.Namespace) -> Iterator[Context]:
         # What libraries tell each other's authors is not for the person who waits for a run.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
         workers = Workers()
+        output = Path(args.output)
+        # Processes that share a run speak with one voice.
+        if args.no_mlflow or not workers.is_main:
+            tracker = None
         yield Context(
             dataset=dataset,
             backbone=args.backbone,
             budget=budget,
             assignments=tuple(args.set),
             data_dir=data_dir,
-            output=Path(args.output),
+            output=output,
             workers=workers,
             progress=Progress(quiet=not workers.is_main),
-            tracked=not args.no_mlflow,
+            tracker=tracker(output, dataset.name) if tracker else NullTracker(),
         )

@@ -13,7 +13,6 @@ from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
-from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate, validation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
@@ -36,7 +35,6 @@ def post_train(
     on_validation: Callable[[float, dict[str, float]], None] | None,
     workers: Workers,
     progress: Progress,
-    tracker: NullTracker,
 ) -> tuple[Policy, dict[str, Evaluation]]:
     """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
 
@@ -117,7 +115,7 @@ def post_train(
             algorithm,
         )
         watch = Watch(settings.validations, look, on_validation)
-    train(stepper, optimization, ledger, limit, workers, folder, progress, tracker, watch, curves)
+    train(stepper, optimization, ledger, limit, workers, folder, progress, watch, curves)
     merge_adapters(policy)
     with ledger.phase("evaluation"):
         results = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +11,12 @@ import pandas as pd
 from genrec_bench.data.vectors.embeddings import check_reward_source
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
+from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.records import RECORD_FILE, join_outcomes, write_record
 from genrec_bench.runs.request import Request, begin, configuration_of, fitting_backbone
 from genrec_bench.runs.run_folder import find_finished, run_folder
 from genrec_bench.runs.run_record import record_of
-from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
@@ -105,13 +105,9 @@ def run(
                     {split: before[split].outcomes for split in after},
                 )
                 write_record(folder, record, outcomes, pd.DataFrame(curves))
-            for phase, amounts in spent.items():
-                figures = {f"ledger/{phase}/{name}": value for name, value in amounts.items()}
-                tracker.log(figures, _last_step(curves))
             return folder / RECORD_FILE
 
-        with tracker:
-            tracker.start(run_id, {**configuration, "track": track}, tags, folder)
+        with tracker.track(folder, run_id, {**configuration, "track": track}, tags):
             try:
                 policy, after = post_train(
                     request,
@@ -123,7 +119,6 @@ def run(
                     on_validation,
                     workers,
                     progress,
-                    tracker,
                 )
             except (StorageError, BrokenPipeError):
                 # That nobody listens any more says no more of a run than an interruption does.
@@ -133,21 +128,16 @@ def run(
                     raise
                 # Processes that do not fail alike cannot add up what they spent.
                 if workers.count == 1 or isinstance(error, UserError | Pruned):
-                    status: Status = "KILLED" if isinstance(error, Pruned) else "FAILED"
-                    tracker.finish(keep(_reason(error), {}), status)
+                    keep(_reason(error), {})
                 raise
             progress.say(f"{'SFT start':<12} {_summary(before)}{partial}")
             progress.say(f"{request.entry.name:<12} {_summary(after)}{partial}")
-            for split, result in after.items():
-                figures = {f"{split}/{name}": value for name, value in result.metrics.items()}
-                tracker.log(figures, _last_step(curves))
             if workers.is_main:
                 save_policy(policy, folder / "policy")
             path = keep("", after)
             if workers.is_main:
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             workers.wait()
-            tracker.finish(path, "FINISHED")
     return path
 
 
@@ -165,10 +155,6 @@ def find_equal(
     """
     known = begin(request, workers, progress)
     return find_finished(known.parent, known.digest, workers, failed=failed)
-
-
-def _last_step(curves: Sequence[Mapping[str, float]]) -> int:
-    return int(curves[-1]["step"]) if curves else 0
 
 
 def _reason(error: Exception) -> str:

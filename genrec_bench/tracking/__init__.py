@@ -1,1 +1,1 @@
-"""MLflow at arm's length: it hears of every run, and can neither stop nor slow one."""
+"""MLflow as a view of the folders of runs: it can be made at any time, and no run waits for it."""

@@ -1,123 +1,162 @@
-"""The courier: sends outboxes while a run goes on, and takes its time while MLflow is away.
+"""The courier: a thread that has the folders in which this process works exported now and then.
 
-Whatever MLflow does, a caller hears nothing of it but one line for each outage. A server that does
-not answer is asked again after pauses that grow, by all trackers of the process together, so that a
-sweep of many short trials does not wait for it once per trial.
+Whatever MLflow does, a run hears nothing of it but one line for each outage. A store that does not
+answer is asked again after pauses that grow. A run waits for it when it begins and when it ends, as
+long as it answers; for one that does not answer about a second, twice in a process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from genrec_bench.tracking.outbox import Outbox
-from genrec_bench.tracking.sender import RunRefused, Sender, first_line
+from genrec_bench.tracking.exporter import Exporter
+from genrec_bench.tracking.folder_view import TRACKING_FILE
+from genrec_bench.tracking.store import Store, first_line
 
-FLUSH_SECONDS = 5.0
-"""Figures are sent at most this often, and a server is asked again no sooner after a failure."""
+PAUSE, LONGEST_PAUSE = 5.0, 600.0
+"""Seconds between two rounds, and between two tries while a store is away, at most."""
 
-LONGEST_PAUSE = 600.0
-"""Seconds between two tries while a server is away, at most."""
+SLOWNESS, LONGEST_SLOW_PAUSE = 10.0, 30.0
+"""The pause after a round is at least this many times what it took, but no more seconds."""
 
-SLOWNESS, LONGEST_FLUSH = 10.0, 30.0
-"""The pause after sending is at least this many times what sending took, but no more seconds."""
+PATIENCE, TRIES = 1.0, 2
+"""Seconds that a run waits for an answer of a store that is not known to answer; how many times."""
 
-SEND_SECONDS, LAST_SECONDS = 3.0, 30.0
-"""How long sending may go on at once: in the middle of a run, and at its end."""
+SLOW_PATIENCE, LONGEST_WAIT = 10.0, 60.0
+"""The same for one that has answered before; and for all of its answers."""
 
+REST_SECONDS = 3.0
+"""How long sending what earlier commands left may take at once."""
 
-@dataclass
-class _Weather:
-    """How it stands with a server.
+LOOK = 0.02
+"""Seconds between two looks of a waiting run."""
 
-    Attributes:
-        pause: seconds until it is asked again; doubled by each failure.
-        next_try: when, on the monotonic clock.
-        is_bad: whether the last try failed.
-        refusal_told: whether a warning has said that it does not take a run.
-    """
-
-    pause: float = 0.0
-    next_try: float = 0.0
-    is_bad: bool = False
-    refusal_told: bool = False
+_couriers: dict[str, Courier] = {}
 
 
-_weather: dict[str, _Weather] = {}
+def courier_of(output: Path) -> Courier:
+    """Return the one courier of this process to the store of an output folder."""
+    store = Store(output)
+    if store.key not in _couriers:
+        _couriers[store.key] = Courier(output, store)
+    return _couriers[store.key]
 
 
 class Courier:
-    """Sends outboxes to MLflow, never raising for what goes wrong there.
+    """Sends folders from a thread of its own, which ends with the process.
 
     Args:
-        output: folder of all results; see `Sender`.
-        warn: told in one line when MLflow fails, once for each outage.
+        output: folder of all results; what earlier commands left there is sent, too.
+        store: where to.
     """
 
-    def __init__(self, output: Path, warn: Callable[[str], None]) -> None:
-        self._sender = Sender(output)
-        self._warn = warn
-        self._state = _weather.setdefault(self._sender.key, _Weather())
-        self._next_flush = 0.0
-        self._patience = 0.0
+    def __init__(self, output: Path, store: Store) -> None:
+        self._output = output
+        self._exporter = Exporter(store)
+        self._store = store
+        self._folders: list[Path] = []
+        self._wake = threading.Event()
+        self._asked = self._answered = 0
+        self._is_away = self._is_refusal_told = False
+        self._owes = True
+        self._pause = 0.0
+        self._tries = TRIES
+        self._thread: threading.Thread | None = None
 
-    @property
-    def sender(self) -> Sender:
-        """What sends."""
-        return self._sender
+    def follow(self, folder: Path) -> None:
+        """Send a folder from now on; wait until MLflow knows it, if it answers."""
+        if folder not in self._folders:
+            self._folders.append(folder)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+            self._thread.start()
+        self._have_sent()
 
-    def is_due(self) -> bool:
-        """Return whether it is time to send again."""
-        return time.monotonic() >= max(self._next_flush, self._state.next_try)
+    def leave(self, folder: Path) -> None:
+        """Send a folder for the last time; what MLflow misses now is sent by a later command."""
+        self._have_sent()
+        if folder in self._folders:
+            self._folders.remove(folder)
 
-    def send(self, outbox: Outbox, *, last: bool = False) -> bool:
-        """Send what an outbox holds, as far as a few seconds go.
+    def _have_sent(self) -> None:
+        """Wait for a round that begins now, as long as the store answers."""
+        self._asked += 1
+        wanted, began = self._asked, time.monotonic()
+        self._wake.set()
+        if self._is_away and not self._tries:
+            return
+        while self._answered < wanted:
+            now, asked_at = time.monotonic(), self._store.asked_at
+            patience = SLOW_PATIENCE if self._store.answers else PATIENCE
+            silent = asked_at is not None and now - max(asked_at, began) > patience
+            if silent or now - began > LONGEST_WAIT:
+                self._missed("no answer")
+                break
+            time.sleep(LOOK)
+        if self._is_away:
+            self._tries = max(self._tries - 1, 0)
 
-        Args:
-            outbox: opened for this courier's server.
-            last: whether this is the last chance of the run; asks a server that is away, too.
+    def _work(self) -> None:
+        while True:
+            self._wake.wait(self._pause if self._folders else None)
+            self._wake.clear()
+            wanted, began = self._asked, time.monotonic()
+            try:
+                for folder in list(self._folders):
+                    found = self._exporter.export(folder, own=True)
+                    self._owes |= found == "left"
+                self._answered = wanted
+                if self._owes:
+                    self._owes = not self._send_rest()
+            except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
+                self._missed(first_line(error))
+                self._pause = min(max(2 * self._pause, PAUSE), LONGEST_PAUSE)
+            else:
+                self._is_away = False
+                took = time.monotonic() - began
+                self._pause = max(PAUSE, min(SLOWNESS * took, LONGEST_SLOW_PAUSE))
+                self._tell_refusals()
+            self._answered = wanted
 
-        Returns:
-            Whether all was sent.
-        """
-        state = self._state
-        if state.is_bad and not last and time.monotonic() < state.next_try:
-            return False
-        began = time.monotonic()
-        try:
-            self._sender.deliver(outbox, LAST_SECONDS if last else SEND_SECONDS)
-        except RunRefused as error:
-            self._refused(error)
-            return False
-        except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
-            if not state.is_bad:
-                self._warn(
-                    f"warning: MLflow failed ({first_line(error)}); the run goes on, and what "
-                    "MLflow missed is sent when it is back, at the latest by `genrec-bench resend`"
-                )
-            state.is_bad = True
-            state.pause = min(max(2 * state.pause, FLUSH_SECONDS), LONGEST_PAUSE)
-            state.next_try = time.monotonic() + state.pause
-            return False
-        state.is_bad, state.pause, state.next_try = False, 0.0, 0.0
-        now = time.monotonic()
-        self._next_flush = now + max(FLUSH_SECONDS, min(SLOWNESS * (now - began), LONGEST_FLUSH))
-        if self._sender.refused:
-            self._warn(f"warning: MLflow refused some of a run ({self._sender.refused[0]})")
-            self._sender.refused.clear()
-        return not outbox.pending
+    def _send_rest(self) -> bool:
+        """Send what earlier commands left; return whether there was time for all of it."""
+        until = time.monotonic() + REST_SECONDS
+        # What is refused of them is no news of the runs that go on.
+        exporter = Exporter(self._store)
+        for file in sorted(self._output.rglob(TRACKING_FILE)):
+            if time.monotonic() > until:
+                return False
+            if file.parent not in self._folders:
+                with contextlib.suppress(Exception):
+                    exporter.export(file.parent)
+        return True
 
-    def _refused(self, error: RunRefused) -> None:
-        """Put one run off; the server is there, and may take others."""
-        state = self._state
-        if not state.refusal_told:
-            self._warn(
-                f"warning: MLflow refused a run ({error}); the run goes on, and is kept for "
+    def _missed(self, reason: str) -> None:
+        self._owes = True
+        if not self._is_away:
+            self._is_away = True
+            _warn(
+                f"MLflow failed ({reason}); the run goes on, and what MLflow missed is sent when "
+                "it is back, at the latest by `genrec-bench resend`"
+            )
+
+    def _tell_refusals(self) -> None:
+        kept, refused = self._exporter.kept, self._exporter.refused
+        if kept and not self._is_refusal_told:
+            self._is_refusal_told = True
+            _warn(
+                f"MLflow refused a run ({kept[0]}); the run goes on, and is kept for "
                 "`genrec-bench resend`, which sends it once MLflow takes it"
             )
-        state.refusal_told = True
-        state.is_bad, state.pause, state.next_try = False, 0.0, 0.0
-        self._patience = min(max(2 * self._patience, FLUSH_SECONDS), LONGEST_PAUSE)
-        self._next_flush = time.monotonic() + self._patience
+        if refused:
+            _warn(f"MLflow refused some of a run ({refused[0]})")
+        kept.clear()
+        refused.clear()
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)

@@ -1,219 +1,184 @@
-"""MLflow, kept at arm's length: it sees every figure of a run, and can neither stop nor slow it.
+"""A tracker marks the folders that MLflow is to know, and has them sent in the background.
 
-Without `MLFLOW_TRACKING_URI` the runs go to a SQLite file in the output folder, for
-`mlflow ui --backend-store-uri sqlite:///runs/mlflow.db`. What MLflow is to be told is first written
-to an outbox in the run's folder (`tracking_outbox`) and sent from there. So a server that does not
-answer costs one line, and gets everything when it is back: later in the run, at its end, from the
-next command that tracks to the same output folder, or by `genrec-bench resend`. MLflow is imported
-when something is sent, since the import takes seconds.
+A run that is tracked costs one small file in its folder. What MLflow is told is read from the
+folder (`folder_view`) by an exporter (`exporter`) in a thread of its own (`courier`). So MLflow
+may be away or slow: it gets everything when it is back, later in the run, at its end, from the next
+command that tracks to the same output folder, or by `genrec-bench resend`. The thread imports
+MLflow, since that takes seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
-import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from genrec_bench.tracking.courier import Courier
-from genrec_bench.tracking.outbox import Outbox, mark_waiting, open_outbox, unmark_waiting
-from genrec_bench.tracking.parent import Parent, experiment_name
-from genrec_bench.tracking.resend import settle_waiting
-from genrec_bench.tracking.sender import mlflow_name
+from genrec_bench.errors import StorageError
+from genrec_bench.runs.null_tracker import NullTracker, Tracked
+from genrec_bench.storage.files import write_atomically
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+if TYPE_CHECKING:
+    pass
 
-LOCK_SECONDS = 10.0
-"""How long to wait for a command that is sending what an earlier one left in the same folder."""
-
-
-class NullTracker:
-    """Tracks nothing (`--no-mlflow`), and is what `Tracker` looks like to a run.
-
-    As a context manager it ends the run however the body ends: `KILLED` on an interruption,
-    `FAILED` on any other exception or where `finish` was forgotten.
-    """
-
-    @property
-    def run_id(self) -> str | None:
-        """MLflow's name of the run; None while there is none."""
-        return None
-
-    def start(
-        self,
-        run_name: str,
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
-        folder: Path | None = None,
-    ) -> None:
-        """Open a run, or go on with the one that was tracked in the same folder.
-
-        Args:
-            run_name: shown by MLflow.
-            params: the configuration; nested maps are joined with dots.
-            tags: what to search runs by.
-            folder: of the run; keeps what is to be sent. None: it is kept in memory, and what
-                cannot be sent until the run ends is lost.
-        """
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keep figures of one step, to be sent with the next batch.
-
-        Figures that an earlier part of the same run has logged for the same step are left out.
-        """
-
-    def attach(self, path: Path) -> None:
-        """Send a file, which is there and finished, as an artifact of the run."""
-
-    def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
-        """Send what is left, attach the record and end the run; later calls do nothing.
-
-        Args:
-            record_path: of the record, if there is one.
-            status: `KILLED` with a record says that a trial was pruned, without one that the run
-                was interrupted.
-        """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        interrupted = kind is not None and not issubclass(kind, Exception)
-        self.finish(status="KILLED" if interrupted else "FAILED")
+LAST_TRIES, LAST_PAUSE = 5, 0.05
+"""How often the last one to work in a folder makes sure of that, and seconds in between."""
 
 
 class Tracker(NullTracker):
-    """Tracks one run with MLflow, in the experiment `genrec-bench/<dataset>`.
+    """Tracks runs with MLflow, in the experiment `genrec-bench/<dataset>`.
 
     Args:
         output: folder of all results; holds `mlflow.db` and `mlartifacts` where no
             `MLFLOW_TRACKING_URI` is set.
         dataset: name of the card.
-        warn: told in one line when MLflow fails; prints to stderr by default.
-        parent: the run under which this one stands.
-        child: a name that no other run under the parent has, by which `Parent.end_child` finds
-            this one.
+        above: the run that all of this tracker's runs belong to: its folder and its token.
+        token: names the run at any server, before the server has named it; None for a new one.
     """
 
     def __init__(
         self,
         output: Path,
         dataset: str,
-        warn: Callable[[str], None] | None = None,
         *,
-        parent: Parent | None = None,
-        child: str = "",
+        above: tuple[Path, str] | None = None,
+        token: str | None = None,
     ) -> None:
-        self._output = output.resolve()
-        self._experiment = experiment_name(dataset)
-        self._warn = warn or (lambda line: print(line, file=sys.stderr))
-        self._parent, self._child = parent, child
-        self._courier: Courier | None = None
-        self._outbox: Outbox | None = None
+        self._output, self._dataset = output.resolve(), dataset
+        self._above, self._token = above, token
 
-    @property
-    def run_id(self) -> str | None:
-        """MLflow's name of the run; None while there is none."""
-        return self._outbox.run if self._outbox else None
-
-    def start(
+    @contextlib.contextmanager
+    def track(
         self,
-        run_name: str,
+        folder: Path,
+        name: str,
         params: Mapping[str, object],
         tags: Mapping[str, str],
-        folder: Path | None = None,
-    ) -> None:
-        """Open a run, or go on with it (see `NullTracker.start`)."""
-        courier = Courier(self._output, self._warn)
-        outbox = self._open(courier.sender.to, folder)
-        parent = None
-        token = outbox.token
-        if self._parent is not None:
-            parent = self._parent.reference(outbox.folder or self._parent.folder)
-            token = self._parent.token_of(self._child) if self._child else token
-        outbox.add(
-            "open",
-            experiment=self._experiment,
-            name=run_name,
-            params=dict(params),
-            tags=dict(tags),
-            token=token,
-            parent=parent,
-        )
-        self._courier, self._outbox = courier, outbox
-        if courier.send(outbox):
-            settle_waiting(self._output, courier)
+        *,
+        shared: bool = False,
+    ) -> Iterator[Tracked]:
+        """Track a run while the body of a ``with`` statement carries it out."""
+        from genrec_bench.tracking.courier import courier_of
+        from genrec_bench.tracking.folder_view import working_in
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keep figures of one step; send them when the last batch is some seconds old."""
-        if self._outbox is None or self._courier is None:
-            return
-        already = self._outbox.already
-        values = {mlflow_name(name): float(value) for name, value in metrics.items()}
-        values = {name: value for name, value in values.items() if step > already.get(name, -1)}
-        if values:
-            self._outbox.add("figures", step=step, values=values)
-        if self._courier.is_due():
-            self._courier.send(self._outbox)
-
-    def attach(self, path: Path) -> None:
-        """Send a file, which is there and finished, as an artifact of the run."""
-        if self._outbox is None or self._courier is None:
-            return
-        self._add_file(path)
-        self._courier.send(self._outbox)
-
-    def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
-        """Send what is left, attach the record and end the run; later calls do nothing."""
-        outbox, courier = self._outbox, self._courier
-        if outbox is None or courier is None:
-            return
-        if record_path is not None:
-            self._add_file(record_path)
-        tags = {} if self._parent is None else {"trial_state": _state(status, record_path)}
-        outbox.add("end", status=status, tags=tags)
-        self._outbox = None
-        try:
-            if courier.send(outbox, last=True) and outbox.folder is not None:
-                outbox.shorten()
-                unmark_waiting(self._output, outbox.folder)
-        finally:
-            outbox.close()
-
-    def _open(self, to: str, folder: Path | None) -> Outbox:
-        """Open the run's outbox; in memory, where the disk or another process is in the way."""
-        if folder is None:
-            return Outbox(None, to)
         folder = folder.resolve()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            outbox = open_outbox(folder, to, wait=LOCK_SECONDS, new=True)
-        except OSError:
-            outbox = None
-        if outbox is None:
-            return Outbox(None, to)
-        mark_waiting(self._output, folder)
-        return outbox
+        about = self._about(folder, name, params, tags, shared)
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                handle = stack.enter_context(working_in(folder))
+                _write(folder, about)
+            except (OSError, StorageError):
+                # A disk that refuses so small a file will soon stop the run itself.
+                yield Tracked()
+                return
+            courier = courier_of(self._output)
+            courier.follow(folder)
+            tracked = _Tracked(self, folder, about["token"])
+            try:
+                yield tracked
+            except BaseException as error:
+                self._end(folder, about, tracked, handle, *_end_by(error))
+                raise
+            else:
+                self._end(folder, about, tracked, handle, tracked.status)
+            finally:
+                courier.leave(folder)
 
-    def _add_file(self, path: Path) -> None:
-        assert self._outbox is not None
-        place: Any = path.resolve()
-        folder = self._outbox.folder
-        # What lies in the folder is found again when the folder has moved.
-        if folder is not None and place.is_relative_to(folder):
-            place = os.path.relpath(place, folder)
-        self._outbox.add("file", path=str(place))
+    def below(self, folder: Path, token: str, key: str) -> Tracker:
+        """Return a tracker for a run that belongs to the one of another folder."""
+        dataset, own = self._dataset, _digest(f"{token}/{key}")
+        return Tracker(self._output, dataset, above=(folder, token), token=own)
+
+    def _about(
+        self,
+        folder: Path,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        shared: bool,
+    ) -> dict[str, Any]:
+        """Return what `tracking.json` is to say of a run that begins or goes on."""
+        from genrec_bench.tracking.folder_view import read_about
+
+        before = read_about(folder) or {"token": uuid4().hex, "began": int(time.time() * 1000)}
+        parent = None
+        if self._above is not None:
+            place = os.path.relpath(self._above[0], folder)
+            parent = {"folder": place, "token": self._above[1]}
+        return {
+            "experiment": f"genrec-bench/{self._dataset}",
+            "name": name,
+            "params": dict(params),
+            "tags": dict(tags),
+            "token": self._token or (_digest(name) if shared else before["token"]),
+            "parent": parent,
+            "began": before["began"],
+            "dead": {},
+            "ended": None,
+        }
+
+    def _end(
+        self,
+        folder: Path,
+        about: dict[str, Any],
+        tracked: Tracked,
+        handle: int,
+        status: str,
+        state: str | None = None,
+    ) -> None:
+        """Write down how a run ended, unless others still work on it here."""
+        from genrec_bench.tracking.folder_view import STATES, is_last, let_go
+
+        with contextlib.suppress(StorageError):
+            if tracked.dead:
+                tokens = [_digest(f"{about['token']}/{key}") for key in tracked.dead]
+                about["dead"] = dict.fromkeys(tokens, int(time.time() * 1000))
+                _write(folder, about)
+            for _ in range(LAST_TRIES):
+                if is_last(handle):
+                    at = int(time.time() * 1000)
+                    about["ended"] = {"status": status, "state": state or STATES[status], "at": at}
+                    _write(folder, about)
+                    break
+                # Whoever looks whether the folder is in use holds it for a moment, too.
+                time.sleep(LAST_PAUSE)
+        let_go(handle)
 
 
-def _state(status: Status, record_path: Path | None) -> str:
-    """Say what became of a trial; MLflow has one word for a pruned and an interrupted one."""
-    if status == "KILLED":
-        return "interrupted" if record_path is None else "pruned"
-    return "complete" if status == "FINISHED" else "failed"
+class _Tracked(Tracked):
+    """A run with its tracker, which its children need."""
+
+    def __init__(self, tracker: Tracker, folder: Path, token: str) -> None:
+        super().__init__()
+        self._tracker, self._folder, self._token = tracker, folder, token
+
+    def child(self, key: str) -> NullTracker:
+        """Return a tracker for a run that belongs to this one."""
+        return self._tracker.below(self._folder, self._token, key)
+
+
+def _write(folder: Path, about: Mapping[str, Any]) -> None:
+    from genrec_bench.tracking.folder_view import TRACKING_FILE
+
+    text = json.dumps(about, indent=1, sort_keys=True, default=str)
+    write_atomically(folder / TRACKING_FILE, text.encode())
+
+
+def _end_by(error: BaseException) -> tuple[str, str]:
+    """Return how a run ended that was ended by an exception."""
+    from genrec_bench.training.loop import Pruned
+
+    if isinstance(error, Pruned):
+        return "KILLED", "pruned"
+    return ("FAILED", "failed") if isinstance(error, Exception) else ("KILLED", "interrupted")
+
+
+def _digest(token: str) -> str:
+    """Return a token of letters that MLflow's search cannot stumble over."""
+    return hashlib.sha256(token.encode()).hexdigest()[:32]

@@ -20,7 +20,6 @@ from torch import nn
 
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training.budgets import Budget, BudgetKind
 from genrec_bench.training.checkpoints import (
     random_state,
@@ -54,6 +53,10 @@ class Limit:
     budget: Budget | None
     steps: int
     strict: bool = False
+
+
+PRUNED = "pruned at "
+"""How a `Pruned` begins, and so the reason of a run that was given up."""
 
 
 class Pruned(Exception):
@@ -100,7 +103,6 @@ def train(
     workers: Workers,
     folder: Path,
     progress: Progress,
-    tracker: NullTracker,
     watch: Watch | None = None,
     curves: list[dict[str, float]] | None = None,
     title: str = "training",
@@ -128,7 +130,6 @@ def train(
         if watch is not None and watch.count:
             nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
             curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
-            tracker.log(_logged(curves[-1]), 0)
         _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
     saved = time.monotonic()
     total = 1.0 if limit.budget else float(limit.steps)
@@ -164,7 +165,6 @@ def train(
                 figures |= watch.look(step)
                 if watch.told is not None:
                     watch.told(share, figures)
-            tracker.log(_logged(figures), step)
             bar.update(min(share, 1.0) * total, **_shown(figures))
             # Every process saves, or none: adding up what they spent takes all of them.
             if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
@@ -173,10 +173,6 @@ def train(
         bar.update(total, **_shown(curves[-1]))
     _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
     return pd.DataFrame(curves)
-
-
-def _logged(figures: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if name != "step"}
 
 
 def _largest_step(curves: list[dict[str, float]], limit: Limit) -> float | None:

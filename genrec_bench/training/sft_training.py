@@ -18,7 +18,6 @@ from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import files_digest
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.folders import remove
-from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training.checkpoints import HEADS, save_policy
 from genrec_bench.training.evaluate import validation
 from genrec_bench.training.ledger import Ledger
@@ -121,7 +120,6 @@ def train_start(
             workers,
             folder / CHECKPOINTS,
             progress,
-            NullTracker(),
             watch,
             curves,
             title="SFT",

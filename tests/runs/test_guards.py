@@ -30,7 +30,6 @@ from genrec_bench.progress import Progress
 from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.registry import Entry, discover
 from genrec_bench.runs.request import Request
-from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training.evaluate import evaluate
 from genrec_bench.training.hyperparameters import build
 from genrec_bench.training.ledger import Ledger
@@ -222,7 +221,6 @@ def post_trained(
         None,
         Workers(),
         QUIET,
-        NullTracker(),
     )
     return Trained(dict(policy.state_dict()), pd.DataFrame(curves))
 

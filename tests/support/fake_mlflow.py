@@ -1,5 +1,7 @@
 """A stand-in for MLflow that can be away, and that remembers all that it was sent."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -8,13 +10,14 @@ from typing import Any
 import pytest
 
 from genrec_bench.tracking import courier as tracking_courier
-from genrec_bench.tracking import sender as tracking_sender
+from genrec_bench.tracking.store import URI, Store
 
 
 @dataclass
 class FakeRun:
     """What MLflow knows of a run."""
 
+    server: FakeServer
     run_id: str
     name: str
     start_time: int
@@ -27,7 +30,12 @@ class FakeRun:
 
     @property
     def info(self) -> SimpleNamespace:
-        return SimpleNamespace(run_id=self.run_id, start_time=self.start_time, status=self.status)
+        return SimpleNamespace(
+            run_id=self.run_id,
+            start_time=self.start_time,
+            status=self.status,
+            lifecycle_stage="deleted" if self.server.deleted else "active",
+        )
 
     def points(self) -> list[tuple[str, int, float]]:
         """What the database holds: equal figures of one moment are one."""
@@ -40,12 +48,14 @@ class FakeServer:
 
     Attributes:
         away: every request fails.
-        loses_answers: every request is carried out and then fails.
+        fail_after: how many requests succeed before one fails; None for no failure.
+        loses_answers: a request that fails is carried out before.
         refuses: names of figures and parameters that it will never take.
         deleted: somebody has deleted the experiment with all its runs, and may restore it.
     """
 
     away: bool = False
+    fail_after: int | None = None
     loses_answers: bool = False
     refuses: tuple[str, ...] = ()
     deleted: bool = False
@@ -71,10 +81,13 @@ class FakeClient:
 
         def ask(*args: Any, **kwargs: Any) -> Any:
             server.requests += 1
-            if server.away:
+            fails = server.away
+            if server.fail_after is not None:
+                fails, server.fail_after = server.fail_after == 0, max(server.fail_after - 1, 0)
+            if fails and not server.loses_answers:
                 raise ConnectionError("server went away\nand a long story")
             answer = method(*args, **kwargs)
-            if server.loses_answers:
+            if fails:
                 raise TimeoutError("no answer")
             return answer
 
@@ -104,7 +117,7 @@ class FakeClient:
 
     def _create_run(self, experiment: str, start: int, tags: dict[str, str], name: str) -> FakeRun:
         self._check_active()
-        run = FakeRun(f"id{len(self._server.runs)}", name, start, dict(tags))
+        run = FakeRun(self._server, f"id{len(self._server.runs)}", name, start, dict(tags))
         self._server.runs[run.run_id] = run
         return run
 
@@ -132,6 +145,7 @@ class FakeClient:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
+        self._check_active()
         run = self._run(run_id)
         figures = [(m.key, m.value, m.timestamp, m.step) for m in metrics]
         assert len(figures) <= 1000
@@ -142,20 +156,23 @@ class FakeClient:
         run.params |= {param.key: param.value for param in params}
         run.tags |= {tag.key: tag.value for tag in tags}
 
+    def _set_tag(self, run_id: str, key: str, value: str) -> None:
+        self._check_active()
+        self._run(run_id).tags[key] = value
+
     def _set_terminated(self, run_id: str, status: str, end_time: int) -> None:
+        self._check_active()
         run = self._run(run_id)
         run.status, run.end_time = status, end_time
 
     def _log_artifact(self, run_id: str, path: str) -> None:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             self._run(run_id).files[path.rpartition("/")[2]] = file.read()
 
 
 def install(patch: pytest.MonkeyPatch, server: FakeServer) -> FakeServer:
-    """Put a stand-in in MLflow's place, ask it at every chance, and forget earlier outages."""
-    patch.delenv(tracking_sender.URI, raising=False)
-    patch.setattr(tracking_sender, "connect", lambda uri, tries: FakeClient(server))
-    patch.setattr(tracking_courier, "FLUSH_SECONDS", 0.0)
-    patch.setattr(tracking_courier, "SLOWNESS", 0.0)
-    patch.setattr(tracking_courier, "_weather", {})
+    """Put a stand-in in MLflow's place, and forget earlier outages."""
+    patch.delenv(URI, raising=False)
+    patch.setattr(Store, "_opened", lambda store: FakeClient(server))
+    patch.setattr(tracking_courier, "_couriers", {})
     return server

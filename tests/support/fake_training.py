@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from genrec_bench.progress import Progress
-from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training import loop
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.ledger import Ledger
@@ -87,22 +86,11 @@ class Fake:
         return {"part": part, "loss": float(loss.detach())}
 
 
-class Heard(NullTracker):
-    """Remembers what was logged."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[int, dict[str, float]]] = []
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self.heard.append((step, dict(metrics)))
-
-
 def go(
     fake: Fake,
     folder: Path,
     budget: str | None = None,
     steps: int = 5,
-    tracker: NullTracker | None = None,
     watch: Watch | None = None,
     strict: bool = False,
     curves: list[dict[str, float]] | None = None,
@@ -116,7 +104,6 @@ def go(
         Workers(),
         folder,
         Progress(quiet=True),
-        tracker or NullTracker(),
         watch,
         curves,
     )

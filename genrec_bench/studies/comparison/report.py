@@ -16,7 +16,6 @@ from genrec_bench.studies.attempts import exit_code
 from genrec_bench.studies.comparison.comparison_result import ComparisonResult
 from genrec_bench.studies.comparison.plan import price_of, total_price
 from genrec_bench.studies.text_tables import table_text
-from genrec_bench.tracking.tracker import Tracker
 
 BOARD = "board"
 """The name of its files, but for their endings."""
@@ -71,16 +70,12 @@ def result_values(result: ComparisonResult, folder: Path) -> dict[str, Any]:
 
 def log(result: ComparisonResult, folder: Path, context: Context) -> None:
     """Show the board in MLflow, beside the runs that it is made of."""
-    if not context.tracked:
-        return
     plan = result.plan
     tags = {"kind": "comparison", "dataset": plan.dataset, "partial": str(plan.partial).lower()}
-    with Tracker(context.output, plan.dataset) as tracker:
-        # In its folder, so that the same comparison again goes on with its run.
-        tracker.start(f"compare-{folder.name}", plan.as_dict(), tags, folder)
-        for file in sorted(folder.glob(f"{BOARD}.*")):
-            tracker.attach(file)
-        tracker.finish(status="FAILED" if result.failures else "FINISHED")
+    name = f"compare-{folder.name}"
+    # The same comparison again goes on with its run, since it has the same folder.
+    with context.tracker.track(folder, name, plan.as_dict(), tags) as tracked:
+        tracked.status = "FAILED" if result.failures else "FINISHED"
 
 
 def summary(result: ComparisonResult, folder: Path, board: Board) -> str:

@@ -23,6 +23,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.jobs import Context, Job, configure, request_of, split_words
+from genrec_bench.runs.null_tracker import Tracked
 from genrec_bench.runs.registry import source_hash
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.locks import locked, read_mark
@@ -31,8 +32,6 @@ from genrec_bench.studies.sweeps.result import OBJECTIVE, SweepResult, write_res
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.studies.sweeps.trial import Ending, blind, carry_out, tidy
-from genrec_bench.tracking.parent import Parent
-from genrec_bench.tracking.tracker import NullTracker, Tracker
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import describe_space, space_of, words_of
 from genrec_bench.training.sft_start import sft_start
@@ -115,7 +114,7 @@ class _Work:
         identity = self._identity(source_hash(entry), fixed)
         self._name = f"{entry.name}-{identity[:12]}"
         self._folder = context.output / context.dataset.name / FOLDER / self._name
-        self._parent: Parent | None = None
+        self._parent = Tracked()
         # Checks the rest of what was asked, before anything is in a database.
         request_of(job, self._context)
         file = str((self._folder / STUDY_FILE).resolve())
@@ -209,32 +208,23 @@ class _Work:
     @contextlib.contextmanager
     def parent(self) -> Iterator[None]:
         """Have MLflow keep the study's trials under one run."""
-        if not self._context.tracked:
-            yield
-            return
-        dataset = self._context.dataset.name
-        with Parent(self._context.output, dataset, self._folder, self._name) as parent:
+        params = {
+            "algorithm": self._asked.algorithm,
+            "total_budget": self._asked.total.text,
+            "trial_budget": self._asked.trial.text,
+            "sampler": self._asked.sampler,
+            "pruner": self._asked.pruner,
+            "seed": self._asked.seed,
+            "space": describe_space(self._space),
+        }
+        tags = {"dataset": self._context.dataset.name, "study": self._name}
+        tracker = self._context.tracker
+        with tracker.track(self._folder, self._name, params, tags, shared=True) as parent:
             self._parent = parent
-            params = {
-                "algorithm": self._asked.algorithm,
-                "total_budget": self._asked.total.text,
-                "trial_budget": self._asked.trial.text,
-                "sampler": self._asked.sampler,
-                "pruner": self._asked.pruner,
-                "seed": self._asked.seed,
-                "space": describe_space(self._space),
-            }
-            tags = {"dataset": dataset, "study": self._name}
-            known = self.study.noted("mlflow")
-            opened = parent.open(self._name, params, tags, known)
-            if opened is not None and opened != known:
-                self.study.note("mlflow", opened)
             yield
             trials = self.study.trials()
-            for trial in trials:
-                if trial.state == "died":
-                    parent.end_child(str(trial.number), "failed")
-            parent.close("FAILED" if self._failed(trials) else "FINISHED")
+            parent.dead = [str(trial.number) for trial in trials if trial.state == "died"]
+            parent.status = "FAILED" if self._failed(trials) else "FINISHED"
 
     def _take(self, number: int) -> bool:
         """Carry a running trial out unless someone else is at it; return whether it was free."""
@@ -248,7 +238,7 @@ class _Work:
             ending = carry_out(
                 self._job(point),
                 replace(self._context, output=folder),
-                self._tracker_of(number),
+                self._parent.child(str(number)),
                 lambda share, value: self.study.report(number, share, value),
             )
             # Before the end is written down: nobody comes back to a trial that has ended.
@@ -268,12 +258,6 @@ class _Work:
         if ending.state == "pruned":
             return self.study.prune(number, ending.cost, ending.reason)
         return self.study.fail(number, ending.cost, ending.reason)
-
-    def _tracker_of(self, number: int) -> NullTracker:
-        if self._parent is None:
-            return NullTracker()
-        output, dataset = self._context.output, self._context.dataset.name
-        return Tracker(output, dataset, parent=self._parent, child=str(number))
 
     def _trial_folder(self, number: int) -> Path:
         return self._folder / TRIALS / f"{number:04d}"

@@ -12,18 +12,15 @@ from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Job, request_of, split_words
+from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.run import find_equal, run
 from genrec_bench.studies.sweeps.result import KINDS, OBJECTIVE
-from genrec_bench.tracking.tracker import NullTracker
 from genrec_bench.training.ledger import of_training
-from genrec_bench.training.loop import Pruned
+from genrec_bench.training.loop import PRUNED, Pruned
 
 LOOKED_AT = f"valid/{OBJECTIVE}"
 """The objective on a few validation examples, while a trial trains."""
-
-PRUNED = "pruned at "
-"""How the reason of a trial begins that was given up."""
 
 NOTHING = dict.fromkeys(KINDS, 0.0)
 
@@ -54,7 +51,7 @@ def carry_out(
         job: the trial as a run.
         context: with the trial's budget, a folder of its own as the output folder, and a dataset
             that ``blind`` returned.
-        tracker: is sent the figures.
+        tracker: is told of the trial's folder.
         give_up: is told the share of the budget spent and validation NDCG@10 at every look, and
             says whether the trial is not worth the rest.
 
@@ -115,9 +112,9 @@ def _never_began(job: Job, context: Context, tracker: NullTracker, reason: str) 
     """Close a trial that did not become a run, so that MLflow hears of it all the same."""
     given = split_words(context.assignments) | split_words(job.assignments)
     tags = {"algorithm": Path(job.algorithm).stem, "dataset": context.dataset.name}
-    with tracker:
-        tracker.start(f"{tags['algorithm']}-s{job.seed}", given, tags, context.output)
-        tracker.finish(status="FAILED")
+    name = f"{tags['algorithm']}-s{job.seed}"
+    with tracker.track(context.output, name, given, tags) as tracked:
+        tracked.status = "FAILED"
     return Ending("failed", NOTHING, reason=reason)
 
 

@@ -3,12 +3,12 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fake_mlflow import FakeServer, install
 from tiny_runs import (
     SETTINGS,
     Called,
@@ -22,8 +22,6 @@ from tiny_runs import (
 
 from genrec_bench.commands.cli import main
 from genrec_bench.runs.records import read_record
-from genrec_bench.tracking import tracker as tracking
-from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training import evaluation_cache, steps
 
 Capture = pytest.CaptureFixture[str]
@@ -320,41 +318,14 @@ def test_a_row_that_fails_is_shown_and_the_others_go_on(
     assert same_row == good_row and mended_row["means"] == good_row["means"]
 
 
-class Recorder(NullTracker):
-    """Keeps what MLflow would be told."""
-
-    told: list[dict[str, Any]] = []
-
-    def __init__(self, output: Path, dataset: str) -> None:
-        self.mine: dict[str, Any] = {"attached": []}
-
-    def start(
-        self,
-        run_name: str,
-        params: Mapping[str, object],
-        tags: Mapping[str, str],
-        folder: Path | None = None,
-    ) -> None:
-        self.mine |= {"name": run_name, "tags": tags, "params": params}
-
-    def attach(self, path: Path) -> None:
-        self.mine["attached"].append(path.read_text())
-
-    def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
-        if "status" not in self.mine:
-            self.mine["status"] = status
-            self.told.append(self.mine)
-
-
 def test_mlflow_has_the_tables(ablate: Ablate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "Tracker", Recorder)
-    monkeypatch.setattr(Recorder, "told", [])
+    server = install(monkeypatch, FakeServer())
     path = own([{"label": "good", "algorithm": "grpo"}])
     assert main(ablate.words(path, "--tracked")) == 0
-    run, tables = Recorder.told
-    assert run["tags"]["algorithm"] == "grpo" and run["attached"] == []
-    assert tables["status"] == "FINISHED" and tables["name"] == ablate.folder().name
-    assert tables["tags"]["kind"] == "ablation" and tables["tags"]["ablation"] == "mine"
-    assert tables["tags"]["partial"] == "true" and tables["params"]["seeds"] == (0,)
-    files = [(ablate.folder() / name).read_text() for name in ("table.md", "table.csv")]
-    assert tables["attached"] == files
+    run, tables = server.runs.values()
+    assert run.tags["algorithm"] == "grpo" and set(run.files) == {"record.json"}
+    assert tables.status == "FINISHED" and tables.name == ablate.folder().name
+    assert tables.tags["kind"] == "ablation" and tables.tags["ablation"] == "mine"
+    assert tables.tags["partial"] == "true" and tables.params["seeds"] == "[0]"
+    names = ("table.md", "table.csv")
+    assert tables.files == {name: (ablate.folder() / name).read_text() for name in names}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fake_mlflow import FakeServer, install
 from tiny_runs import (
     SETTINGS,
     Called,
@@ -26,7 +27,6 @@ from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import to_png
 from genrec_bench.studies import analyses
 from genrec_bench.studies.analyses import Analysis, Result, budget, to_json, to_markdown, write
-from genrec_bench.tracking import tracker as tracking
 
 Capture = pytest.CaptureFixture[str]
 
@@ -166,37 +166,16 @@ def test_mlflow_gets_the_request_and_the_files(
     constant: list[argparse.Namespace],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[tuple[Any, ...]] = []
-
-    class Heard(tracking.NullTracker):
-        """Keeps what it is told; a database takes seconds to make."""
-
-        def __init__(self, output: Path, dataset: str) -> None:
-            said.append(("open", output, dataset))
-
-        def start(self, run_name: str, params: Any, tags: Any, folder: Any = None) -> None:
-            said.append(("start", run_name, params["options"], tags))
-
-        def attach(self, path: Path) -> None:
-            assert path.is_file()
-            said.append(("attach", path.name))
-
-        def finish(self, record_path: Path | None = None, status: Any = "FINISHED") -> None:
-            said.append(("finish", record_path, status))
-
-    monkeypatch.setattr(tracking, "Tracker", Heard)
+    server = install(monkeypatch, FakeServer())
     asked = words(data, "one", "--many", "3")
     assert call(capsys, asked).code == 0
-    assert not said, "with --no-mlflow"
+    assert not server.runs, "with --no-mlflow"
     assert call(capsys, [word for word in asked if word != "--no-mlflow"]).code == 0
     (folder,) = Path("runs/industrial/analyses").iterdir()
+    (run,) = server.runs.values()
+    assert (run.name, run.status, run.params["options.many"]) == (folder.name, "FINISHED", "3")
     tags = {"kind": "analysis", "analysis": "one", "dataset": "industrial", "partial": "true"}
-    assert said[:2] == [
-        ("open", Path("runs"), "industrial"),
-        ("start", folder.name, {"many": 3}, tags),
-    ]
-    assert sorted(said[2:6]) == [("attach", name) for name in FILES]
-    assert said[6] == ("finish", None, "FINISHED")
+    assert tags.items() <= run.tags.items() and sorted(run.files) == FILES
 
 
 @pytest.mark.parametrize(

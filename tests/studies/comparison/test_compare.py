@@ -11,16 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from compare_world import TUNING, Compare, Sweeps, count_steps, stand_in
-from tiny_runs import Killed, call, last_error, only_error, run_folders, save_tiny
+from tiny_runs import Killed, last_error, only_error, run_folders, save_tiny
 
 from genrec_bench.runs import jobs, post_training
 from genrec_bench.runs.records import read_record
 from genrec_bench.studies.comparison import compare as compare_module
 from genrec_bench.studies.comparison import comparison_result
-from genrec_bench.studies.comparison import report as compare_report
 from genrec_bench.studies.comparison.comparison_result import Tuned
-from genrec_bench.tracking import tracker as tracking
-from genrec_bench.tracking.tracker import NullTracker, Status
 from genrec_bench.training import evaluation_cache, workers
 
 Capture = pytest.CaptureFixture[str]
@@ -302,32 +299,3 @@ def _marked(action: Callable[..., Path], events: list[str]) -> Callable[..., Pat
         return action(*args, **more)
 
     return marked
-
-
-def test_mlflow_has_the_board(
-    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[tuple[str, Any]] = []
-
-    class Told(NullTracker):
-        def __init__(self, *_: Any) -> None:
-            super().__init__()
-
-        def start(self, run_name: str, params: Any, tags: Any, folder: Path | None = None) -> None:
-            told.append((run_name, tags.get("kind", tags.get("algorithm"))))
-
-        def attach(self, path: Path) -> None:
-            told.append((path.name, ""))
-
-        def finish(self, record_path: Path | None = None, status: Status = "FINISHED") -> None:
-            if record_path is None:
-                told.append((status, ""))
-
-    monkeypatch.setattr(tracking, "Tracker", Told)
-    monkeypatch.setattr(compare_report, "Tracker", Told)
-    words = [word for word in compare.words("grpo", "--seeds", "1") if word != "--no-mlflow"]
-    assert call(compare.capsys, words).code == 0
-    assert [kind for _, kind in told if kind] == ["grpo", "sft", "grpo", "comparison"]
-    board = [name for name, kind in told if not kind]
-    # The tracker's own way out says FAILED, unless the run was finished before.
-    assert board[-5:-1] == ["board.csv", "board.html", "board.md", "FINISHED"]

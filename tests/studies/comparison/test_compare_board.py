@@ -9,7 +9,7 @@ from compare_world import Compare, Sweeps, stand_in
 from fake_mlflow import FakeServer, install
 from tiny_runs import call
 
-from genrec_bench.tracking.outbox import OUTBOX_FILE, waiting
+from genrec_bench.tracking.exporter import SENT_FILE
 
 Capture = pytest.CaptureFixture[str]
 
@@ -53,10 +53,15 @@ def test_the_same_comparison_again_is_one_run_of_mlflow(
     for _ in range(2):
         assert call(compare.capsys, words).code == 0
         found = server.by_name(f"compare-{compare.folder().name}")
-        assert found.status == "FINISHED"
+        assert found.status == "FINISHED" and found.tags["kind"] == "comparison"
         assert set(found.files) == {"board.md", "board.csv", "board.html"}
-    assert (compare.folder() / OUTBOX_FILE).is_file() and not list(waiting(compare.output))
-    # What a server that is away misses waits on the disk.
-    server.away = True
+    others = [run.tags["algorithm"] for run in server.runs.values() if run is not found]
+    assert others == ["grpo", "sft", "grpo"]
+    # What a server that is away misses is sent later: the folder says that it has ended again.
+    server.away, ended = True, found.end_time
     assert call(compare.capsys, words).code == 0
-    assert compare.folder().resolve() in [each.resolve() for each in waiting(compare.output)]
+    assert found.end_time == ended
+    server.away = False
+    assert call(compare.capsys, ["resend", "--output", str(compare.output)]).code == 0
+    assert found.end_time != ended and found.status == "FINISHED"
+    assert (compare.folder() / SENT_FILE).is_file()

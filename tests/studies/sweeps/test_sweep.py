@@ -21,6 +21,7 @@ from genrec_bench.studies.sweeps import sweep as sweep_module
 from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep import sweep
+from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.steps import RolloutStepper
 
@@ -32,8 +33,7 @@ def make(data: Path, tmp_path: Path) -> Make:
         add_context_options(parser)
         given = ["--dataset", "industrial", "--data-dir", str(data)]
         given += ["--output", str(tmp_path / output), "--set", *SETTINGS, *words]
-        given += [] if tracked else ["--no-mlflow"]
-        with context_of(parser.parse_args(given)) as opened:
+        with context_of(parser.parse_args(given), Tracker if tracked else None) as opened:
             return opened
 
     return context
