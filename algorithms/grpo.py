@@ -19,125 +19,123 @@ Choices that papers and released code make differently are hyperparameters:
 """
 
 from dataclasses import dataclass
-from typing import cast
 
+import torch
 from torch import Tensor
 
-from genrec_bench.algorithm import Algorithm, Batch, no_gradient_figures
-from genrec_bench.policy.scoring import Scores
-from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.advantages import group_advantage
-from genrec_bench.training.hyperparameters import Hyperparameters, hyperparameter
-from genrec_bench.training.losses import clipped_objective, group_mean, k3_divergence
-from genrec_bench.training.rewards import (
+from genrec_bench.algorithm import (
+    Algorithm,
+    Batch,
+    CandidateTree,
+    Hyperparameters,
+    Scores,
+    clipped_objective,
+    fixed,
+    group_advantage,
+    group_mean,
+    k3_divergence,
+    no_gradient_figures,
     random_reward,
-    rank_reward,
-    rule_and_rank_reward,
     rule_reward,
+    weight,
 )
+
+REWARDS = ("rule", "rank", "rule+rank", "random")
 
 
 @dataclass(frozen=True)
 class GRPOHyperparameters(Hyperparameters):
     """GRPO's choices."""
 
-    reward: str = hyperparameter(
-        "rule",
-        choices=("rule", "rank", "rule+rank", "random"),
-        search=False,
-        help="rule: Eq. 2 of UGR; rank: its Eq. 3; rule+rank: MiniOneRec's; random: a control",
+    reward: str = fixed(
+        "rule", choices=REWARDS, help="UGR Eq. 2, UGR Eq. 3, MiniOneRec's, or drawn"
     )
     # With one update per rollout there is nothing to clip (3), so that a sweep has no use for c.
-    clip_low: float = hyperparameter(
-        0.2, low=0, high=1, search=False, help="c below 1: how far rho may fall"
-    )
-    clip_high: float = hyperparameter(
-        0.2, low=0, high=10, search=False, help="c above 1: how far rho may rise"
-    )
-    # In steps, so that a sweep comes back to 0, which saves the reference's pass; 0.04 is the
-    # weight of the paper that brought GRPO up, and the largest in use.
-    beta: float = hyperparameter(
-        0.0,
-        low=0,
-        high=1,
-        search=(0, 0.04, 0.01),
-        help="beta: weight of the divergence from the reference policy",
-    )
-    sync_every: int = hyperparameter(
-        0, low=0, search=False, help="rollouts between updates of the reference; 0 keeps it frozen"
-    )
-    sync_mix: float = hyperparameter(
-        0.6, low=0, high=1, search=False, help="share of the policy mixed into the reference"
-    )
-    updates_per_rollout: int = hyperparameter(
-        1, low=1, high=64, search=False, help="how often the policy learns from one rollout"
-    )
-    minibatches: int = hyperparameter(
-        1, low=1, high=64, search=False, help="parts a rollout is cut into, a step each"
-    )
-    epsilon: float = hyperparameter(
-        1e-4, low=0, high=1, search=False, help="eps in the advantage's denominator"
-    )
-    # A switch between two papers' algorithms: a sweep finds an algorithm's constants, not another.
-    divide_by_std: bool = hyperparameter(
-        True, search=False, help="false leaves the division out (Dr. GRPO)"
-    )
+    clip_low: float = fixed(0.2, low=0, high=1, help="c below 1: how far rho may fall")
+    clip_high: float = fixed(0.2, low=0, high=10, help="c above 1: how far rho may rise")
+    # In steps, so that a sweep tries 0 too, which saves the reference's forward pass; 0.04 is the
+    # weight in GRPO's own paper, and the largest in use.
+    beta: float = weight(0.0, high=1, search=(0, 0.04, 0.01), help="weight of k3; 0: no reference")
+    sync_every: int = fixed(0, low=0, help="rollouts between reference updates; 0: it is frozen")
+    sync_mix: float = fixed(0.6, low=0, high=1, help="policy's share in the updated reference")
+    updates_per_rollout: int = fixed(1, low=1, high=64, help="passes over one rollout")
+    minibatches: int = fixed(1, low=1, high=64, help="parts of a pass, an optimizer step each")
+    epsilon: float = fixed(1e-4, low=0, high=1, help="eps in the advantage's denominator")
+    # False is another paper's algorithm, and a sweep is to tune this one.
+    divide_by_std: bool = fixed(True, help="false leaves the division by std out (Dr. GRPO)")
+
+
+def rank_reward(tree: CandidateTree, targets: Tensor) -> Tensor:
+    """Return [B, G] the hit less a penalty by rank (UGR Eq. 3); 0 where a candidate is not real.
+
+    R = 1[y = y*] - 1[y != y*] / log(rank(y) + 1). Rank 1 is the most probable candidate of the
+    group. The paper writes log without a base; here it is 2, that of the NDCG discount which the
+    reward imitates.
+    """
+    hits = tree.hits(targets)
+    penalty = -1.0 / torch.log2(tree.ranks() + 2.0)
+    return torch.where(hits, 1.0, penalty).masked_fill(~tree.valid, 0.0)
+
+
+def rule_and_rank_reward(tree: CandidateTree, targets: Tensor) -> Tensor:
+    """Return [B, G] the hit less a normalised penalty by rank, as MiniOneRec's code does.
+
+    With zero-based rank i, a hit earns 1 and a wrong candidate
+    -(1 / log2(i + 2)) / sum_{j < G} 1 / log2(j + 2); the sum runs over all places of the group, the
+    hit's included (the paper leaves the hit's out). A group without a hit earns 0 throughout.
+    """
+    hits = tree.hits(targets)
+    discount = (1.0 / torch.log2(tree.ranks() + 2.0)).masked_fill(~tree.valid, 0.0)
+    penalty = -discount / discount.sum(dim=1, keepdim=True)
+    reward = torch.where(hits, 1.0, penalty)
+    return reward * hits.any(dim=1, keepdim=True) * tree.valid
 
 
 class GRPO(Algorithm):
     """Clipped policy gradient on advantages within the group."""
 
     hyperparameters_class = GRPOHyperparameters
+    hyperparameters: GRPOHyperparameters
     is_baseline = True
 
-    def __init__(self, hyperparameters: Hyperparameters) -> None:
-        """Tell the harness how often to update."""
+    def __init__(self, hyperparameters: GRPOHyperparameters) -> None:
         super().__init__(hyperparameters)
-        self.chosen = cast(GRPOHyperparameters, hyperparameters)
-        self.updates_per_rollout = self.chosen.updates_per_rollout
-        self.minibatches = self.chosen.minibatches
+        self.updates_per_rollout = hyperparameters.updates_per_rollout
+        self.minibatches = hyperparameters.minibatches
 
     @property
     def uses_reference(self) -> bool:
-        """A divergence that weighs nothing is not computed."""
-        return self.chosen.beta > 0
+        """Only if the divergence has a weight."""
+        return self.hyperparameters.beta > 0
 
     def reference_mix(self, step: int) -> float:
-        """Follow the policy every ``sync_every`` rollouts."""
-        every = self.chosen.sync_every
-        return self.chosen.sync_mix if every and step % every == 0 else 0.0
+        """Move the reference towards the policy every ``sync_every`` rollouts."""
+        every = self.hyperparameters.sync_every
+        return self.hyperparameters.sync_mix if every and step % every == 0 else 0.0
 
     def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
         """Apply the chosen reward."""
-        name = self.chosen.reward
+        name = self.hyperparameters.reward
         if name == "random":
             return random_reward(tree)
-        return {"rule": rule_reward, "rank": rank_reward, "rule+rank": rule_and_rank_reward}[name](
-            tree, targets
-        )
+        rewards = {"rule": rule_reward, "rank": rank_reward, "rule+rank": rule_and_rank_reward}
+        return rewards[name](tree, targets)
 
     def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
         """Compare within the group (UGR Eq. 6)."""
+        hp = self.hyperparameters
         return group_advantage(
-            rewards,
-            tree.valid,
-            epsilon=self.chosen.epsilon,
-            divide_by_std=self.chosen.divide_by_std,
+            rewards, tree.valid, epsilon=hp.epsilon, divide_by_std=hp.divide_by_std
         )
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
         """Clip, and keep near the reference policy."""
-        tree = batch.tree
-        per_code = clipped_objective(
-            scores.log_probs,
-            tree.on_paths(tree.log_probs),
-            batch.advantages.unsqueeze(-1),
-            self.chosen.clip_low,
-            self.chosen.clip_high,
-        )
+        hp, tree = self.hyperparameters, batch.tree
+        old, advantages = tree.on_paths(tree.log_probs), batch.advantages.unsqueeze(-1)
+        per_code = clipped_objective(scores.log_probs, old, advantages, hp.clip_low, hp.clip_high)
         figures = {}
         if batch.reference_log_probs is not None:
             divergence = k3_divergence(scores.log_probs, batch.reference_log_probs)
-            per_code = per_code + self.chosen.beta * divergence
+            per_code = per_code + hp.beta * divergence
             figures["divergence"] = group_mean(divergence, tree.valid)
         return group_mean(per_code, tree.valid), no_gradient_figures(**figures)

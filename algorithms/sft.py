@@ -10,24 +10,18 @@ the budget, not when validation NDCG@10 stops rising.
 
 from dataclasses import dataclass
 
-from genrec_bench.algorithm import Algorithm
-from genrec_bench.training.hyperparameters import Hyperparameters, Times, hyperparameter
+from genrec_bench.algorithm import Algorithm, Hyperparameters, Times, rate
+
+# The loss is that of the SFT stage, whose rate is the largest that is known to suit it; a range
+# around an RL run's rate would end far below. The RL rates of all backbones lie inside.
+RANGE = Times(0.005, 1, of="sft_learning_rate", default="learning_rate")
 
 
 @dataclass(frozen=True)
 class SFTHyperparameters(Hyperparameters):
     """The learning rate alone."""
 
-    learning_rate: float | None = hyperparameter(
-        None,
-        low=1e-8,
-        high=1.0,
-        log=True,
-        # The loss is that of its own stage, whose rate is the most that is known to suit it; a
-        # range around an RL run's would end far below. RL rates of all backbones lie inside.
-        search=Times(0.005, 1, of="sft_learning_rate", default="learning_rate"),
-        help="peak learning rate; by default that of the backbone's RL runs",
-    )
+    learning_rate: float | None = rate(search=RANGE, help="peak; by default that of RL runs")
 
 
 class SFT(Algorithm):

@@ -1,166 +1,150 @@
 """UGR: uncertainty-aware generative recommendation (Fan et al. 2026, arXiv 2602.11719).
 
-Differences from GRPO:
+Differences from GRPO, each with its switch:
 
-1. Reward (Eq. 5). The target earns 1; a wrong candidate is punished by the share of probability
-   that the policy gives it among the wrong ones, -exp s(y) / sum exp s. ``reward`` puts one of
-   GRPO's rewards in its place.
-2. Difficulty (Eq. 7 and 9). A prompt's loss is weighted by
-   alpha_min + (1 - alpha_min) rank(y*) / (G - 1). ``difficulty`` switches it off.
-3. Confidence (Eq. 10 to 12). After a finished candidate the policy is asked for two tokens, high
-   and low; c(y) is the share of high. With P the wrong candidates that share a prefix with the
-   target, W those that do not, and m(y) = log(1 + exp(c(y) - c(y*))), the loss gains
+1. ``reward``: a wrong candidate is punished by the share of probability that the policy gives it
+   among the wrong ones (Eq. 5).
+2. ``difficulty``: a prompt weighs the more, the further down its target stands (Eq. 7 and 9).
+3. ``confidence``: at the leaves of the same packed forward the policy is asked for two tokens, high
+   and low. The share of high is to be larger at the target than at wrong candidates, those that
+   share a prefix with it (weight gamma_1) and the others (gamma_2) (Eq. 10 to 12).
+4. ``rerank``: at inference, candidates are ranked by exp s(y) + weight c(y) (appendix C).
 
-       gamma_1 / |P| sum_P m(y) + gamma_2 / |W| sum_W m(y)
-
-   for prompts whose target is among the candidates. The question is asked at the leaves of the same
-   packed forward. ``confidence`` switches it off.
-4. Total (Eq. 13): the sum of both, averaged over prompts.
-5. At inference candidates can be ranked by exp s(y) + weight c(y) (appendix C): ``rerank``.
-
-The rows of the paper's Table 2 are ``run sft`` or any record's SFT start (a); ``run ugr`` with
-``difficulty=false confidence=false`` and ``reward=rule`` (b1), ``reward=rank`` (b2), or as it is
-(b3); ``confidence=false`` alone (c); and without switches (d).
+Rows of the paper's Table 2: the SFT start (a); ``difficulty=false confidence=false`` and
+``reward=rule`` (b1), ``reward=rank`` (b2) or neither (b3); ``confidence=false`` (c); as it is (d).
 
 Where the paper leaves a choice, or the authors' released code makes another:
 
-* The paper tunes alpha_min over 0, 0.5 and 0.8, and analyses 0, as the released script has it: the
-  default. It asks for gamma_2 > gamma_1 in the text, which the grids it prints for them exclude if
-  taken in the order printed; the default is the pair of the grids' values that obeys the text and
-  that the released script has: 0 and 0.5. The code's own defaults are 0.01 and 0.1.
-* ``length_penalty``: 0 in Eq. 5; the code's beam search divides s(y) by L + 1.
-* ``without_hit``: Eq. 5 punishes the wrong candidates of every group; the code gives 0 to groups
-  that miss the target.
+* The paper tunes alpha_min over 0, 0.5 and 0.8 and analyses 0, which the released script has. It
+  asks for gamma_2 > gamma_1, which its grids exclude if taken in the order printed; of their values
+  0 and 0.5 obey, as the script has it. The code's own defaults are 0.01 and 0.1.
+* ``length_penalty``: Eq. 5 has none; the code's beam search divides s(y) by L + 1.
+* ``without_hit``: Eq. 5 punishes the wrong candidates of any group, the code only beside a hit.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from genrec_bench.algorithm import Batch, no_gradient_figures
-from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
-from genrec_bench.policy.scoring import Scores
-from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.advantages import difficulty_weight
-from genrec_bench.training.hyperparameters import Hyperparameters, hyperparameter
-from genrec_bench.training.losses import pairwise_ranking_loss
-from genrec_bench.training.rewards import uncertainty_reward
-
-HIGH, LOW = "[C_HIGH]", "[C_LOW]"
+from genrec_bench.algorithm import (
+    Batch,
+    CandidateTree,
+    Scores,
+    fixed,
+    group_mean,
+    no_gradient_figures,
+    weight,
+)
+from genrec_bench.algorithms.grpo import GRPO, REWARDS, GRPOHyperparameters
 
 
 @dataclass(frozen=True)
 class UGRHyperparameters(GRPOHyperparameters):
     """GRPO's, and one switch and its constants for each part of UGR."""
 
-    reward: str = hyperparameter(
-        "uncertainty",
-        choices=("uncertainty", "rule", "rank", "rule+rank", "random"),
-        search=False,
-        help="uncertainty: Eq. 5; the others as in grpo",
-    )
-    length_penalty: float = hyperparameter(
-        0.0, low=0, high=2, search=False, help="s(y) is divided by (L + 1) to this power; code: 1"
-    )
-    without_hit: bool = hyperparameter(
-        True, search=False, help="whether Eq. 5 punishes groups that miss the target; code: false"
-    )
-    difficulty: bool = hyperparameter(True, search=False, help="whether Eq. 7 weighs prompts")
+    reward: str = fixed("uncertainty", choices=("uncertainty", *REWARDS), help="Eq. 5, or grpo's")
+    length_penalty: float = fixed(0.0, low=0, high=2, help="s(y) / (L + 1)^this; code: 1")
+    without_hit: bool = fixed(True, help="whether groups without a hit are punished; code: false")
+    difficulty: bool = fixed(True, help="whether Eq. 7 weighs prompts")
     # The paper's grid for alpha_min ends at 0.8, those for both gammas at 1.
-    alpha_min: float = hyperparameter(
-        0.0, low=0, high=1, search=(0, 0.8), help="alpha_min of Eq. 7"
-    )
-    confidence: bool = hyperparameter(True, search=False, help="whether Eq. 11 is part of the loss")
-    gamma_partial: float = hyperparameter(
-        0.0,
-        low=0,
-        high=10,
-        search=(0, 1),
-        help="gamma_1 of Eq. 11, for candidates that share a prefix",
-    )
-    gamma_wrong: float = hyperparameter(
-        0.5,
-        low=0,
-        high=10,
-        search=(0, 1),
-        help="gamma_2 of Eq. 11, for candidates that share none",
-    )
-    rerank: bool = hyperparameter(
-        False, search=False, help="whether evaluation ranks by the hybrid score of appendix C"
-    )
-    rerank_weight: float = hyperparameter(
-        0.5, low=0, high=100, search=False, help="lambda of the hybrid score"
-    )
+    alpha_min: float = weight(0.0, high=1, search=(0, 0.8), help="of Eq. 7")
+    confidence: bool = fixed(True, help="whether Eq. 11 is part of the loss")
+    gamma_partial: float = weight(0.0, high=10, search=(0, 1), help="gamma_1 of Eq. 11")
+    gamma_wrong: float = weight(0.5, high=10, search=(0, 1), help="gamma_2 of Eq. 11")
+    rerank: bool = fixed(False, help="whether evaluation ranks by the score of appendix C")
+    rerank_weight: float = fixed(0.5, low=0, high=100, help="weight of c(y) in that score")
 
 
 class UGR(GRPO):
     """Uncertainty in the reward, in the weight of a prompt, and in words."""
 
     hyperparameters_class = UGRHyperparameters
+    hyperparameters: UGRHyperparameters
+    confidence_tokens = ("[C_HIGH]", "[C_LOW]")
 
-    def __init__(self, hyperparameters: Hyperparameters) -> None:
-        """Keep UGR's own hyperparameters at hand."""
-        super().__init__(hyperparameters)
-        self.own = cast(UGRHyperparameters, hyperparameters)
+    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+        """Return [B, G] 1 for y*, else -exp s(y) / sum of exp s over the wrong candidates (Eq. 5).
+
+        s(y) is the log-probability of a candidate: the punishments of a group add up to -1.
+        """
+        hp = self.hyperparameters
+        if hp.reward != "uncertainty":
+            return super().reward(tree, targets)
+        hits = tree.hits(targets)
+        wrong = tree.valid & ~hits
+        intensity = tree.sequence_log_probs() / (tree.trie.num_levels + 1) ** hp.length_penalty
+        scores = intensity.masked_fill(~wrong, -torch.inf)
+        # Without the largest, exponentials stay in range. Where no candidate is wrong all are 0.
+        largest = scores.amax(dim=1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)
+        weights = (scores - largest).exp()
+        penalty = -weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-30)
+        reward = torch.where(hits, 1.0, penalty) * tree.valid
+        return reward if hp.without_hit else reward * hits.any(dim=1, keepdim=True)
+
+    def difficulty(self, hits: Tensor, ranks: Tensor) -> Tensor:
+        """Return [B] alpha_min + (1 - alpha_min) rank(y*) / (G - 1) (Eq. 7); 1 if G is 1.
+
+        Ranks [B, G] are by probability and begin at 0; that of a target that was missed is G - 1.
+        """
+        last, alpha_min = hits.shape[1] - 1, self.hyperparameters.alpha_min
+        if last == 0:
+            return torch.ones(len(hits), device=hits.device)
+        rank = torch.where(hits, ranks, last).amin(dim=1)
+        return alpha_min + (1.0 - alpha_min) * rank / last
+
+    def confidence(self, scores: Scores) -> Tensor:
+        """Return [B, G] c(y), the share of high in the probability of both tokens (Eq. 10)."""
+        tokens = [scores.policy.extra_tokens[name] for name in self.confidence_tokens]
+        return scores.leaf_logits(tokens).softmax(dim=-1)[..., 0]
+
+    @staticmethod
+    def ranking_loss(confidence: Tensor, hits: Tensor, others: Tensor) -> Tensor:
+        """Return [B] the mean over others of log(1 + exp(c(y) - c(y*))) (Eq. 12); all are [B, G].
+
+        It is 0 without a hit or without others. A target that was drawn more than once counts once.
+        """
+        values = confidence.unsqueeze(-1)
+        margins = torch.nn.functional.softplus(values - group_mean(values, hits).view(-1, 1, 1))
+        return torch.where(hits.any(dim=1), group_mean(margins, others), 0.0)
+
+    def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weigh GRPO's loss (Eq. 9) and add Eq. 11: what Eq. 13 averages over prompts."""
+        loss, figures = super().loss(batch, scores)
+        hp, tree, hits = self.hyperparameters, batch.tree, batch.tree.hits(batch.targets)
+        if hp.difficulty:
+            figures["difficulty"] = self.difficulty(hits, tree.ranks())
+            loss = figures["difficulty"] * loss
+        if hp.confidence:
+            confidence, wrong = self.confidence(scores), tree.valid & ~hits
+            partial = wrong & (tree.matched_levels(batch.targets) > 0)
+            partial_loss = self.ranking_loss(confidence, hits, partial)
+            wrong_loss = self.ranking_loss(confidence, hits, wrong & ~partial)
+            loss = loss + hp.gamma_partial * partial_loss + hp.gamma_wrong * wrong_loss
+            figures |= no_gradient_figures(
+                confidence_loss=partial_loss + wrong_loss,
+                confidence_of_hit=(confidence * hits).sum(dim=1),
+                confidence_of_wrong=group_mean(confidence.unsqueeze(-1), wrong),
+            )
+        return loss, figures
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """The two confidence tokens of §3.4."""
-        return (HIGH, LOW) if self.own.confidence else ()
+        return self.confidence_tokens if self.hyperparameters.confidence else ()
 
     @property
     def scores_leaves(self) -> bool:
         """Confidence is asked for after the last code."""
-        return self.own.confidence
+        return self.hyperparameters.confidence
 
     @property
     def reranks(self) -> bool:
-        """The hybrid score needs a trained confidence."""
-        return self.own.rerank and self.own.confidence
-
-    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
-        """Punish confident errors more than tentative ones (Eq. 5)."""
-        if self.own.reward != "uncertainty":
-            return super().reward(tree, targets)
-        return uncertainty_reward(
-            tree,
-            targets,
-            length_penalty=self.own.length_penalty,
-            without_hit=self.own.without_hit,
-        )
-
-    def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add up Eq. 13 for each prompt."""
-        loss, figures = super().loss(batch, scores)
-        tree, hits = batch.tree, batch.tree.hits(batch.targets)
-        if self.own.difficulty:
-            weight = difficulty_weight(hits, tree.ranks(), self.own.alpha_min)
-            loss = weight * loss
-            figures |= no_gradient_figures(difficulty=weight)
-        if self.own.confidence:
-            confidence = self.confidence(scores)
-            wrong = tree.valid & ~hits
-            shares_prefix = tree.matched_levels(batch.targets) > 0
-            partial_loss = pairwise_ranking_loss(confidence, hits, wrong & shares_prefix)
-            wrong_loss = pairwise_ranking_loss(confidence, hits, wrong & ~shares_prefix)
-            loss = loss + self.own.gamma_partial * partial_loss + self.own.gamma_wrong * wrong_loss
-            count = wrong.sum(dim=1).clamp(min=1)
-            figures |= no_gradient_figures(
-                confidence_loss=partial_loss + wrong_loss,
-                confidence_of_hit=(confidence * hits).sum(dim=1),
-                confidence_of_wrong=(confidence * wrong).sum(dim=1) / count,
-            )
-        return loss, figures
-
-    def confidence(self, scores: Scores) -> Tensor:
-        """Return [B, G] how sure the policy says it is: the share of high among both (Eq. 10)."""
-        tokens = [scores.policy.extra_tokens[name] for name in (HIGH, LOW)]
-        return scores.leaf_logits(tokens).softmax(dim=-1)[..., 0]
+        """The score of appendix C needs a trained confidence."""
+        return self.hyperparameters.rerank and self.hyperparameters.confidence
 
     def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
         """Return exp s(y) + lambda c(y) (appendix C)."""
         likelihood = scores.log_probs.sum(dim=-1).exp()
-        hybrid = likelihood + self.own.rerank_weight * self.confidence(scores)
+        hybrid = likelihood + self.hyperparameters.rerank_weight * self.confidence(scores)
         return hybrid.masked_fill(~tree.valid, -torch.inf)

@@ -2,13 +2,31 @@
 
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.decoding.sampling import sample, stochastic_beam
+from genrec_bench.decoding.value import ValueHead, tree_values, value_of
+from genrec_bench.decoding.ved import VEDOptions, ved
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import Scores
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.base_algorithm import Algorithm, Batch, no_gradient_figures
-from genrec_bench.training.hyperparameters import Hyperparameters, Times, hyperparameter
+from genrec_bench.training.hyperparameters import (
+    Hyperparameters,
+    Times,
+    fixed,
+    hyperparameter,
+    per_level,
+    rate,
+    weight,
+)
+from genrec_bench.training.objectives import (
+    clipped_objective,
+    group_advantage,
+    group_mean,
+    k3_divergence,
+    random_reward,
+    rule_reward,
+)
 
 __all__ = [
     "Algorithm",
@@ -20,9 +38,24 @@ __all__ = [
     "Scores",
     "Times",
     "UserError",
+    "VEDOptions",
+    "ValueHead",
     "beam_search",
+    "clipped_objective",
+    "fixed",
+    "group_advantage",
+    "group_mean",
     "hyperparameter",
+    "k3_divergence",
     "no_gradient_figures",
+    "per_level",
+    "random_reward",
+    "rate",
+    "rule_reward",
     "sample",
     "stochastic_beam",
+    "tree_values",
+    "value_of",
+    "ved",
+    "weight",
 ]

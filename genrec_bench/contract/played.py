@@ -19,7 +19,7 @@ from torch import Tensor
 from genrec_bench.contract.tiny_world import (
     GROUP_SIZE,
     Play,
-    World,
+    TinyWorld,
     fresh,
     groups,
     play,
@@ -46,22 +46,22 @@ class Stage:
         self.algorithm = algorithm
 
     @cached_property
-    def world(self) -> World:
+    def world(self) -> TinyWorld:
         """A world made for the algorithm."""
         return tiny_world(self.algorithm)
 
     @cached_property
-    def groups(self) -> list[tuple[str, CandidateTree, Tensor]]:
+    def groups(self) -> dict[str, tuple[CandidateTree, Tensor]]:
         """Groups that tend to break formulas; see ``tiny_world.groups``."""
-        return list(groups(self.algorithm, self.world))
+        return groups(self.algorithm, self.world)
 
     @cached_property
-    def plays(self) -> list[tuple[str, Play]]:
+    def plays(self) -> dict[str, Play]:
         """What the algorithm makes of each of these groups."""
-        return [
-            (group, play(self.algorithm, self.world, tree, targets))
-            for group, tree, targets in self.groups
-        ]
+        return {
+            group: play(self.algorithm, self.world, tree, targets)
+            for group, (tree, targets) in self.groups.items()
+        }
 
 
 Check = Callable[[Stage], None]
@@ -91,7 +91,7 @@ def require_close(what: str, one: Tensor, other: Tensor) -> None:
     require(near, f"{what} differ by up to {float((one - other).detach().abs().max()):.2g}")
 
 
-def require_candidates(world: World, tree: CandidateTree, count: int) -> None:
+def require_candidates(world: TinyWorld, tree: CandidateTree, count: int) -> None:
     """Raise ``Violation`` unless these are trees of ``count`` places for the world's prompts."""
     trie = world.policy.trie
     shape = (len(world.prompts), count)
@@ -129,7 +129,7 @@ def check_rollout_leaves_the_policy_alone(stage: Stage) -> None:
 
 def check_rewards(stage: Stage) -> None:
     """Rewards are [B, G], finite, and 0 where no real candidate stands."""
-    for group, tree, targets in stage.groups:
+    for group, (tree, targets) in stage.groups.items():
         rewards = fresh(stage.algorithm).reward(tree, targets)
         require_shape(f"{group}: the reward", rewards, tree.valid.shape)
         require(rewards.isfinite().all(), f"{group}: a reward is not finite")
@@ -139,7 +139,7 @@ def check_rewards(stage: Stage) -> None:
 def check_accepts(stage: Stage) -> None:
     """Groups are accepted or not, [B] bool, each whatever the others of its batch are."""
     algorithm = stage.algorithm
-    for group, tree, targets in stage.groups:
+    for group, (tree, targets) in stage.groups.items():
         rewards = fresh(algorithm).reward(tree, targets)
         accepted = fresh(algorithm).accepts(tree, targets, rewards)
         require_shape(f"{group}: what is accepted", accepted, targets.shape)
@@ -153,7 +153,7 @@ def check_accepts(stage: Stage) -> None:
 def check_advantages(stage: Stage) -> None:
     """Advantages are [B, G] or [B, G, L], finite, and 0 where no real candidate stands."""
     algorithm = stage.algorithm
-    for group, tree, targets in stage.groups:
+    for group, (tree, targets) in stage.groups.items():
         real = tree.valid.float()
         given = {
             group: fresh(algorithm).reward(tree, targets),
@@ -173,7 +173,7 @@ def check_advantages(stage: Stage) -> None:
 def check_loss(stage: Stage) -> None:
     """The loss is [B] and finite, and so are its gradients; figures are [B] and detached."""
     size = (len(stage.world.prompts),)
-    for group, played in stage.plays:
+    for group, played in stage.plays.items():
         require_shape(f"{group}: the loss", played.losses, size)
         require(played.losses.isfinite().all(), f"{group}: a loss is not finite")
         require(played.losses.requires_grad, f"{group}: the loss cannot be differentiated")
@@ -193,7 +193,7 @@ def check_gradients(stage: Stage) -> None:
     policy = world.policy
     credit = False
     total = {name: torch.zeros_like(weight) for name, weight in policy.named_parameters()}
-    for _, tree, targets in groups(algorithm, world):
+    for tree, targets in groups(algorithm, world).values():
         played = play(algorithm, world, tree, targets)
         credit |= bool(played.batch.advantages.any())
         for name, gradient in _gradients(world, played.losses).items():
@@ -218,7 +218,7 @@ def check_gradients(stage: Stage) -> None:
 def check_loss_of_each_prompt_alone(stage: Stage) -> None:
     """A prompt's loss does not depend on the other prompts of its batch."""
     algorithm, world = stage.algorithm, stage.world
-    for group, played in stage.plays:
+    for group, played in stage.plays.items():
         for rows in torch.arange(len(world.prompts)).tensor_split([1]):
             batch = played.batch.select(rows)
             prompts = world.prompts.select(rows)
@@ -229,7 +229,7 @@ def check_loss_of_each_prompt_alone(stage: Stage) -> None:
 
 def check_empty_places(stage: Stage) -> None:
     """What stands at places without a real candidate does not reach the loss."""
-    for group, played in stage.plays:
+    for group, played in stage.plays.items():
         empty = ~played.batch.tree.valid.unsqueeze(-1)
         reference = played.batch.reference_log_probs
         if reference is not None:
@@ -303,7 +303,7 @@ PLAYED: tuple[Check, ...] = (
 )
 
 
-def _gradients(world: World, losses: Tensor) -> dict[str, Tensor]:
+def _gradients(world: TinyWorld, losses: Tensor) -> dict[str, Tensor]:
     """Return the gradients of the summed losses, for those weights that they reach."""
     named = dict(world.policy.named_parameters())
     gradients = torch.autograd.grad(

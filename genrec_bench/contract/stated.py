@@ -163,7 +163,7 @@ def check_values(stage: Stage) -> None:
     if not stage.algorithm.estimates_values:
         return
     world = stage.world
-    for group, tree, _ in stage.groups:
+    for group, (tree, _) in stage.groups.items():
         with torch.no_grad():
             scores = score(world.policy, world.prompts, tree, leaves=True)
             values = stage.algorithm.values(scores)

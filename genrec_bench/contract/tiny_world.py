@@ -6,7 +6,7 @@ generators are left as they were. ``play`` does in this world what the harness d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ GROUP_SIZE = 6
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class TinyWorld:
     """What an algorithm meets.
 
     Attributes:
@@ -134,7 +134,7 @@ def tiny_policy(
 
 def tiny_world(
     algorithm: Algorithm | None = None, *, logprob_space: LogProbSpace = "full", seed: int = 0
-) -> World:
+) -> TinyWorld:
     """Make a world, with the tokens and heads that an algorithm asks for.
 
     Args:
@@ -166,7 +166,7 @@ def tiny_world(
     if algorithm.uses_embeddings:
         drawn = np.random.default_rng(seed).normal(size=(policy.trie.num_leaves, HIDDEN_SIZE))
         embeddings = torch.from_numpy(drawn.astype(np.float32))
-    return World(policy, reference, prompts, targets, embeddings)
+    return TinyWorld(policy, reference, prompts, targets, embeddings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ class Play:
 
 def play(
     algorithm: Algorithm,
-    world: World,
+    world: TinyWorld,
     tree: CandidateTree | None = None,
     targets: Tensor | None = None,
 ) -> Play:
@@ -208,7 +208,7 @@ def play(
 
 
 @torch.no_grad()
-def roll_out(algorithm: Algorithm, world: World, group_size: int = GROUP_SIZE) -> CandidateTree:
+def roll_out(algorithm: Algorithm, world: TinyWorld, group_size: int = GROUP_SIZE) -> CandidateTree:
     """Let a fresh algorithm of this kind find candidates; one that samples does so from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -220,8 +220,8 @@ def fresh(algorithm: Algorithm) -> Algorithm:
     return type(algorithm)(algorithm.hyperparameters)
 
 
-def groups(algorithm: Algorithm, world: World) -> Iterator[tuple[str, CandidateTree, Tensor]]:
-    """Yield groups that tend to break formulas: a name, the tree, and the targets [B]."""
+def groups(algorithm: Algorithm, world: TinyWorld) -> dict[str, tuple[CandidateTree, Tensor]]:
+    """Return groups that tend to break formulas by name: each a tree, and the targets [B]."""
     tree = roll_out(algorithm, world)
     trie = tree.trie
     by_rank = tree.leaves.gather(1, tree.ranks().argsort(dim=1))
@@ -233,11 +233,13 @@ def groups(algorithm: Algorithm, world: World) -> Iterator[tuple[str, CandidateT
     dead = torch.full_like(by_rank[:, 1:], trie.dead)
     alone = torch.cat([by_rank[:, :1], dead], dim=1)
     single = CandidateTree.build(trie, alone, log_probs.expand(*alone.shape, -1))
-    yield "a rollout", tree, world.targets
-    yield "a hit at rank 0", tree, by_rank[:, 0]
-    yield "a hit at the last rank", tree, last
-    yield "no hit", tree, missed
-    yield "one real candidate, a hit", single, by_rank[:, 0]
-    yield "one real candidate, no hit", single, missed
-    larger = trie.num_leaves + 3
-    yield "more places than SIDs", roll_out(algorithm, world, larger), world.targets
+    larger = roll_out(algorithm, world, trie.num_leaves + 3)
+    return {
+        "a rollout": (tree, world.targets),
+        "a hit at rank 0": (tree, by_rank[:, 0]),
+        "a hit at the last rank": (tree, last),
+        "no hit": (tree, missed),
+        "one real candidate, a hit": (single, by_rank[:, 0]),
+        "one real candidate, no hit": (single, missed),
+        "more places than SIDs": (larger, world.targets),
+    }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.scoring import Scores
 from genrec_bench.policy.tree import CandidateTree
 
 
@@ -32,6 +35,29 @@ class Prefixes:
 
 Value = Callable[[Prefixes], Tensor]
 """Returns [M] values."""
+
+
+def value_of(policy: Policy) -> Value:
+    """Return the values that the policy's head ``value`` gives, metered as the phase ``value``."""
+
+    def value(prefixes: Prefixes) -> Tensor:
+        with policy.metered("value"):
+            return cast(Tensor, policy.heads["value"](prefixes))
+
+    return value
+
+
+def tree_values(scores: Scores, *, detach: bool) -> Tensor:
+    """Return [B, N] what the policy's head ``value`` says of each node; 0 for padding.
+
+    Args:
+        scores: leaves included.
+        detach: whether the backbone is left out of the gradient.
+    """
+    root, nodes = scores.root_hidden, scores.node_hidden
+    if detach:
+        root, nodes = root.detach(), nodes.detach()
+    return cast(ValueHead, scores.policy.heads["value"]).of_tree(scores.tree, root, nodes)
 
 
 class ValueHead(nn.Module):

@@ -78,6 +78,11 @@ class VEDOptions:
     leaf_value: LeafValue = "own"
     traversals_per_round: int = 0
 
+    @classmethod
+    def of(cls, hyperparameters: object) -> VEDOptions:
+        """Return the options that are attributes of the same name."""
+        return cls(**{field.name: getattr(hyperparameters, field.name) for field in fields(cls)})
+
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
 

@@ -171,6 +171,36 @@ class CandidateTree:
         """
         return (self.leaves == targets.unsqueeze(1)) & self.valid
 
+    def bucket_mean(self, values: Tensor) -> Tensor:
+        """Average values [B, G, E] of candidates over those that pass through each node.
+
+        These share its prefix (a bucket of V-STAR, Eq. 6); one drawn twice counts twice.
+
+        Returns:
+            [B, N, E]; 0 for padding.
+        """
+        # Added up, and not multiplied by a matrix of zeros and ones: its padding would be metered.
+        sums = values.new_zeros(*self.states.shape, values.shape[-1])
+        counts = values.new_zeros(self.states.shape)
+        # What stands at empty places may be anything, and 0 times infinity is not 0.
+        own = values.masked_fill(~self.valid.unsqueeze(-1), 0.0)
+        for nodes in self.paths.unbind(dim=-1):
+            sums.scatter_add_(1, nodes.unsqueeze(-1).expand_as(own), own)
+            counts.scatter_add_(1, nodes, self.valid.to(counts.dtype))
+        return sums / counts.unsqueeze(-1).clamp(min=1)
+
+    def sibling_sums(self, values: Tensor) -> Tensor:
+        """Add up values [B, N] over the siblings of each node: those with its parent, and itself.
+
+        Returns:
+            [B, N]; 0 for padding.
+        """
+        # The place of each node's parent: 0 is the prompt, which only that prompt's nodes have.
+        parents, real = self.parents + 1, self.is_node
+        sums = values.new_zeros(len(values), values.shape[1] + 1)
+        sums.scatter_add_(1, parents, values.masked_fill(~real, 0.0))
+        return sums.gather(1, parents).masked_fill(~real, 0.0)
+
     def select(self, rows: Tensor) -> CandidateTree:
         """Return the trees of some prompts, with no more padding than they need.
 

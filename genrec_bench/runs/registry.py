@@ -31,6 +31,9 @@ from genrec_bench.training.hyperparameters import Hyperparameters
 GROUP = "genrec_bench.algorithms"
 """The entry-point group under which an installed package offers algorithms."""
 
+FACE = "genrec_bench.algorithm"
+"""What algorithms import; all other modules may move."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -199,6 +202,9 @@ def raised_line(error: BaseException, file: Path | None) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         places.append((Path(error.filename), error.lineno))
         message = error.msg
+    if isinstance(error, ImportError) and (error.name or "").startswith("genrec_bench."):
+        if error.name != FACE:
+            message += f"; import it from {FACE}"
     inside = [place for place in places if file is None or place[0].resolve() == file]
     where = ""
     if inside:

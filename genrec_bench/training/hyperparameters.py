@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -76,16 +77,22 @@ def hyperparameter(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+fixed = functools.partial(hyperparameter, search=False)
+"""Declares a hyperparameter that sweeps leave alone."""
+
+weight = functools.partial(hyperparameter, low=0)
+"""Declares a factor that is never negative."""
+
+rate = functools.partial(hyperparameter, None, low=1e-8, high=1.0, log=True)
+"""Declares a learning rate; None stands for one of the backbone's."""
+
+
 @dataclass(frozen=True)
 class Hyperparameters:
     """What every algorithm has."""
 
-    learning_rate: float | None = hyperparameter(
-        None,
-        low=1e-8,
-        high=1.0,
-        log=True,
-        # Published rates for one backbone lie within this distance of each other.
+    # Published rates for one backbone lie within this distance of each other.
+    learning_rate: float | None = rate(
         search=Times(0.1, 10),
         help="peak learning rate; by default the backbone's: scratch policies need larger ones",
     )
@@ -173,6 +180,34 @@ def parse_value(name: str, text: str, accepted: tuple[type, ...]) -> Value:
         return word
     wanted = " or ".join(kind.__name__ for kind in accepted if kind is not types.NoneType)
     raise UserError(f"{name}={text}: must be {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}")
+
+
+def per_level(name: str, text: str, num_levels: int) -> list[float]:
+    """Read a weight for each level from a text such as ``0.3,0.5,1``.
+
+    Where there are as many levels as numbers, these are the weights. Otherwise the numbers are
+    spread evenly from the first level to the last, and levels in between are interpolated linearly.
+
+    Args:
+        name: of the hyperparameter, for the message.
+        text: positive numbers that do not fall, separated by commas.
+        num_levels: L; the only level of L = 1 has the last weight.
+
+    Raises:
+        UserError: if the text is anything else.
+    """
+    try:
+        given = [float(word) for word in text.split(",")]
+    except ValueError:
+        given = []
+    if not given or given != sorted(given) or not all(0 < weight < math.inf for weight in given):
+        raise UserError(
+            f"{name}={text}: must be positive numbers that do not fall, separated by commas, "
+            "such as 0.3,0.5,1"
+        )
+    last = len(given) - 1
+    places = [last * (level / (num_levels - 1)) for level in range(num_levels - 1)] + [last]
+    return [(1 - p % 1) * given[int(p)] + p % 1 * given[min(int(p) + 1, last)] for p in places]
 
 
 def build(cls: type[T], texts: Mapping[str, str]) -> T:

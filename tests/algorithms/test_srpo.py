@@ -1,16 +1,20 @@
 """SRPO whole: the numbers of its equations, its stages, and what its gradients have in common."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_trees import group_of
 from torch import Tensor
 
-from genrec_bench.algorithm import Batch
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
 from genrec_bench.algorithms.srpo import SRPO, SRPOHyperparameters
-from genrec_bench.contract.tiny_world import Play, World, groups, play, roll_out, tiny_world
+from genrec_bench.contract.tiny_world import Play, play, roll_out, tiny_world
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.decoding.sampling import sample
 from genrec_bench.errors import UserError
@@ -18,10 +22,14 @@ from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.policy.trie import Trie
 
-# The target is the last. The others share no code with it, one, and one.
-SIDS = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]], dtype=np.int32)
-TRIE = Trie.build(SIDS, (2, 2, 2, 2))
-NOTHING, ONE, ALSO_ONE, TARGET, EMPTY = 0, 1, 2, 3, -1
+# The target is 1 2 3 4. Wrong at once (though right later), after one code, two, three; the target;
+# and once more wrong after one.
+SIDS = np.array(
+    [[0, 2, 3, 4], [1, 0, 3, 4], [1, 2, 0, 4], [1, 2, 3, 0], [1, 2, 3, 4], [1, 3, 3, 4]],
+    dtype=np.int32,
+)
+TRIE = Trie.build(SIDS, (5, 5, 5, 5))
+NOTHING, ONE, TWO, THREE, TARGET, ALSO_ONE, EMPTY = 0, 1, 2, 3, 4, 5, -1
 
 
 def algorithm(**values: Any) -> SRPO:
@@ -34,6 +42,11 @@ def group(*sids: int) -> tuple[CandidateTree, Tensor]:
     return tree, TRIE.leaf(torch.tensor([TARGET]))
 
 
+def rewards(*sids: int, **values: Any) -> list[float]:
+    found: list[float] = algorithm(**values).reward(*group(*sids))[0].tolist()
+    return found
+
+
 def credit(chosen: SRPO, *sids: int) -> list[float]:
     tree, targets = group(*sids)
     found: list[float] = chosen.advantage(tree, targets, chosen.reward(tree, targets))[0].tolist()
@@ -43,6 +56,119 @@ def credit(chosen: SRPO, *sids: int) -> list[float]:
 def accepted(chosen: SRPO, *sids: int) -> bool:
     tree, targets = group(*sids)
     return bool(chosen.accepts(tree, targets, chosen.reward(tree, targets)))
+
+
+# Eq. 13 and 14
+
+
+def test_the_residual_reward_is_the_root_of_the_share_of_leading_codes() -> None:
+    # sqrt(0), sqrt(1/4), sqrt(2/4), sqrt(3/4), sqrt(4/4).
+    found = rewards(NOTHING, ONE, TWO, THREE, TARGET)
+    assert found == pytest.approx([0.0, 0.5, 0.70710678, 0.86602540, 1.0])
+    # Of empty places and of equal candidates.
+    assert rewards(ONE, EMPTY, TARGET, ONE, TARGET) == [0.5, 0.0, 1.0, 0.5, 1.0]
+
+
+def test_the_power_bends_the_residual_reward() -> None:
+    assert rewards(NOTHING, ONE, TWO, THREE, TARGET, power=1.0) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    # (1/4)^0.25 is the root of 0.5.
+    assert rewards(ONE, TARGET, power=0.25) == pytest.approx([0.70710678, 1.0])
+
+
+def test_the_residual_reward_of_one_code_is_the_hit() -> None:
+    found = algorithm().reward(*group_of([0.4, 0.3, 0.2], hit=1))
+    assert found.tolist() == [[0, 1, 0]]
+
+
+# Eq. 15 to 20
+
+
+def bonus_of(hits: int, size: int, k: int, empty: int = 0) -> tuple[float, float]:
+    """The bonus of the first candidate and of the last real one; hits come first."""
+    place = torch.arange(size + empty).unsqueeze(0)
+    found = SRPO.success_bonus(place < hits, place < size, k)[0]
+    assert found[size:].tolist() == [0.0] * empty
+    return float(found[0]), float(found[size - 1])
+
+
+@pytest.mark.parametrize(
+    ("hits", "hit_gets", "other_gets"),
+    [
+        # n = 10, k = 4: C(10, 4) = 210 and C(9, 3) = 84.
+        # c = 1: 1 - rho = C(9, 4) / 210 = 126 / 210 = 0.6, sigma = sqrt(0.24),
+        # delta = C(8, 3) / 84 = 56 / 84: 0.6 / sigma and (0.6 - 0.66667) / sigma.
+        (1, 1.224745, -0.136083),
+        # c = 2: 70 / 210 = 1/3, sigma = sqrt(2) / 3, delta = 35 / 84 = 5/12: minus 1/12.
+        (2, 0.707107, -0.176777),
+        # c = 5: 5 / 210 = 1/42, sigma = sqrt(41) / 42, delta = C(4, 3) / 84 = 1/21: minus 1/42.
+        (5, 0.156174, -0.156174),
+        # c = 6: 1 / 210, sigma = sqrt(209) / 210, delta = C(3, 3) / 84 = 1 / 84.
+        # 1/210 - 1/84 = -1/140, and 210 / (140 sqrt(209)) = 1.5 / sqrt(209).
+        (6, 0.069171, -0.103757),
+    ],
+)
+def test_success_bonus_of_ten(hits: int, hit_gets: float, other_gets: float) -> None:
+    assert bonus_of(hits, 10, 4) == pytest.approx((hit_gets, other_gets), abs=1e-6)
+
+
+@pytest.mark.parametrize("hits", [0, 7, 8, 9, 10])
+def test_success_bonus_is_nothing_where_every_draw_says_the_same(hits: int) -> None:
+    # Without a hit no draw succeeds; with seven of ten no four are all wrong.
+    assert bonus_of(hits, 10, 4) == (0.0, 0.0)
+
+
+def test_success_bonus_of_one_draw_is_the_distance_in_deviations() -> None:
+    # k = 1: delta is 1 and rho = c / n. n = 4, c = 1: (3/4) / (sqrt(3) / 4) and (-1/4) over it.
+    assert bonus_of(1, 4, 1) == pytest.approx((math.sqrt(3), -1 / math.sqrt(3)))
+    # n = 5, c = 2: sigma = sqrt(6) / 5; 3 / sqrt(6) and -2 / sqrt(6).
+    assert bonus_of(2, 5, 1) == pytest.approx((1.2247449, -0.8164966))
+
+
+@pytest.mark.parametrize("hits", [0, 1, 4, 5])
+@pytest.mark.parametrize("k", [5, 6, 100])
+def test_success_bonus_of_a_group_that_is_drawn_whole_is_nothing(hits: int, k: int) -> None:
+    assert bonus_of(hits, 5, k) == (0.0, 0.0)
+
+
+def test_success_bonus_counts_real_candidates_only() -> None:
+    assert bonus_of(1, 10, 4, empty=6) == bonus_of(1, 10, 4)
+    # Three real ones cannot give four; they give three, which is all of them.
+    assert bonus_of(1, 3, 4, empty=7) == (0.0, 0.0)
+    assert bonus_of(1, 1, 1) == (0.0, 0.0)
+    nobody = torch.zeros(1, 3).bool()
+    assert SRPO.success_bonus(nobody, nobody, 2).tolist() == [[0] * 3]
+
+
+def test_success_bonus_takes_each_group_for_itself() -> None:
+    hits = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1]]).bool()
+    valid = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]]).bool()
+    found = SRPO.success_bonus(hits, valid, 2)
+    # n = 4, c = 1: 1 - rho = 3/6, sigma = 1/2, delta = 2/3: 1 and -1/3.
+    assert found[0].tolist() == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
+    # c = 2: 1/6, sigma = sqrt(5) / 6, delta = 1/3: 1 / sqrt(5) and -1 / sqrt(5).
+    assert found[1].tolist() == pytest.approx([5**-0.5, 5**-0.5, -(5**-0.5), -(5**-0.5)])
+    assert found[2].tolist() == [0, 0, 0, 0]
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 40))
+@settings(max_examples=200, deadline=None)
+def test_success_bonus_is_that_of_the_binomial_coefficients(size: int, hits: int, k: int) -> None:
+    hits, k = min(hits, size), min(k, size)
+    all_wrong = math.comb(size - hits, k)
+    first, last = bonus_of(hits, size, k)
+    if all_wrong in (0, math.comb(size, k)):
+        assert (first, last) == (0.0, 0.0)
+        return
+    miss = all_wrong / math.comb(size, k)
+    sigma = math.sqrt(miss * (1 - miss))
+    delta = math.comb(size - hits - 1, k - 1) / math.comb(size - 1, k - 1)
+    assert first == pytest.approx(miss / sigma, rel=1e-5)
+    assert last == pytest.approx((miss - delta) / sigma, rel=1e-5)
+    # (1 - rho) c is what hits gain, (delta - (1 - rho)) (n - c) what others lose. They are equal.
+    assert first * hits + last * (size - hits) == pytest.approx(0.0, abs=1e-4)
+
+
+# Eq. 17, 21 and 22
 
 
 def test_the_advantage_of_eq_21() -> None:
@@ -137,7 +263,7 @@ def test_the_stages_of_table_3() -> None:
 def test_two_rewards_at_once_are_refused() -> None:
     with pytest.raises(UserError, match=r"^reward=random: .*residual=false$"):
         algorithm(reward="random")
-    assert algorithm(reward="random", residual=False).own.reward == "random"
+    assert algorithm(reward="random", residual=False).hyperparameters.reward == "random"
 
 
 def test_candidates_are_drawn_or_searched_for() -> None:
@@ -154,12 +280,6 @@ def test_candidates_are_drawn_or_searched_for() -> None:
 
 
 # Identities of the gradient
-
-
-def with_hit(chosen: GRPO, world: World) -> Play:
-    """Play a group of distinct candidates, one of them the target."""
-    cases = {name: (tree, targets) for name, tree, targets in groups(chosen, world)}
-    return play(chosen, world, *cases["a hit at the last rank"])
 
 
 def gradient(played: Play) -> Tensor:
@@ -185,12 +305,8 @@ def test_beyond_its_bounds_the_ratio_gives_no_gradient() -> None:
     played = play(chosen, world)
     batch, tree = played.batch, played.batch.tree
     # As if every code had been half as likely before: a ratio of 2, above 1.2.
-    older = CandidateTree(
-        tree.trie, tree.states, tree.parents, tree.paths, tree.valid, tree.log_probs - np.log(2)
-    )
-    moved = Batch(
-        older, batch.targets, batch.rewards, batch.advantages, batch.reference_log_probs, None
-    )
+    older = replace(tree, log_probs=tree.log_probs - np.log(2))
+    moved = replace(batch, tree=older)
     scores = score(world.policy, world.prompts, older)
     losses, _ = chosen.loss(moved, scores)
     (found,) = torch.autograd.grad(losses.sum(), [scores.log_probs])
@@ -217,16 +333,6 @@ def test_the_mean_over_all_codes_is_the_mean_over_prompts() -> None:
     per_code = -ratio * batch.advantages.unsqueeze(-1) + 0.001 * (gap.exp() - gap - 1)
     (theirs,) = torch.autograd.grad(per_code.sum() / per_code.numel(), [log_probs])
     assert torch.allclose(ours, theirs, atol=1e-6) and ours.any()
-
-
-def test_without_the_division_each_prompts_gradient_is_scaled() -> None:
-    """Dr. GRPO: the same direction, as many times as long as the rewards' deviation."""
-    divided = GRPO(GRPOHyperparameters(epsilon=0.0))
-    plain = GRPO(GRPOHyperparameters(divide_by_std=False))
-    world = tiny_world(divided)
-    one, other = gradient(with_hit(divided, world)), gradient(with_hit(plain, world))
-    # One hit among six: mean 1/6, variance (25 + 5) / 36 / 5 = 1/6.
-    assert torch.allclose(other, one * 6**-0.5, atol=1e-6) and one.any()
 
 
 def test_the_divergence_pulls_towards_the_reference() -> None:

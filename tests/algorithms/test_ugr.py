@@ -1,22 +1,110 @@
-"""UGR whole: that its parts meet as in Eq. 13, on a world small enough to check."""
+"""UGR: its formulas in numbers worked out by hand, and that its parts meet as in Eq. 13."""
 
 import math
 
 import pytest
 import torch
+from small_trees import group_of
 
 from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
-from genrec_bench.contract.tiny_world import Play, World, groups, play, tiny_world
+from genrec_bench.contract.tiny_world import Play, TinyWorld, groups, play, tiny_world
 
 
 def algorithm(**values: object) -> UGR:
     return UGR(UGRHyperparameters(**values))  # type: ignore[arg-type]
 
 
-def with_hit(chosen: UGR, world: World) -> Play:
+def with_hit(chosen: UGR, world: TinyWorld) -> Play:
     """Play a group in which every prompt's target has the last rank but one or so."""
-    cases = {name: (tree, targets) for name, tree, targets in groups(chosen, world)}
-    return play(chosen, world, *cases["a hit at the last rank"])
+    return play(chosen, world, *groups(chosen, world)["a hit at the last rank"])
+
+
+def reward(probabilities: list[float], hit: int | None, **values: object) -> list[float]:
+    found: list[float] = algorithm(**values).reward(*group_of(probabilities, hit))[0].tolist()
+    return found
+
+
+# Eq. 5
+
+
+def test_wrong_candidates_share_a_punishment_of_one() -> None:
+    # Wrong: 0.4, 0.2, 0.1, together 0.7.
+    assert reward([0.4, 0.3, 0.2, 0.1], hit=1) == pytest.approx([-4 / 7, 1.0, -2 / 7, -1 / 7])
+
+
+def test_the_punishment_of_a_group_without_a_hit() -> None:
+    found = reward([0.4, 0.3, 0.2, 0.1], hit=None)
+    assert found == pytest.approx([-0.4, -0.3, -0.2, -0.1])
+    assert reward([0.4, 0.3, 0.2, 0.1], hit=None, without_hit=False) == [0, 0, 0, 0]
+
+
+def test_the_released_codes_length_penalty() -> None:
+    # One code and one end token: s is halved, so that weights are square roots.
+    found = reward([0.36, 0.3, 0.16], hit=1, length_penalty=1.0)
+    assert found == pytest.approx([-0.6, 1.0, -0.4])
+
+
+def test_the_hit_alone_and_empty_places() -> None:
+    assert reward([0.4, 0.0, 0.0], hit=0) == [1, 0, 0]
+    padded = reward([0.4, 0.3, 0.2, 0.0, 0.0], hit=1)
+    assert padded == pytest.approx([*reward([0.4, 0.3, 0.2], hit=1), 0, 0])
+
+
+def test_what_is_all_but_impossible_is_punished_by_its_share() -> None:
+    tree, targets = group_of([1e-9, 1e-9, 0.5], hit=2)
+    tree.log_probs.mul_(100)
+    assert algorithm().reward(tree, targets)[0].tolist() == pytest.approx([-0.5, -0.5, 1.0])
+
+
+# Eq. 7
+
+
+def test_difficulty_grows_with_the_targets_rank() -> None:
+    hits = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]).bool()
+    ranks = torch.arange(4).expand(4, 4)
+    # 0.1 + 0.9 * rank / 3; a miss counts as the last rank.
+    found = algorithm(alpha_min=0.1).difficulty(hits, ranks)
+    assert found.tolist() == pytest.approx([0.1, 0.4, 1.0, 1.0])
+    assert algorithm(alpha_min=1.0).difficulty(hits, ranks).tolist() == [1, 1, 1, 1]
+
+
+def test_difficulty_goes_by_rank_and_not_by_place() -> None:
+    hits = torch.tensor([[False, False, True]])
+    assert algorithm().difficulty(hits, torch.tensor([[2, 1, 0]])).tolist() == [0.0]
+
+
+def test_difficulty_of_a_group_of_one() -> None:
+    found = algorithm().difficulty(torch.ones(2, 1).bool(), torch.zeros(2, 1))
+    assert found.tolist() == [1, 1]
+
+
+# Eq. 12
+
+
+def test_ranking_loss() -> None:
+    values = torch.tensor([[0.7, 0.5, 0.2, 0.9]])
+    best = torch.tensor([[True, False, False, False]])
+    worse = torch.tensor([[False, True, True, False]])
+    # log(1 + e^-0.2) = 0.598139 and log(1 + e^-0.5) = 0.474077.
+    assert UGR.ranking_loss(values, best, worse).item() == pytest.approx(0.536108, abs=1e-6)
+    # A hit that was drawn twice is still one value.
+    values, best = torch.tensor([[0.7, 0.7, 0.5, 0.2]]), torch.tensor([[True, True, False, False]])
+    assert UGR.ranking_loss(values, best, ~best).item() == pytest.approx(0.536108, abs=1e-6)
+    worse, nobody = ~best, torch.zeros_like(best)
+    assert UGR.ranking_loss(values, best, nobody).item() == 0
+    assert UGR.ranking_loss(values, nobody, worse).item() == 0
+
+
+def test_ranking_loss_moves_both_sides() -> None:
+    values = torch.tensor([[0.7, 0.5, 0.2]], requires_grad=True)
+    best = torch.tensor([[True, False, False]])
+    UGR.ranking_loss(values, best, ~best).sum().backward()
+    # sigmoid(-0.2) / 2 = 0.225083 and sigmoid(-0.5) / 2 = 0.188770.
+    assert values.grad is not None
+    assert values.grad[0].tolist() == pytest.approx([-0.413853, 0.225083, 0.188770], abs=1e-6)
+
+
+# The whole
 
 
 def test_the_parts_add_up_to_the_total() -> None:
@@ -50,8 +138,7 @@ def test_the_parts_add_up_to_the_total() -> None:
 def test_confidence_is_trained_only_where_the_target_was_found() -> None:
     chosen = algorithm(gamma_partial=1.0, gamma_wrong=1.0)
     world = tiny_world(chosen)
-    cases = {name: (tree, targets) for name, tree, targets in groups(chosen, world)}
-    found = play(chosen, world, *cases["no hit"])
+    found = play(chosen, world, *groups(chosen, world)["no hit"])
     assert found.figures["confidence_loss"].eq(0).all()
 
 

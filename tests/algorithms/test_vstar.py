@@ -1,7 +1,6 @@
-"""V-STAR whole: who is compared with whom, what the loss adds up, and who pays for it."""
+"""V-STAR's formulas in numbers worked out by hand."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
 
 import pytest
 import torch
@@ -9,22 +8,85 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_trees import SIDS, TRIE, node, tree_of
 
-from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters
-from genrec_bench.contract.tiny_world import Play, World, groups, play, tiny_world
-from genrec_bench.decoding.beam import beam_search
-from genrec_bench.errors import UserError
-from genrec_bench.policy.scoring import score
-from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.advantages import sibling_advantage
-from genrec_bench.training.ledger import Ledger
-from genrec_bench.training.losses import group_mean, k3_divergence
+from genrec_bench.algorithms.vstar import (
+    semantic_reward,
+    sibling_advantage,
+    sibling_loss,
+    td_loss,
+)
+from genrec_bench.decoding.value import ValueHead
+
+EMBEDDINGS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.0, 0.0]])
+WEIGHTS = [0.3, 0.5, 1.0]
 
 
-def algorithm(**values: object) -> VSTAR:
-    return VSTAR(VSTARHyperparameters(**values))  # type: ignore[arg-type]
+def target(*rows: int) -> torch.Tensor:
+    return TRIE.leaf(torch.tensor(rows))
 
 
-# Sibling advantages
+# Rewards of prefixes, Eq. 6 to 8
+
+
+def test_a_prefix_is_rewarded_by_the_mean_of_its_bucket() -> None:
+    tree = tree_of([0, 1, 2, 3])
+    found = semantic_reward(tree, target(3), EMBEDDINGS, WEIGHTS)[0]
+    # The target's embedding is (0.6, 0.8). Bucket (0): the mean of (1, 0), (-1, 0), (0, 1) is
+    # (0, 1/3), whose cosine with it is 0.8. Bucket (0, 0): the mean is 0, which is near to nothing.
+    expected = {
+        (0,): -0.3 * 0.2,
+        (0, 0): -0.5 * 1.0,
+        (0, 1): -0.5 * 0.2,
+        (0, 0, 0): -1.0 * 0.4,
+        (0, 0, 1): -1.0 * 1.6,
+        (0, 1, 0): -1.0 * 0.2,
+        (1,): 0.3,
+        (1, 0): 0.5,
+        (1, 0, 0): 1.0,
+    }
+    assert len(expected) == tree.states.shape[1]
+    for prefix, value in expected.items():
+        assert float(found[node(tree, *prefix)]) == pytest.approx(value, abs=1e-6), prefix
+
+
+def test_a_candidate_that_was_drawn_twice_counts_twice() -> None:
+    tree = tree_of([0, 0, 1, 2, 3])
+    found = semantic_reward(tree, target(3), EMBEDDINGS, WEIGHTS)[0]
+    # Bucket (0) has the mean (1, 1) / 4, whose cosine with (0.6, 0.8) is 1.4 / sqrt 2.
+    nearness = 1.4 / math.sqrt(2)
+    assert float(found[node(tree, 0)]) == pytest.approx(-0.3 * (1 - nearness), abs=1e-6)
+
+
+def test_prefixes_of_a_target_that_was_missed_are_still_its_prefixes() -> None:
+    tree = tree_of([1, 2, -1])
+    found = semantic_reward(tree, target(0), EMBEDDINGS, WEIGHTS)[0]
+    assert float(found[node(tree, 0)]) == pytest.approx(0.3)
+    assert float(found[node(tree, 0, 0)]) == pytest.approx(0.5)
+    # (-1, 0) is the target's opposite.
+    assert float(found[node(tree, 0, 0, 1)]) == pytest.approx(-2.0)
+
+
+def test_rewards_of_embeddings_without_direction_and_of_padding() -> None:
+    tree = tree_of([4, -1, -1, -1], [0, 1, 2, 3], [-1, -1, -1, -1])
+    found = semantic_reward(tree, target(0, 4, 0), EMBEDDINGS, WEIGHTS)
+    # The cosine with a zero vector is 0, on either side.
+    assert found[0, :3].tolist() == pytest.approx([-0.3, -0.5, -1.0])
+    assert found[1, node(tree, 0, 0, row=1)] == pytest.approx(-0.5)
+    assert found[0, 3:].eq(0).all() and found[2].eq(0).all()
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=6), st.integers(0, 4))
+def test_rewards_lie_between_what_is_right_and_what_is_opposite(rows: list[int], row: int) -> None:
+    tree = tree_of(rows)
+    found = semantic_reward(tree, target(row), EMBEDDINGS, WEIGHTS)
+    weight = torch.tensor([0.0, *WEIGHTS])[tree.levels]
+    assert ((-2 * weight - 1e-6 <= found) & (found <= weight + 1e-6)).all()
+    # Only prefixes of the target earn the whole weight: no mean of six others points its way.
+    full = (found == weight) & tree.is_node
+    on_path = set(TRIE.prefixes(target(row))[0].tolist())
+    assert set(tree.states[full].tolist()) == on_path & set(tree.states[tree.is_node].tolist())
+
+
+# Sibling advantages, Eq. 15 to 18
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, -1.0, 0.0]])
 
@@ -103,254 +165,87 @@ def test_advantages_of_siblings_cancel(rows: list[int], rewards: list[float]) ->
     assert found[~tree.is_node[0]].eq(0).all()
 
 
-# The loss
+# The losses, Eq. 9 and 19
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return tiny_world(algorithm())
+def test_td_loss() -> None:
+    values = torch.tensor([[[0.5, 0.2, -0.1], [7.0, 7.0, 7.0]]], requires_grad=True)
+    rewards = torch.tensor([[[0.3, 0.5, 1.0], [9.0, 9.0, 9.0]]])
+    valid = torch.tensor([[True, False]])
+    found = td_loss(values, rewards, valid, 0.9)
+    found.sum().backward()
+    # Targets 0.3 + 0.9 * 0.2 = 0.48, 0.5 - 0.9 * 0.1 = 0.41, and 1; errors 0.02, -0.21, -1.1.
+    assert found.tolist() == pytest.approx([(0.0004 + 0.0441 + 1.21) / 3])
+    # 2 / 3 of the error each: the value that a target is made of is left alone by it.
+    assert values.grad is not None
+    assert values.grad[0].tolist() == [
+        pytest.approx([0.04 / 3, -0.42 / 3, -2.2 / 3]),
+        pytest.approx([0.0, 0.0, 0.0]),
+    ]
 
 
-@pytest.fixture(scope="module")
-def cases(world: World) -> dict[str, tuple[CandidateTree, torch.Tensor]]:
-    return {name: (tree, targets) for name, tree, targets in groups(algorithm(), world)}
+def test_td_loss_of_one_level_regresses_the_reward() -> None:
+    values, rewards = torch.tensor([[[0.5], [-1.0]]]), torch.tensor([[[1.0], [-1.5]]])
+    both = torch.ones(1, 2, dtype=torch.bool)
+    assert td_loss(values, rewards, both, 0.99).tolist() == [0.25]
 
 
-Cases = dict[str, tuple[CandidateTree, torch.Tensor]]
+def test_values_that_obey_bellman_have_no_temporal_difference() -> None:
+    rewards = torch.tensor([[[0.3, -0.5, 1.0]]])
+    last = 1.0
+    middle = -0.5 + 0.9 * last
+    values = torch.tensor([[[0.3 + 0.9 * middle, middle, last]]])
+    found = td_loss(values, rewards, torch.ones(1, 1).bool(), 0.9)
+    assert found.item() == pytest.approx(0.0, abs=1e-12)
 
 
-def played(world: World, case: tuple[CandidateTree, torch.Tensor], **values: object) -> Play:
-    return play(algorithm(**values), world, *case)
+def test_sibling_loss_weighs_each_node_by_its_credit() -> None:
+    log_probs = torch.tensor([[1.5, 1.0, 9.0]]).log().requires_grad_()
+    advantages = torch.tensor([[1.0, -2.0, 0.0]])
+    valid = torch.tensor([[True, True, True, True, False]])
+    found = sibling_loss(log_probs, torch.zeros(1, 3), advantages, valid)
+    found.sum().backward()
+    # -(1 * 1.5 - 2 * 1) / 4: four candidates, three nodes; a node without credit moves nothing.
+    assert found.tolist() == pytest.approx([0.125])
+    assert log_probs.grad is not None
+    assert log_probs.grad[0].tolist() == pytest.approx([-0.375, 0.5, 0.0])
 
 
-@pytest.mark.parametrize("name", ["a rollout", "a hit at the last rank", "more places than SIDs"])
-def test_joint_is_the_sum_of_both_and_has_one_divergence(
-    world: World, cases: Cases, name: str
-) -> None:
-    options = {"value_weight": 0.0, "beta": 0.1}
-    joint, grpo, sibling = (
-        played(world, cases[name], objective=objective, **options)
-        for objective in ("joint", "grpo", "sibling")
-    )
-    reference = joint.batch.reference_log_probs
-    assert reference is not None
-    tree = joint.batch.tree
-    divergence = 0.1 * group_mean(k3_divergence(joint.scores.log_probs, reference), tree.valid)
-    assert divergence.max() > 1e-3
-    expected = grpo.losses + sibling.losses - divergence
-    assert torch.allclose(joint.losses, expected, atol=1e-5)
+def test_sibling_loss_of_a_prompt_without_candidates() -> None:
+    zeros = torch.zeros(1, 2)
+    assert sibling_loss(zeros, zeros, zeros, torch.zeros(1, 3).bool()).tolist() == [0.0]
 
 
-def test_weights_scale_their_parts(world: World, cases: Cases) -> None:
-    case = cases["a hit at the last rank"]
-    # Off the rollout's policy, where the sibling's part is not 0.
-    case = (replace(case[0], log_probs=0.5 * case[0].log_probs), case[1])
-    none = played(world, case, sibling_weight=0.0, value_weight=0.0).losses
-    sibling = played(world, case, value_weight=0.0).losses - none
-    value = played(world, case, sibling_weight=0.0).losses - none
-    assert sibling.abs().min() > 1e-4 and value.min() > 1e-4
-    both = played(world, case, sibling_weight=3.0, value_weight=0.5).losses
-    assert torch.allclose(both, none + 3.0 * sibling + 0.5 * value, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["one real candidate, a hit", "one real candidate, no hit"])
-def test_a_group_of_one_teaches_the_policy_nothing(world: World, cases: Cases, name: str) -> None:
-    found = played(world, cases[name], beta=0.0, value_weight=0.0)
-    assert found.losses.eq(0).all()
-    (gradient,) = torch.autograd.grad(found.losses.sum(), [found.scores.node_log_probs])
-    assert gradient.eq(0).all()
-    assert found.figures["nodes_with_credit"].eq(0).all()
-
-
-def test_a_miss_teaches_the_value_and_not_the_policy(world: World, cases: Cases) -> None:
-    found = played(world, cases["no hit"], beta=0.0)
-    assert found.batch.rewards.eq(0).all()
-    assert torch.allclose(found.losses, found.figures["value_loss"])
-    assert found.losses.min() > 0
-    assert found.figures["value_gap"].eq(0).all()
-
-
-def test_the_gradient_at_the_rollout_is_the_credit_of_each_node(world: World, cases: Cases) -> None:
-    found = played(
-        world, cases["a hit at the last rank"], objective="sibling", beta=0.0, value_weight=0.0
-    )
-    tree = found.batch.tree
-    (gradient,) = torch.autograd.grad(found.losses.sum(), [found.scores.node_log_probs])
-    credit = sibling_advantage(tree, found.batch.rewards)
-    assert credit.abs().max() > 0.5
-    expected = -credit / tree.valid.sum(dim=1, keepdim=True)
-    assert torch.allclose(gradient, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("trains", [False, True])
-def test_the_values_loss_trains_the_backbone_only_if_asked(trains: bool) -> None:
-    chosen = algorithm(
-        objective="sibling", sibling_weight=0.0, beta=0.0, value_trains_policy=trains
-    )
-    world = tiny_world(chosen)
-    # A new head's last layer is 0 and would pass nothing on.
-    head = world.policy.heads["value"]
-    for parameter in head.parameters():
-        torch.nn.init.constant_(parameter, 0.1)
-    play(chosen, world).losses.sum().backward()
-    backbone = [p.grad for p in world.policy.backbone.parameters() if p.grad is not None]
-    assert any(gradient.any() for gradient in backbone) == trains
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
-
-
-def test_the_divergence_is_all_that_is_left_without_objectives(world: World, cases: Cases) -> None:
-    found = played(
-        world, cases["a rollout"], objective="sibling", sibling_weight=0.0, value_weight=0.0
-    )
-    assert torch.allclose(found.losses, 0.001 * found.figures["divergence"], atol=1e-7)
-
-
-@pytest.mark.parametrize("case", ["a rollout", "a hit at rank 0", "no hit"])
-def test_the_gap_between_values_of_hits_and_of_wrong_candidates(case: str, cases: Cases) -> None:
-    chosen = algorithm()
-    world = tiny_world(chosen)
-    torch.nn.init.normal_(world.policy.heads["value"].value.weight)  # type: ignore[union-attr,arg-type]
-    found = play(chosen, world, *cases[case])
-    tree, hits = found.batch.tree, found.batch.tree.hits(found.batch.targets)
-    last = tree.on_paths(chosen.values(found.scores))[..., -1].detach()
-    assert bool(hits.any()) == (case != "no hit")
-    for row in range(len(hits)):
-        hit, wrong = last[row][hits[row]], last[row][tree.valid[row] & ~hits[row]]
-        gap = float(hit.mean() - wrong.mean()) if len(hit) and len(wrong) else 0.0
-        assert float(found.figures["value_gap"][row]) == pytest.approx(gap, abs=1e-5)
-
-
-# How candidates are found
-
-
-def test_a_beam_in_training_spends_its_budget_on_more_candidates() -> None:
-    chosen = algorithm(training="beam", token_budget=2.0)
-    world = tiny_world(chosen)
-    found = chosen.rollout(world.policy, world.prompts, 4)
-    assert torch.equal(found.leaves, beam_search(world.policy, world.prompts, 8).leaves)
-
-
-@pytest.mark.parametrize("training", ["ved", "top-k"])
-def test_other_searches_keep_the_group_as_large_as_it_is(training: str) -> None:
-    chosen = algorithm(training=training, token_budget=2.0)
-    world = tiny_world(chosen)
-    assert chosen.rollout(world.policy, world.prompts, 4).group_size == 4
-
-
-def test_top_k_draws_from_as_many_codes() -> None:
-    chosen = algorithm(training="top-k", inference="top-k", top_k=1)
-    world = tiny_world(chosen)
-    found = chosen.rollout(world.policy, world.prompts, 5)
-    assert found.valid.all()
-    assert (found.leaves == found.leaves[:, :1]).all(), "one code a level: one candidate"
-    assert chosen.decode(world.policy, world.prompts, 5).valid.sum(dim=1).tolist() == [1] * 5
-
-
-def test_the_value_guides_the_search() -> None:
-    """A head that likes what it is given finds other candidates than one that knows nothing."""
-    chosen = algorithm(initial_beam=1)
-    world = tiny_world(chosen)
-
-    def found() -> list[set[int]]:
-        torch.manual_seed(0)
-        leaves = chosen.rollout(world.policy, world.prompts, 4).leaves
-        return [set(row) for row in leaves.tolist()]
-
-    before = found()
-    assert found() == before
+def test_the_head_learns_the_discounted_return() -> None:
+    tree = tree_of([0, 1, 2, 3])
+    rewards = semantic_reward(tree, target(3), EMBEDDINGS, WEIGHTS)
+    discount, size = 0.9, 16
+    # Worked out from the rewards above: a leaf is worth its reward, and a prefix its reward and
+    # 0.9 times the mean over the candidates through it of what comes next.
+    expected = {
+        (0, 0): -0.5 + 0.9 * (-0.4 - 1.6) / 2,
+        (0, 1): -0.1 + 0.9 * -0.2,
+        (0,): -0.06 + 0.9 * (-1.4 - 1.4 - 0.28) / 3,
+        (0, 0, 1): -1.6,
+        (1, 0): 0.5 + 0.9 * 1.0,
+        (1,): 0.3 + 0.9 * 1.4,
+    }
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(1, size, generator=generator)
+    nodes = torch.randn(*tree.states.shape, size, generator=generator)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        for parameter in world.policy.heads.parameters():
-            torch.nn.init.normal_(parameter, std=2.0)
-    assert found() != before
-
-
-def test_decoding_is_named_by_what_it_spends_and_draws() -> None:
-    assert algorithm().decoding == "beam"
-    assert algorithm(inference="ved").decoding == "ved 1x"
-    assert algorithm(inference="ved", token_budget=2.5).decoding == "ved 2.5x"
-    assert algorithm(inference="top-k", top_k=7, temperature=0.7).decoding == "top-k 7 at 0.7"
-
-
-@pytest.mark.parametrize("inference", ["ved", "top-k"])
-def test_evaluation_leaves_the_generator_alone(inference: str) -> None:
-    chosen = algorithm(inference=inference)
-    world = tiny_world(chosen)
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    first = chosen.decode(world.policy, world.prompts, 5)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(4)
-    assert torch.equal(chosen.decode(world.policy, world.prompts, 5).leaves, first.leaves)
-
-
-# Who pays
-
-
-def spent(chosen: VSTAR, work: Callable[[VSTAR, World], object], phase: str) -> Ledger:
-    world = tiny_world(chosen)
-    ledger = world.policy.meter = Ledger(torch.device("cpu"))
-    with ledger.phase(phase):
-        work(chosen, world)
-    return ledger
-
-
-def learn(chosen: VSTAR, world: World) -> None:
-    # A beam: nothing but the loss asks the head.
-    tree = beam_search(world.policy, world.prompts, 4)
-    play(chosen, world, tree)
-
-
-def roll(chosen: VSTAR, world: World) -> None:
-    with torch.no_grad():
-        chosen.rollout(world.policy, world.prompts, 4)
-
-
-def test_the_head_is_charged_to_the_value() -> None:
-    for work, phase in ((learn, "update"), (roll, "rollout")):
-        ledger = spent(algorithm(beta=0.0), work, phase)
-        assert set(ledger.spent) == {phase, "value"}
-        assert ledger.spent["value"].flops > 0 and ledger.spent["value"].seconds > 0
-        assert ledger.spent["value"].tokens == 0 < ledger.spent[phase].tokens
-    assert set(spent(algorithm(training="beam"), roll, "rollout").spent) == {"rollout"}
-    assert set(spent(algorithm(value_weight=0.0, beta=0.0), learn, "update").spent) == {"update"}
-
-
-def test_evaluation_by_value_costs_training_nothing() -> None:
-    def evaluate(chosen: VSTAR, world: World) -> None:
-        chosen.decode(world.policy, world.prompts, 4)
-
-    assert set(spent(algorithm(inference="ved"), evaluate, "evaluation").spent) == {"evaluation"}
-
-
-# What is declared
-
-
-def test_a_head_that_is_not_trained_expects_nothing() -> None:
-    untrained = algorithm(value_weight=0.0)
-    assert not untrained.estimates_values and not untrained.scores_leaves
-    assert not untrained.uses_embeddings
-    trained = algorithm()
-    assert trained.estimates_values and trained.scores_leaves and trained.uses_embeddings
-    assert set(untrained.heads(8)) == {"value"}
-
-
-def test_values_are_those_of_the_head(world: World, cases: Cases) -> None:
-    tree, _ = cases["more places than SIDs"]
-    chosen = algorithm()
-    world = tiny_world(chosen)
-    torch.nn.init.normal_(world.policy.heads["value"].value.weight)  # type: ignore[union-attr,arg-type]
-    scores = score(world.policy, world.prompts, tree, leaves=True)
-    values = chosen.values(scores)
-    assert values.shape == tree.states.shape
-    assert values[tree.is_node].ne(0).all() and values[~tree.is_node].eq(0).all()
-
-
-def test_level_weights_are_checked_at_once() -> None:
-    with pytest.raises(UserError, match="level_weights=0.3;1"):
-        algorithm(level_weights="0.3;1")
-    assert algorithm().head_learning_rate is None
-    assert algorithm(head_learning_rate=0.01).head_learning_rate == 0.01
+        torch.manual_seed(0)
+        chosen = ValueHead(size)
+    optimizer = torch.optim.Adam(chosen.parameters(), lr=0.01)
+    for _ in range(300):
+        values = chosen.of_tree(tree, root, nodes)
+        loss = td_loss(tree.on_paths(values), tree.on_paths(rewards), tree.valid, discount)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    found = chosen.of_tree(tree, root, nodes)[0].detach()
+    for prefix, value in expected.items():
+        assert float(found[node(tree, *prefix)]) == pytest.approx(value, abs=0.02), prefix
 
 
 def test_the_hand_made_trie_is_the_catalog_of_the_tests() -> None:

@@ -343,7 +343,7 @@ def test_the_tiny_world_holds_what_the_checks_need(tmp_path: Path) -> None:
     lengths = world.prompts.lengths.tolist()
     assert lengths == [4, 7, 10, 13, 4], "a start token and three codes an item"
     hits = {}
-    for name, tree, targets in groups(algorithm, world):
+    for name, (tree, targets) in groups(algorithm, world).items():
         ranks = torch.where(tree.hits(targets), tree.ranks(), -1).amax(dim=1)
         hits[name] = ranks.tolist()
         if name.startswith("one real candidate"):
@@ -381,11 +381,8 @@ def test_play_computes_the_loss_of_the_file(tmp_path: Path) -> None:
     algorithm = load(tmp_path, [])(Hyperparameters())
     world = tiny_world(algorithm)
     # One hit among six candidates: its advantage is 5/6, that of the others -1/6.
-    for name, tree, targets in groups(algorithm, world):
-        if name == "a hit at rank 0":
-            played = play(algorithm, world, tree, targets)
-            s = tree.sequence_log_probs().sort(dim=1, descending=True).values
-            by_hand = -(5 * s[:, 0] - s[:, 1:].sum(dim=1)) / 6
-            assert torch.allclose(played.losses, by_hand, atol=1e-4)
-            return
-    raise AssertionError("no such group")
+    tree, targets = groups(algorithm, world)["a hit at rank 0"]
+    played = play(algorithm, world, tree, targets)
+    s = tree.sequence_log_probs().sort(dim=1, descending=True).values
+    by_hand = -(5 * s[:, 0] - s[:, 1:].sum(dim=1)) / 6
+    assert torch.allclose(played.losses, by_hand, atol=1e-4)

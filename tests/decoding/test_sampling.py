@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from genrec_bench.contract.tiny_world import (
-    World,
+    TinyWorld,
     tiny_catalog,
     tiny_examples,
     tiny_policy,
@@ -202,7 +202,7 @@ def test_the_space_of_log_probabilities_does_not_decide_what_is_drawn() -> None:
         assert all(torch.equal(first, other) for other in others)
 
 
-def turned(world: World) -> tuple[Prompts, Tensor]:
+def turned(world: TinyWorld) -> tuple[Prompts, Tensor]:
     """The world's prompts the other way round, padded on the left with something else."""
     prompts = world.prompts
     order = torch.arange(len(prompts)).flip(0)

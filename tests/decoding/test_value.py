@@ -1,19 +1,16 @@
-"""The value of a prefix: the head, its dense rewards, and that both together learn."""
+"""The head that values prefixes: what it sees, what it costs, and how it is kept."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from small_trees import TRIE, node, tree_of
 from torch import nn
 from torch.nn.functional import gelu
 
 from genrec_bench.contract.tiny_world import (
     HIDDEN_SIZE,
-    World,
+    TinyWorld,
     tiny_catalog,
     tiny_policy,
     tiny_world,
@@ -26,119 +23,15 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.checkpoints import HEADS, load_heads, save_policy
-from genrec_bench.training.losses import temporal_difference_loss
-from genrec_bench.training.rewards import bucket_mean, level_weights, semantic_reward
-
-EMBEDDINGS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.0, 0.0]])
-WEIGHTS = (0.3, 0.5, 1.0)
-
-
-def target(*rows: int) -> torch.Tensor:
-    return TRIE.leaf(torch.tensor(rows))
-
-
-# Rewards
-
-
-def test_a_prefix_is_rewarded_by_the_mean_of_its_bucket() -> None:
-    tree = tree_of([0, 1, 2, 3])
-    found = semantic_reward(tree, target(3), EMBEDDINGS, WEIGHTS)[0]
-    # The target's embedding is (0.6, 0.8). Bucket (0): the mean of (1, 0), (-1, 0), (0, 1) is
-    # (0, 1/3), whose cosine with it is 0.8. Bucket (0, 0): the mean is 0, which is near to nothing.
-    expected = {
-        (0,): -0.3 * 0.2,
-        (0, 0): -0.5 * 1.0,
-        (0, 1): -0.5 * 0.2,
-        (0, 0, 0): -1.0 * 0.4,
-        (0, 0, 1): -1.0 * 1.6,
-        (0, 1, 0): -1.0 * 0.2,
-        (1,): 0.3,
-        (1, 0): 0.5,
-        (1, 0, 0): 1.0,
-    }
-    assert len(expected) == tree.states.shape[1]
-    for prefix, value in expected.items():
-        assert float(found[node(tree, *prefix)]) == pytest.approx(value, abs=1e-6), prefix
-
-
-def test_a_candidate_that_was_drawn_twice_counts_twice() -> None:
-    tree = tree_of([0, 0, 1, 2, 3])
-    found = semantic_reward(tree, target(3), EMBEDDINGS, WEIGHTS)[0]
-    # Bucket (0) has the mean (1, 1) / 4, whose cosine with (0.6, 0.8) is 1.4 / sqrt 2.
-    nearness = 1.4 / math.sqrt(2)
-    assert float(found[node(tree, 0)]) == pytest.approx(-0.3 * (1 - nearness), abs=1e-6)
-
-
-def test_prefixes_of_a_target_that_was_missed_are_still_its_prefixes() -> None:
-    tree = tree_of([1, 2, -1])
-    found = semantic_reward(tree, target(0), EMBEDDINGS, WEIGHTS)[0]
-    assert float(found[node(tree, 0)]) == pytest.approx(0.3)
-    assert float(found[node(tree, 0, 0)]) == pytest.approx(0.5)
-    # (-1, 0) is the target's opposite.
-    assert float(found[node(tree, 0, 0, 1)]) == pytest.approx(-2.0)
-
-
-def test_rewards_of_embeddings_without_direction_and_of_padding() -> None:
-    tree = tree_of([4, -1, -1, -1], [0, 1, 2, 3], [-1, -1, -1, -1])
-    found = semantic_reward(tree, target(0, 4, 0), EMBEDDINGS, WEIGHTS)
-    # The cosine with a zero vector is 0, on either side.
-    assert found[0, :3].tolist() == pytest.approx([-0.3, -0.5, -1.0])
-    assert found[1, node(tree, 0, 0, row=1)] == pytest.approx(-0.5)
-    assert found[0, 3:].eq(0).all() and found[2].eq(0).all()
-
-
-@given(st.lists(st.integers(-1, 4), min_size=1, max_size=6), st.integers(0, 4))
-def test_rewards_lie_between_what_is_right_and_what_is_opposite(rows: list[int], row: int) -> None:
-    tree = tree_of(rows)
-    found = semantic_reward(tree, target(row), EMBEDDINGS, WEIGHTS)
-    weight = torch.tensor([0.0, *WEIGHTS])[tree.levels]
-    assert ((-2 * weight - 1e-6 <= found) & (found <= weight + 1e-6)).all()
-    # Only prefixes of the target earn the whole weight: no mean of six others points its way.
-    full = (found == weight) & tree.is_node
-    on_path = set(TRIE.prefixes(target(row))[0].tolist())
-    assert set(tree.states[full].tolist()) == on_path & set(tree.states[tree.is_node].tolist())
-
-
-def test_what_stands_at_empty_places_is_in_no_bucket() -> None:
-    tree = tree_of([0, -1, 2])
-    values = torch.tensor([[[1.0], [torch.nan], [4.0]]])
-    found = bucket_mean(tree, values)[0, :, 0]
-    assert found[node(tree, 0)] == 2.5 and found[node(tree, 0, 0)] == 1.0
-    assert found[node(tree, 0, 1, 0)] == 4.0
-
-
-@pytest.mark.parametrize(
-    ("text", "levels", "weights"),
-    [
-        ("0.3,0.5,1", 3, [0.3, 0.5, 1.0]),
-        # A third and two thirds of the way down.
-        ("0.3,0.5,1", 4, [0.3, 0.3 + 0.2 * 2 / 3, 0.5 + 0.5 / 3, 1.0]),
-        ("0.3,0.5,1", 2, [0.3, 1.0]),
-        ("0.3,0.5,1", 1, [1.0]),
-        ("0.3, 0.5, 1", 5, [0.3, 0.4, 0.5, 0.75, 1.0]),
-        ("2", 3, [2.0, 2.0, 2.0]),
-    ],
-)
-def test_level_weights(text: str, levels: int, weights: list[float]) -> None:
-    assert level_weights(text, levels) == pytest.approx(weights)
-
-
-@pytest.mark.parametrize("text", ["", "a", "0.3;0.5", "0.3,,1", "0,1", "-1", "nan", "inf"])
-def test_level_weights_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match="^level_weights=.*positive numbers"):
-        level_weights(text, 3)
-
-
-# The head
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> TinyWorld:
     return tiny_world()
 
 
 @pytest.fixture(scope="module")
-def scores(world: World) -> Scores:
+def scores(world: TinyWorld) -> Scores:
     # More than the catalog has, and one prompt's tree cut short: padding of both kinds.
     tree = beam_search(world.policy, world.prompts, 8)
     tree.valid[0, 1:] = False
@@ -270,40 +163,6 @@ def test_every_product_of_the_head_is_counted() -> None:
     square = size * size
     each = 3 * square + 4 * square + places * 2 * square + 2 * places * size + size
     assert products.total(backward=False) == 2 * count * each
-
-
-def test_the_head_learns_the_discounted_return(scores: Scores) -> None:
-    tree = tree_of([0, 1, 2, 3])
-    rewards = semantic_reward(tree, target(3), EMBEDDINGS, WEIGHTS)
-    discount = 0.9
-    # Worked out from the rewards above: a leaf is worth its reward, and a prefix its reward and
-    # 0.9 times the mean over the candidates through it of what comes next.
-    expected = {
-        (0, 0): -0.5 + 0.9 * (-0.4 - 1.6) / 2,
-        (0, 1): -0.1 + 0.9 * -0.2,
-        (0,): -0.06 + 0.9 * (-1.4 - 1.4 - 0.28) / 3,
-        (0, 0, 1): -1.6,
-        (1, 0): 0.5 + 0.9 * 1.0,
-        (1,): 0.3 + 0.9 * 1.4,
-    }
-    generator = torch.Generator().manual_seed(0)
-    root = torch.randn(1, HIDDEN_SIZE, generator=generator)
-    nodes = torch.randn(*tree.states.shape, HIDDEN_SIZE, generator=generator)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        chosen = ValueHead(HIDDEN_SIZE)
-    optimizer = torch.optim.Adam(chosen.parameters(), lr=0.01)
-    for _ in range(300):
-        values = chosen.of_tree(tree, root, nodes)
-        loss = temporal_difference_loss(
-            tree.on_paths(values), tree.on_paths(rewards), tree.valid, discount
-        )
-        optimizer.zero_grad()
-        loss.sum().backward()
-        optimizer.step()
-    found = chosen.of_tree(tree, root, nodes)[0].detach()
-    for prefix, value in expected.items():
-        assert float(found[node(tree, *prefix)]) == pytest.approx(value, abs=0.02), prefix
 
 
 # On disk

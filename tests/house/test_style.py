@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 MAX_LINES = 400
-MAX_LINES_OF_AN_ALGORITHM = 200
+MAX_LINES_OF_AN_ALGORITHM = 150
+# One paper with two algorithms, and a loss for a value beside them.
+LONGER_ALGORITHMS = {"vstar.py": 220}
 
 GENERATED = {"runs", "build", "dist", "mlruns", "mlartifacts", "__pycache__"}
 BINARY = {".parquet", ".safetensors", ".png", ".npz", ".db"}
@@ -44,7 +46,9 @@ def too_long(root: Path) -> list[str]:
     for path in text_files(root):
         name = path.relative_to(root)
         if name.suffix == ".py":
-            limit = MAX_LINES_OF_AN_ALGORITHM if name.parts[0] == "algorithms" else MAX_LINES
+            limit = MAX_LINES
+            if name.parts[0] == "algorithms":
+                limit = LONGER_ALGORITHMS.get(name.name, MAX_LINES_OF_AN_ALGORITHM)
             if (length := len(path.read_text().splitlines())) > limit:
                 found.append(f"{name} has {length} lines; {limit} are allowed")
     return found
@@ -73,8 +77,10 @@ def test_no_file_names_a_machine_or_a_package_index(root: Path) -> None:
     [
         ("genrec_bench/a.py", 400, False),
         ("genrec_bench/a.py", 401, True),
-        ("algorithms/a.py", 200, False),
-        ("algorithms/a.py", 201, True),
+        ("algorithms/a.py", 150, False),
+        ("algorithms/a.py", 151, True),
+        ("algorithms/vstar.py", 220, False),
+        ("algorithms/vstar.py", 221, True),
         ("README.md", 900, False),
         ("runs/a.py", 900, False),
     ],

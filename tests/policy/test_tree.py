@@ -101,3 +101,18 @@ def test_parts_put_together_are_the_whole(order: list[int]) -> None:
 
     for name in ("states", "parents", "paths", "valid", "log_probs"):
         assert torch.equal(getattr(joined, name), getattr(whole, name)), name
+
+
+def test_what_stands_at_empty_places_is_in_no_bucket() -> None:
+    tree = CandidateTree.build(TRIE, leaves([0, -1, 1, 2]), torch.zeros(1, 4, 2))
+    found = tree.bucket_mean(torch.tensor([[[1.0], [torch.nan], [4.0], [6.0]]]))
+    # The prefixes (0) and (1), and the leaves (0, 0), (0, 1) and (1, 0).
+    assert found[0, :, 0].tolist() == [2.5, 6.0, 1.0, 4.0, 6.0]
+
+
+def test_siblings_have_one_parent_and_one_prompt() -> None:
+    rows = leaves([0, 1, 2], [4, -1, -1])
+    tree = CandidateTree.build(TRIE, rows, torch.zeros(2, 3, 2))
+    found = tree.sibling_sums(torch.arange(10.0).view(2, 5))
+    # (0) and (1) are siblings, and so are the leaves (0, 0) and (0, 1); (1, 0) has none.
+    assert found.tolist() == [[1, 1, 5, 5, 4], [5, 6, 0, 0, 0]]

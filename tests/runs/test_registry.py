@@ -175,6 +175,15 @@ def test_a_broken_entry_point_is_named(
     [
         ('"""Doc."""\n\ndef f(:\n', "line 3: SyntaxError: invalid syntax"),
         ("import nowhere_to_be_found\n", "line 1: ModuleNotFoundError: No module named"),
+        (
+            "from genrec_bench.hyperparameters import Hyperparameters\n",
+            "No module named 'genrec_bench.hyperparameters'; import it from genrec_bench.algorithm",
+        ),
+        (
+            "from genrec_bench.policy.tree import Trees\n",
+            "policy/tree.py); import it from genrec_bench.algorithm",
+        ),
+        ("from genrec_bench.algorithm import Nothing\n", "genrec_bench/algorithm.py)"),
         ("x = 1\ny = 1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
         ("raise ValueError('one\\ntwo')\n", "line 1: ValueError: one two"),
         ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),

@@ -21,3 +21,15 @@ def node(tree: CandidateTree, *prefix: int, row: int = 0) -> int:
     (sid,) = [index for index, sid in enumerate(SIDS) if sid[: len(prefix)] == [*prefix]][:1]
     state = TRIE.prefixes(TRIE.leaf(torch.tensor(sid)))[len(prefix) - 1]
     return tree.states[row].tolist().index(int(state))
+
+
+ONE_LEVEL = Trie.build(np.arange(20, dtype=np.int32)[:, None], (20,))
+"""Twenty SIDs of one code: a candidate's log-probability is its only node's."""
+
+
+def group_of(probabilities: list[float], hit: int | None) -> tuple[CandidateTree, torch.Tensor]:
+    """One group, and its target: candidate i is SID i, ``hit`` the target, or none of them."""
+    sids = torch.tensor([[i if p > 0 else -1 for i, p in enumerate(probabilities)]])
+    log_probs = torch.tensor(probabilities).clamp(min=1e-9).log().view(1, -1, 1)
+    tree = CandidateTree.build(ONE_LEVEL, ONE_LEVEL.leaf(sids), log_probs)
+    return tree, ONE_LEVEL.leaf(torch.tensor([19 if hit is None else hit]))

@@ -15,6 +15,7 @@ from genrec_bench.training.hyperparameters import (
     describe,
     field_types,
     hyperparameter,
+    per_level,
 )
 
 
@@ -153,3 +154,37 @@ def test_a_description_gives_default_range_and_meaning() -> None:
     assert rows["normalize"]["allowed"] == "true, false"
     assert rows["reward"]["allowed"] == "rule, rank"
     assert rows["limit"]["default"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "levels", "weights"),
+    [
+        ("0.3,0.5,1", 3, [0.3, 0.5, 1.0]),
+        ("1,1,1", 3, [1.0, 1.0, 1.0]),
+        # A third and two thirds of the way down.
+        ("0.3,0.5,1", 4, [0.3, 0.3 + 0.2 * 2 / 3, 0.5 + 0.5 / 3, 1.0]),
+        # Four levels stand at 0, 2/3, 4/3 and 2 of three numbers.
+        ("1,4,10", 4, [1.0, 3.0, 6.0, 10.0]),
+        ("1,4", 4, [1.0, 2.0, 3.0, 4.0]),
+        ("0.3,0.5,1", 2, [0.3, 1.0]),
+        ("0.3,0.5,1", 1, [1.0]),
+        ("0.3, 0.5, 1", 5, [0.3, 0.4, 0.5, 0.75, 1.0]),
+        ("2", 3, [2.0, 2.0, 2.0]),
+    ],
+)
+def test_weights_are_stretched_over_the_levels(
+    text: str, levels: int, weights: list[float]
+) -> None:
+    found = per_level("w", text, levels)
+    assert found == pytest.approx(weights)
+    assert len(text.split(",")) != levels or found == weights, "the numbers themselves"
+
+
+@pytest.mark.parametrize("num_levels", [1, 3])
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "0.3;0.5", "0.3,,1", "0,1", "-1", "nan", "inf", "1,0.5", "0.3,1,0.5", "0.5,0.3,1"],
+)
+def test_weights_that_are_none_or_fall_are_refused(text: str, num_levels: int) -> None:
+    with pytest.raises(UserError, match=f"^w={text}: must be positive numbers that do not fall"):
+        per_level("w", text, num_levels)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrec_bench.algorithms.vstar import semantic_reward
 from genrec_bench.data.dataset import Examples
 from genrec_bench.decoding.beam import chunks
 from genrec_bench.policy.policy import Policy
@@ -20,7 +21,6 @@ from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.rewards import bucket_mean, semantic_reward
 
 SEED = 0
 """Of the choice of queries: every policy of an analysis is asked the same, whatever its seed."""
@@ -112,7 +112,7 @@ def prefix_rewards(tree: CandidateTree, rewards: Tensor) -> Tensor:
         tree: the candidates; one that was drawn twice counts twice.
         rewards: [B, G].
     """
-    return bucket_mean(tree, rewards.double().unsqueeze(-1)).squeeze(-1)
+    return tree.bucket_mean(rewards.double().unsqueeze(-1)).squeeze(-1)
 
 
 def prefix_log_probs(tree: CandidateTree) -> Tensor:

@@ -1,27 +1,80 @@
-"""Gradients that other methods have in common with GRPO, as all candidates have L codes.
+"""GRPO's rewards in numbers worked out by hand, and gradients that other methods share with it.
 
-GSPO (Zheng et al. 2025) weighs a candidate by one ratio, the geometric mean of its codes'. RLOO
-(Ahmadian et al. 2024) compares it with the mean of the others. Neither is an algorithm here.
+All candidates have L codes. GSPO (Zheng et al. 2025) weighs a candidate by one ratio, the geometric
+mean of its codes'. RLOO (Ahmadian et al. 2024) compares it with the mean of the others. Neither is
+an algorithm here.
 """
 
 from dataclasses import replace
 
 import pytest
 import torch
+from small_trees import group_of
 from torch import Tensor
 
-from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
-from genrec_bench.contract.tiny_world import GROUP_SIZE, Play, World, play, tiny_world
-from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.algorithms.grpo import (
+    GRPO,
+    GRPOHyperparameters,
+    rank_reward,
+    rule_and_rank_reward,
+)
+from genrec_bench.contract.tiny_world import (
+    GROUP_SIZE,
+    Play,
+    TinyWorld,
+    groups,
+    play,
+    tiny_world,
+)
 
 NUM_LEVELS = 3
+
+# Rewards
+
+
+def test_rank_reward_divides_by_the_logarithm_of_rank_plus_one() -> None:
+    # Ranks 1, 2, 3: 1 / log2(2), 1 / log2(3), 1 / log2(4).
+    found = rank_reward(*group_of([0.4, 0.3, 0.2], hit=None))
+    assert found[0].tolist() == pytest.approx([-1.0, -0.6309298, -0.5])
+
+
+def test_rank_is_by_probability_and_not_by_place() -> None:
+    found = rank_reward(*group_of([0.2, 0.4, 0.3], hit=1))
+    assert found[0].tolist() == pytest.approx([-0.5, 1.0, -0.6309298])
+
+
+def test_rule_and_rank_reward_of_sixteen() -> None:
+    # The sum over 16 places of 1 / log2(i + 2) is 6.1058.
+    probabilities = [0.5 / (i + 2) for i in range(16)]
+    found = rule_and_rank_reward(*group_of(probabilities, hit=7))[0]
+    assert found[[0, 1, 2, 15]].tolist() == pytest.approx(
+        [-0.1638, -0.1033, -0.0819, -0.0401], abs=5e-5
+    )
+    assert found[7] == 1
+
+
+def test_rule_and_rank_reward_without_a_hit_is_nothing() -> None:
+    assert rule_and_rank_reward(*group_of([0.4, 0.3, 0.2], hit=None)).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("reward", ["rule", "rank", "rule+rank", "random"])
+def test_places_without_a_candidate_earn_nothing_and_change_nothing(reward: str) -> None:
+    grpo = GRPO(GRPOHyperparameters(reward=reward))
+    padded = grpo.reward(*group_of([0.4, 0.3, 0.2, 0.0, 0.0], hit=1))
+    assert padded[0, 3:].tolist() == [0, 0]
+    if reward != "random":
+        plain = grpo.reward(*group_of([0.4, 0.3, 0.2], hit=1))
+        assert padded[0, :3].tolist() == pytest.approx(plain[0].tolist())
+
+
+# Gradients
 
 
 def grpo(**values: object) -> GRPO:
     return GRPO(GRPOHyperparameters(reward="rank", **values))  # type: ignore[arg-type]
 
 
-def gradient(world: World, loss: Tensor) -> Tensor:
+def gradient(world: TinyWorld, loss: Tensor) -> Tensor:
     """Of a loss, with respect to all weights of the policy, in one vector."""
     weights = list(world.policy.parameters())
     found = torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)
@@ -45,25 +98,21 @@ def unclipped_losses(played: Play, ratios: list[float]) -> tuple[Tensor, Tensor]
     """Losses of GRPO and GSPO, as if each level's codes had changed by such a ratio since."""
     tree, scores = played.batch.tree, played.scores
     old = scores.log_probs.detach() - torch.tensor(ratios).log()
-    before = CandidateTree(
-        tree.trie,
-        tree.states,
-        tree.parents,
-        tree.paths,
-        tree.valid,
-        torch.zeros_like(tree.log_probs).scatter(1, tree.paths.flatten(1), old.flatten(1)),
+    old_of_nodes = torch.zeros_like(tree.log_probs).scatter(
+        1, tree.paths.flatten(1), old.flatten(1)
     )
+    before = replace(tree, log_probs=old_of_nodes)
     losses, _ = grpo(clip_low=1.0, clip_high=10.0).loss(replace(played.batch, tree=before), scores)
     mean_ratio = (scores.log_probs - old).mean(dim=-1).exp()
     return losses.mean(), -(mean_ratio * played.batch.advantages).mean()
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> TinyWorld:
     return tiny_world(grpo())
 
 
-def test_where_the_policy_has_not_moved_gspos_gradient_is_grpos(world: World) -> None:
+def test_where_the_policy_has_not_moved_gspos_gradient_is_grpos(world: TinyWorld) -> None:
     played = play(grpo(), world)
     tree = played.batch.tree
     assert tree.valid.all() and tree.group_size == GROUP_SIZE and tree.paths.shape[-1] == NUM_LEVELS
@@ -84,7 +133,7 @@ def test_where_the_policy_has_not_moved_gspos_gradient_is_grpos(world: World) ->
     ],
 )
 def test_where_it_has_the_two_agree_on_equal_ratios_alone(
-    world: World, ratios: list[float], equal: bool
+    world: TinyWorld, ratios: list[float], equal: bool
 ) -> None:
     played = play(grpo(), world)
     ours, theirs = (gradient(world, loss) for loss in unclipped_losses(played, ratios))
@@ -97,7 +146,7 @@ def test_where_it_has_the_two_agree_on_equal_ratios_alone(
 
 
 def test_rloos_gradient_is_that_of_grpo_without_the_division_but_for_a_factor(
-    world: World,
+    world: TinyWorld,
 ) -> None:
     played = play(grpo(divide_by_std=False), world)
     assert played.batch.tree.valid.all()
@@ -113,3 +162,14 @@ def test_rloos_gradient_is_that_of_grpo_without_the_division_but_for_a_factor(
     # Dividing each group by its own deviation is no matter of one factor.
     divided = gradient(world, play(grpo(), world).losses.mean())
     assert torch.cosine_similarity(divided, theirs, dim=0) < 0.9999
+
+
+def test_without_the_division_each_prompts_gradient_is_scaled(world: TinyWorld) -> None:
+    """Dr. GRPO: the same direction, as many times as long as the rewards' deviation."""
+    found: list[Tensor] = []
+    for values in (GRPOHyperparameters(epsilon=0.0), GRPOHyperparameters(divide_by_std=False)):
+        chosen = GRPO(values)
+        played = play(chosen, world, *groups(chosen, world)["a hit at the last rank"])
+        found += torch.autograd.grad(played.losses.sum(), [played.scores.log_probs])
+    # One hit among six: mean 1/6, variance (25 + 5) / 36 / 5 = 1/6.
+    assert torch.allclose(found[1], found[0] * 6**-0.5, atol=1e-6) and found[0].any()
