@@ -146,23 +146,16 @@ def shared_sid_rows(dataset: Dataset) -> list[Row]:
     catalog = dataset.catalog
     counts = np.bincount(catalog.sid_of_item, minlength=len(catalog.unique_sids))
     shares = counts[catalog.sid_of_item] > 1
-    rows: list[Row] = [
+    among = {"items": shares}
+    among |= {f"{name} targets": shares[part.targets] for name, part in dataset.splits.items()}
+    return [
         {
-            "among": "items",
-            "that share their SID": int(shares.sum()),
-            "share": float(shares.mean()),
+            "among": name,
+            "that share their SID": int(hit.sum()),
+            "share": float(hit.mean()) if len(hit) else 0.0,
         }
+        for name, hit in among.items()
     ]
-    for split, examples in dataset.splits.items():
-        hit = shares[examples.targets]
-        rows.append(
-            {
-                "among": f"{split} targets",
-                "that share their SID": int(hit.sum()),
-                "share": float(hit.mean()) if len(hit) else 0.0,
-            }
-        )
-    return rows
 
 
 def history_rows(contents: Contents | Dataset) -> list[Row]:

@@ -247,7 +247,6 @@ class Contents:
         Args:
             sids: [num_items, L] zero-based codes.
             codes_per_level: [L], raised where a larger code occurs.
-            name: of the dataset with these SIDs.
 
         Raises:
             ValueError: SIDs of another shape.

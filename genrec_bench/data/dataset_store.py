@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from genrec_bench.data.dataset import Contents, Dataset, Examples
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import UserError
 from genrec_bench.storage.digests import file_sha256, json_digest
-from genrec_bench.storage.folders import replace_folder
+from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
 
 SPLITS = ("train", "valid", "test")
@@ -81,7 +80,6 @@ def load_dataset(name: str, data_dir: Path) -> Dataset:
     Args:
         name: a card's name, for the SIDs that its files bring or else those of the card's recipe;
             or ``NAME@LABEL``, for SIDs that `genrec-bench sids build` made.
-        data_dir: see `data_directory`.
 
     Raises:
         UserError: unknown name; not prepared yet (the message is the command to type); files
@@ -135,26 +133,15 @@ def load_contents(name: str, data_dir: Path) -> Contents:
 def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]) -> Path:
     """Write the dataset's folder, replacing an earlier one as a whole, and return it.
 
-    Args:
-        contents: what to write.
-        data_dir: see `data_directory`.
-        sources: sha256 of each source file, by path in the source folder.
+    ``sources`` holds the sha256 of each source file, by its path in the source folder.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    name = contents.card.name
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=f".{name}-") as temporary:
-            # One level down, so that the folder gets ordinary permissions.
-            new = Path(temporary) / "new"
-            new.mkdir()
-            _write(contents, new, sources)
-            replace_folder(new, data_dir / name, Path(temporary))
-    except OSError as error:
-        raise StorageError(f"cannot write to {data_dir}: {error.strerror or error}") from error
-    return data_dir / name
+    folder = data_dir / contents.card.name
+    with written_whole(folder) as new:
+        _write(contents, new, sources)
+    return folder
 
 
 def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:

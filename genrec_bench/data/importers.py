@@ -47,8 +47,6 @@ def import_contents(layout: str, directory: Path, card: Card) -> tuple[Contents,
 
     Args:
         layout: "minionerec" or "lcrec"; must be the card's.
-        directory: the folder that holds the files.
-        card: what the files should be.
 
     Returns:
         Contents with SIDs, and the sha256 of each file by its path in the folder.
@@ -85,15 +83,13 @@ def read_minionerec(folder: Folder, card: Card) -> Contents:
     items_file = root / "index" / f"{category}.item.json"
     described = folder.mapping(items_file)
     items = _read_index(folder, root / "index" / f"{category}.index.json", card, described)
-    for name in sorted(range(len(items.texts))):
+    for name, text in enumerate(items.texts):
         if str(name) not in described:
             raise UserError(
-                f"{items.file}: SID {items.texts[name]} names no item: item {name} is not in "
-                f"{items_file}"
+                f"{items.file}: SID {text} names no item: item {name} is not in {items_file}"
             )
-    count = range(len(items.texts))
     titles, descriptions = (
-        [_text(items_file, described, item, key) for item in count]
+        tuple(_text(items_file, described, item, key) for item in range(len(items.texts)))
         for key in ("title", "description")
     )
     _check_info(folder, info, items)
@@ -113,9 +109,8 @@ def read_lcrec(folder: Folder, card: Card) -> Contents:
     """
     path = folder.path / f"{card.category}.inter.json"
     if not path.is_file():
-        found = sorted(folder.path.glob("*.inter.json")) + sorted(
-            folder.path.glob("*/*.inter.json")
-        )
+        patterns = ("*.inter.json", "*/*.inter.json")
+        found = [other for pattern in patterns for other in sorted(folder.path.glob(pattern))]
         shown = ", ".join(str(other) for other in found[:5]) or "no *.inter.json"
         raise UserError(f"{path} is missing; there is {shown}")
     sequences = folder.mapping(path)
@@ -138,8 +133,7 @@ def read_lcrec(folder: Folder, card: Card) -> Contents:
             history = sequence[max(0, place - card.history_length) : place]
             rows[split].append((user_index, history, sequence[place]))
     splits = {split: _examples(part) for split, part in rows.items()}
-    nothing = [""] * len(items.texts)
-    return _contents(card, items, nothing, nothing, splits)
+    return _contents(card, items, ("",) * len(items.texts), (), splits)
 
 
 READERS: Mapping[str, Callable[[Folder, Card], Contents]] = {
@@ -282,18 +276,12 @@ def _examples(rows: Sequence[tuple[int, list[int], int]]) -> Examples:
 def _contents(
     card: Card,
     items: Items,
-    titles: Sequence[str],
-    descriptions: Sequence[str],
+    titles: tuple[str, ...],
+    descriptions: tuple[str, ...],
     splits: Mapping[str, Examples],
 ) -> Contents:
-    return Contents(
-        card=card,
-        item_names=tuple(str(item) for item in range(len(titles))),
-        titles=tuple(titles),
-        splits=splits,
-        sids=items.sids,
-        descriptions=tuple(descriptions),
-    )
+    names = tuple(map(str, range(len(titles))))
+    return Contents(card, names, titles, splits, items.sids, descriptions)
 
 
 def _text(path: Path, described: Mapping[str, Any], item: int, key: str) -> str:

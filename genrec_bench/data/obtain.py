@@ -37,8 +37,6 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
 
     Args:
         name: a card's name, or ``NAME@LABEL`` for SIDs that were built; see `load_dataset`.
-        data_dir: see `data_directory`.
-        progress: shows what takes its time.
 
     Raises:
         UserError: it is unknown or damaged, a file cannot be had, or counts are not the card's; the
@@ -139,12 +137,8 @@ def prepare_dataset(
     """Make a dataset from its raw files, and wait while others make it.
 
     Args:
-        card: of the dataset.
-        data_dir: see `data_directory`.
-        progress: shows downloads and lines read.
         interactions: the user's own copy of the file; None to fetch it.
         items: likewise. With the one given and the other not, the other is fetched.
-        accept_counts: whether counts may differ from the card's.
 
     Raises:
         UserError: the card has no raw files, a file cannot be had or read, or counts differ.

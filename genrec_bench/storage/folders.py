@@ -3,7 +3,11 @@
 import contextlib
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from genrec_bench.errors import StorageError
 
 REPLACE_ATTEMPTS = 5
 
@@ -11,7 +15,27 @@ LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
 """Temporary names, under which files and folders are written."""
 
 
-def replace_folder(new: Path, final: Path, aside: Path) -> None:
+@contextlib.contextmanager
+def written_whole(final: Path) -> Iterator[Path]:
+    """Yield a new folder to write, which takes the place of ``final`` once all is written.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    folder = final.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{final.name}-") as temporary:
+            # One level down, so that the folder gets ordinary permissions.
+            new = Path(temporary) / "new"
+            new.mkdir()
+            yield new
+            _replace(new, final, Path(temporary))
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _replace(new: Path, final: Path, aside: Path) -> None:
     """Put folder `new` at `final`; what was there goes into `aside`, and back if that fails."""
     for attempt in range(REPLACE_ATTEMPTS):
         old = aside / f"old-{attempt}"

@@ -34,8 +34,6 @@ def check(source: SourceFile, folder: Path, fetched: Path | None = None) -> None
     """Check a file in the folder of downloads, and record its checksum.
 
     Args:
-        source: which file it should be.
-        folder: of downloads.
         fetched: what was fetched and does not have the file's name yet; a wrong one is renamed to
             ``FILE.rejected``, for the user to look at. None for the file under its own name.
 

@@ -95,7 +95,6 @@ def fetch(
     file, this one waits for it.
 
     Args:
-        source: which file.
         folder: of downloads; made if missing.
         progress: shows the bytes, and says why something is tried again.
         attempts: how many in a row may bring nothing new. What is tried again: connections that

@@ -68,9 +68,7 @@ class Malformed:
     def end(self, file: Path, lines: int) -> None:
         """Judge a file that was read to its end.
 
-        Args:
-            file: the file.
-            lines: how many there were, with those rejected, without blank ones and a header.
+        ``lines`` counts those rejected too, and neither blank ones nor a header.
 
         Raises:
             UserError: no line can be used, or more than the limit were rejected.

@@ -65,19 +65,12 @@ class PreparationReport:
 
 
 class Source:
-    """The raw files of a dataset, each of which is read once."""
+    """The raw files of a card, each of which is read once; ``where`` is the card's file."""
 
     def __init__(
         self, raw: Raw, interactions: Path, items: Path | None, progress: Progress, where: str
     ) -> None:
         """Look for the files.
-
-        Args:
-            raw: their format, and how many lines may be malformed.
-            interactions: who took what, and when.
-            items: titles and descriptions; None for none.
-            progress: hears what is read.
-            where: the card's file, for messages.
 
         Raises:
             UserError: a file is missing, two have one name, or nobody can read the format.
@@ -131,7 +124,7 @@ class Source:
         return {name: self._texts.get(name, NO_TEXT) for name in names}
 
     def _watched(self, path: Path, entries: Iterator[T]) -> Iterator[T]:
-        """Yield the entries of a file, showing how much of it is read."""
+        """Yield the entries of a file, and show how much of it is read."""
         self._progress.say(f"reading {path}")
         size = max(path.stat().st_size, 1)
         with self._progress.bar("reading", total=1) as bar:
@@ -149,12 +142,6 @@ def prepare(
 
     Items are read before the first step that asks for titles, else for what is left in the end.
     Users with fewer interactions than the split needs are left out.
-
-    Args:
-        card: of a dataset with raw files.
-        interactions_file: who took what, and when.
-        items_file: titles and descriptions; None for none.
-        progress: hears what is being done.
 
     Raises:
         UserError: a file is missing or has too many malformed lines; nothing is left after a
@@ -251,7 +238,6 @@ def check_counts(
     """Return one line for each count that is not what the card says.
 
     Args:
-        counts: found, see `PreparationReport`.
         expected: by the same keys; None or missing where nobody says.
         slack: the share of what is expected by which a count may differ.
     """

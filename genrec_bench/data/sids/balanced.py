@@ -40,7 +40,6 @@ def balanced_kmeans(points: Vectors, num_codes: int, seed: int) -> tuple[Vectors
     Args:
         points: [n, E]. Equal points may come to different clusters.
         num_codes: K; with fewer points each of them is a cluster, and the codes beyond stay unused.
-        seed: of k-means.
 
     Returns:
         Centroids [min(K, n), E], the means of their points, and codes [n].

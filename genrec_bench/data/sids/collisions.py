@@ -39,7 +39,6 @@ def resolve(
     Args:
         codes: [n, L] zero-based.
         codes_per_level: K_l, for each of the L levels.
-        how: one of `COLLISIONS`.
         distances: [n] of each item to its SID's reconstruction; "level" and "move" ask for them.
         codebook: [at most K_L, E] vectors of the last level's codes; "move" alone asks for them.
 

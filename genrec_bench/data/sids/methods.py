@@ -54,11 +54,9 @@ def quantize(
 
     Args:
         vectors: [n, E], one for each item.
-        method: one of `METHODS`.
         codes_per_level: K_l of each level. A level may use fewer: no method finds more clusters
             than there are different things to cluster.
         seed: of everything random; the global generators are neither read nor changed.
-        progress: shows what is going on.
 
     Raises:
         UserError: an unknown method, no items, no levels, or vectors that are not finite.

@@ -37,8 +37,6 @@ def residual_quantize(
         vectors: [n, E], finite, n > 0.
         codes_per_level: K_l of each level.
         seed: of all levels, each of which draws a seed of its own from it.
-        cluster: `kmeans`, or another clustering.
-        progress: shows the levels.
 
     Returns:
         [n, L] zero-based codes, and for each level the centroids [<= K_l, E]: their sum over a
@@ -64,7 +62,6 @@ def kmeans(points: Vectors, num_codes: int, seed: int) -> tuple[Vectors, Codes]:
         points: [n, E].
         num_codes: K. Where there are fewer distinct points each of them is a centroid, and the
             codes beyond stay unused.
-        seed: of the starts.
 
     Returns:
         Centroids [min(K, distinct points), E], and the nearest one for each point, [n].

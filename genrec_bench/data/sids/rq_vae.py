@@ -95,7 +95,6 @@ def quantize_latents(
     Args:
         latents: [n, latent].
         codebooks: for each level [K_l, latent].
-        beta: weight of the commitment.
 
     Returns:
         [n, latent] the sum of the chosen vectors, whose gradient is handed to `latents` unchanged;
@@ -133,8 +132,6 @@ def rq_vae(
     Args:
         vectors: [n, E], finite, n > 0.
         codes_per_level: K_l of each level.
-        seed: of weights, batches and codebooks.
-        progress: shows the epochs.
         settings: how to train; by default as `RQVAESettings` says.
 
     Returns:

@@ -6,7 +6,6 @@ They hold for the contents that they were made of, and are refused for others.
 """
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
-from genrec_bench.errors import UserError, nearest, storage_errors
+from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.digests import content_digest, file_sha256
-from genrec_bench.storage.folders import replace_folder
+from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
 
 FOLDER = "sids"
@@ -107,26 +106,21 @@ def save_sids(
         StorageError: the disk refuses.
     """
     folder = sids_folder(contents.card.name, label, data_dir)
-    with storage_errors():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{label}-") as temporary:
-            new = Path(temporary) / "new"
-            new.mkdir()
-            offsets = np.arange(len(sids.codes) + 1) * sids.codes.shape[1]
-            column = pa.LargeListArray.from_arrays(offsets, sids.codes.reshape(-1))
-            pq.write_table(pa.table({"sid": column}), new / TABLE)
-            manifest = {
-                "contents": contents.fingerprint,
-                "codes_per_level": list(sids.codes_per_level),
-                "recipe": dict(sids.recipe),
-                "quality": dict(sids.quality),
-                "sha256": file_sha256(new / TABLE),
-            }
-            text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
-            (new / MANIFEST).write_text(text, encoding="utf-8")
-            if figure is not None:
-                (new / FIGURE).write_bytes(figure)
-            replace_folder(new, folder, Path(temporary))
+    with written_whole(folder) as new:
+        offsets = np.arange(len(sids.codes) + 1) * sids.codes.shape[1]
+        column = pa.LargeListArray.from_arrays(offsets, sids.codes.reshape(-1))
+        pq.write_table(pa.table({"sid": column}), new / TABLE)
+        manifest = {
+            "contents": contents.fingerprint,
+            "codes_per_level": list(sids.codes_per_level),
+            "recipe": dict(sids.recipe),
+            "quality": dict(sids.quality),
+            "sha256": file_sha256(new / TABLE),
+        }
+        text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
+        (new / MANIFEST).write_text(text, encoding="utf-8")
+        if figure is not None:
+            (new / FIGURE).write_bytes(figure)
     return folder
 
 

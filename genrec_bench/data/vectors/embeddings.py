@@ -103,14 +103,9 @@ def title_vectors(titles: Sequence[str]) -> Floats:
 
 
 def word_weights(texts: Sequence[str], words: Mapping[str, Any]) -> scipy.sparse.csr_array | None:
-    """Return [n, words] weights of the words of texts, each row of length 1 or 0.
+    """Return [n, words] weights of the words of n texts, each row of length 1 or 0.
 
-    Args:
-        texts: [n].
-        words: arguments of scikit-learn's TfidfVectorizer.
-
-    Returns:
-        None if there is not one word.
+    ``words`` are arguments of scikit-learn's TfidfVectorizer. None if there is not one word.
     """
     if not any(character.isalnum() for text in texts for character in text):
         return None
@@ -128,10 +123,6 @@ def collaborative_vectors(train: Examples, num_items: int) -> Floats:
     i and j (n_ii those who have i), the matrix is the positive pointwise mutual information
     max(0, log(n_ij sum n / (n_i n_j))), n_i the sum of a row; then decomposed (Levy and Goldberg
     2014). An item that no sequence shows beside another has the zero vector.
-
-    Args:
-        train: the training examples.
-        num_items: of the catalog.
     """
     longest: dict[int, int] = {}
     lengths = train.history_lengths
@@ -171,10 +162,7 @@ def sid_means(
 ) -> NDArray[np.float32]:
     """Return [num_sids, E] the mean of the unit vectors of each SID's items, zero ones left out.
 
-    Args:
-        vectors: [num_items, E] of any length.
-        sid_of_item: [num_items].
-        num_sids: rows of the result.
+    ``vectors`` are [num_items, E] of any length, ``sid_of_item`` is [num_items].
     """
     units, known = unit_rows(vectors)
     total = np.zeros((num_sids, vectors.shape[1]))
@@ -186,9 +174,6 @@ def sid_means(
 def unit_rows(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Return vectors of length 1, and which rows have one.
 
-    Args:
-        vectors: [n, E] of any length.
-
     Returns:
         [n, E], zeros where nothing is known; and [n] whether something is.
     """
@@ -199,11 +184,9 @@ def unit_rows(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
 
 
 def decompose(matrix: scipy.sparse.csr_array, dimensions: int) -> Floats:
-    """Return [n, E] rows of U S of a truncated singular value decomposition.
+    """Return [n, E] rows of U S of a truncated singular value decomposition of an [n, m] matrix.
 
-    Args:
-        matrix: [n, m].
-        dimensions: E, or as many as there are.
+    E is ``dimensions``, or as many as there are.
     """
     from sklearn.decomposition import TruncatedSVD
 

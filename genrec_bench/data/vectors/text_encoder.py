@@ -97,13 +97,6 @@ def encode_texts(
     They are kept in `cache` under a hash of the texts, of the model (its name on the hub, or the
     files of its folder) and of the versions of the packages.
 
-    Args:
-        texts: [n], in any order.
-        model: a name on the hub, or a folder.
-        cache: a folder, made if missing.
-        progress: shows how many are done.
-        others: see `require_package`.
-
     Returns:
         [n, E], finite.
 

@@ -76,8 +76,7 @@ class DelimitedTable:
         Where a row that runs over several lines is malformed, its first line is rejected and the
         others are read again, each for itself: a quote too many never swallows rows.
 
-        Args:
-            parse: gets as many fields as there are columns.
+        ``parse`` gets as many fields as there are columns.
 
         Raises:
             UserError: the file cannot be read, or too many lines are malformed.
@@ -146,7 +145,6 @@ def table_rows(
     """Yield the interactions of a table that was just opened.
 
     Args:
-        table: the table.
         names: of the columns of user, item and time.
         milliseconds: makes them of the time and its column's name.
 
@@ -177,8 +175,6 @@ def table_items(
     """Yield the wanted items of a table that was just opened; again where their text is better.
 
     Args:
-        table: the table.
-        wanted: ids.
         id_name: of the column of ids.
         titles: names that the column of titles may have, the first that there is.
         description_name: of the column of descriptions, which may be missing.

@@ -33,8 +33,6 @@ def json_rows(
     """Yield the interactions of a file, one a line.
 
     Args:
-        path: the file.
-        malformed: hears of malformed lines.
         keys: of user, item and time.
         milliseconds: makes them of the time and its key.
         parse: `read_object` or `read_loose_object`.
@@ -70,10 +68,6 @@ def json_items(
     nobody learns whether it is malformed in between. An item comes again where its text is better.
 
     Args:
-        path: the file.
-        wanted: ids.
-        malformed: hears of malformed lines.
-        key: of the id.
         text: makes the item's text of its object.
         parse: `read_object` or `read_loose_object`.
     """
