@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from local_server import LocalServer
     from tiny_runs import Bench
 
 # Set before torch, Hugging Face and MLflow are imported; subprocesses inherit them. The tests'
@@ -72,3 +73,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENREC_BENCH_DATA", str(folder))
         yield folder
+
+
+@pytest.fixture
+def server() -> Iterator["LocalServer"]:
+    """A server of a raw file."""
+    from download_world import CONTENT
+    from local_server import local_server
+
+    with local_server(CONTENT) as served:
+        yield served

@@ -1,4 +1,4 @@
-"""What a prepared dataset holds, as plain values and as tables."""
+"""Reports on prepared datasets, as plain values and as tables."""
 
 import textwrap
 from collections.abc import Mapping, Sequence

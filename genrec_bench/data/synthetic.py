@@ -246,7 +246,7 @@ def _draw_sids(
 
 
 def _dealt(groups: int, size: int, codes: int, rng: np.random.Generator) -> Ints:
-    """Deal `size` distinct codes out of `codes` to each group, [groups * size]."""
+    """Draw `size` distinct codes out of `codes` for each group, [groups * size]."""
     return np.concatenate([_shuffled(codes, rng)[:size] for _ in range(groups)])
 
 

@@ -8,6 +8,14 @@ from numpy.typing import NDArray
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents, Dataset, Examples
 
+Rows = Sequence[tuple[int, Sequence[int], int]]
+"""User, history, target."""
+
+
+def examples(rows: Rows) -> Examples:
+    users, histories, targets = zip(*rows, strict=True)
+    return Examples.from_lists(users, histories, targets)
+
 
 def build_dataset(
     card: Card,

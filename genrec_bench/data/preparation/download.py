@@ -137,7 +137,7 @@ def _by_hand(path: Path) -> str:
 def _download(
     part: PartialFile, progress: Progress, attempts: int, pause: float, timeout: float
 ) -> None:
-    """Attempt it until all bytes are there, or hope is lost."""
+    """Attempt it until all bytes are there; UserError if too many attempts bring nothing new."""
     failures, furthest = 0, 0
     while True:
         try:

@@ -123,15 +123,13 @@ def _repeated(step: Step, interactions: Interactions) -> Reasons:
     if step.keep == "exact":
         # Equal rows are neighbours in the order of all rows.
         same = (users[1:] == users[:-1]) & (items[1:] == items[:-1]) & (times[1:] == times[:-1])
-        again = np.zeros(len(users), dtype=bool)
-        again[1:] = same
-        return {"repeats user, item and time": again}
-    pairs = users.astype(np.int64) * len(interactions.item_names) + items
-    if step.keep == "last":
-        pairs = pairs[::-1]
-    repeated = np.ones(len(pairs), dtype=bool)
-    repeated[np.unique(pairs, return_index=True)[1]] = False  # where each stands first
-    return {"repeats user and item": repeated[::-1] if step.keep == "last" else repeated}
+        return {"repeats user, item and time": np.concatenate([[False], same])[: len(users)]}
+    # Imported late: pandas takes its time, and cards are checked without it.
+    import pandas as pd
+
+    pairs = pd.Series(users.astype(np.int64) * len(interactions.item_names) + items)
+    repeated = pairs.duplicated(keep="last" if step.keep == "last" else "first")
+    return {"repeats user and item": repeated.to_numpy()}
 
 
 def _below_core(step: Step, interactions: Interactions) -> Reasons:

@@ -1,4 +1,4 @@
-"""The log of a dataset as columns, in one order whatever the order of the files' lines."""
+"""The interactions of a dataset as columns, in an order that does not depend on the files'."""
 
 from array import array
 from collections import defaultdict

@@ -21,17 +21,17 @@ SPLITS = ("train", "valid", "test")
 LATER_TARGETS = "targets later than its first target"
 LATER_REPEATS = "user and target again, later than its first target"
 OTHER_TARGETS = "rows whose history has another target"
-"""Why rewards must go by row: looked up by history, all but one of its targets would be lost."""
+"""Why rewards go by row: looked up by history, all but one of its targets would be lost."""
 
 REPEATED_HISTORIES = "rows with the same history"
 REPEATED_PAIRS = "rows with the same history and target"
-"""Both of whatever users. Within a split, pairs are counted beyond the first of their kind."""
+"""Both count rows of any user. Within a split, the first row of a pair is not counted."""
 
 REPEATED_ROWS = "rows with the same user, history and target"
 USERS = "users in both"
 COLD_ITEMS = "cold items"
 COLD_TARGETS = "rows with a cold target"
-"""An item is cold that the other split shows neither in a history nor as a target."""
+"""An item is cold if the other split has it neither in a history nor as a target."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from genrec_bench.errors import UserError
 
 EXAMPLES = 3
-"""Of each file and kind of reason, how many lines are remembered."""
+"""Lines that are remembered of each file and kind of reason."""
 
 PATIENCE = 1000
-"""This many malformed lines among the first twice as many, and no more of the file is read."""
+"""A file is refused at once if this many of its first 2 * PATIENCE lines are malformed."""
 
 
 class MalformedLine(Exception):

@@ -65,10 +65,10 @@ class Begun:
 
 
 class PartialFile:
-    """A file on its way, and a note of what it is the beginning of."""
+    """The bytes of a file that have come, and a note of what they are the beginning of."""
 
     def __init__(self, path: Path, url: str) -> None:
-        """Belong to a final name; nothing is read or written yet."""
+        """Name the files; nothing is read or written yet."""
         self.path = path
         self.url = url
         self.file = path.with_name(f"{path.name}.part")
@@ -82,7 +82,7 @@ class PartialFile:
             return 0
 
     def so_far(self) -> tuple[int, Begun | None]:
-        """Return how many bytes can be kept, and of what; 0 and None where none can."""
+        """Return how many bytes can be kept, and what they begin; 0 and None where none can."""
         try:
             begun = Begun(**json.loads(self._note.read_text(encoding="utf-8")))
         except (FileNotFoundError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What becomes of items that share a SID."""
+"""Resolving collisions: items that share a SID keep it or are told apart."""
 
 from __future__ import annotations
 

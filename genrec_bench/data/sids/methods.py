@@ -1,4 +1,4 @@
-"""Vectors in, codes out: every method of making SIDs behind one function."""
+"""Quantizing vectors into codes: every method of making SIDs behind one function."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Quantized:
             in: the item vectors' for k-means, the latent one for RQ-VAE.
         reconstruction: [n, E] what a SID says of its item's vector, in the space of the vectors.
         distances: [n] squared distance of each vector to its reconstruction.
-        errors: for each level the squared distances that are left when the codes up to there are
-            known, by the vectors' squared distances to their mean: 0 is exact, 1 no better than the
-            mean. NaN where all vectors are equal.
+        errors: for each level the summed squared distances of the vectors to what the codes up to
+            that level reconstruct, divided by those to the vectors' mean: 0 is exact, 1 no better
+            than the mean. NaN where all vectors are equal.
     """
 
     codes: NDArray[np.int32]

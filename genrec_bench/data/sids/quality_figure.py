@@ -1,4 +1,4 @@
-"""What SIDs are worth, at a glance: how codes are used, how prefixes branch, what is left."""
+"""The quality of SIDs as a figure: use of codes, distinct prefixes, reconstruction error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SIDs are worth, told before anything is trained on them."""
+"""The quality of SIDs, measured before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class LevelQuality:
         level: from 1.
         num_codes: K_l, the codes that there are.
         used: codes that some item has.
-        perplexity: exp of the entropy of the codes' shares of items: as many codes, equally used,
-            would be as hard to guess.
+        perplexity: exp of the entropy of the codes' shares of items; num_codes if all are used
+            equally.
         prefixes: distinct ones.
         error: reconstruction error when the codes up to here are known, as `Quality.error`; None
             where it is not known, as of a level that resolves collisions.
         agreement: of prefixes with categories: normalized mutual information, 2 I / (H + H'), of an
             item's prefix and its category; 0 where they tell nothing of each other, 1 where they
             are the same up to names. None where there are no categories.
-        chance: the same with categories handed to items at random, mean of some shuffles. It
-            rises with the number of prefixes, and only what is above it counts.
+        chance: the same with categories shuffled among items, mean of some shuffles. It rises
+            with the number of prefixes: only an agreement above it means something.
         counts: items of each used code, most first.
     """
 
@@ -51,15 +51,15 @@ class LevelQuality:
 
 @dataclass(frozen=True)
 class Quality:
-    """What SIDs are worth.
+    """The quality of SIDs.
 
     Attributes:
         items: number of items.
         distinct: number of distinct SIDs.
         sharing: share of items whose SID another item has too.
         largest: most items that have the same SID.
-        error: squared distances of vectors to their reconstructions, by those to the vectors' mean:
-            0 is exact, 1 no better than the mean. None where it is not known or not defined.
+        error: summed squared distances of vectors to their reconstructions, divided by those to
+            the vectors' mean: 0 is exact, 1 no better than the mean. None where unknown.
         neighbours: mean LCP / L of an item and the nearest other item by the cosine of their
             vectors; items with a zero vector are left out. None where no two are left.
         strangers: mean LCP / L over all pairs of items: `neighbours` by chance. None for one item.
@@ -167,8 +167,8 @@ def format_quality(found: Quality) -> str:
     if "agreement" in shown:
         lines += [
             "",
-            "agreement: normalized mutual information of prefixes and categories; it says what it "
-            "is above chance",
+            "agreement: normalized mutual information of prefixes and categories; only what is "
+            "above chance means something",
         ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Vectors on disk that can be made again, under a hash of all that they depend on."""
+"""A cache of vectors on disk, under a hash of all that they depend on."""
 
 from __future__ import annotations
 

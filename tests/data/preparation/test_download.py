@@ -2,25 +2,18 @@
 
 import socket
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 from download_world import CONTENT, NAME, Watched, check_whole, get, names, refused, sha256, source
-from local_server import Answer, LocalServer, local_server
+from local_server import Answer, LocalServer
 
 from genrec_bench.data.preparation.download import fetch, find
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.progress import Progress
 
 Sleeps = list[float]
-
-
-@pytest.fixture
-def server() -> Iterator[LocalServer]:
-    with local_server(CONTENT) as served:
-        yield served
 
 
 @pytest.fixture

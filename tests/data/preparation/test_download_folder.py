@@ -24,19 +24,13 @@ from download_world import (
     sha256,
     source,
 )
-from local_server import Answer, LocalServer, local_server
+from local_server import Answer, LocalServer
 
 from genrec_bench.data.preparation import checksums
 from genrec_bench.data.preparation.download import find
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import StorageError
 from genrec_bench.progress import Bar, Progress
-
-
-@pytest.fixture
-def server() -> Iterator[LocalServer]:
-    with local_server(CONTENT) as served:
-        yield served
 
 
 def test_what_is_not_the_published_file_gets_no_name(server: LocalServer, tmp_path: Path) -> None:

@@ -28,12 +28,6 @@ from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.progress import Bar, Progress
 
 
-@pytest.fixture
-def server() -> Iterator[LocalServer]:
-    with local_server(CONTENT) as served:
-        yield served
-
-
 def test_a_cut_download_is_resumed(server: LocalServer, tmp_path: Path) -> None:
     server.script = [Answer(cut=15_000), Answer(cut=15_000)]
     check_whole(get(source(server), tmp_path))

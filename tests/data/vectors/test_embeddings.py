@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_datasets import build_dataset
+from small_datasets import Rows, build_dataset, examples
 
 from genrec_bench.data.cards import load_card
-from genrec_bench.data.dataset import Dataset, Examples
+from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.vectors import embeddings
 from genrec_bench.data.vectors.embeddings import (
     collaborative_vectors,
@@ -26,15 +26,7 @@ from genrec_bench.data.vectors.embeddings import (
 )
 from genrec_bench.errors import StorageError, UserError
 
-Rows = Sequence[tuple[int, Sequence[int], int]]
-"""User, history, target."""
-
 TITLES = ("red", "red", "red blue", "red blue")
-
-
-def examples(rows: Rows) -> Examples:
-    users, histories, targets = zip(*rows, strict=True)
-    return Examples.from_lists(users, histories, targets)
 
 
 def dataset(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_datasets import Rows, examples
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.dataset import Examples
@@ -25,17 +26,9 @@ from genrec_bench.data.vectors.item_vectors import check_source, item_vectors
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.progress import Progress
 
-Rows = Sequence[tuple[int, Sequence[int], int]]
-"""User, history, target."""
-
 QUIET = Progress(quiet=True)
 TRAIN: Rows = [(0, [0], 1), (1, [1], 0), (2, [2], 3), (3, [4], 4)]
 TITLES = ["red box", "red ball", "blue box", "green"]
-
-
-def examples(rows: Rows) -> Examples:
-    users, histories, targets = zip(*rows, strict=True)
-    return Examples.from_lists(users, histories, targets)
 
 
 def vectors(

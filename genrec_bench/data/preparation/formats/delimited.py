@@ -74,7 +74,7 @@ class DelimitedTable:
         """Yield what each row is parsed to; those that raise ``MalformedLine`` are rejected.
 
         Where a row that runs over several lines is malformed, its first line is rejected and the
-        others are read again, each for itself: a quote too many never swallows rows.
+        others are read again, each as a row of its own: a stray quote costs no other row.
 
         ``parse`` gets as many fields as there are columns.
 

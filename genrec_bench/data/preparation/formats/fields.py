@@ -1,4 +1,4 @@
-"""What a line of any format comes down to, and what is asked of its fields.
+"""What every format is read into, and how the fields of a line are checked and cleaned.
 
 Every function raises ``MalformedLine`` with a kind of reason where a field cannot be used.
 """
