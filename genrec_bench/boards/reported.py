@@ -29,8 +29,6 @@ class Reported:
     """One line of a table in a paper.
 
     Attributes:
-        paper: its short name.
-        table: where the figures stand.
         dataset: name of our card for the dataset that the paper means.
         algorithm: what the line is, in our words where the paper's are not plain.
         metrics: as printed.

@@ -19,20 +19,17 @@ _CODE = ("genrec_bench", "algorithms", "datasets")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the libraries that bear on a result."""
+    """Return the versions of Python, of this package and of the libraries that bear on a result."""
     found = {"python": platform.python_version(), "genrec_bench": __version__}
     return found | {name: version(name) for name in LIBRARIES}
 
 
 def commit(root: Path = ROOT) -> str | None:
-    """Hash of the commit that the code comes from, or None outside of a checkout.
+    """Return the hash of the commit that the code comes from, or None outside of a checkout.
 
-    Ends in `-dirty` where the code differs from the commit, a file not yet added included. A
+    It ends in `-dirty` where the code differs from the commit, a file not yet added included. A
     checkout that merely surrounds the package (someone's project with a virtual environment in it)
     does not count.
-
-    Args:
-        root: folder that the package lies in.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     head = _git(root, "rev-parse", "HEAD")
@@ -43,14 +40,12 @@ def commit(root: Path = ROOT) -> str | None:
 
 
 def hardware(device: str) -> dict[str, str | int]:
-    """CPU, cores that this process may use, memory in bytes, and the device's name.
-
-    Args:
-        device: as torch writes it, such as `cpu` or `cuda:0`.
-    """
+    """Return CPU, cores that this process may use, memory in bytes, and the device's name."""
+    affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count()
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": cores or 1,
         "memory_bytes": int(psutil.virtual_memory().total),
         "device": _device_name(device),
     }
@@ -81,12 +76,6 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _device_name(device: str) -> str:

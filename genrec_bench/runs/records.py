@@ -20,7 +20,7 @@ from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SCHEMA, Record, digest, mistakes_in, plain, track_id
 from genrec_bench.storage.digests import content_digest, file_sha256
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes
 
 RECORD_FILE = "record.json"
@@ -111,8 +111,7 @@ def write_record(
     record["sha256"] = digest(record)
     for key, content in files.items():
         write_atomically(folder / record[key]["file"], content)
-    text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, (text + "\n").encode())
+    write_json(path, record)
     return path
 
 

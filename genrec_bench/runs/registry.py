@@ -8,12 +8,10 @@ problem with its reason, so that it neither breaks the others nor disappears.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import os
 import pkgutil
 import sys
 import traceback
@@ -25,6 +23,8 @@ from types import ModuleType
 
 from genrec_bench import algorithms
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.storage.digests import content_digest
+from genrec_bench.storage.validation import is_plain_name
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters
 
@@ -153,17 +153,12 @@ def baseline() -> str:
 
 
 def find(argument: str, reserved: Collection[str] = ()) -> Entry:
-    """Return the algorithm that the command line names, by its name or by its file.
-
-    Args:
-        argument: a name; or a path, which ends in ``.py`` or contains a separator.
-        reserved: see ``discover``.
+    """Return the algorithm that the command line names, by its name or by its file; see `discover`.
 
     Raises:
-        UserError: if there is none, or it cannot be used.
+        UserError: there is none, or it cannot be used.
     """
-    separators = {"/", os.sep, os.altsep or os.sep}
-    if not argument.endswith(".py") and not separators.intersection(argument):
+    if not argument.endswith(".py") and is_plain_name(argument):
         return discover(reserved).get(argument)
     path = Path(argument)
     if path.suffix != ".py":
@@ -183,10 +178,7 @@ def source_hash(entry: Entry) -> str:
         for base in entry.algorithm.__mro__
         if issubclass(base, Algorithm) and base is not Algorithm
     )
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(Path(file).read_bytes())
-    return digest.hexdigest()
+    return content_digest(b"".join(Path(file).read_bytes() for file in files))
 
 
 def raised_line(error: BaseException, file: Path | None) -> str:
@@ -218,12 +210,8 @@ def _built_in() -> Iterator[_Source]:
         module_name = f"{algorithms.__name__}.{info.name}"
         spec = importlib.util.find_spec(module_name)
         file = Path(spec.origin).resolve() if spec and spec.origin else None
-        yield _Source(
-            info.name,
-            _shown(file) if file else module_name,
-            file,
-            partial(_load_module, module_name),
-        )
+        origin = _shown(file) if file else module_name
+        yield _Source(info.name, origin, file, partial(_load_module, module_name))
     for folder in algorithms.__path__:
         for file in Path(folder).resolve().glob("[!.]*.*.py"):
             yield _Source(file.stem, _shown(file), file, _refuse_dots)
@@ -281,15 +269,11 @@ def _only_class(module: ModuleType) -> type[Algorithm]:
     return next(iter(classes.values()))
 
 
-def _undefined(algorithm: type[Algorithm]) -> list[str]:
-    names = ("reward", "advantage", "loss") if algorithm.on_policy else ()
-    return [name for name in names if getattr(algorithm, name) is getattr(Algorithm, name)]
-
-
 def _checked(found: object, reserved: Collection[str]) -> type[Algorithm]:
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise UserError(f"{found!r} is not a class derived from genrec_bench.algorithm.Algorithm")
-    if missing := _undefined(found):
+    needed = ("reward", "advantage", "loss") if found.on_policy else ()
+    if missing := [name for name in needed if getattr(found, name) is getattr(Algorithm, name)]:
         raise UserError(f"{found.__name__} does not define {' or '.join(missing)}")
     declared: object = found.hyperparameters_class
     if not (isinstance(declared, type) and issubclass(declared, Hyperparameters)):

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import board_world
 import numpy as np
 import pandas as pd
 import pytest
+from board_world import comparable
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_parts import comparable, record_of_parts
 
 from genrec_bench import __version__
 from genrec_bench.boards.collecting import record_paths
@@ -33,30 +34,19 @@ STARTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def make_record(**changes: Any) -> Record:
-    arguments: dict[str, Any] = {
+    cost = {"tokens": 10, "flops": 2e9, "peak_memory_bytes": 1000}
+    usual: dict[str, Any] = {
         "run_id": "ugr-seed0-x",
-        "algorithm": "ugr",
-        "dataset": "industrial",
-        "seed": 0,
-        "complete": True,
-        "partial": True,
-        "track": {"dataset": "d" * 64, "budget": None, "group_size": 16},
         "hyperparameters": {"alpha": np.float64(0.5), "levels": (1, 2)},
         "settings": {"steps": np.int64(160)},
-        "fingerprints": {"dataset": "d" * 64},
-        "versions": {"python": "3.11"},
+        "track": {"dataset": "d" * 64, "budget": None, "group_size": 16},
         "hardware": {"cores": 2},
-        "spent": {
-            "update": {"seconds": 1.5, "tokens": 10, "flops": 2e9, "peak_memory_bytes": 1000},
-            "rollout": {"seconds": 0.5, "tokens": 5, "flops": 1e9, "peak_memory_bytes": 900},
-        },
-        "sft": {"valid": {"HR@10": 0.1}, "test": {"HR@10": 0.11}},
+        "spent": {"update": cost | {"seconds": 1.5}, "rollout": cost | {"seconds": 0.5}},
         "metrics": {"valid": {"HR@10": 0.2}, "test": {"HR@10": np.float64(0.21)}},
-        "ceiling": {},
         "started": STARTED,
         "finished": STARTED + timedelta(seconds=90),
     }
-    return record_of_parts(**(arguments | changes))
+    return board_world.make_record("ugr", 0.2, **(usual | changes))
 
 
 def make_outcomes() -> pd.DataFrame:
@@ -110,14 +100,10 @@ def test_a_crash_before_the_end_leaves_no_record(
 ) -> None:
     from genrec_bench.runs import records
 
-    real = write_atomically
+    def fail(*_: object) -> None:
+        raise UserError("disk full")
 
-    def fail_at_record(path: Path, content: bytes) -> None:
-        if path.name == "record.json":
-            raise UserError("disk full")
-        real(path, content)
-
-    monkeypatch.setattr(records, "write_atomically", fail_at_record)
+    monkeypatch.setattr(records, "write_json", fail)
     with pytest.raises(UserError, match="disk full"):
         write(tmp_path)
     assert not list(record_paths([tmp_path]))

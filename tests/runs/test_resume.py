@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from record_parts import comparable
+from board_world import comparable
 from tiny_runs import (
     Bench,
     Called,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from record_parts import comparable
+from board_world import comparable
 from safetensors.torch import load_file, save_file
 from tiny_runs import (
     Bench,

@@ -1,5 +1,6 @@
 """Records made by hand, with outcomes and curves that fit them."""
 
+import copy
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from record_parts import record_of_parts
 
 from genrec_bench.boards.evidence import Evidence
-from genrec_bench.runs.record_schema import Record, digest
-from genrec_bench.runs.records import OUTCOME_COLUMNS, join_outcomes, write_record
+from genrec_bench.runs.record_schema import SPLITS, Record, digest
+from genrec_bench.runs.records import (
+    OUTCOME_COLUMNS,
+    complete_record,
+    join_outcomes,
+    write_record,
+)
 from genrec_bench.training.metrics import outcome_metrics
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -33,31 +38,45 @@ def figures(value: float) -> dict[str, float]:
 def make_record(
     algorithm: str, value: float, seed: int = 0, minutes: int = 0, **changes: Any
 ) -> Record:
-    """A record of which all metrics have one value."""
+    """A record of which all metrics have one value; changes may be of nested parts too."""
     cost = {"tokens": 1_000_000, "flops": 5e11, "peak_memory_bytes": 1}
     phases = {"sft": 100.0, "rollout": 30.0, "update": 10.0, "evaluation": 7.0}
     moment = MIDNIGHT + timedelta(minutes=minutes)
-    arguments: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "run_id": f"{algorithm}-seed{seed}-{minutes}",
         "algorithm": algorithm,
         "dataset": "industrial",
         "seed": seed,
         "complete": True,
+        "failure": "",
+        "control": "",
+        "splits": SPLITS,
+        "tuning": None,
         "partial": True,
         "track": TRACK,
         "hyperparameters": {"alpha": 0.5, "weight": True},
         "settings": SETTINGS,
         "fingerprints": {"algorithm": "a" * 64, "dataset": "d" * 64},
         "versions": {},
+        "commit": None,
         "hardware": {"device": "cpu"},
+        "budget_limit": None,
         "spent": {phase: cost | {"seconds": seconds} for phase, seconds in phases.items()},
         "sft": {"valid": figures(0.06), "test": figures(0.05)},
         "metrics": {"valid": figures(value), "test": figures(value)},
         "ceiling": {"test": {"HR@10": 0.9, "NDCG@10": 0.8}},
         "started": moment,
         "finished": moment,
+        **changes,
     }
-    return record_of_parts(**(arguments | changes))
+    for key in ("sft", "metrics"):
+        parts[key] = {split: parts[key].get(split, {}) for split in SPLITS}
+    nested = {
+        "configuration": {key: parts.pop(key) for key in ("hyperparameters", "settings")},
+        "budget": {"limit": parts.pop("budget_limit"), "spent": parts.pop("spent")},
+        "times": {key: parts.pop(key).isoformat() for key in ("started", "finished")},
+    }
+    return complete_record(parts | nested)
 
 
 def bare(algorithm: str, value: float, *args: Any, **changes: Any) -> Evidence:
@@ -143,3 +162,18 @@ def save(folder: Path, one: Evidence) -> Path:
         outcomes = join_outcomes({})[list(OUTCOME_COLUMNS)]
     curves = one.curves if len(one.curves.columns) else pd.DataFrame({"step": [1]})
     return write_record(folder / one.record["run_id"], dict(one.record), outcomes, curves)
+
+
+def comparable(record: Record) -> Record:
+    """The record without what differs between two equal runs: times, peak memory, names of runs.
+
+    The hash of the curves is left out too, since curves hold seconds, and that of the whole record.
+    """
+    view = copy.deepcopy(record)
+    for key in ("run_id", "times", "curves", "sha256"):
+        view.pop(key, None)
+    for cost in view["budget"]["spent"].values():
+        cost.pop("seconds", None)
+        cost.pop("peak_memory_bytes", None)
+    (view.get("tuning") or {}).pop("seconds", None)
+    return view

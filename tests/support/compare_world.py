@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_parts import comparable
+from board_world import comparable
 from tiny_runs import SETTINGS, Called, call
 
 from genrec_bench.runs.jobs import Context

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from record_parts import comparable
+from board_world import comparable
 from tiny_runs import run_words, save_tiny
 
 from genrec_bench.boards.collecting import record_paths

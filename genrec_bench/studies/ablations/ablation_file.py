@@ -6,7 +6,6 @@ no Python. Rows that are the same run are run once, in however many tables they 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.strict_yaml import parse_yaml
-from genrec_bench.storage.validation import Must, PlainName, require, validated
+from genrec_bench.storage.validation import Must, PlainName, is_plain_name, require, validated
 
 SUFFIX = ".yaml"
 
@@ -40,12 +39,7 @@ Words = Annotated[tuple[str, ...], Must(_are_words, "words key=value, each key o
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of a table.
-
-    Attributes:
-        name: its heading.
-        mean: keys of a record's metrics; the column is their mean.
-    """
+    """A column of a table: the mean of some of a record's metrics, which `mean` names."""
 
     name: str
     mean: Annotated[tuple[str, ...], _distinct()]
@@ -56,7 +50,6 @@ class AblationRow:
     """A line of a table: what is trained, and how it is evaluated.
 
     Attributes:
-        label: what the paper calls it, in our words.
         sft: whether it is the SFT start, which is not trained any further.
         algorithm: instead of the ablation's.
         set: words of ``--set`` for the training.
@@ -78,8 +71,6 @@ class AblationTable:
 
     Attributes:
         name: the paper's number of it.
-        metrics: its columns.
-        rows: its lines.
         note: what its reader must know.
     """
 
@@ -128,19 +119,12 @@ def ablation_names() -> list[str]:
 
 
 def load_ablation(argument: str) -> tuple[str, Ablation]:
-    """Read and check an ablation.
-
-    Args:
-        argument: a name; or a path, which ends in ``.yaml`` or contains a separator.
-
-    Returns:
-        Its name, and what it says.
+    """Read and check an ablation, given by its name or by its file; return its name and content.
 
     Raises:
         UserError: there is none, or the file is not as it should be (names file and key).
     """
-    separators = {"/", os.sep, os.altsep or os.sep}
-    if argument.endswith(SUFFIX) or separators.intersection(argument):
+    if argument.endswith(SUFFIX) or not is_plain_name(argument):
         path, where = Path(argument), argument
         try:
             text = path.read_text(encoding="utf-8")

@@ -87,7 +87,6 @@ TWO = {"label": "two", "set": ["confidence=false"]}
     ("change", "message"),
     [
         ({"titel": "x"}, r"unknown key 'titel'; did you mean 'title'\?"),
-        ({"paper": None}, "key 'paper' must be text, not None"),
         ({"tables": []}, "key 'tables' must be a list that is not empty"),
         (
             {"metrics": ["HR@1", "HR@1"]},
