@@ -55,9 +55,8 @@ def leave_failure(request: Request, reason: str, workers: Workers, progress: Pro
             )
         record = record_of(
             request,
+            known,
             run_id=run_id,
-            start=known.start,
-            track=known.track,
             began=began,
             spent={},
             before=before,

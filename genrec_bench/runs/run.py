@@ -89,9 +89,8 @@ def run(
             spent = total_spent(ledger, workers)
             record = record_of(
                 request,
+                known,
                 run_id=run_id,
-                start=start,
-                track=track,
                 began=began,
                 spent=spent,
                 before=before,

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from genrec_bench.runs.environment import commit, hardware, versions
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.runs.records import complete_record
 from genrec_bench.runs.registry import source_hash
-from genrec_bench.runs.request import Request, configuration_of
+from genrec_bench.runs.request import Beginning, Request, configuration_of
 from genrec_bench.training.evaluate import Evaluation
-from genrec_bench.training.sft_start import SFTStart
 from genrec_bench.training.workers import Workers
 
 
 def record_of(
     request: Request,
+    known: Beginning,
     *,
     run_id: str,
-    start: SFTStart,
-    track: Mapping[str, Any],
     began: datetime,
     spent: Mapping[str, Mapping[str, float]],
     before: Mapping[str, Evaluation],
@@ -32,7 +29,6 @@ def record_of(
     """Put a run's record together.
 
     Args:
-        track: see ``request.track_of``.
         began: when it was started first.
         spent: by phase of the ledger, all processes together.
         before: what was found of the SFT start, by split.
@@ -57,12 +53,12 @@ def record_of(
             "tuning": request.tuning,
             # The training set is smaller than the card expects.
             "partial": dataset.partial,
-            "track": track,
+            "track": known.track,
             "configuration": configuration_of(request),
             "fingerprints": {
                 "dataset": dataset.fingerprint,
                 "sids": dataset.sid_fingerprint,
-                "sft": start.fingerprint,
+                "sft": known.start.fingerprint,
                 "algorithm": source_hash(request.entry),
             },
             "versions": versions(),

@@ -123,14 +123,15 @@ def train(
     """
     curves = [] if curves is None else curves
     modules = {**stepper.modules(), **(watch.modules if watch else {})}
-    step = _resume(stepper, modules, optimization, ledger, folder, curves, workers)
+    checkpoints = _Checkpoints(folder, stepper, modules, optimization, ledger, curves, workers)
+    step = checkpoints.resume()
     if step:
         progress.say(f"resumed after step {step}")
     elif not curves:
         if watch is not None and watch.count:
             nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
             curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
-        _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
+        checkpoints.save(step)
     saved = time.monotonic()
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar(title, total) as bar:
@@ -168,10 +169,10 @@ def train(
             bar.update(min(share, 1.0) * total, **_shown(figures))
             # Every process saves, or none: adding up what they spent takes all of them.
             if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
-                _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
+                checkpoints.save(step)
                 saved = time.monotonic()
         bar.update(total, **_shown(curves[-1]))
-    _save(stepper, modules, optimization, ledger, folder, step, curves, workers)
+    checkpoints.save(step)
     return pd.DataFrame(curves)
 
 
@@ -234,28 +235,47 @@ def _shown(figures: dict[str, float]) -> dict[str, float]:
     return shown | {"spent": round(figures["share"], 3)}
 
 
-def _save(
-    stepper: Stepper,
-    modules: Mapping[str, nn.Module],
-    optimization: Optimization,
-    ledger: Ledger,
-    folder: Path,
-    step: int,
-    curves: list[dict[str, float]],
-    workers: Workers,
-) -> Path:
-    """Write a checkpoint; every process's ledger is in it, added up."""
-    spent = total_spent(ledger, workers)
-    if workers.is_main:
-        state = {
-            "curves": curves,
-            "spent": spent,
-            "random": random_state(workers.device),
-            "stepper": stepper.state(),
-        }
-        save_training(folder, step, modules, optimization.state(), state)
-    workers.wait()
-    return folder / f"step-{step:08d}"
+@dataclass(frozen=True, eq=False)
+class _Checkpoints:
+    """Writes all that a training has come to, and reads it back."""
+
+    folder: Path
+    stepper: Stepper
+    modules: Mapping[str, nn.Module]
+    optimization: Optimization
+    ledger: Ledger
+    curves: list[dict[str, float]]
+    workers: Workers
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint; every process's ledger is in it, added up."""
+        spent = total_spent(self.ledger, self.workers)
+        if self.workers.is_main:
+            state = {
+                "curves": self.curves,
+                "spent": spent,
+                "random": random_state(self.workers.device),
+                "stepper": self.stepper.state(),
+            }
+            save_training(self.folder, step, self.modules, self.optimization.state(), state)
+        self.workers.wait()
+
+    def resume(self) -> int:
+        """Take the last checkpoint up, and return its step; 0 if there is none."""
+        found = resume_training(self.folder, self.modules, self.workers)
+        if found is None:
+            return 0
+        tensors, state = found
+        self.optimization.load(tensors)
+        self.stepper.load(state["stepper"])
+        self.curves.extend(state["curves"])
+        set_random_state(state["random"], self.workers.device)
+        # The checkpoint holds what all processes have spent: one of them takes it over.
+        for phase, cost in state["spent"].items():
+            # What was charged before the training began, as the SFT start, is not charged again.
+            if self.workers.is_main and phase not in self.ledger.spent:
+                self.ledger.add(phase, Cost(**cost))
+        return int(state["step"])
 
 
 def total_spent(ledger: Ledger, workers: Workers) -> dict[str, dict[str, float]]:
@@ -269,28 +289,3 @@ def total_spent(ledger: Ledger, workers: Workers) -> dict[str, dict[str, float]]
         if any(total.values()):
             spent[phase] = total
     return spent
-
-
-def _resume(
-    stepper: Stepper,
-    modules: Mapping[str, nn.Module],
-    optimization: Optimization,
-    ledger: Ledger,
-    folder: Path,
-    curves: list[dict[str, float]],
-    workers: Workers,
-) -> int:
-    found = resume_training(folder, modules, workers)
-    if found is None:
-        return 0
-    tensors, state = found
-    optimization.load(tensors)
-    stepper.load(state["stepper"])
-    curves.extend(state["curves"])
-    set_random_state(state["random"], workers.device)
-    # The checkpoint holds what all processes have spent: one of them takes it over.
-    for phase, cost in state["spent"].items():
-        # What was charged before the training began, as the SFT start, is not charged again.
-        if workers.is_main and phase not in ledger.spent:
-            ledger.add(phase, Cost(**cost))
-    return int(state["step"])
