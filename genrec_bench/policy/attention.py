@@ -58,7 +58,7 @@ class KeyValueStore:
         """
         if layer not in self._layers:
             rows = self._num_prompts * self.capacity
-            # Zeros and not whatever there was: a masked NaN would still spoil a sum.
+            # Zeros, not empty memory: a NaN there would spoil the sum although it is masked.
             self._layers[layer] = (
                 keys.new_zeros(rows, keys.shape[1], keys.shape[3]),
                 values.new_zeros(rows, values.shape[1], values.shape[3]),

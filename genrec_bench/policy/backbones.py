@@ -160,7 +160,7 @@ def make_policy(
     longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
     longest = _longest_prompt(backbone, dataset, prompt_format, longest_allowed)
     try:
-        # Heads are given what the output head takes, which some architectures project to.
+        # Heads read what the output head reads; some architectures project hidden states first.
         hidden_size = cast(nn.Linear, model.get_output_embeddings()).weight.shape[1]
         policy = Policy(
             model,
@@ -174,7 +174,7 @@ def make_policy(
         ).to_device(device)
         found = compare(policy, longest)
     except Exception as error:
-        # An architecture that nobody has tried here may fail in any way; our own one may not.
+        # An unknown architecture may fail in any way; an error of our own is a mistake of ours.
         if backbone.from_scratch:
             raise
         raise UserError(f"--backbone {backbone.name}: {UNFIT}: {_one_line(error)}") from error
@@ -183,7 +183,7 @@ def make_policy(
             f"--backbone {backbone.name}: {UNFIT}: {found.num_attending} of its "
             f"{model.config.num_hidden_layers} layers let their attention be replaced"
         )
-    # Whatever an architecture does with positions, masks or its output head, it shows here.
+    # Anything unusual in positions, masks or the output head shows as a difference here.
     tolerance = EQUAL_WITHIN if policy.backbone.dtype == torch.float32 else 0.25
     if not found.difference <= tolerance:
         raise UserError(
@@ -223,7 +223,7 @@ def _most_positions(config: PretrainedConfig) -> int:
     """Return how long a sequence may be to have positions, and to be seen whole by every layer."""
     limits = [getattr(config, "max_position_embeddings", None)]
     layers = getattr(config, "layer_types", None)
-    # Trees are packed under full attention; within the window both are the same.
+    # Trees are scored with full attention, which equals a sliding window within its width.
     if layers is None or "sliding_attention" in layers:
         limits.append(getattr(config, "sliding_window", None))
     # Some architectures have no limit, and say so by leaving it out or by a negative number.

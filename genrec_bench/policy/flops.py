@@ -90,7 +90,7 @@ class FlopModel:
             head.register_forward_hook(lambda *_: watch.leave_head()),
         ]
         try:
-            # A caller may be anywhere, but what needs a gradient shows only where gradients are on.
+            # Which operands need a gradient shows only with gradients on; the caller may have none.
             with torch.inference_mode(False), torch.enable_grad(), _plain(model):
                 token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
                 with watch:

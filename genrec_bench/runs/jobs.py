@@ -119,7 +119,7 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
 
 
 def request_of(job: Job, context: Context) -> Request:
-    """Return what a job asks ``run`` for, checked as far as that is possible beforehand.
+    """Return a job's request, with all checks that need no training.
 
     Raises:
         UserError: as ``configure``; and if a step is too small for the processes or the
@@ -158,7 +158,7 @@ def request_of(job: Job, context: Context) -> Request:
 
 
 def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
-    """Run a job, or find what there is of it.
+    """Run a job, go on with a run that was cut short, or find a finished one.
 
     Args:
         reuse: whether an equal run that is finished will do; one cut short always goes on.
@@ -192,7 +192,7 @@ def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | Non
 
 
 def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algorithm]:
-    """Return the policy that a finished run ended with, to be looked at without a meter.
+    """Return the trained policy of a finished run, without a meter.
 
     Args:
         job: the run's; words that change inference alone may differ.
@@ -251,7 +251,7 @@ def _open_policy(
     from genrec_bench.policy.backbones import find_backbone, make_policy
 
     backbone = find_backbone(context.backbone)
-    # New heads are drawn at random before they are filled; whoever draws next must not notice.
+    # Heads are drawn at random before they are loaded; the caller's random numbers stay the same.
     with torch.random.fork_rng(devices=[]):
         policy = make_policy(
             backbone,

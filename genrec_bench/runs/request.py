@@ -129,7 +129,7 @@ def digest_of(request: Request, track: dict[str, Any]) -> str:
         "track": track,
     }
     if request.tuning is not None and request.tuning["study"]:
-        # A record has one bill: that of the trials which found its hyperparameters.
+        # A record states the cost of one sweep: runs after another sweep are other runs.
         what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
     return json_digest(what)
 
@@ -146,7 +146,7 @@ def track_of(request: Request, start: SFTStart, prompt: str, workers: Workers) -
     """Return all that a comparison holds fixed.
 
     Args:
-        workers: a budget in seconds is worth what they are.
+        workers: their device and number are part of the track if the budget is in seconds.
     """
     settings, dataset = request.settings, request.dataset
     track: dict[str, Any] = {
@@ -171,7 +171,7 @@ def track_of(request: Request, start: SFTStart, prompt: str, workers: Workers) -
     if request.budget is not None:
         track["budget"] = request.budget.text
         if request.budget.kind == "seconds":
-            # A second is worth what the machine makes of it.
+            # What a second pays for depends on the machine.
             machine = hardware(str(workers.device))
             track["hardware"] = {k: v for k, v in machine.items() if k != "memory_bytes"}
             track["processes"] = workers.count

@@ -120,12 +120,12 @@ def run(
                     progress,
                 )
             except (StorageError, BrokenPipeError):
-                # That nobody listens any more says no more of a run than an interruption does.
+                # A closed pipe is like an interruption: it says nothing about the algorithm.
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and is_disk_trouble(error):
                     raise
-                # Processes that do not fail alike cannot add up what they spent.
+                # All processes have to add up their costs, which a failure in only some prevents.
                 if workers.count == 1 or isinstance(error, UserError | Pruned):
                     keep(_reason(error), {})
                 raise

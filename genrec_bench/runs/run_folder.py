@@ -66,7 +66,7 @@ def run_folder(
         if workers.is_main:
             for file in sorted(parent.glob(f"*/{RUN_FILE}")):
                 content = read_json(file)
-                # Locked first: a run that ends while it is looked at must not be taken up.
+                # Locked before looking for a record: the run may end at this moment.
                 if content.get("request") != digest or not try_lock(file, stack):
                     continue
                 _tidy(file.parent)
@@ -94,5 +94,5 @@ def _tidy(folder: Path) -> None:
     remove_leftovers(folder)
     record = folder / RECORD_FILE
     if record.exists() and read_json(record).get("complete"):
-        # Killed at its very end. A run that failed keeps them, to be looked at.
+        # The run was killed after writing its record. A failed run keeps its checkpoints.
         remove(folder / CHECKPOINTS)

@@ -87,7 +87,7 @@ def check_policy_fits(folder: Path, codes_per_level: tuple[int, ...], prompt: st
     """Refuse a policy that was trained on other codes or another prompt.
 
     Args:
-        folder: a backbone's; nothing is asked of one that no policy was saved in.
+        folder: of a backbone; one that no policy was saved in always fits.
 
     Raises:
         UserError: naming what does not fit.
@@ -114,8 +114,8 @@ def save_training(
 ) -> None:
     """Write a checkpoint to resume from, then drop those before the last ones.
 
-    One that is there and whole is left as it is: a training that resumed at its last step has
-    nothing new to say, and replacing a folder leaves a moment without it.
+    A whole checkpoint of the same step is left as it is: it says the same, and while it is replaced
+    there would be none.
 
     Args:
         state: the rest, in plain JSON types.
@@ -178,7 +178,7 @@ def resume_training(
                 damaged.append(checkpoint)
             else:
                 name = checkpoint.name
-                # The training will come to these steps again.
+                # The training will write these steps again.
                 for later in damaged:
                     shutil.rmtree(later, ignore_errors=True)
                 break
@@ -238,7 +238,7 @@ def set_random_state(state: Mapping[str, list[int]], device: torch.device) -> No
 
 def sync_folder(folder: Path) -> None:
     """Hand a folder's list of names to the disk, so that a rename in it outlives a power cut."""
-    # Some file systems, and Windows, know no such thing.
+    # Some file systems, and Windows, cannot sync a folder.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -279,7 +279,7 @@ def _unfit(checkpoint: Path, reason: str) -> StorageError:
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
     """Write a folder beside its place and move it there when it is whole.
 
-    Where there was one, there is a moment with none: only what can be made anew may be replaced.
+    While an old folder is replaced there is none for a moment: use it for what can be made anew.
     """
     new = folder.with_name(f".{folder.name}.{uuid4().hex}")
     try:
@@ -299,7 +299,7 @@ def _replace(folder: Path, write: Callable[[Path], None]) -> None:
             os.rename(new, folder)
         sync_folder(folder.parent)
     except (OSError, SafetensorError) as error:
-        # Of a system error its cause; libraries tell theirs in words that may go on for lines.
+        # A system error names its cause; a library's message may take several lines.
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise StorageError(f"cannot write {folder}: {cause}") from None
     finally:

@@ -30,7 +30,7 @@ from genrec_bench.training.workers import Workers
 PROMPTS_AT_ONCE = 512
 
 SAMPLING_KEY = 0
-"""Of all random numbers of an evaluation: it is repeatable, and leaves torch's generators alone."""
+"""Seeds all samples of an evaluation, which therefore leaves torch's generators alone."""
 
 
 LOOKED_AT = ("HR@10", "NDCG@10")

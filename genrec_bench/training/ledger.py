@@ -24,7 +24,7 @@ PHASES = ("sft", *TRAINING_PHASES, "evaluation")
 
 
 def of_training(spent: Mapping[str, Mapping[str, float]], kind: str) -> float:
-    """Return what counts against a budget of what a record says was spent.
+    """Return the part of a record's costs that counts against a budget.
 
     Args:
         spent: costs by phase and kind.
@@ -49,7 +49,7 @@ class Cost:
     peak_memory_bytes: int = 0
 
     def __post_init__(self) -> None:
-        # Written out, not a loop, as every charge comes through here; and so that nan is refused.
+        # Without a loop, since every charge comes through here; written so that nan is refused.
         if not (
             self.seconds >= 0
             and self.tokens >= 0

@@ -36,7 +36,7 @@ from genrec_bench.training.workers import Workers
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 SMALLEST_PART = 1 / 8
-"""Of a batch: a step's gradient from fewer prompts would be mostly noise."""
+"""The least share of a batch in a step: the gradient of fewer prompts would be mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class Limit:
     Attributes:
         budget: what may be spent, or None.
         steps: how many steps to take if there is no budget.
-        strict: whether to stop short of the budget and not nearest to it. A step is then whole,
-            and taken only if one as large as the largest so far still fits.
+        strict: whether the budget must not be exceeded. Every step is then a whole batch, and is
+            taken only if the largest step so far would still fit. Otherwise training ends as near
+            to the budget as it can, perhaps above it.
     """
 
     budget: Budget | None
@@ -60,7 +61,7 @@ PRUNED = "pruned at "
 
 
 class Pruned(Exception):
-    """Ends a run before its budget does, since it is not worth the rest."""
+    """Ends a run early: whoever watches it expects nothing from the rest of its budget."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +112,8 @@ def train(
 
     Args:
         folder: for checkpoints; those of a finished training are removed by the caller.
-        curves: an empty list to be filled, for whoever wants to know how far a training came that
-            failed.
+        curves: an empty list to be filled, so that the caller has the curves of a training that
+            fails too.
 
     Returns:
         The curves: one row for each step, and one for step 0 if there was a look at the start.
@@ -136,7 +137,7 @@ def train(
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar(title, total) as bar:
         share = _share(ledger, limit, step, workers)
-        # The row of the start took none; those of older checkpoints, without a part, whole batches.
+        # Row 0 is no step. Older checkpoints have no parts: their steps took whole batches.
         taken = math.fsum(figures.get("part", 1.0) for figures in curves if figures["step"])
         reserve = _largest_step(curves, limit)
         smallest = max(SMALLEST_PART, 1 / stepper.batch)
@@ -145,10 +146,10 @@ def train(
             try:
                 figures = stepper.step(step, share, part)
             except NotFiniteError as error:
-                # What the weights are now led here; what was saved before may not.
+                # The present weights led to this; those of the last checkpoint may be good.
                 kept = training_checkpoints(folder)[-1]
                 progress.say(f"the last good checkpoint: {kept}")
-                # Records repeat what an error says, and a folder's place is nobody's business.
+                # Records repeat the message, and must not tell where folders of this machine are.
                 raise NotFiniteError(f"{error}; the last good one is {kept.name}") from None
             step += 1
             before, share = share, _share(ledger, limit, step, workers)
@@ -167,7 +168,7 @@ def train(
                 if watch.told is not None:
                     watch.told(share, figures)
             bar.update(min(share, 1.0) * total, **_shown(figures))
-            # Every process saves, or none: adding up what they spent takes all of them.
+            # All processes save at once: each adds its costs to the checkpoint's ledger.
             if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
                 checkpoints.save(step)
                 saved = time.monotonic()
@@ -217,7 +218,7 @@ def _next_part(
         return float(share < 1.0)
     if reserve is not None:
         return float(1.0 - share >= reserve)
-    # By the average of what was spent; the price of a prompt differs from step to step.
+    # By the average cost of a batch so far, since steps differ in what a prompt costs.
     left = (1.0 - share) / (share / taken)
     return 0.0 if left < smallest / 2 else min(max(left, smallest), 1.0)
 
@@ -270,7 +271,7 @@ class _Checkpoints:
         self.stepper.load(state["stepper"])
         self.curves.extend(state["curves"])
         set_random_state(state["random"], self.workers.device)
-        # The checkpoint holds what all processes have spent: one of them takes it over.
+        # The checkpoint holds the costs of all processes together, so only one takes them over.
         for phase, cost in state["spent"].items():
             # What was charged before the training began, as the SFT start, is not charged again.
             if self.workers.is_main and phase not in self.ledger.spent:

@@ -124,8 +124,8 @@ class Rollouts:
     """Rolls out the prompts of a step, and others for those whose groups are rejected.
 
     Attributes:
-        refilled: how many prompts were drawn beyond those of the steps so far; fewer than none
-            after a part of a batch. With it a resumed run goes on where it was cut short.
+        refilled: how many prompts refills have drawn so far, less those that parts of a batch
+            left out; may be negative. A resumed run needs it to go on at the right prompt.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Rollouts:
         prompts = policy.prompt_format.encode(self._examples, rows).to(policy.device)
         items = torch.from_numpy(self._examples.targets[rows].astype(np.int64))
         targets = policy.item_leaves[items.to(policy.device)]
-        # Other numbers than the sampler's and the minibatches', which take fewer words.
+        # Four numbers: the sampler seeds with two and the minibatches with three.
         seed = np.random.SeedSequence([self._seed, start, 0, 1]).generate_state(1).item()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -241,7 +241,7 @@ def _figures(groups: Groups, group_size: int) -> dict[str, float]:
     return {
         "reward": float((groups.rewards.sum(dim=1) / tree.valid.sum(dim=1)).sum()),
         "HR@1": float((hits & (tree.ranks() == 0)).any(dim=1).sum()),
-        # A rollout may hold more candidates than a group has: a wide beam does.
+        # A rollout may hold more than G candidates for a prompt, as a wide beam does.
         f"HR@{group_size}": float((hits & (tree.ranks() < group_size)).any(dim=1).sum()),
         "unique_candidates": float(leaves.sum()),
     }

@@ -70,7 +70,7 @@ def sft_start(
             progress.say("training the SFT start, once for all runs that share it")
             train_start(backbone, dataset, settings, folder, key, workers, progress)
         elif workers.is_main:
-            # A process that was killed at its very end left them.
+            # The process was killed between writing the start and removing its checkpoints.
             remove(folder / CHECKPOINTS)
     content = read_json(done)
     if content.get("weights") != weights_hash(folder / "policy"):
@@ -146,7 +146,7 @@ def evaluate_start(
         weights = start.folder / "policy"
         return make_policy(backbone, dataset, settings, workers.device, weights=weights)
 
-    # Another run that needs the same waits for it instead of doing it too.
+    # Another run that needs the same evaluation waits for it and does not repeat it.
     with _locked(start.folder, workers):
         return {
             split: evaluate_once(

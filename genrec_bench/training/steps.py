@@ -100,7 +100,7 @@ class SupervisedStepper:
         rows = self._sampler.rows(index, part)
         mine = self._workers.mine(rows)
         last = self._chains.last[mine]
-        # A target counts once, whatever sequence and process it is in.
+        # The loss is the mean over all targets of the batch, in whatever sequence or process.
         count = int(self._chains.num_targets[rows].sum())
         sizes = torch.from_numpy(self._lengths[last] + 1)
         items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
@@ -177,7 +177,7 @@ class RolloutStepper:
     def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         """Learn from one rollout."""
         policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
-        # No dropout: what is learned from is what was rolled out.
+        # Without dropout, the policy that is trained is the one that rolled out.
         policy.eval()
         with torch.no_grad(), ledger.phase("rollout"):
             rollout = self._rollouts.gather(index, part)
@@ -204,7 +204,7 @@ class RolloutStepper:
         mix = algorithm.reference_mix(index + 1)
         if mix and self._reference is not None:
             if hasattr(policy.backbone, "peft_config"):
-                # Mixing the factors of two adapters is not mixing the weights that they stand for.
+                # A mix of two adapters' factors is not a mix of the weights that they add up to.
                 raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
             with torch.no_grad(), ledger.phase("reference"):
                 pairs = zip(self._reference.parameters(), policy.parameters(), strict=True)

@@ -71,8 +71,8 @@ class Workers:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         reached = torch.tensor([float(p.grad is not None) for p in trained], device=self.device)
         reached = self._accelerator.reduce(reached, reduction="sum") > 0
-        # One that no prompt reached keeps no gradient, as in a single process: an optimizer would
-        # let it decay. One that only some processes' prompts reached gets its zeros elsewhere.
+        # A parameter that no prompt reached keeps no gradient, as in a single process: given zeros,
+        # the optimizer would decay it. One reached in some processes gets zeros in the others.
         trained = [
             p for p, any_gradient in zip(trained, reached.tolist(), strict=True) if any_gradient
         ]
@@ -125,8 +125,8 @@ class Workers:
             try:
                 found = work()
             except UserError as error:
-                # The others wait for an answer, and are to stop for the same reason. Without what
-                # led to it, which need not travel from process to process.
+                # The other processes stop for the same reason. The error travels without its
+                # traceback and cause, which may not be sendable.
                 found = type(error)(str(error))
         agreed = self.agree(found)
         if isinstance(agreed, UserError):
