@@ -215,23 +215,15 @@ def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algor
     return policy, algorithm
 
 
-def start_policy(context: Context, job: Job | None = None) -> Policy:
-    """Return the SFT start, trained now if it is not in the cache; in evaluation mode, no meter.
+def start_policy(context: Context, job: Job) -> Policy:
+    """Return a job's SFT start, trained now if it is not in the cache.
 
-    Args:
-        context: says dataset, backbone and settings; hyperparameters among its words do not
-            bear on the start.
+    The policy is in evaluation mode and has no meter.
     """
     from genrec_bench.policy.backbones import find_backbone
-    from genrec_bench.training.hyperparameters import build
-    from genrec_bench.training.settings import SETTING_NAMES, Settings
     from genrec_bench.training.sft_start import sft_start
 
-    if job is not None:
-        settings = configure(job, context)[2]
-    else:
-        texts = split_words(context.assignments)
-        settings = build(Settings, {k: v for k, v in texts.items() if k in SETTING_NAMES})
+    settings = configure(job, context)[2]
     start = sft_start(
         find_backbone(context.backbone),
         context.dataset,

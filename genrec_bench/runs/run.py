@@ -68,8 +68,8 @@ def run(
     with run_folder(known, request, workers) as opened:
         folder, run_id, began = opened
         ledger = Ledger(workers.device)
-        if workers.is_main and "sft" in start.cost:
-            ledger.add("sft", start.cost["sft"])
+        if workers.is_main:
+            ledger.add("sft", start.cost)
         before = evaluate_start(
             start, backbone, dataset, settings, workers, progress, request.splits
         )

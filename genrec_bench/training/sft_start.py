@@ -39,12 +39,12 @@ class SFTStart:
     Attributes:
         folder: of the policy.
         fingerprint: of its weights.
-        cost: of the stage, by phase of the ledger.
+        cost: of its training, without validation.
     """
 
     folder: Path
     fingerprint: str
-    cost: Mapping[str, Cost]
+    cost: Cost
 
 
 def sft_start(
@@ -77,20 +77,19 @@ def sft_start(
         raise StorageError(
             f"{folder}: the SFT start was changed; delete the folder to train it again"
         )
-    cost = _costs(content, done)
-    return SFTStart(folder, content["weights"], cost)
+    return SFTStart(folder, content["weights"], _cost(content, done))
 
 
 def cost_if_trained(
     backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
-) -> Mapping[str, Cost] | None:
+) -> Cost | None:
     """Return what the SFT start of a configuration has cost, None if it is not in the cache.
 
     Raises:
         StorageError: the cache is damaged.
     """
     done = _place(backbone, dataset, settings, data_dir)[0] / START_FILE
-    return _costs(read_json(done), done) if done.is_file() else None
+    return _cost(read_json(done), done) if done.is_file() else None
 
 
 def _place(
@@ -109,9 +108,10 @@ def _place(
     return data_dir / "sft" / f"{dataset.name}-{digest[:16]}", key
 
 
-def _costs(content: Mapping[str, Any], file: Path) -> dict[str, Cost]:
+def _cost(content: Mapping[str, Any], file: Path) -> Cost:
     try:
-        return {phase: Cost(**value) for phase, value in content["spent"].items()}
+        # Nothing is charged to SFT where the backbone is the start.
+        return Cost(**content["spent"].get("sft", {}))
     except (KeyError, TypeError, AttributeError):
         raise StorageError(f"{file}: is damaged; delete its folder to train it again") from None
 

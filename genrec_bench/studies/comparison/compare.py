@@ -122,8 +122,8 @@ def first_pace(plan: Plan, context: Context) -> Pace:
     pace = Pace(plan.unit)
     settings = configure(plan.rows[0].job(0), context)[2]
     backbone = find_backbone(context.backbone)
-    cost = cost_if_trained(backbone, context.dataset, settings, context.data_dir) or {}
-    pace.saw_start(cost.get("sft", Cost()))
+    cost = cost_if_trained(backbone, context.dataset, settings, context.data_dir)
+    pace.saw_start(cost or Cost())
     return pace
 
 
@@ -174,7 +174,7 @@ class _Work:
         what = (find_backbone(context.backbone), context.dataset, settings)
         start = sft_start(*what, context.data_dir, context.workers, context.progress)
         valid = evaluate_start(start, *what, context.workers, context.progress, ("valid",))["valid"]
-        self._pace.saw_start(start.cost.get("sft", Cost()))
+        self._pace.saw_start(start.cost)
         self._pace.saw_evaluation(plan.examples["valid"], valid.cost.seconds)
         left = time_left(plan, self._pace)
         if left is not None:
