@@ -6,11 +6,15 @@ all of them other ones.
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 _KNOWN: dict[tuple[object, ...], str] = {}
 """Digests of files by all that changes when somebody writes to them."""
+
+SETTLED = 100_000_000
+"""Nanoseconds after which another change of a file gets another time."""
 
 
 def content_digest(content: str | bytes) -> str:
@@ -59,6 +63,8 @@ def files_digest(paths: Iterable[Path]) -> str:
 def _known_digest(path: Path) -> str:
     status = path.stat()
     key = (path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    if key not in _KNOWN:
-        _KNOWN[key] = file_sha256(path)
-    return _KNOWN[key]
+    digest = _KNOWN.get(key) or file_sha256(path)
+    # Clocks of file systems are coarse: a file just written may change again unnoticed.
+    if time.time_ns() - status.st_ctime_ns > SETTLED:
+        _KNOWN[key] = digest
+    return digest

@@ -25,7 +25,6 @@ from small_models import (
 from tiny_runs import call, only_error, run_folders, run_words, save_tiny
 from transformers import AutoModelForCausalLM
 
-from genrec_bench.algorithm import Algorithm
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import find_backbone, make_policy
@@ -33,7 +32,6 @@ from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.runs.records import read_record
 from genrec_bench.training.checkpoints import save_policy
-from genrec_bench.training.hyperparameters import Hyperparameters
 from genrec_bench.training.settings import Settings
 
 
@@ -171,21 +169,13 @@ def test_a_misspelled_tiny_is_recognised() -> None:
         find_backbone("tinny")
 
 
-class Confident(Algorithm):
-    """Asks for tokens."""
-
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        return ("[HIGH]", "[LOW]")
-
-
 @pytest.mark.parametrize("tied", [False, True])
 def test_embeddings_grow_once_and_come_back(tied: bool, tmp_path: Path) -> None:
     model: Any = save_model(
         tmp_path / "start", qwen3(save_tokenizer(tmp_path / "start") + 5, tie_word_embeddings=tied)
     )
     old = model.get_input_embeddings().weight.detach()
-    tokens = Confident(Hyperparameters()).tokens
+    tokens = ("[HIGH]", "[LOW]")
     policy = load(tmp_path / "start", Settings(), tokens=tokens)
     num_tokens = 320 + 3 * 256
     assert policy.extra_tokens == {"[HIGH]": num_tokens, "[LOW]": num_tokens + 1}
