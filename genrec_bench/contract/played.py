@@ -1,4 +1,4 @@
-"""What every algorithm promises of a rollout, the credit and the loss; see ``contract.py``.
+"""What every algorithm promises of a rollout, the credit and the loss; see ``stated.py``.
 
 Each check plays an algorithm in a world of a few SIDs and prompts, a fresh one each time: it may
 remember things between rollouts, such as a baseline.

@@ -4,8 +4,8 @@
 found. A check is a function whose docstring is the promise; it is given an algorithm on a stage, a
 world of a few SIDs and prompts, and raises ``Violation`` if the promise is not kept.
 
-Here are the promises that can be read off an algorithm without a rollout, the one about its
-switches, and the way to run them all; ``contract_play.py`` has those about rollouts.
+Here are the promises that can be checked without a rollout, the one about switches, and the way to
+run them all; ``played.py`` has those about rollouts.
 """
 
 from __future__ import annotations
@@ -51,15 +51,7 @@ def checks_for(algorithm: type[Algorithm]) -> tuple[Check, ...]:
 
 
 def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
-    """Run one check on an algorithm with its default hyperparameters.
-
-    Args:
-        check: one of ``checks_for(algorithm)``.
-        algorithm: the class.
-
-    Returns:
-        What is wrong, in one line, or None.
-    """
+    """Run a check of ``checks_for`` with default hyperparameters; say in a line what is wrong."""
     try:
         check(Stage(algorithm(algorithm.hyperparameters_class())))
     # Anything that the algorithm raises breaks the promise that is being checked.

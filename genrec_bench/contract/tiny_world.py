@@ -47,13 +47,7 @@ class TinyWorld:
 def tiny_catalog(
     num_sids: int = 20, codes_per_level: tuple[int, ...] = (4, 4, 4), seed: int = 0
 ) -> Catalog:
-    """Draw a catalog with distinct SIDs; its last item shares the SID of its first.
-
-    Args:
-        num_sids: how many SIDs; at most the product of the codes.
-        codes_per_level: K_l.
-        seed: of the draw.
-    """
+    """Draw a catalog with distinct SIDs; its last item shares the SID of its first."""
     generator = np.random.default_rng(seed)
     cells = generator.choice(int(np.prod(codes_per_level)), size=num_sids, replace=False)
     sids = np.stack(np.unravel_index(cells, codes_per_level), axis=1).astype(np.int32)
@@ -69,13 +63,7 @@ def tiny_catalog(
 
 
 def tiny_examples(catalog: Catalog, num_examples: int = 5, seed: int = 0) -> Examples:
-    """Draw examples whose histories hold one to four items.
-
-    Args:
-        catalog: to draw items from.
-        num_examples: how many users, one example each.
-        seed: of the draw.
-    """
+    """Draw examples, each of another user, whose histories hold one to four items."""
     generator = np.random.default_rng(seed)
     histories = [
         generator.integers(catalog.num_items, size=1 + index % 4) for index in range(num_examples)
@@ -94,15 +82,7 @@ def tiny_policy(
     extra_tokens: Iterable[str] = (),
     heads: Mapping[str, nn.Module] | None = None,
 ) -> Policy:
-    """Make a Qwen3 policy of two layers with random weights, in eval mode.
-
-    Args:
-        catalog: whose SIDs it speaks.
-        seed: of its weights.
-        logprob_space: see ``Policy``.
-        extra_tokens: see ``Policy``.
-        heads: see ``Policy``.
-    """
+    """Make a Qwen3 policy of two layers with random weights, in eval mode; see ``Policy``."""
     prompt_format = CompactPrompt(catalog)
     extra_tokens = tuple(extra_tokens)
     config = Qwen3Config(
@@ -135,13 +115,7 @@ def tiny_policy(
 def tiny_world(
     algorithm: Algorithm | None = None, *, logprob_space: LogProbSpace = "full", seed: int = 0
 ) -> TinyWorld:
-    """Make a world, with the tokens and heads that an algorithm asks for.
-
-    Args:
-        algorithm: whose world it is; None for one that asks for nothing.
-        logprob_space: see ``Policy``.
-        seed: of everything that is drawn.
-    """
+    """Make a world, with the tokens and heads that an algorithm, if any, asks for."""
     catalog = tiny_catalog(seed=seed)
     examples = tiny_examples(catalog, seed=seed)
     algorithm = algorithm or Algorithm(Algorithm.hyperparameters_class())
@@ -187,8 +161,9 @@ def play(
 ) -> Play:
     """Roll out, reward, give credit and compute the loss, as the harness does.
 
+    The algorithm stays as it is: a fresh one with its hyperparameters does the work.
+
     Args:
-        algorithm: stays as it is; a fresh one with its hyperparameters does the work.
         world: made for this algorithm.
         tree: candidates to use instead of a rollout.
         targets: [B] leaf states to use instead of the world's.

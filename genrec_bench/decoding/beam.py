@@ -225,9 +225,9 @@ def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
     Every step keeps the ``width`` prefixes of highest probability. A catalog with fewer prefixes
     than that leaves places empty; they stay empty and are marked so in the result.
 
+    Nothing of the policy's ``generation_config`` is read.
+
     Args:
-        policy: runs as it is, without gradients; nothing of its ``generation_config`` is read.
-        prompts: B of them.
         width: G, the beam width and group size.
 
     Returns:

@@ -18,12 +18,7 @@ def draw_key() -> int:
 
 
 def prompt_keys(prompts: Prompts, key: int) -> Tensor:
-    """Return [B] a key for each prompt; equal prompts have equal keys.
-
-    Args:
-        prompts: B of them, padded on either side.
-        key: of all of them.
-    """
+    """Return [B] a key for each prompt; equal prompts have equal keys, wherever they are padded."""
     place = prompts.mask.long().cumsum(dim=1)
     hashes = mix(prompts.tokens + mix(place + mix(torch.full_like(place, key))))
     return mix(hashes.masked_fill(~prompts.mask, 0).sum(dim=1))

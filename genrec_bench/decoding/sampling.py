@@ -39,8 +39,6 @@ def sample(
     share. Equal prompts get equal candidates.
 
     Args:
-        policy: runs as it is, without gradients.
-        prompts: B of them.
         count: G, draws for each prompt.
         temperature: see ``sampling_log_probs``; so are the next two.
         top_p: share of the probability mass to draw from.
@@ -79,12 +77,10 @@ def stochastic_beam(
     §5.4. Random numbers are keyed as in ``sample``.
 
     Args:
-        policy: runs as it is, without gradients.
-        prompts: B of them.
         width: G, candidates of each prompt.
         temperature: see ``sampling_log_probs``.
         top_k: how many codes may follow each prefix; 0 for all.
-        key: of the random numbers; by default one is drawn from torch's generator on the CPU.
+        key: see ``sample``.
 
     Returns:
         Trees whose candidates are sorted by descending probability under the policy. Where fewer

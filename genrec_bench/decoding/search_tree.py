@@ -19,7 +19,6 @@ class SearchTree:
     """The prefixes of a search, and what decides where it goes on.
 
     Attributes:
-        trie: the catalog's SIDs.
         num_nodes: [B] how many nodes each tree has.
         states: [B, N] trie states; ``dead`` where there is no node.
         levels: [B, N] how many codes a node has; 0 where there is none.
@@ -114,14 +113,7 @@ class SearchTree:
         return entropy
 
     def rate(self, rows: Tensor, nodes: Tensor, values: Tensor, priority: Tensor) -> None:
-        """Set the values and priorities of new nodes, which then count in their level's mean.
-
-        Args:
-            rows: [R] the prompt of each.
-            nodes: [R].
-            values: [R].
-            priority: [R].
-        """
+        """Set values and priorities [R] of new nodes, which then count in their level's mean."""
         self.values[rows, nodes] = values
         self.priority[rows, nodes] = priority
         where = (rows, self.levels[rows, nodes])

@@ -1,4 +1,4 @@
-"""Values of prefixes: what the best reading of a policy's hidden states says is still to come."""
+"""Values of prefixes: what is still to come, estimated from the policy's hidden states."""
 
 from __future__ import annotations
 
@@ -74,11 +74,7 @@ class ValueHead(nn.Module):
     """
 
     def __init__(self, hidden_size: int) -> None:
-        """Draw the weights from torch's generator.
-
-        Args:
-            hidden_size: D.
-        """
+        """Draw the weights from torch's generator."""
         super().__init__()
         self.num_heads = _num_heads(hidden_size)
         self.attention_norm = nn.LayerNorm(hidden_size)

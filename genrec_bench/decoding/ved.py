@@ -1,4 +1,4 @@
-"""VED, V-STAR's value-guided efficient decoding: candidates found where value and doubt are high.
+"""VED, V-STAR's value-guided efficient decoding: search where value and entropy are high.
 
 Jiang et al. 2026, "Spend Search Where It Pays", §4.2. A narrow beam search plants a tree. Then a
 prompt's tree is traversed again and again from the root by an upper confidence bound (Eq. 13), and
@@ -104,20 +104,11 @@ class VEDOptions:
         return self.traversals_per_round or by_budget
 
     def first_beam(self, count: int) -> int:
-        """Return how wide the first beam of a group is.
-
-        Args:
-            count: G.
-        """
+        """Return how wide the first beam of a group of ``count`` is."""
         return min(self.initial_beam, max(1, count // 2))
 
     def budget(self, num_levels: int, count: int) -> int:
-        """Return the tokens that a prompt may spend, that of the root's prediction included.
-
-        Args:
-            num_levels: L.
-            count: G.
-        """
+        """Return the tokens that a prompt may spend, that of the root's prediction included."""
         return 1 + round(self.token_budget * (num_levels - 1) * count)
 
 
@@ -164,8 +155,6 @@ def ved(
     they are cut into forward passes, but for rounding.
 
     Args:
-        policy: runs as it is, without gradients.
-        prompts: B of them.
         count: G, candidates of each prompt.
         value: gives the value of prefixes; its rows are those of ``prompts``.
         options: the paper's by default.

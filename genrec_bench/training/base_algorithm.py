@@ -46,11 +46,7 @@ class Batch:
     embeddings: Tensor | None = None
 
     def select(self, rows: Tensor) -> Batch:
-        """Return the part that belongs to some prompts.
-
-        Args:
-            rows: [R] indices of prompts.
-        """
+        """Return the part that belongs to some prompts, by their indices [R]."""
         reference = self.reference_log_probs
         return Batch(
             self.tree.select(rows),
@@ -86,7 +82,10 @@ class Algorithm:
     most_refills: int = 0
 
     def __init__(self, hyperparameters: Hyperparameters) -> None:
-        """Keep the hyperparameters, which are of ``hyperparameters_class``."""
+        """Keep the hyperparameters, which are of ``hyperparameters_class``.
+
+        A derived class tells their type by an annotation: ``hyperparameters: MyHyperparameters``.
+        """
         self.hyperparameters = hyperparameters
 
     @property
@@ -95,11 +94,7 @@ class Algorithm:
         return ()
 
     def heads(self, hidden_size: int) -> Mapping[str, nn.Module]:
-        """Return modules to train beside the backbone.
-
-        Args:
-            hidden_size: D.
-        """
+        """Return modules to train beside the backbone, by name; the hidden size is D."""
         return {}
 
     @property
@@ -135,29 +130,19 @@ class Algorithm:
         return beam_search(policy, prompts, group_size)
 
     def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
-        """Return what each candidate is worth.
+        """Return what each candidate is worth, [B, G]; 0 for candidates that are not real.
 
         Args:
-            tree: the candidates.
             targets: [B] leaf states of the targets.
-
-        Returns:
-            [B, G]; 0 for candidates that are not real.
         """
         raise NotImplementedError
 
     def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
-        """Return the credit that the loss gives, [B, G] or [B, G, L]; 0 where nothing is real.
-
-        Args:
-            tree: the candidates.
-            targets: [B] leaf states of the targets.
-            rewards: [B, G].
-        """
+        """Turn rewards [B, G] into credit, [B, G] or [B, G, L]; 0 where a candidate is not real."""
         raise NotImplementedError
 
     def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
-        """Return [B] which groups to learn from; asked only if ``most_refills`` is not 0."""
+        """Return [B] which groups to learn from; called only if ``most_refills`` is not 0."""
         return tree.valid.any(dim=1)
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
@@ -176,34 +161,31 @@ class Algorithm:
         return "beam"
 
     def decode(self, policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
-        """Find ``width`` candidates for evaluation, best first; asked unless that is a beam."""
+        """Find ``width`` candidates for evaluation, best first.
+
+        Called only if ``decoding`` is not ``beam``: that search is the harness's own.
+        """
         return beam_search(policy, prompts, width)
 
     @property
     def reranks(self) -> bool:
-        """Whether ``rerank`` is to be asked; reading the leaves costs a forward pass."""
+        """Whether evaluation sorts by ``rerank``, which costs a forward pass over the leaves."""
         return False
 
     def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
         """Return [B, G] scores to rank the evaluation's candidates by; -inf where not real.
 
-        Args:
-            tree: candidates found by the harness's beam.
-            scores: the policy's view of them, leaves included.
+        ``scores`` is the policy's view of the candidates, leaves included.
         """
         raise NotImplementedError
 
     @property
     def estimates_values(self) -> bool:
-        """Whether ``values`` can be asked, for analyses."""
+        """Whether analyses can call ``values``."""
         return False
 
     def values(self, scores: Scores) -> Tensor:
-        """Return [B, N] what the algorithm expects of each node; 0 for padding.
-
-        Args:
-            scores: the policy's view of some trees, leaves included.
-        """
+        """Return [B, N] the value of each node of trees scored with their leaves; 0 for padding."""
         raise NotImplementedError
 
 

@@ -20,14 +20,12 @@ Rate = Literal["learning_rate", "sft_learning_rate"]
 
 @dataclass(frozen=True)
 class Times:
-    """A search range relative to a rate that the backbone has of its own.
+    """A search range of so many times a learning rate of the backbone.
 
-    For a field whose default None stands for that rate: a policy from scratch needs others than a
-    language model, so that no range in absolute numbers suits both.
+    For a field whose default None stands for that rate: a policy from scratch needs larger rates
+    than a language model, so that no range in absolute numbers suits both.
 
     Attributes:
-        low: the range begins at so many times the backbone's rate.
-        high: it ends at so many times the rate.
         of: which rate: an attribute of ``Backbone``.
         default: the rate that None stands for, if it is another one.
     """
@@ -98,11 +96,7 @@ class Hyperparameters:
     )
 
     def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UserError: naming the value, and what would be right.
-        """
+        """Check every value; a ``UserError`` names it, and what would be right."""
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
 
@@ -151,15 +145,10 @@ def check_value(field: dataclasses.Field[Any], value: object) -> None:
 
 
 def parse_value(name: str, text: str, accepted: tuple[type, ...]) -> Value:
-    """Read a value as it is written on the command line.
-
-    Args:
-        name: of the field, for the message.
-        text: what was written.
-        accepted: the types that the field accepts.
+    """Read the value of a field as it is written on the command line.
 
     Raises:
-        UserError: if the text is not of any of these types.
+        UserError: if the text is of none of the types that the field accepts.
     """
     word = text.strip()
     if types.NoneType in accepted and word.lower() in ("none", "null"):
@@ -188,13 +177,10 @@ def per_level(name: str, text: str, num_levels: int) -> list[float]:
     Where there are as many levels as numbers, these are the weights. Otherwise the numbers are
     spread evenly from the first level to the last, and levels in between are interpolated linearly.
 
-    Args:
-        name: of the hyperparameter, for the message.
-        text: positive numbers that do not fall, separated by commas.
-        num_levels: L; the only level of L = 1 has the last weight.
+    The only level of L = 1 has the last weight.
 
     Raises:
-        UserError: if the text is anything else.
+        UserError: naming the hyperparameter, if these are no positive numbers or if they fall.
     """
     try:
         given = [float(word) for word in text.split(",")]
@@ -211,12 +197,7 @@ def per_level(name: str, text: str, num_levels: int) -> list[float]:
 
 
 def build(cls: type[T], texts: Mapping[str, str]) -> T:
-    """Make a dataclass from texts, with defaults for what is not named.
-
-    Args:
-        cls: a dataclass whose fields were declared with ``hyperparameter``.
-        texts: values by field, as written on the command line; every key is a field.
-    """
+    """Make a dataclass of hyperparameters from texts by field, as written on the command line."""
     accepted = field_types(cls)
     return cls(**{name: parse_value(name, text, accepted[name]) for name, text in texts.items()})
 

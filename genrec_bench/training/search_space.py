@@ -29,14 +29,11 @@ class Dimension:
     """One hyperparameter of a search space.
 
     Attributes:
-        name: of the hyperparameter.
         default: where the search begins.
-        low: least value of a number.
-        high: greatest value of a number.
         step: distance between the values that may be tried; None for all of them.
         log: whether the values are spread evenly on a logarithmic scale.
         whole: whether it is an int.
-        choices: the values of what is no number.
+        choices: the values of what is no number; ``low`` and ``high`` mean nothing then.
     """
 
     name: str
@@ -84,9 +81,9 @@ def space_of(
     """Return the search space of an algorithm, in the order of its fields.
 
     Args:
-        cls: its hyperparameters, which keep the contract (see ``search_problem``).
+        cls: its hyperparameters, none of which has a ``search_problem``.
         backbone: whose rates some ranges are relative to.
-        fixed: names of those that somebody has decided on already.
+        fixed: names of those that are not searched, as somebody has set them.
     """
     accepted = field_types(cls)
     return tuple(
@@ -134,12 +131,7 @@ def describe_search(field: dataclasses.Field[Any]) -> str:
 
 
 def search_problem(field: dataclasses.Field[Any], accepted: Collection[type]) -> str | None:
-    """Say what is wrong with the search range that a field declares, or None.
-
-    Args:
-        field: declared with ``hyperparameter``.
-        accepted: the types that it accepts; see ``field_types``.
-    """
+    """Say what is wrong with the search range of a field that accepts these types, or None."""
     name, search, log = field.name, field.metadata.get("search"), bool(field.metadata.get("log"))
     if search is False or (search is True and field.metadata.get("choices") is not None):
         return None

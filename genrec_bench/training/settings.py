@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrec_bench.policy.policy import LOGPROB_SPACES
-from genrec_bench.training.hyperparameters import check_value, hyperparameter
+from genrec_bench.training.hyperparameters import check_value
+from genrec_bench.training.hyperparameters import fixed as setting
 
 
 @dataclass(frozen=True)
@@ -17,73 +18,53 @@ class Settings:
     ``request.py`` says which of them a comparison holds fixed.
     """
 
-    group_size: int = hyperparameter(
-        16, low=1, high=4096, help="G, candidates of a prompt in a rollout"
+    group_size: int = setting(16, low=1, high=4096, help="G, candidates of a prompt in a rollout")
+    prompts_per_step: int = setting(64, low=1, high=65536, help="of a rollout, all processes")
+    steps: int = setting(160, low=1, help="rollouts of a run without --budget")
+    beam_width: int = setting(20, low=1, high=4096, help="of the evaluation")
+    pass_samples: int = setting(10, low=0, high=4096, help="sampled for Pass@k; 0 leaves it out")
+    pass_temperature: float = setting(0.7, low=0.01, high=100, help="temperature of these samples")
+    pass_top_p: float = setting(0.9, low=1e-6, high=1, help="top-p of these samples")
+    validations: int = setting(8, low=0, high=1000, help="looks at validation data; cost no budget")
+    validation_examples: int = setting(
+        512, low=1, help="examples of these looks, equal in all runs"
     )
-    prompts_per_step: int = hyperparameter(
-        64, low=1, high=65536, help="prompts of a rollout, all processes"
-    )
-    steps: int = hyperparameter(160, low=1, help="rollouts of a run without --budget")
-    beam_width: int = hyperparameter(20, low=1, high=4096, help="of the evaluation")
-    pass_samples: int = hyperparameter(
-        10, low=0, high=4096, help="candidates sampled for Pass@k; 0 leaves it out"
-    )
-    pass_temperature: float = hyperparameter(
-        0.7, low=0.01, high=100, help="temperature of these samples"
-    )
-    pass_top_p: float = hyperparameter(0.9, low=1e-6, high=1, help="top-p of these samples")
-    validations: int = hyperparameter(
-        8, low=0, high=1000, help="looks at validation data while training; cost no budget"
-    )
-    validation_examples: int = hyperparameter(
-        512, low=1, help="validation examples of these looks, the same ones for all runs"
-    )
-    embeddings: str = hyperparameter(
+    embeddings: str = setting(
         "auto",
         help="of items, for algorithms that use them: text, collaborative, or the name of a "
         "sentence-transformers model; auto: text where there is any",
     )
-    logprob_space: str = hyperparameter(
+    logprob_space: str = setting(
         "full", choices=LOGPROB_SPACES, help="over what a code's probability is normalised"
     )
-    prompt: str = hyperparameter(
+    prompt: str = setting(
         "auto",
         choices=("auto", "compact", "text"),
         help="SIDs alone, or an instruction in words; auto: compact for tiny, text otherwise",
     )
-    warmup: float = hyperparameter(0.03, low=0, high=0.9, help="share of the budget to warm up in")
-    weight_decay: float = hyperparameter(0.01, low=0, high=1, help="of matrices, by AdamW")
-    max_grad_norm: float = hyperparameter(1.0, low=1e-6, help="gradients are clipped to this norm")
-    sft_epochs: float = hyperparameter(12.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
-    sft_batch: int = hyperparameter(
-        128, low=1, high=65536, help="training sequences of an SFT step"
-    )
-    sft_learning_rate: float | None = hyperparameter(
+    warmup: float = setting(0.03, low=0, high=0.9, help="share of the budget to warm up in")
+    weight_decay: float = setting(0.01, low=0, high=1, help="of matrices, by AdamW")
+    max_grad_norm: float = setting(1.0, low=1e-6, help="gradients are clipped to this norm")
+    sft_epochs: float = setting(12.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
+    sft_batch: int = setting(128, low=1, high=65536, help="training sequences of an SFT step")
+    sft_learning_rate: float | None = setting(
         None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"
     )
-    sft_weight_decay: float = hyperparameter(0.1, low=0, high=1, help="of matrices, in SFT")
-    sft_evaluations: float = hyperparameter(1.0, low=0.01, help="validations of SFT in an epoch")
-    sft_patience: int = hyperparameter(
-        3, low=1, help="validations without a better NDCG@10 after which SFT stops"
-    )
-    sft_valid_examples: int = hyperparameter(
+    sft_weight_decay: float = setting(0.1, low=0, high=1, help="of matrices, in SFT")
+    sft_evaluations: float = setting(1.0, low=0.01, help="validations of SFT in an epoch")
+    sft_patience: int = setting(3, low=1, help="validations without gain that end SFT")
+    sft_valid_examples: int = setting(
         1024, low=1, help="validation examples that SFT is validated on"
     )
-    sft_seed: int = hyperparameter(
-        0, low=0, high=2**31 - 1, help="of the SFT start, shared by all runs"
-    )
-    lora_rank: int = hyperparameter(0, low=0, help="rank of LoRA adapters; 0 trains all weights")
-    dtype: str = hyperparameter("float32", choices=("float32", "bfloat16"), help="of the weights")
-    tokens_per_forward: int = hyperparameter(
-        0, low=0, help="tokens of one forward pass; 0: as suits the device. Changes no result"
+    sft_seed: int = setting(0, low=0, high=2**31 - 1, help="of the SFT start, shared by all runs")
+    lora_rank: int = setting(0, low=0, help="rank of LoRA adapters; 0 trains all weights")
+    dtype: str = setting("float32", choices=("float32", "bfloat16"), help="of the weights")
+    tokens_per_forward: int = setting(
+        0, low=0, help="tokens of a forward pass; 0: by device. Changes no result"
     )
 
     def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            UserError: naming the value, and what would be right.
-        """
+        """Check every value; a ``UserError`` names it, and what would be right."""
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
 
