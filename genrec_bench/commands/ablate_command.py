@@ -5,18 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from genrec_bench.runs.jobs import Context
+from genrec_bench import benchmark_version
 from genrec_bench.runs.options import add_context_options, context_of, several_seeds
-from genrec_bench.storage.digests import json_digest
-from genrec_bench.studies.ablations.ablation_file import Ablation, ablation_names, load_ablation
+from genrec_bench.studies.ablations.ablation_file import ablation_names, load_ablation
 from genrec_bench.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    from genrec_bench.studies.ablations.ablate import AblationResult
-    from genrec_bench.studies.ablations.ablation_tables import Measured
 
 FOLDER = "ablations"
 """Beside the runs of a dataset."""
@@ -55,10 +48,12 @@ def execute(args: argparse.Namespace) -> int:
         from genrec_bench.studies.ablations.ablate import ablate
         from genrec_bench.studies.ablations.ablation_tables import (
             Measured,
+            ablation_csv,
             ablation_text,
             ablation_values,
         )
         from genrec_bench.studies.attempts import exit_code
+        from genrec_bench.studies.study_folder import study_folder, write_study
 
         measured = Measured(
             dataset=context.dataset.name,
@@ -74,7 +69,19 @@ def execute(args: argparse.Namespace) -> int:
             failure for _, rows in result for row in rows for failure in row.failures.values()
         )
         if context.workers.is_main:
-            folder = _keep(name, ablation, result, measured, context, code)
+            parameters = dataclasses.asdict(measured)
+            request = {
+                "ablation": dataclasses.asdict(ablation),
+                "benchmark": benchmark_version(),
+                "fingerprints": [context.dataset.fingerprint, context.dataset.sid_fingerprint],
+                "measured": parameters,
+            }
+            folder = study_folder(context, FOLDER, request, name)
+            contents = {
+                "table.md": ablation_text(ablation, result, measured, "pipe").encode(),
+                "table.csv": ablation_csv(result).encode(),
+            }
+            write_study(context, folder, contents, "ablation", name, parameters, failed=bool(code))
             context.progress.say(f"written: {folder}")
     if context.workers.is_main:
         if args.json:
@@ -83,42 +90,3 @@ def execute(args: argparse.Namespace) -> int:
         else:
             print(ablation_text(ablation, result, measured, "simple"), end="")
     return code
-
-
-def _keep(
-    name: str,
-    ablation: Ablation,
-    result: AblationResult,
-    measured: Measured,
-    context: Context,
-    code: int,
-) -> Path:
-    """Write the tables and log them; return their folder."""
-    from genrec_bench import benchmark_version
-    from genrec_bench.storage.files import write_atomically
-    from genrec_bench.studies.ablations.ablation_tables import ablation_csv, ablation_text
-
-    parameters = dataclasses.asdict(measured)
-    request = {
-        "ablation": dataclasses.asdict(ablation),
-        "benchmark": benchmark_version(),
-        "fingerprints": [context.dataset.fingerprint, context.dataset.sid_fingerprint],
-        "measured": parameters,
-    }
-    digest = json_digest(request)
-    folder = context.output / context.dataset.name / FOLDER / f"{name}-{digest[:16]}"
-    contents = {
-        "table.md": ablation_text(ablation, result, measured, "pipe"),
-        "table.csv": ablation_csv(result),
-    }
-    for file, content in contents.items():
-        write_atomically(folder / file, content.encode())
-    tags = {
-        "kind": "ablation",
-        "ablation": name,
-        "dataset": measured.dataset,
-        "partial": str(measured.partial).lower(),
-    }
-    with context.tracker.track(folder, folder.name, parameters, tags) as tracked:
-        tracked.status = "FAILED" if code else "FINISHED"
-    return folder

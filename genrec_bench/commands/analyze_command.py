@@ -12,15 +12,19 @@ from typing import Any
 from genrec_bench import benchmark_version
 from genrec_bench.runs.jobs import Context, split_words
 from genrec_bench.runs.options import add_context_options, context_of
-from genrec_bench.storage.digests import json_digest
-from genrec_bench.studies.analyses import Analysis, Result, find, names, to_json, to_markdown, write
+from genrec_bench.studies.analyses import (
+    Analysis,
+    Result,
+    analysis_files,
+    analysis_names,
+    find_analysis,
+    markdown_table,
+    rows_and_notes,
+)
 from genrec_bench.tracking.tracker import Tracker
 
 FOLDER = "analyses"
 """Beside the runs of a dataset."""
-
-DIGEST_LENGTH = 16
-"""Hexadecimal digits in a folder's name."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "table and figure. `genrec-bench analyze KIND --help` lists the options of one kind."
     )
     parser.set_defaults(parser_class=type(parser))
-    parser.add_argument("kind", metavar="KIND", help=", ".join(names()))
+    parser.add_argument("kind", metavar="KIND", help=", ".join(analysis_names()))
     rest = parser.add_argument("options", nargs=argparse.REMAINDER, help="of this kind")
     # There may be none; argparse would name them beside a KIND that is missing.
     rest.required = False
@@ -38,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run an analysis, or what is missing of it, and print its table."""
-    analysis = find(args.kind)
+    analysis = find_analysis(args.kind)
     parser = args.parser_class(
         prog=f"genrec-bench analyze {analysis.name}", description=analysis.help
     )
@@ -53,40 +57,33 @@ def execute(args: argparse.Namespace) -> int:
         partial_ = " (partial)" if context.dataset.partial else ""
         title = f"{analysis.name} on {context.dataset.name}{partial_}"
         if context.workers.is_main:
-            folder = _keep(analysis, result, context, title, _request(analysis, context, own))
+            folder = _write(analysis, result, context, title, own)
             context.progress.say(f"written: {folder}")
     if context.workers.is_main:
-        shown = [f"# {title}", to_markdown(result.table), *result.notes]
-        print(to_json(result) if chosen.json else "\n\n".join(shown))
+        shown = [f"# {title}", markdown_table(result.table), *result.notes]
+        print(rows_and_notes(result) if chosen.json else "\n\n".join(shown))
     return 0
 
 
-def _request(analysis: Analysis, context: Context, options: dict[str, Any]) -> dict[str, Any]:
-    """Return all that makes two analyses equal, whatever the folders."""
-    backbone = Path(context.backbone)
-    return {
-        "backbone": backbone.resolve().name if backbone.is_dir() else context.backbone,
+def _write(
+    analysis: Analysis, result: Result, context: Context, title: str, options: dict[str, Any]
+) -> Path:
+    """Write the files into the folder of what was asked for, and return it."""
+    from genrec_bench.policy.backbones import backbone_name
+    from genrec_bench.runs.records import read_record
+    from genrec_bench.studies.study_folder import study_folder, write_study
+
+    dataset = context.dataset
+    request = {
+        "backbone": backbone_name(context.backbone),
         "benchmark": benchmark_version(),
         "budget": context.budget.text if context.budget else None,
-        "dataset": context.dataset.name,
-        "fingerprints": {
-            "dataset": context.dataset.fingerprint,
-            "sids": context.dataset.sid_fingerprint,
-        },
+        "dataset": dataset.name,
+        "fingerprints": {"dataset": dataset.fingerprint, "sids": dataset.sid_fingerprint},
         "kind": analysis.name,
         "options": options,
         "set": split_words(context.assignments),
     }
-
-
-def _keep(
-    analysis: Analysis, result: Result, context: Context, title: str, request: dict[str, Any]
-) -> Path:
-    """Write the files and log them; return their folder."""
-    from genrec_bench.runs.records import read_record
-
-    name = f"{analysis.name}-{json_digest(request)[:DIGEST_LENGTH]}"
-    folder = context.output / context.dataset.name / FOLDER / name
     used = [read_record(path) for path in result.records]
     description = {
         "request": request,
@@ -96,13 +93,7 @@ def _keep(
         ],
         "notes": result.notes,
     }
-    write(result, folder, title=title, description=description)
-    tags = {
-        "kind": "analysis",
-        "analysis": analysis.name,
-        "dataset": context.dataset.name,
-        "partial": str(context.dataset.partial).lower(),
-    }
-    with context.tracker.track(folder, name, request, tags):
-        pass  # What MLflow gets of it is there.
+    folder = study_folder(context, FOLDER, request, analysis.name)
+    contents = analysis_files(result, title, description)
+    write_study(context, folder, contents, "analysis", analysis.name, request)
     return folder

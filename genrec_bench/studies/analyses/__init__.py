@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tabulate import tabulate
-
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.runs.options import one_seed, whole_number
 from genrec_bench.storage.figures import to_png
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.studies.text_tables import table_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 
 DIGITS, LARGE = 4, 1e5
 """Decimals of a table that is shown, and from where on these are significant digits instead."""
-
-TABLE_CSV, TABLE_MARKDOWN, FIGURE, DESCRIPTION = (
-    "table.csv",
-    "table.md",
-    "figure.png",
-    "analysis.json",
-)
 
 
 @dataclass(frozen=True)
@@ -83,19 +75,19 @@ class Analysis:
     run: Callable[[Context, argparse.Namespace], Result]
 
 
-def names() -> list[str]:
+def analysis_names() -> list[str]:
     """Return the names of the analyses, in order, without loading any."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def find(name: str) -> Analysis:
+def find_analysis(name: str) -> Analysis:
     """Return an analysis by its name.
 
     Raises:
         UserError: there is none of this name.
     """
-    known = names()
+    known = analysis_names()
     if name not in known:
         raise UserError(
             f"there is no analysis {name!r}{nearest(name, known)} (found: {', '.join(known)})"
@@ -120,58 +112,61 @@ def check_free(context: Context, *keys: str) -> None:
             raise UserError(f"--set {key}: this analysis chooses it itself; leave it out")
 
 
-def to_markdown(table: pd.DataFrame) -> str:
+def add_query_options(parser: argparse.ArgumentParser, size: str) -> None:
+    """Add the number of candidates, of queries, and the seed of the training.
+
+    Args:
+        parser: of an analysis that asks a policy for candidates.
+        size: what there are ``--size`` of.
+    """
+    parser.add_argument(
+        "--size", type=whole_number(2), default=64, metavar="N", help=f"{size}; default: 64"
+    )
+    parser.add_argument(
+        "--examples",
+        type=whole_number(0),
+        default=1000,
+        metavar="N",
+        help="number of test examples, the same ones for all policies; 0: all; default: 1000",
+    )
+    parser.add_argument(
+        "--seed", type=one_seed, default=0, metavar="N", help="of the training; default: 0"
+    )
+
+
+def markdown_table(table: pd.DataFrame) -> str:
     """Return the table as Markdown: numbers rounded for readers, empty where undefined."""
     import pandas as pd
 
     rows = [[_shown(value) for value in row] for row in table.itertuples(index=False, name=None)]
-    numbers = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-    return tabulate(
-        rows,
-        headers=[str(name) for name in table.columns],
-        tablefmt="pipe",
-        disable_numparse=True,
-        colalign=["right" if number else "left" for number in numbers],
-    )
+    align = "".join("r" if pd.api.types.is_numeric_dtype(kind) else "l" for kind in table.dtypes)
+    return table_text([str(name) for name in table.columns], rows, "pipe", align)
 
 
-def to_json(result: Result) -> str:
+def rows_and_notes(result: Result) -> str:
     """Return the rows of the table, and the notes, as JSON; null where a number is undefined."""
     rows = json.loads(result.table.to_json(orient="records", double_precision=15))
     return json.dumps({"rows": rows, "notes": list(result.notes)}, indent=2, ensure_ascii=False)
 
 
-def write(
-    result: Result, folder: Path, *, title: str, description: Mapping[str, Any]
-) -> tuple[Path, ...]:
-    """Write a result's files, each whole or not at all; what was there before is replaced.
+def analysis_files(result: Result, title: str, description: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the contents of a result's files by their names, in the order of writing.
 
     Args:
-        result: what was found.
-        folder: made if missing.
         title: of the Markdown page and of the figure.
-        description: what was asked for and which records were used, in plain types; goes into
-            ``analysis.json``, which is written last: where it is, the other files are its.
-
-    Returns:
-        The paths of table (CSV and Markdown), figure and description.
-
-    Raises:
-        UserError: the disk refuses.
+        description: what was asked for and which records were used; it comes last: where its file
+            is, the other files are its.
     """
     from genrec_bench.runs.record_schema import plain
 
-    page = "\n\n".join([f"# {title}", to_markdown(result.table), *result.notes]) + "\n"
+    page = "\n\n".join([f"# {title}", markdown_table(result.table), *result.notes]) + "\n"
     text = json.dumps(plain(dict(description)), indent=2, sort_keys=True, ensure_ascii=False)
-    contents = {
-        TABLE_CSV: result.table.to_csv(index=False).encode(),
-        TABLE_MARKDOWN: page.encode(),
-        FIGURE: to_png(result.draw, title),
-        DESCRIPTION: (text + "\n").encode(),
+    return {
+        "table.csv": result.table.to_csv(index=False).encode(),
+        "table.md": page.encode(),
+        "figure.png": to_png(result.draw, title),
+        "analysis.json": f"{text}\n".encode(),
     }
-    for name, content in contents.items():
-        write_atomically(folder / name, content)
-    return tuple(folder / name for name in contents)
 
 
 def _shown(value: Any) -> str:
@@ -181,6 +176,6 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, float):
         # FLOPs and the like would be a row of digits.
-        small = abs(float(value)) < LARGE
+        small = abs(value) < LARGE
         return f"{value:.{DIGITS}f}" if small else f"{value:.{DIGITS}g}"
-    return str(value).replace("|", "\\|")
+    return str(value)

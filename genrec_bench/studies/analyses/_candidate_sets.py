@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from genrec_bench.algorithms.vstar import semantic_reward
@@ -155,22 +156,13 @@ def spearman(first: Tensor, second: Tensor, counted: Tensor) -> Tensor:
     Returns:
         nan where either is the same at all places that count, or fewer than two do.
     """
-    # Places that do not count are left out as far as all rows allow: the cost is their square.
-    most = max(1, int(counted.sum(dim=1).max()))
-    kept = counted.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-    counted = counted.gather(1, kept)
-    one = _centred_ranks(first.gather(1, kept), counted)
-    other = _centred_ranks(second.gather(1, kept), counted)
-    # Whole numbers: a row of equal values has a variance of exactly 0, and 0 / 0 is nan.
-    return (one * other).sum(dim=1) / ((one**2).sum(dim=1) * (other**2).sum(dim=1)).sqrt()
-
-
-def _centred_ranks(values: Tensor, counted: Tensor) -> Tensor:
-    """Return [B, N] twice the rank less twice its mean; 0 at places that do not count.
-
-    That is the number of smaller values minus the number of larger ones.
-    """
-    here, there = values.unsqueeze(2), values.unsqueeze(1)
-    ahead = (here > there).double() - (here < there).double()
-    ranks: Tensor = (ahead * counted.unsqueeze(1)).sum(dim=2)
-    return ranks.masked_fill(~counted, 0.0)
+    one, other = (
+        rankdata(values.double().masked_fill(~counted, torch.nan).cpu(), axis=1, nan_policy="omit")
+        for values in (first, second)
+    )
+    # Distances from the mean rank are exact: a row of equal values has a variance of 0.
+    middle = (counted.sum(dim=1, keepdim=True).cpu().numpy() + 1) / 2
+    one, other = np.nan_to_num(one - middle), np.nan_to_num(other - middle)
+    spread = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        return torch.from_numpy((one * other).sum(axis=1) / spread)

@@ -68,7 +68,7 @@ def decoding_tokens(scale: float, levels: int, group_size: int) -> int:
     return 1 + round(scale * (levels - 1) * group_size)
 
 
-def run(context: Context, args: argparse.Namespace) -> Result:
+def analyze(context: Context, args: argparse.Namespace) -> Result:
     """Train with both decoders at every scale.
 
     Raises:
@@ -114,7 +114,7 @@ ANALYSIS = Analysis(
     name="budget",
     help="quality against decoding tokens in training, VED and beam (V-STAR, Figure 4)",
     add_options=add_options,
-    run=run,
+    run=analyze,
 )
 
 

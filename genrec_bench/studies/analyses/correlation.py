@@ -19,8 +19,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Job, configure, do, load_policy, start_policy
 from genrec_bench.storage.figures import MARKERS, PALETTE
-from genrec_bench.studies.analyses import Analysis, Result, check_free
-from genrec_bench.studies.analyses._options import add_query_options
+from genrec_bench.studies.analyses import Analysis, Result, add_query_options, check_free
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +114,7 @@ def correlations(
     return pd.DataFrame(rows)
 
 
-def run(context: Context, args: argparse.Namespace) -> Result:
+def analyze(context: Context, args: argparse.Namespace) -> Result:
     """Train the three policies, or find them, and correlate.
 
     Raises:
@@ -173,7 +172,7 @@ ANALYSIS = Analysis(
     name="correlation",
     help="how probability and value rank prefixes, beside the reward (V-STAR, Figure 3)",
     add_options=add_options,
-    run=run,
+    run=analyze,
 )
 
 

@@ -15,8 +15,7 @@ import pandas as pd
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Job, configure, do, load_policy
 from genrec_bench.storage.figures import PALETTE
-from genrec_bench.studies.analyses import Analysis, Result, check_free
-from genrec_bench.studies.analyses._options import add_query_options
+from genrec_bench.studies.analyses import Analysis, Result, add_query_options, check_free
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from genrec_bench.training.base_algorithm import Algorithm
 
 DECODERS = ("beam", "top-k", "ved")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add how many candidates, of how many queries, by a policy of which seed."""
-    add_query_options(parser, "candidates of a set")
 
 
 def measure(
@@ -88,7 +82,7 @@ def measure(
     }
 
 
-def run(context: Context, args: argparse.Namespace) -> Result:
+def analyze(context: Context, args: argparse.Namespace) -> Result:
     """Train V-STAR, or find it, and decode in the three ways.
 
     Raises:
@@ -119,8 +113,8 @@ def run(context: Context, args: argparse.Namespace) -> Result:
 ANALYSIS = Analysis(
     name="diversity",
     help="how varied candidate sets are by beam, top-k and VED (V-STAR, Table 6)",
-    add_options=add_options,
-    run=run,
+    add_options=partial(add_query_options, size="candidates of a set"),
+    run=analyze,
 )
 
 

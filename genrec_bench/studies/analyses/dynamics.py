@@ -94,7 +94,7 @@ def over_seeds(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def run(context: Context, args: argparse.Namespace) -> Result:
+def analyze(context: Context, args: argparse.Namespace) -> Result:
     """Run every value with every seed, and put their curves side by side.
 
     Raises:
@@ -137,7 +137,7 @@ ANALYSIS = Analysis(
     name="dynamics",
     help="HR@1, HR@G and unique candidates during training (UGR, Figures 3 and 5)",
     add_options=add_options,
-    run=run,
+    run=analyze,
 )
 
 

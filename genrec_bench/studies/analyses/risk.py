@@ -156,7 +156,7 @@ def truncation(
     return pd.DataFrame(rows)
 
 
-def run(context: Context, args: argparse.Namespace) -> Result:
+def analyze(context: Context, args: argparse.Namespace) -> Result:
     """Train one policy, or find it, and hold its candidates for the test split against its word.
 
     Raises:
@@ -177,7 +177,7 @@ ANALYSIS = Analysis(
     name="risk",
     help="re-ranking, rejection and truncation by confidence (UGR, Table 3 and Figure 4)",
     add_options=add_options,
-    run=run,
+    run=analyze,
 )
 
 

@@ -24,7 +24,6 @@ from genrec_bench.runs.failed_run import leave_failure, records_of
 from genrec_bench.runs.jobs import Context, Job, configure, do, find_done, request_of
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.registry import source_hash
-from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.locks import locked
 from genrec_bench.storage.parquet import read_frame
@@ -42,7 +41,8 @@ from genrec_bench.studies.comparison.plan import (
     time_left,
     total_price,
 )
-from genrec_bench.studies.comparison.report import log, result_values, write_board
+from genrec_bench.studies.comparison.report import result_values, write_board
+from genrec_bench.studies.study_folder import show_study, study_folder
 from genrec_bench.studies.sweeps.sweep import AllFailed, sweep
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.training.budgets import BudgetKind
@@ -90,7 +90,14 @@ def compare(
         result = _Work(plan, context, pace, storage, retry_failed).all(folder)
         board = write_board(result, folder)
         write_json(folder / RESULT_FILE, result_values(result, folder))
-        log(result, folder, context)
+        show_study(
+            context,
+            folder,
+            f"compare-{folder.name}",
+            {"kind": "comparison"},
+            plan.as_dict(),
+            failed=bool(result.failures),
+        )
     return result, folder, board
 
 
@@ -114,7 +121,7 @@ def folder_of(plan: Plan, context: Context) -> Path:
         "sids": context.dataset.sid_fingerprint,
         "sweeps": [plan.sampler, plan.pruner, plan.most_trials],
     }
-    return context.output / context.dataset.name / FOLDER / json_digest(what)[:16]
+    return study_folder(context, FOLDER, what)
 
 
 def first_pace(plan: Plan, context: Context) -> Pace:

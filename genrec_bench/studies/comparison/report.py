@@ -10,7 +10,6 @@ from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, rank_text, seeds_text, titled
 from genrec_bench.boards.units import with_unit
-from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.registry import default_hyperparameters
 from genrec_bench.studies.attempts import exit_code
 from genrec_bench.studies.comparison.comparison_result import ComparisonResult
@@ -66,16 +65,6 @@ def result_values(result: ComparisonResult, folder: Path) -> dict[str, Any]:
         "paid": result.paid,
         "exit_code": exit_code(failure for _, _, failure in result.failures),
     }
-
-
-def log(result: ComparisonResult, folder: Path, context: Context) -> None:
-    """Show the board in MLflow, beside the runs that it is made of."""
-    plan = result.plan
-    tags = {"kind": "comparison", "dataset": plan.dataset, "partial": str(plan.partial).lower()}
-    name = f"compare-{folder.name}"
-    # The same comparison again goes on with its run, since it has the same folder.
-    with context.tracker.track(folder, name, plan.as_dict(), tags) as tracked:
-        tracked.status = "FAILED" if result.failures else "FINISHED"
 
 
 def summary(result: ComparisonResult, folder: Path, board: Board) -> str:

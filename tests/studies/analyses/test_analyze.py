@@ -1,6 +1,7 @@
 """The command `analyze`: what it prints and writes, and the analyses from end to end."""
 
 import argparse
+import io
 import json
 import struct
 from pathlib import Path
@@ -26,7 +27,14 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import to_png
 from genrec_bench.studies import analyses
-from genrec_bench.studies.analyses import Analysis, Result, budget, to_json, to_markdown, write
+from genrec_bench.studies.analyses import (
+    Analysis,
+    Result,
+    analysis_files,
+    budget,
+    markdown_table,
+    rows_and_notes,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -71,20 +79,20 @@ def constant(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
         parser.add_argument("--many", type=int)
 
     one = Analysis("one", "help", options, run)
-    monkeypatch.setattr(analyze_command, "find", lambda name: one)
+    monkeypatch.setattr(analyze_command, "find_analysis", lambda name: one)
     return seen
 
 
 def test_analyses_are_found_by_being_there() -> None:
-    assert {"budget", "dynamics", "risk"} <= set(analyses.names())
-    for name in analyses.names():
-        assert analyses.find(name).name == name
+    assert {"budget", "dynamics", "risk"} <= set(analyses.analysis_names())
+    for name in analyses.analysis_names():
+        assert analyses.find_analysis(name).name == name
     with pytest.raises(UserError, match="no analysis 'rsk'; did you mean 'risk'"):
-        analyses.find("rsk")
+        analyses.find_analysis("rsk")
 
 
 def test_tables_are_rounded_for_people_only() -> None:
-    lines = to_markdown(TABLE).splitlines()
+    lines = markdown_table(TABLE).splitlines()
     assert [cell.strip() for cell in lines[2].split(" | ")] == [
         "| a\\|b",
         "0.3333",
@@ -92,7 +100,7 @@ def test_tables_are_rounded_for_people_only() -> None:
         "1.25e+13 |",
     ]
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["c", "", "4", "2.0000"]
-    read = json.loads(to_json(Result(TABLE, draw, ("said",))))
+    read = json.loads(rows_and_notes(Result(TABLE, draw, ("said",))))
     assert read["notes"] == ["said"]
     assert read["rows"][0]["value"] == pytest.approx(1 / 3, rel=1e-14)
     assert read["rows"][1]["value"] is None and read["rows"][0]["flops"] == 1.25e13
@@ -110,19 +118,13 @@ def test_a_figure_is_the_same_whenever_and_in_whatever_style_it_is_drawn() -> No
     assert to_png(draw, "another") != first
 
 
-def test_files_are_whole_and_replaced(tmp_path: Path) -> None:
-    first = write(Result(TABLE, draw, ("said",)), tmp_path / "a", title="t", description={"x": 1})
-    assert (
-        sorted(path.name for path in first)
-        == FILES
-        == sorted(path.name for path in (tmp_path / "a").iterdir())
-    )
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "table.csv"), TABLE)
-    page = (tmp_path / "a" / "table.md").read_text()
+def test_the_files_of_a_result() -> None:
+    files = analysis_files(Result(TABLE, draw, ("said",)), "t", {"x": (2, Path("p"))})
+    assert sorted(files) == FILES and list(files)[-1] == "analysis.json"
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(files["table.csv"])), TABLE)
+    page = files["table.md"].decode()
     assert page.startswith("# t\n\n| name") and page.endswith("|\n\nsaid\n")
-    write(Result(TABLE[:1], draw), tmp_path / "a", title="t", description={"x": (2, Path("p"))})
-    assert len(pd.read_csv(tmp_path / "a" / "table.csv")) == 1
-    assert json.loads((tmp_path / "a" / "analysis.json").read_text()) == {"x": [2, "p"]}
+    assert json.loads(files["analysis.json"]) == {"x": [2, "p"]}
 
 
 def test_the_command_prints_and_writes(
