@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from genrec_bench.boards.board import APART, COSTS, NONE, BoardRow, Section
+from genrec_bench.boards.board import APART, COSTS, NONE, BoardRow, Section, phases_of
 from genrec_bench.boards.cells import (
     ALGORITHM,
     UNIT_NAMES,
@@ -17,7 +15,7 @@ from genrec_bench.boards.cells import (
 )
 from genrec_bench.boards.charts import stacked_bar
 from genrec_bench.boards.units import Unit, unit_for
-from genrec_bench.training.ledger import PHASES, TRAINING_PHASES
+from genrec_bench.training.ledger import TRAINING_PHASES
 
 
 def bill_table(section: Section) -> PageTable | None:
@@ -43,12 +41,12 @@ def bill_table(section: Section) -> PageTable | None:
 
 def phase_classes(section: Section) -> dict[str, str]:
     """The phases that the bill's bars are made of, and the class of each in the style sheet."""
-    return {phase: _class(phase) for phase in _phases(section.rows) if phase not in APART}
+    return {phase: _class(phase) for phase in phases_of(section.rows) if phase not in APART}
 
 
 def phase_tables(section: Section) -> list[PageTable]:
     """One table for each cost, by phase; those that don't count against the budget at the end."""
-    phases = _phases(section.rows)
+    phases = phases_of(section.rows)
     columns = [ALGORITHM]
     columns += [Column(p, "apart from the budget" if p in APART else "") for p in phases]
     tables = []
@@ -69,20 +67,13 @@ def phase_tables(section: Section) -> list[PageTable]:
     return tables
 
 
-def _phases(rows: Sequence[BoardRow]) -> list[str]:
-    """All phases that anything was spent in, in the ledger's order, those apart at the end."""
-    found = {phase for row in rows for phase in row.phases}
-    known = [*TRAINING_PHASES, *(p for p in PHASES if p not in (*TRAINING_PHASES, *APART)), *APART]
-    return [*sorted(found - set(known)), *(phase for phase in known if phase in found)]
-
-
 def _class(phase: str) -> str:
     return f"p-{phase}" if phase in TRAINING_PHASES else "p-other"
 
 
 def _counted(row: BoardRow, cost: str) -> dict[str, float]:
     """A row's cost by phase, without the phases that stand apart."""
-    phases = (p for p in _phases([row]) if p not in APART)
+    phases = (p for p in phases_of([row]) if p not in APART)
     return {phase: row.phases[phase].get(cost, 0.0) for phase in phases}
 
 

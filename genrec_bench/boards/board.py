@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from genrec_bench.boards.reported import Reported
+from genrec_bench.training.ledger import TRAINING_PHASES
 from genrec_bench.training.metrics import BY_SID, METRICS, SampleMetric, find_metric
 
 if TYPE_CHECKING:
@@ -172,6 +173,13 @@ def metrics_of(rows: Iterable[BoardRow]) -> list[str]:
     """Those of them that any of the rows has."""
     known = {name for row in rows for name in row.means}
     return [name for name in board_metrics() if name in known]
+
+
+def phases_of(rows: Iterable[BoardRow]) -> list[str]:
+    """All phases that anything was spent in, in the ledger's order, those apart at the end."""
+    found = {phase for row in rows for phase in row.phases}
+    known = [*TRAINING_PHASES, *APART]
+    return [*sorted(found - set(known)), *(phase for phase in known if phase in found)]
 
 
 def metric_heading(name: str) -> str:

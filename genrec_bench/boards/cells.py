@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from genrec_bench.boards.board import NONE, BoardRow, Link
-from genrec_bench.boards.charts import style_of, swatch
+from genrec_bench.boards.charts import SeriesStyle
 from genrec_bench.boards.units import Unit
 
 UNIT_NAMES = {"seconds": "Device time", "flops": "FLOPs", "tokens": "Tokens"}
@@ -81,7 +81,7 @@ class PageLine:
     name: str
     cells: Sequence[PageCell]
     row: BoardRow | None = None
-    style: RowStyle | None = None
+    style: SeriesStyle | None = None
     failures: Sequence[str] = ()
     classes: str | None = None
     name_classes: str | None = None
@@ -89,7 +89,7 @@ class PageLine:
     @property
     def swatch(self) -> Markup:
         """A piece of the row's curve."""
-        return swatch(self.style.number, self.style.control) if self.style else Markup()
+        return self.style.swatch if self.style else Markup()
 
     @property
     def tag(self) -> str:
@@ -112,39 +112,21 @@ class PageTable:
     lines: Sequence[PageLine]
 
 
-@dataclass(frozen=True)
-class RowStyle:
-    """How a row looks everywhere in its section.
-
-    Attributes:
-        number: of its series; see `genrec_bench.boards.charts`.
-        control: whether it goes without colour.
-    """
-
-    number: int
-    control: bool
-
-    @property
-    def classes(self) -> str:
-        """The style sheet's names for it."""
-        return style_of(self.number, self.control)
-
-
-def styled(rows: Sequence[BoardRow]) -> list[tuple[BoardRow, RowStyle | None]]:
+def styled(rows: Sequence[BoardRow]) -> list[tuple[BoardRow, SeriesStyle | None]]:
     """Each row and its style: results and controls are counted apart, other rows have none."""
     counts = {"result": -1, "control": 0}
-    found: list[tuple[BoardRow, RowStyle | None]] = []
+    found: list[tuple[BoardRow, SeriesStyle | None]] = []
     for row in rows:
         style = None
         if row.kind in counts:
             counts[row.kind] += 1
-            style = RowStyle(counts[row.kind], row.kind == "control")
+            style = SeriesStyle(counts[row.kind], row.kind == "control")
         found.append((row, style))
     return found
 
 
 def row_line(
-    row: BoardRow, style: RowStyle | None, cells: Sequence[PageCell], **more: Any
+    row: BoardRow, style: SeriesStyle | None, cells: Sequence[PageCell], **more: Any
 ) -> PageLine:
     """The line of a board's row."""
     return PageLine(row.name, cells, row, style, classes=f"kind-{row.kind}", **more)

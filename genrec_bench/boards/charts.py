@@ -47,20 +47,33 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Series:
-    """One row's curve.
+class SeriesStyle:
+    """How a row looks everywhere in its section.
 
     Attributes:
-        number: of the series on this page; see `style_of`.
-        name: shown when the pointer rests on the line.
-        curve: points of (spent, mean, lowest seed, highest seed), in order of spent.
+        number: of the series in the section, which decides colour, dash and marker.
         control: whether the row is a control, which is drawn without colour.
     """
 
     number: int
-    name: str
-    curve: Curve
     control: bool
+
+    @property
+    def classes(self) -> str:
+        """The style sheet's names for it."""
+        return "series control" if self.control else f"series c{self.number % COLORS}"
+
+    @property
+    def swatch(self) -> Markup:
+        """A short piece of the series' line, for a legend."""
+        return element(
+            "svg",
+            element("line", x1=1, y1=6, x2=27, y2=6, class_="line", **_dash(self.number)),
+            _marker(self.number, 14, 6),
+            class_=f"swatch {self.classes}",
+            viewBox="0 0 28 12",
+            aria_hidden="true",
+        )
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
@@ -118,23 +131,6 @@ def decimals(values: Sequence[float]) -> int:
     return next(
         (n for n in range(10) if all(math.isclose(v, round(v, n), abs_tol=1e-12) for v in values)),
         10,
-    )
-
-
-def style_of(number: int, control: bool = False) -> str:
-    """The classes of a series: its colour, or none for a control."""
-    return "series control" if control else f"series c{number % COLORS}"
-
-
-def swatch(number: int, control: bool = False) -> Markup:
-    """A short piece of a series' line, for a legend."""
-    return element(
-        "svg",
-        element("line", x1=1, y1=6, x2=27, y2=6, class_="line", **_dash(number)),
-        _marker(number, 14, 6),
-        class_=f"swatch {style_of(number, control)}",
-        viewBox="0 0 28 12",
-        aria_hidden="true",
     )
 
 
@@ -249,7 +245,7 @@ FRAMES = (Frame("wide", 760, 400, 64, 652), Frame("narrow", 430, 400, 52, 346))
 
 def curves_chart(
     frame: Frame,
-    series: Sequence[Series],
+    series: Sequence[tuple[str, Curve, SeriesStyle]],
     lines: Sequence[tuple[str, float, str]],
     *,
     x_label: str,
@@ -259,13 +255,14 @@ def curves_chart(
     """Quality against budget: a line through the means, a band from lowest to highest seed.
 
     Args:
-        series: at least one, none without points.
+        series: name, points of (spent, mean, lowest seed, highest seed) in order of spent, and
+            style; at least one series, none without points.
         lines: label, value and class of the horizontal lines; one beyond the axis is left out.
         y_label: what is measured; for those who hear the page. Sighted readers have a caption.
         x_scale: how much of what was spent is one unit of the label.
     """
-    across = domain(x / x_scale for each in series for x, *_ in each.curve)
-    values = [y for each in series for _, *of in each.curve for y in of]
+    across = domain(x / x_scale for _, curve, _ in series for x, *_ in curve)
+    values = [y for _, curve, _ in series for _, *of in curve for y in of]
     targets = [value for _, value, kind in lines if kind != "optional"]
     up = domain([*values, *targets])
     assert across is not None and up is not None, "a chart needs a point"
@@ -283,18 +280,18 @@ def curves_chart(
                 element("line", x1=x.start, y1=at, x2=x.end, y2=at, class_=f"level {kind}")
             )
             parts.append(element("text", label, x=x.end + 6, y=text_at + 4, class_=f"label {kind}"))
-    for each in series:
-        low = [(x(at / x_scale), y(lowest)) for at, _, lowest, _ in each.curve]
-        high = [(x(at / x_scale), y(highest)) for at, _, _, highest in each.curve]
-        mean = [(x(at / x_scale), y(value)) for at, value, _, _ in each.curve]
+    for name, curve, style in series:
+        mean, low, high = (
+            [(x(point[0] / x_scale), y(point[which])) for point in curve] for which in (1, 2, 3)
+        )
         drawn = [
-            element("title", each.name),
+            element("title", name),
             element("path", d=_path([*low, *reversed(high)]) + "Z", class_="band"),
-            element("path", d=_path(mean), class_="line", **_dash(each.number)),
-            *(_marker(each.number, *point) for point in mean),
+            element("path", d=_path(mean), class_="line", **_dash(style.number)),
+            *(_marker(style.number, *point) for point in mean),
         ]
-        parts.append(element("g", *drawn, class_=style_of(each.number, each.control)))
-    names = ", ".join(each.name for each in series)
+        parts.append(element("g", *drawn, class_=style.classes))
+    names = ", ".join(name for name, _, _ in series)
     return element(
         "svg",
         *parts,

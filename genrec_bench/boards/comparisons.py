@@ -27,14 +27,12 @@ from genrec_bench.boards.cells import (
 from genrec_bench.boards.charts import (
     FRAMES,
     Scale,
-    Series,
     axis_strip,
     cell_scale,
     curves_chart,
     decimals,
     domain,
     interval_plot,
-    swatch,
 )
 from genrec_bench.boards.reported import Reported
 from genrec_bench.boards.units import Unit, unit_for
@@ -69,7 +67,7 @@ def curves(section: Section) -> Curves | None:
     ceiling = next((row for row in section.rows if row.kind == "ceiling"), None)
     if ceiling is not None and ORDER_BY in ceiling.means:
         lines.append(("ceiling on test", ceiling.means[ORDER_BY], "optional"))
-    series = [Series(style.number, row.name, row.curve, style.control) for row, style in drawn]
+    series = [(row.name, row.curve, style) for row, style in drawn]
     charts = [
         curves_chart(
             frame,
@@ -81,7 +79,7 @@ def curves(section: Section) -> Curves | None:
         )
         for frame in FRAMES
     ]
-    return Curves([(swatch(each.number, each.control), each.name) for each in series], charts)
+    return Curves([(style.swatch, name) for name, _, style in series], charts)
 
 
 def targets_table(section: Section) -> PageTable | None:

@@ -23,15 +23,21 @@ from genrec_bench.boards.cells import (
     Column,
     PageCell,
     PageTable,
-    RowStyle,
     amount_cell,
     figure,
     row_line,
     span,
     styled,
 )
-from genrec_bench.boards.charts import Scale, axis_strip, cell_scale, domain, interval_plot
-from genrec_bench.boards.tables import rank_text
+from genrec_bench.boards.charts import (
+    Scale,
+    SeriesStyle,
+    axis_strip,
+    cell_scale,
+    domain,
+    interval_plot,
+)
+from genrec_bench.boards.tables import rank_text, seeds_text
 from genrec_bench.boards.units import unit_for
 
 if TYPE_CHECKING:
@@ -100,7 +106,7 @@ def _failures(row: BoardRow) -> list[str]:
 
 
 def _metric_cell(
-    row: BoardRow, style: RowStyle | None, metric: str, scale: Scale | None, start: float | None
+    row: BoardRow, style: SeriesStyle | None, metric: str, scale: Scale | None, start: float | None
 ) -> PageCell:
     mean = row.means.get(metric)
     if mean is None:
@@ -154,12 +160,10 @@ def _rank_cell(rank: tuple[int, int] | None) -> PageCell:
 
 def _seeds_cell(row: BoardRow) -> PageCell:
     """How many runs finished, of how many where some did not, with a link to each record."""
-    missing = set(row.failures) - (set() if row.kind == "failed" else set(row.seeds))
-    finished = 0 if row.kind == "failed" else len(row.seeds)
-    if not (finished or missing or row.links):
+    if not (row.seeds or row.links):
         return PageCell(NONE)
-    text = f"{finished} of {finished + len(missing)}" if missing else str(finished or "")
-    return PageCell(text, finished, links=row.links)
+    finished = 0 if row.kind == "failed" else len(row.seeds)
+    return PageCell(seeds_text(row) if row.seeds else "", finished, links=row.links)
 
 
 def _scale(rows: Sequence[BoardRow], metric: str) -> Scale | None:

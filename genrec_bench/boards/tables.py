@@ -24,10 +24,10 @@ from genrec_bench.boards.board import (
     metric_heading,
     metric_order,
     metrics_of,
+    phases_of,
 )
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.units import Unit, unit_for
-from genrec_bench.training.ledger import PHASES
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
@@ -192,22 +192,19 @@ def _spent(section: Section, style: str) -> str:
     rows = [row for row in section.rows if row.spent]
     if not rows:
         return ""
-    entered = {phase for row in rows for phase in row.phases}
-    phases = [name for name in PHASES if name in entered and name not in APART]
-    apart = [name for name in APART if name in entered]
+    phases = phases_of(rows)
     units = {cost: unit_for(cost, (row.spent.get(cost, 0.0) for row in rows)) for cost in COSTS}
     unit = units[section.unit]
     name = unit.symbol
     tuned = any(row.tuning for row in rows)
     headers = ["per run", *(each.symbol for each in units.values())]
-    headers += [f"{phase}, {name}" for phase in phases]
-    headers += [f"{phase}, {name} (does not count)" for phase in apart]
+    headers += [f"{p}, {name}" + (" (does not count)" if p in APART else "") for p in phases]
     headers += [f"tuning in all, {name}", "trials (failed, pruned)"] if tuned else []
     lines = []
     for row in rows:
         line = [_name(row, style)]
         line += [_amount(row.spent[cost], of) for cost, of in units.items()]
-        for phase in (*phases, *apart):
+        for phase in phases:
             line.append(_amount(row.phases.get(phase, {}).get(section.unit), unit))
         if tuned:
             tuning: Mapping[str, Any] = row.tuning or {}

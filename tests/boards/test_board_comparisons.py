@@ -14,16 +14,11 @@ from example_boards import (
     pair,
     row,
 )
-from page_tree import Node, heads, parse, table
+from page_tree import Node, first_track, heads, page_of, parse, table
 
-from genrec_bench.boards.board import Board, Section
 from genrec_bench.boards.cells import signed
 from genrec_bench.boards.html_page import to_html
 from genrec_bench.statistics.resampling import Interval
-
-
-def page_of(section: Section) -> Node:
-    return parse(to_html(Board("industrial", (section,), ())))
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +28,7 @@ def page() -> Node:
 
 @pytest.fixture(scope="module")
 def section(page: Node) -> Node:
-    (found,) = (n for n in page.all("section") if n.attributes.get("id") == "track-1")
-    return found
+    return first_track(page)
 
 
 def test_targets_and_misses(section: Node) -> None:

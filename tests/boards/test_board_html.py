@@ -16,7 +16,7 @@ from example_boards import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from page_tree import Node, heads, parse, table
+from page_tree import Node, first_track, heads, page_of, parse, table
 
 from genrec_bench.boards.board import Board, BoardRow, Link, Section
 from genrec_bench.boards.cells import figure
@@ -25,10 +25,6 @@ from genrec_bench.boards.html_page import to_html
 from genrec_bench.statistics.resampling import Interval
 
 EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
-
-
-def page_of(*sections: Section) -> Node:
-    return parse(to_html(Board("industrial", sections, ())))
 
 
 def quality(*rows: BoardRow, section: Section | None = None) -> dict[str, list[Node]]:
@@ -48,8 +44,7 @@ def page(html: str) -> Node:
 
 @pytest.fixture(scope="module")
 def section(page: Node) -> Node:
-    (found,) = (n for n in page.all("section") if n.attributes.get("id") == "track-1")
-    return found
+    return first_track(page)
 
 
 def test_the_same_board_is_the_same_page(html: str) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
+from genrec_bench.boards.board import Board, Section
+from genrec_bench.boards.html_page import to_html
+
 VOID = {"meta", "link"}
 
 
@@ -76,6 +79,16 @@ def parse(page: str) -> Node:
     parser.close()
     assert parser.open == [parser.root], "an element is not closed"
     return parser.root
+
+
+def page_of(*sections: Section) -> Node:
+    """The page of a board of some sections."""
+    return parse(to_html(Board("industrial", sections, ())))
+
+
+def first_track(page: Node) -> Node:
+    (found,) = (n for n in page.all("section") if n.attributes.get("id") == "track-1")
+    return found
 
 
 def table(section: Node, label: str) -> dict[str, list[Node]]:
