@@ -28,7 +28,7 @@ MARK = "@"
 """Between a dataset's name and the label of its SIDs."""
 
 RESERVED = ("downloads", "embeddings", "sft", "sids")
-"""Folders of the data directory, whatever datasets are called."""
+"""Folders of the data directory; no dataset may have such a name."""
 
 LONGEST_HISTORY = 10_000
 """Items; a prompt holds them all, and no backbone reads more."""
@@ -209,9 +209,9 @@ def card_place(name: str) -> str:
 
 
 def _found() -> dict[str, list[Traversable]]:
-    """Return the files of every card by its name: two if a card of the user's has a taken name.
+    """Return the files of every card by its name: two if the user has a card of the same name.
 
-    `load_card` refuses such a card, and no other one.
+    Only `load_card` of that name refuses them.
     """
     folders: list[Traversable] = [files("genrec_bench") / "datasets"]
     if own := os.environ.get(CARDS):

@@ -27,6 +27,7 @@ from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate
 from genrec_bench.errors import UserError
 from genrec_bench.storage.digests import file_sha256, json_digest
+from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
 
@@ -216,8 +217,7 @@ def _write(contents: Contents, folder: Path, sources: Mapping[str, str]) -> None
         "report": contents.report,
         "files": {f"{table}.parquet": file_sha256(folder / f"{table}.parquet") for table in TABLES},
     }
-    text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    write_json(folder / "manifest.json", manifest)
 
 
 def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> Contents:

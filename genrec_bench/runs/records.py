@@ -2,9 +2,8 @@
 
 A run's folder holds `outcomes.parquet` (the rank of each example's target, and how often it was
 sampled), `curves.parquet` (the figures logged while training) and `record.json`, written in this
-order: a record that is there is complete. It names the other two by their SHA-256 and holds one of
-its own, so that none can change unnoticed. Nothing in the folder tells who a user is or what an
-item is called.
+order: where there is a record, the other two are whole. It holds their SHA-256 and one of its own,
+so that no file can change unnoticed. No file has names of users or items.
 """
 
 import json
@@ -35,7 +34,7 @@ OUTCOME_COLUMNS = (
 )
 
 START_COLUMNS = tuple(f"start_{name}" for name in OUTCOME_COLUMNS[2:])
-"""The same of the SFT start, for each example."""
+"""The same columns for the SFT start."""
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
 """Folders in which MLflow keeps copies of records; they are no runs."""
@@ -139,5 +138,5 @@ def read_record(path: Path) -> Record:
 
 
 def _refuse(constant: str) -> None:
-    """Refuse what Python's reader takes for a number though JSON has no such thing."""
+    """Refuse NaN and Infinity, which Python's reader accepts and JSON does not have."""
     raise ValueError(f"{constant} is no number")

@@ -1,4 +1,4 @@
-"""Which algorithms there are: found by being there, never by being listed.
+"""Finds the algorithms that there are, without a list of them.
 
 Three places are looked at: the files in ``genrec_bench.algorithms``, the entry points of installed
 packages in the group of that name, and a file given by its path. What cannot be used is kept as a

@@ -38,7 +38,7 @@ def read_json(file: Path) -> dict[str, Any]:
         StorageError: if the file is missing or no JSON object.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{file}: cannot be read: {error}") from None
     if not isinstance(content, dict):

@@ -15,7 +15,7 @@ from pathlib import Path
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.storage.digests import file_sha256
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import write_json
 from genrec_bench.storage.locks import locked
 
 CHECKSUMS = "checksums.json"
@@ -107,8 +107,7 @@ def _remember(source: SourceFile, folder: Path, seen: _Seen, known: _Seen | None
         with locked(folder / f"{CHECKSUMS}.lock", wait=True):
             entries = {**_recorded(folder), source.file: seen}
             plain = {file: dataclasses.asdict(entry) for file, entry in entries.items()}
-            text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
-            write_atomically(folder / CHECKSUMS, text.encode())
+            write_json(folder / CHECKSUMS, plain)
     except StorageError:
         # Where a checksum is published, the recorded one saves time and nothing else.
         if not source.sha256:

@@ -10,7 +10,7 @@ from genrec_bench.storage.validation import at_least, one_of
 METHODS = ("rq-kmeans", "rq-vae", "rq-kmeans-balanced")
 COLLISIONS = ("keep", "move", "level", "code")
 MOST_LEVELS, MOST_CODES = 26, 65536
-"""Of what people ask for: levels are named by letters, and a level of more codes is a mistake."""
+"""Limits of a recipe: levels are named by letters, and more codes on one are surely a mistake."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class SIDRecipe:
 
 
 def reads_as_recipe(label: str) -> bool:
-    """Return whether a label begins as those do that tell a recipe: nobody else may take it."""
+    """Return whether a label begins like a recipe's own, which no other SIDs may have."""
     return label.startswith(tuple(f"{method}-" for method in METHODS))
 
 
 def as_label(text: str) -> str:
-    """Return the text with a ``-`` for each character that no label has."""
+    """Return the text with ``-`` for each character that a label may not have."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)

@@ -20,6 +20,7 @@ from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.digests import content_digest, file_sha256
+from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
 
@@ -117,8 +118,7 @@ def save_sids(
             "quality": dict(sids.quality),
             "sha256": file_sha256(new / TABLE),
         }
-        text = json.dumps(manifest, sort_keys=True, indent=2) + "\n"
-        (new / MANIFEST).write_text(text, encoding="utf-8")
+        write_json(new / MANIFEST, manifest)
         if figure is not None:
             (new / FIGURE).write_bytes(figure)
     return folder

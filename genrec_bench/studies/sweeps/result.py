@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.studies.sweeps.admission import Trial
 from genrec_bench.training.budgets import parse_budget
 
@@ -102,8 +101,7 @@ def write_result(result: SweepResult) -> None:
         StorageError: the disk refuses.
     """
     content = {name: value for name, value in result.plain().items() if name != "table"}
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    write_atomically(result.folder / BEST_FILE, text.encode())
+    write_json(result.folder / BEST_FILE, content)
     write_atomically(result.folder / TABLE_FILE, _table(result).encode())
 
 

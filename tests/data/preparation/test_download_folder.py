@@ -263,6 +263,6 @@ def test_where_nothing_can_be_recorded_a_published_checksum_is_enough(
     def refuse(path: Path, content: bytes) -> None:
         raise StorageError(f"cannot write {path}: Read-only file system")
 
-    monkeypatch.setattr(checksums, "write_atomically", refuse)
+    monkeypatch.setattr(checksums, "write_json", refuse)
     assert find(SourceFile(NAME, sha256=sha256(CONTENT)), tmp_path) == tmp_path / NAME
     assert "published" not in refused(lambda: find(SourceFile(NAME), tmp_path))
