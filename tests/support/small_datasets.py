@@ -1,12 +1,17 @@
-"""Datasets that tests put together by hand."""
+"""Datasets that tests put together by hand, and a package of text encoders that does nothing."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents, Dataset, Examples
+from genrec_bench.data.preparation.interactions import Interactions
 
 Rows = Sequence[tuple[int, Sequence[int], int]]
 """User, history, target."""
@@ -15,6 +20,23 @@ Rows = Sequence[tuple[int, Sequence[int], int]]
 def examples(rows: Rows) -> Examples:
     users, histories, targets = zip(*rows, strict=True)
     return Examples.from_lists(users, histories, targets)
+
+
+def rows_of(interactions: Interactions) -> list[tuple[str, str, int]]:
+    """User name, item name and time of each row."""
+    columns = (interactions.users, interactions.items, interactions.times)
+    return [
+        (interactions.user_names[user], interactions.item_names[item], int(time))
+        for user, item, time in zip(*columns, strict=True)
+    ]
+
+
+def use_encoder(patch: pytest.MonkeyPatch, load: Callable[..., object]) -> None:
+    """Have sentence-transformers installed, whose models `load` returns."""
+    package = ModuleType("sentence_transformers")
+    package.__spec__ = ModuleSpec("sentence_transformers", None)
+    patch.setitem(sys.modules, "sentence_transformers", package)
+    patch.setattr(package, "SentenceTransformer", load, raising=False)
 
 
 def build_dataset(

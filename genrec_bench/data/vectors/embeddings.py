@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.data.vectors.text_encoder import encode_texts, model_files, require_package
-from genrec_bench.data.vectors.vector_cache import fingerprint, load_vectors, save_vectors, versions
+from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
 
@@ -216,8 +216,8 @@ def _cached(
     }
     path = folder / f"{dataset.name}-{fingerprint(key)}.safetensors"
     num_sids = len(catalog.unique_sids)
-    found = load_vectors(path, num_sids)
-    if found is None:
+
+    def make() -> NDArray[np.float32]:
         if source == "text":
             vectors = title_vectors(catalog.titles)
         elif source == "collaborative":
@@ -225,6 +225,6 @@ def _cached(
         else:
             encoded = encode_texts(catalog.titles, source, folder, progress, SOURCES)
             vectors = encoded.astype(np.float64)
-        found = sid_means(vectors, catalog.sid_of_item, num_sids)
-        save_vectors(path, found)
-    return found
+        return sid_means(vectors, catalog.sid_of_item, num_sids)
+
+    return cached_vectors(path, num_sids, make)

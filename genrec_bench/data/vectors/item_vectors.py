@@ -37,12 +37,7 @@ from genrec_bench.data.vectors.embeddings import (
     word_weights,
 )
 from genrec_bench.data.vectors.text_encoder import encode_texts, require_package
-from genrec_bench.data.vectors.vector_cache import (
-    fingerprint,
-    load_vectors,
-    save_vectors,
-    versions,
-)
+from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import texts_sha256
@@ -118,14 +113,13 @@ def item_vectors(
         return _one_for_each(encoded, source, progress)
     shared = {"source": source, "versions": versions(PACKAGES), "seed": [SEED, POWER_ITERATIONS]}
     path = cache / f"items-{fingerprint(key | shared)}.safetensors"
-    vectors = load_vectors(path, num_items)
-    if vectors is None:
+
+    def make() -> Floats:
         if source == "text":
-            found = word_vectors(titles, descriptions)
-        else:
-            found = collaborative_vectors(train, num_items)
-        vectors = found.astype(np.float32)
-        save_vectors(path, vectors)
+            return word_vectors(titles, descriptions)
+        return collaborative_vectors(train, num_items)
+
+    vectors = cached_vectors(path, num_items, make)
     return _one_for_each(vectors, source, progress)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from genrec_bench.data.vectors.vector_cache import (
+    cached_vectors,
     fingerprint,
     load_vectors,
     save_vectors,
@@ -116,10 +117,9 @@ def encode_texts(
     }
     name = f"texts-{fingerprint(key)}"
     path, batches = cache / f"{name}.safetensors", cache / f"{name}.batches"
-    vectors = load_vectors(path, len(distinct))
-    if vectors is None:
-        vectors = _encode(distinct, model, batches, progress, others)
-        save_vectors(path, vectors)
+    vectors = cached_vectors(
+        path, len(distinct), lambda: _encode(distinct, model, batches, progress, others)
+    )
     # Here and not above: the call that saved the vectors may have been killed before it got here.
     shutil.rmtree(batches, ignore_errors=True)
     row = {text: i for i, text in enumerate(distinct)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,6 +41,21 @@ def load_vectors(path: Path, rows: int) -> NDArray[np.float32] | None:
     (found,) = arrays.values()
     good = found.shape[:1] == (rows,) and found.ndim == 2 and found.dtype == np.float32
     return found if good and bool(np.isfinite(found).all()) else None
+
+
+def cached_vectors(
+    path: Path, rows: int, make: Callable[[], NDArray[np.floating]]
+) -> NDArray[np.float32]:
+    """Read [rows, E] vectors; made now, and kept, where the file is missing or damaged.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    found = load_vectors(path, rows)
+    if found is None:
+        found = make().astype(np.float32)
+        save_vectors(path, found)
+    return found
 
 
 def save_vectors(path: Path, vectors: NDArray[np.float32]) -> None:

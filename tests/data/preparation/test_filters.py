@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_datasets import rows_of
 
 from genrec_bench.data.preparation.filters import (
     Counts,
@@ -23,15 +24,6 @@ LOGS = st.lists(
     st.tuples(st.sampled_from("abcdefg"), st.sampled_from("uvwxyz"), st.integers(0, 5)),
     max_size=60,
 )
-
-
-def rows_of(interactions: Interactions) -> Log:
-    return [
-        (interactions.user_names[user], interactions.item_names[item], int(time))
-        for user, item, time in zip(
-            interactions.users, interactions.items, interactions.times, strict=True
-        )
-    ]
 
 
 def left_of(step: Step, log: Log, **titles: str) -> Log:

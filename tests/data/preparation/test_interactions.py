@@ -4,6 +4,7 @@ import tracemalloc
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from small_datasets import rows_of
 
 from genrec_bench.data.preparation.interactions import Interactions
 
@@ -11,16 +12,6 @@ Log = list[tuple[str, str, int]]
 
 NAMES = st.sampled_from(["", "B00", "b", "a b", "Zoë", "10", "9"])
 LOGS = st.lists(st.tuples(NAMES, NAMES, st.integers(-(2**62), 2**62) | st.integers(0, 3)))
-
-
-def rows_of(interactions: Interactions) -> Log:
-    """Read the columns back, name by name."""
-    return [
-        (interactions.user_names[user], interactions.item_names[item], int(time))
-        for user, item, time in zip(
-            interactions.users, interactions.items, interactions.times, strict=True
-        )
-    ]
 
 
 def content(interactions: Interactions) -> tuple[object, ...]:

@@ -3,17 +3,15 @@
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from download_world import refused
 from raw_world import ITEMS, RawWorld, raw_world
+from small_datasets import use_encoder
 
 from genrec_bench.data.dataset import Contents, Examples
 from genrec_bench.data.dataset_store import load_dataset
@@ -168,10 +166,7 @@ class Model:
 def test_a_model_of_ones_own_keeps_its_folder_to_itself(
     contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = ModuleType("sentence_transformers")
-    package.__spec__ = ModuleSpec("sentence_transformers", None)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    monkeypatch.setattr(package, "SentenceTransformer", Model, raising=False)
+    use_encoder(monkeypatch, Model)
     folder = tmp_path / "somewhere" / "encoder"
     folder.mkdir(parents=True)
     recipes = []

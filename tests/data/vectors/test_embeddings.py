@@ -3,16 +3,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_datasets import Rows, build_dataset, examples
+from small_datasets import Rows, build_dataset, examples, use_encoder
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.dataset import Dataset
@@ -240,10 +238,7 @@ class Encoder:
 
 
 def test_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = ModuleType("sentence_transformers")
-    package.__spec__ = ModuleSpec("sentence_transformers", None)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    monkeypatch.setattr(package, "SentenceTransformer", Encoder, raising=False)
+    use_encoder(monkeypatch, Encoder)
     data = dataset(["abc", " ", "abc"])
     # (3, 1) / sqrt(10); a title that is blank has no vector, whatever a model makes of it.
     near = [3 / 10**0.5, 1 / 10**0.5]

@@ -5,17 +5,15 @@ import json
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_datasets import Rows, examples
+from small_datasets import Rows, examples, use_encoder
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.dataset import Examples
@@ -223,10 +221,7 @@ class Encoder:
 def test_a_model_reads_title_and_description_as_one_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = ModuleType("sentence_transformers")
-    package.__spec__ = ModuleSpec("sentence_transformers", None)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    monkeypatch.setattr(package, "SentenceTransformer", Encoder, raising=False)
+    use_encoder(monkeypatch, Encoder)
     monkeypatch.setattr(Encoder, "read", [])
     texts = ["red box", "", "", "box"], ["a box", "blue", " ", ""]
     for _ in ("made", "read"):

@@ -4,15 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_datasets import use_encoder
 
 from genrec_bench.data.vectors import text_encoder
 from genrec_bench.data.vectors.text_encoder import encode_texts
@@ -57,10 +56,7 @@ class Model:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     found = Model()
-    package = ModuleType("sentence_transformers")
-    package.__spec__ = ModuleSpec("sentence_transformers", None)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    monkeypatch.setattr(package, "SentenceTransformer", found.load, raising=False)
+    use_encoder(monkeypatch, found.load)
     monkeypatch.setattr(text_encoder, "BATCH", 2)
     return found
 
