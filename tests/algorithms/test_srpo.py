@@ -111,10 +111,20 @@ def test_success_bonus_of_ten(hits: int, hit_gets: float, other_gets: float) -> 
     assert bonus_of(hits, 10, 4) == pytest.approx((hit_gets, other_gets), abs=1e-6)
 
 
-@pytest.mark.parametrize("hits", [0, 7, 8, 9, 10])
-def test_success_bonus_is_nothing_where_every_draw_says_the_same(hits: int) -> None:
-    # Without a hit no draw succeeds; with seven of ten no four are all wrong.
-    assert bonus_of(hits, 10, 4) == (0.0, 0.0)
+@pytest.mark.parametrize(
+    ("hits", "size", "k"),
+    [
+        # Without a hit no draw succeeds; with seven of ten no four are all wrong.
+        *((hits, 10, 4) for hits in (0, 7, 8, 9, 10)),
+        # These groups are drawn whole.
+        *((hits, 5, k) for hits in (0, 1, 4, 5) for k in (5, 6, 100)),
+        (1, 1, 1),
+    ],
+)
+def test_success_bonus_is_nothing_where_every_draw_says_the_same(
+    hits: int, size: int, k: int
+) -> None:
+    assert bonus_of(hits, size, k) == (0.0, 0.0)
 
 
 def test_success_bonus_of_one_draw_is_the_distance_in_deviations() -> None:
@@ -124,17 +134,10 @@ def test_success_bonus_of_one_draw_is_the_distance_in_deviations() -> None:
     assert bonus_of(2, 5, 1) == pytest.approx((1.2247449, -0.8164966))
 
 
-@pytest.mark.parametrize("hits", [0, 1, 4, 5])
-@pytest.mark.parametrize("k", [5, 6, 100])
-def test_success_bonus_of_a_group_that_is_drawn_whole_is_nothing(hits: int, k: int) -> None:
-    assert bonus_of(hits, 5, k) == (0.0, 0.0)
-
-
 def test_success_bonus_counts_real_candidates_only() -> None:
     assert bonus_of(1, 10, 4, empty=6) == bonus_of(1, 10, 4)
     # Three real ones cannot give four; they give three, which is all of them.
     assert bonus_of(1, 3, 4, empty=7) == (0.0, 0.0)
-    assert bonus_of(1, 1, 1) == (0.0, 0.0)
     nobody = torch.zeros(1, 3).bool()
     assert SRPO.success_bonus(nobody, nobody, 2).tolist() == [[0] * 3]
 
@@ -178,14 +181,12 @@ def test_the_advantage_of_eq_21() -> None:
     group_of_four = (TARGET, ONE, NOTHING, NOTHING)
     assert credit(algorithm(bonus=False), *group_of_four) == pytest.approx(dense, abs=1e-5)
     # k = 2 of n = 4 with c = 1: rho = 1 - 3/6 and sigma = 1/2, so 1 for the hit; delta = 2/3, so
-    # (1/2 - 2/3) / (1/2) = -1/3 for the others.
-    bonus = [1.0, -1 / 3, -1 / 3, -1 / 3]
-    expected = [one + other for one, other in zip(dense, bonus, strict=True)]
-    assert credit(algorithm(k=2), *group_of_four) == pytest.approx(expected, abs=1e-5)
-    # k = 3: rho = 1 - 1/4, sigma = sqrt(3) / 4, delta = C(2, 2) / C(3, 2) = 1/3.
-    bonus = [3**-0.5, *[-(3**-0.5) / 3] * 3]
-    expected = [one + other for one, other in zip(dense, bonus, strict=True)]
-    assert credit(algorithm(k=3), *group_of_four) == pytest.approx(expected, abs=1e-5)
+    # (1/2 - 2/3) / (1/2) = -1/3 for the others. k = 3: rho = 1 - 1/4, sigma = sqrt(3) / 4, delta =
+    # C(2, 2) / C(3, 2) = 1/3.
+    for k, of_hit in ((2, 1.0), (3, 3**-0.5)):
+        bonus = [of_hit, *[-of_hit / 3] * 3]
+        expected = [one + other for one, other in zip(dense, bonus, strict=True)]
+        assert credit(algorithm(k=k), *group_of_four) == pytest.approx(expected, abs=1e-5)
 
 
 def test_equal_candidates_count_as_often_as_they_were_drawn() -> None:

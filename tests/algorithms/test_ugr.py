@@ -68,14 +68,10 @@ def test_difficulty_grows_with_the_targets_rank() -> None:
     assert algorithm(alpha_min=1.0).difficulty(hits, ranks).tolist() == [1, 1, 1, 1]
 
 
-def test_difficulty_goes_by_rank_and_not_by_place() -> None:
+def test_difficulty_goes_by_rank_and_not_by_place_and_is_1_in_a_group_of_one() -> None:
     hits = torch.tensor([[False, False, True]])
     assert algorithm().difficulty(hits, torch.tensor([[2, 1, 0]])).tolist() == [0.0]
-
-
-def test_difficulty_of_a_group_of_one() -> None:
-    found = algorithm().difficulty(torch.ones(2, 1).bool(), torch.zeros(2, 1))
-    assert found.tolist() == [1, 1]
+    assert algorithm().difficulty(torch.ones(2, 1).bool(), torch.zeros(2, 1)).tolist() == [1, 1]
 
 
 # Eq. 12
@@ -125,14 +121,14 @@ def test_the_parts_add_up_to_the_total() -> None:
     matched = tree.matched_levels(total.batch.targets)
     hits = tree.hits(total.batch.targets)
     for row in range(len(hits)):
-        expected = float(weighted.losses[row])
-        best = float(confidence[row][hits[row]])
+        expected = weighted.losses[row].item()
+        best = confidence[row][hits[row]].item()
         for gamma, is_member in ((0.3, matched[row] > 0), (0.7, matched[row] == 0)):
             members = confidence[row][is_member & tree.valid[row] & ~hits[row]].tolist()
             if members:
                 margins = [math.log1p(math.exp(value - best)) for value in members]
                 expected += gamma * sum(margins) / len(margins)
-        assert float(total.losses[row]) == pytest.approx(expected, abs=1e-5)
+        assert total.losses[row].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_confidence_is_trained_only_where_the_target_was_found() -> None:
