@@ -18,10 +18,8 @@ def study_folder(context: Context, place: str, request: object, name: str = "") 
     """Return the folder beside the runs of a dataset that belongs to a request.
 
     Args:
-        context: says where results go.
         place: the folder of all studies of this kind.
         request: all that makes two studies equal, as JSON holds it.
-        name: stands before the digest.
     """
     digest = json_digest(request)[:DIGEST_LENGTH]
     return context.output / context.dataset.name / place / (f"{name}-{digest}" if name else digest)

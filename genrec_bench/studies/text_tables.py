@@ -19,9 +19,7 @@ def table_text(
     """Return a table whose cells are shown as they are.
 
     Args:
-        headers: one for each column.
         rows: a cell for each column.
-        style: see `Style`.
         align: "l" or "r" for each column; the first one is left and the others right by default.
     """
     sides = {"l": "left", "r": "right"}

@@ -101,7 +101,6 @@ def check_free(context: Context, *keys: str) -> None:
 
     Args:
         context: with the user's ``--set`` words.
-        keys: of hyperparameters or settings.
 
     Raises:
         UserError: ``--set`` gives one of them.

@@ -48,7 +48,6 @@ def choose(examples: Examples, count: int) -> Examples:
     """Return some examples, in their order; all if there are no more, or ``count`` is 0.
 
     Args:
-        examples: of a split.
         count: how many; always the same ones for the same number.
     """
     if count == 0 or count >= len(examples):
@@ -93,7 +92,6 @@ def candidate_rewards(tree: CandidateTree, targets: Tensor, embeddings: Tensor |
     """Return [B, G] what each candidate is worth; 0 where it is not real.
 
     Args:
-        tree: the candidates.
         targets: [B] leaf states.
         embeddings: [num_sids, E], for V-STAR's dense reward of a whole SID with the weight 1
             (Eq. 8): 1 for the target, else -(1 - cos(e(y), e(y*))). None: 1 for the target, else 0.
@@ -133,9 +131,6 @@ def prefix_values(
 
     Args:
         policy: in evaluation mode, with the algorithm's heads.
-        algorithm: estimates values.
-        prompts: B of them.
-        tree: their trees.
     """
     found = torch.zeros(tree.states.shape, dtype=torch.float64, device=tree.states.device)
     for rows in chunks(prompts.lengths + tree.is_node.sum(dim=1), policy.tokens_per_forward):

@@ -63,7 +63,6 @@ def decoding_tokens(scale: float, levels: int, group_size: int) -> int:
     Args:
         scale: how many times as much as a beam of the group's size takes.
         levels: L. The root and the prefixes of all levels but the last are read.
-        group_size: G.
     """
     return 1 + round(scale * (levels - 1) * group_size)
 

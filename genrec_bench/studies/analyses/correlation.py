@@ -74,7 +74,6 @@ def correlations(
 
     Args:
         policy: in evaluation mode.
-        examples: queries and their targets.
         progress: shows how far it is.
         size: SIDs of a pool; one that is drawn twice is there twice.
         temperature: of the draws; log-probabilities are those of temperature 1.

@@ -39,11 +39,7 @@ def measure(
 
     Args:
         policy: in evaluation mode; its meter is replaced and taken away.
-        algorithm: says how to decode.
-        examples: queries and their targets.
-        size: candidates of a set.
         progress: shows how far it is.
-        title: for the progress bar.
 
     Returns:
         ``Div``, mean over sets of the mean distance of two candidates (nan if no set has two);

@@ -277,7 +277,6 @@ def tune(
     """Find an algorithm's best configuration within the tuning budget.
 
     Args:
-        row: of the algorithm.
         plan: says the budgets, and how to search.
         context: what the trials share.
         storage: where the trials are kept; None for a file of the sweep's own.

@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 class Pace:
-    """How fast the work goes, from what was seen of it.
-
-    Args:
-        unit: of the budgets.
-    """
+    """How fast the work goes, from what was seen of it."""
 
     def __init__(self, unit: BudgetKind) -> None:
         self._unit = unit
@@ -25,21 +21,12 @@ class Pace:
         self._start = (0.0, 0.0)
 
     def saw_start(self, cost: Cost) -> None:
-        """Take in what training the SFT start took: a guess while nothing else is known.
-
-        Args:
-            cost: of the stage.
-        """
+        """Take in what training the SFT start took: a guess while nothing else is known."""
         if cost.seconds > 0:
             self._start = (float(getattr(cost, self._unit)), cost.seconds)
 
     def saw_evaluation(self, examples: int, seconds: float) -> None:
-        """Take in what work around training took.
-
-        Args:
-            examples: that were ranked.
-            seconds: that it took.
-        """
+        """Take in what work around training took."""
         self._around = (self._around[0] + seconds, self._around[1] + examples)
 
     def saw(self, name: str, amount: float, seconds: float, examples: int, around: float) -> None:
@@ -48,7 +35,6 @@ class Pace:
         Args:
             name: of its row; algorithms differ in what a FLOP takes.
             amount: that training spent, in the budgets' unit.
-            seconds: that training took.
             examples: that were ranked to evaluate it.
             around: seconds that everything but training took.
         """
@@ -62,13 +48,7 @@ class Pace:
         return self._around[1] > 0
 
     def seconds(self, name: str, amount: float, examples: int) -> float | None:
-        """Return how long a piece of work will take, or None while there is nothing to go by.
-
-        Args:
-            name: of its row.
-            amount: that training will spend.
-            examples: that will be ranked.
-        """
+        """Return how long a piece of work will take, or None while there is nothing to go by."""
         rate = self._rate(name)
         if rate is None:
             return None

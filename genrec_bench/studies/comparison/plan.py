@@ -236,8 +236,6 @@ def time_left(
     """Return how many seconds some of the plan's work will take, or None if nothing is known.
 
     Args:
-        plan: whose work it is.
-        pace: what is known.
         sweeps: names of the rows that are still to be tuned; None for all of them.
         runs: names of rows and seeds that are still to be run; None for all of them.
     """

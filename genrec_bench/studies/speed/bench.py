@@ -98,7 +98,6 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
     """Measure rollout and update.
 
     Args:
-        workload: what is measured.
         device: where; by default a CUDA device if there is one.
 
     Returns:

@@ -56,7 +56,6 @@ def verdict(
 
     Args:
         trials: all that come before it.
-        total: budget of the study.
         trial_budget: what the trial may cost, in the same unit.
         most: how many trials may start in all; None for any number.
         excused: how many of the first trials ``most`` leaves out; what they cost counts.

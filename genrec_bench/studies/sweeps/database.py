@@ -31,7 +31,6 @@ def open_storage(url: str, heartbeat: int, grace: int) -> optuna.storages.RDBSto
     """Open a database; make its tables if there are none.
 
     Args:
-        url: its address.
         heartbeat: seconds between signs of life.
         grace: seconds of silence after which a trial counts as dead.
 

@@ -29,7 +29,6 @@ def other_workers(
     Args:
         count: of workers, this process included.
         words: of the command line for one worker alone.
-        say: prints a line.
 
     Yields:
         The exit codes of the others by their number, filled in when the body has ended.

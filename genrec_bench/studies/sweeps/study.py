@@ -48,13 +48,8 @@ class Study:
     """The trials of one sweep, shared by all who work on it.
 
     Args:
-        url: of the database.
         name: of the study; workers that give the same one share it.
-        space: to choose from.
-        sampler: how to choose.
         pruner: whether to give trials up early.
-        seed: of the choices.
-        total: budget of the study.
         trial: budget of a trial; of the same kind.
         most: how many trials may start; None for any number.
 
@@ -146,7 +141,6 @@ class Study:
         """Note what a look at validation data found; return whether to give the trial up.
 
         Args:
-            number: of the trial.
             share: of its budget that is spent.
             value: validation NDCG@10.
         """

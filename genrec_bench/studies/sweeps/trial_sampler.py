@@ -34,8 +34,6 @@ class SweepSampler(optuna.samplers.BaseSampler):
 
     Args:
         name: of the way to choose.
-        seed: of the study.
-        space: to choose from.
     """
 
     def __init__(self, name: SamplerName, seed: int, space: Sequence[Dimension]) -> None:
