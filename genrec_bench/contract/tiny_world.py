@@ -177,7 +177,7 @@ def play(
         advantages = algorithm.advantage(tree, targets, rewards)
         if world.reference is not None:
             reference = score(world.reference, world.prompts, tree).log_probs
-    batch = Batch(tree, targets, rewards, advantages, reference, world.embeddings)
+    batch = Batch(world.prompts, tree, targets, rewards, advantages, reference, world.embeddings)
     scores = score(world.policy, world.prompts, tree, leaves=algorithm.scores_leaves)
     return Play(batch, scores, *algorithm.loss(batch, scores))
 

@@ -26,21 +26,37 @@ from genrec_bench.training.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """What the loss is given: one rollout, or the part of it that one forward pass holds.
+class Groups:
+    """The candidates of some prompts, and what they are worth.
 
     Attributes:
+        prompts: B of them.
         tree: the candidates, with their log-probabilities under the behavior policy.
         targets: [B] leaf states of the targets.
         rewards: [B, G] as ``reward`` returned them.
+    """
+
+    prompts: Prompts
+    tree: CandidateTree
+    targets: Tensor
+    rewards: Tensor
+
+    def select(self, rows: Tensor) -> Groups:
+        """Return the groups of some prompts, by their indices [R], at least one."""
+        tree, prompts = self.tree.select(rows), self.prompts.select(rows)
+        return Groups(prompts, tree, self.targets[rows], self.rewards[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Groups):
+    """What the loss is given: one rollout, or the part of it that one forward pass holds.
+
+    Attributes:
         advantages: as ``advantage`` returned them; the first axis is B.
         reference_log_probs: [B, G, L] under the reference policy, if the algorithm uses one.
         embeddings: [num_sids, E] of the catalog's SIDs, row for row, if the algorithm uses them.
     """
 
-    tree: CandidateTree
-    targets: Tensor
-    rewards: Tensor
     advantages: Tensor
     reference_log_probs: Tensor | None
     embeddings: Tensor | None = None
@@ -49,12 +65,10 @@ class Batch:
         """Return the part that belongs to some prompts, by their indices [R]."""
         reference = self.reference_log_probs
         return Batch(
-            self.tree.select(rows),
-            self.targets[rows],
-            self.rewards[rows],
-            self.advantages[rows],
-            None if reference is None else reference[rows],
-            self.embeddings,
+            **vars(super().select(rows)),
+            advantages=self.advantages[rows],
+            reference_log_probs=None if reference is None else reference[rows],
+            embeddings=self.embeddings,
         )
 
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.base_algorithm import Algorithm, Groups
 from genrec_bench.training.workers import Workers
 
 
@@ -55,48 +54,18 @@ class Sampler:
         return rows
 
 
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """Candidates of some prompts, and what they are worth.
-
-    Attributes:
-        prompts: B of them.
-        tree: their candidates.
-        targets: [B] leaf states.
-        rewards: [B, G].
-    """
-
-    prompts: Prompts
-    tree: CandidateTree
-    targets: Tensor
-    rewards: Tensor
-
-    def select(self, rows: Tensor) -> Groups:
-        """Return the groups of some prompts.
-
-        Args:
-            rows: [R] indices of prompts, at least one.
-        """
-        return Groups(
-            self.prompts.select(rows),
-            self.tree.select(rows),
-            self.targets[rows],
-            self.rewards[rows],
-        )
-
-    @classmethod
-    def join(cls, parts: Sequence[Groups]) -> Groups:
-        """Put groups together, one part after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        targets = torch.cat([part.targets for part in parts])
-        order = torch.arange(len(targets), device=targets.device)
-        return cls(
-            Prompts.join([part.prompts for part in parts]),
-            CandidateTree.join([part.tree for part in parts], order),
-            targets,
-            torch.cat([part.rewards for part in parts]),
-        )
+def join(parts: Sequence[Groups]) -> Groups:
+    """Put groups together, one part after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    targets = torch.cat([part.targets for part in parts])
+    order = torch.arange(len(targets), device=targets.device)
+    return Groups(
+        Prompts.join([part.prompts for part in parts]),
+        CandidateTree.join([part.tree for part in parts], order),
+        targets,
+        torch.cat([part.rewards for part in parts]),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +165,7 @@ class Rollouts:
         if size == 0:
             every = self._workers.mine(np.arange(wanted))
             return Rollout(first, every, wanted, wanted / whole, drawn, figures)
-        groups = Groups.join(kept) if kept else None
+        groups = join(kept) if kept else None
         mine_of_all = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
         return Rollout(groups, mine_of_all, size, wanted / whole, drawn, figures)
 

@@ -18,10 +18,10 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score, supervised_loss
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm, Batch
+from genrec_bench.training.base_algorithm import Algorithm, Batch, Groups
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
-from genrec_bench.training.rollouts import Groups, Rollout, Rollouts, Sampler
+from genrec_bench.training.rollouts import Rollout, Rollouts, Sampler
 from genrec_bench.training.workers import Workers
 
 
@@ -218,7 +218,10 @@ class RolloutStepper:
             advantages = self._algorithm.advantage(groups.tree, groups.targets, groups.rewards)
         reference = self._reference_log_probs(groups.prompts, groups.tree)
         return Batch(
-            groups.tree, groups.targets, groups.rewards, advantages, reference, self._embeddings
+            **vars(groups),
+            advantages=advantages,
+            reference_log_probs=reference,
+            embeddings=self._embeddings,
         )
 
     def _reference_log_probs(self, prompts: Prompts, tree: CandidateTree) -> Tensor | None:
@@ -257,20 +260,18 @@ class RolloutStepper:
         Returns:
             This process's part of the loss.
         """
-        if batch is None or rollout.groups is None:
+        if batch is None:
             return 0.0
-        prompts = rollout.groups.prompts
         here = torch.from_numpy(np.isin(rollout.places, part).nonzero()[0])
         here = here.to(self._policy.device)
         total = 0.0
         with self._ledger.phase("update"):
             leaves = self._algorithm.scores_leaves
             for rows in chunks(
-                _sizes(prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
+                _sizes(batch.prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
             ):
                 chunk = batch.select(here[rows])
-                chosen = prompts.select(here[rows])
-                scores = score(self._policy, chosen, chunk.tree, leaves=leaves)
+                scores = score(self._policy, chunk.prompts, chunk.tree, leaves=leaves)
                 losses, figures = self._algorithm.loss(chunk, scores)
                 (losses.sum() / len(part)).backward()
                 total += float(losses.detach().sum()) / len(part)

@@ -16,9 +16,10 @@ from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_p
 from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
+from genrec_bench.training.base_algorithm import Groups
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
-from genrec_bench.training.rollouts import Groups, Rollouts, Sampler
+from genrec_bench.training.rollouts import Rollouts, Sampler, join
 from genrec_bench.training.steps import RolloutStepper
 from genrec_bench.training.workers import Workers
 
@@ -102,7 +103,7 @@ def test_groups_come_apart_and_together_again() -> None:
     whole = rollouts_of(GRPO(GRPOHyperparameters(reward="rank")), policy).gather(0).groups
     assert whole is not None
     parts = [whole.select(torch.tensor(rows)) for rows in ([4], [0, 2], [1, 3, 5])]
-    joined = Groups.join(parts)
+    joined = join(parts)
     order = torch.tensor([4, 0, 2, 1, 3, 5])
     assert rows_of(joined) == [rows_of(whole)[row] for row in order.tolist()]
     assert torch.equal(joined.tree.leaves, whole.tree.leaves[order])
@@ -221,7 +222,7 @@ def test_curves_tell_of_all_that_was_rolled_out() -> None:
         assert part is not None
         groups.append(part.select(torch.arange(min(PROMPTS, found.drawn - drawn))))
         drawn += len(groups[-1].targets)
-    everything = Groups.join(groups)
+    everything = join(groups)
     rewards = everything.rewards.mean(dim=1)
     assert found.figures["reward"] == pytest.approx(float(rewards.mean()), abs=1e-6)
     hits = everything.tree.hits(everything.targets).any(dim=1).float()
