@@ -7,7 +7,6 @@ long as it answers; for one that does not answer about a second, twice in a proc
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
@@ -69,8 +68,7 @@ class Courier:
 
     def follow(self, folder: Path) -> None:
         """Send a folder from now on; wait until MLflow knows it, if it answers."""
-        if folder not in self._folders:
-            self._folders.append(folder)
+        self._folders.append(folder)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
             self._thread.start()
@@ -79,8 +77,7 @@ class Courier:
     def leave(self, folder: Path) -> None:
         """Send a folder for the last time; what MLflow misses now is sent by a later command."""
         self._have_sent()
-        if folder in self._folders:
-            self._folders.remove(folder)
+        self._folders.remove(folder)
 
     def _have_sent(self) -> None:
         """Wait for a round that begins now, as long as the store answers."""
@@ -106,24 +103,25 @@ class Courier:
             self._wake.clear()
             wanted, began = self._asked, time.monotonic()
             try:
-                for folder in list(self._folders):
+                folders = list(dict.fromkeys(self._folders))
+                for folder in folders:
                     found = self._exporter.export(folder, own=True)
                     self._owes |= found == "left"
-                self._answered = wanted
                 if self._owes:
                     self._owes = not self._send_rest()
             except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
                 self._missed(first_line(error))
                 self._pause = min(max(2 * self._pause, PAUSE), LONGEST_PAUSE)
             else:
-                self._is_away = False
+                # A round with nothing to send tells nothing of the store.
+                self._is_away = self._is_away and not folders
                 took = time.monotonic() - began
                 self._pause = max(PAUSE, min(SLOWNESS * took, LONGEST_SLOW_PAUSE))
                 self._tell_refusals()
             self._answered = wanted
 
     def _send_rest(self) -> bool:
-        """Send what earlier commands left; return whether there was time for all of it."""
+        """Send what earlier commands left; return whether that was all."""
         until = time.monotonic() + REST_SECONDS
         # What is refused of them is no news of the runs that go on.
         exporter = Exporter(self._store)
@@ -131,8 +129,10 @@ class Courier:
             if time.monotonic() > until:
                 return False
             if file.parent not in self._folders:
-                with contextlib.suppress(Exception):
+                try:
                     exporter.export(file.parent)
+                except Exception:  # If the store is away, the next round of ours will tell.
+                    return False
         return True
 
     def _missed(self, reason: str) -> None:

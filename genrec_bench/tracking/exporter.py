@@ -133,6 +133,8 @@ class Exporter:
         elif end is None and sent["end"] is not None:
             self.store.ask("update_run", sent["run"], status="RUNNING")
             sent["end"] = None
+        if not about["dead"]:
+            sent["dead"] = []  # It goes on, and may see the same child die again.
         run = sent["run"]
         self._send_figures(folder, about, run, sent)
         if end is not None:

@@ -1,0 +1,191 @@
+"""A run waits for no MLflow: what it misses costs one line, and is sent when it is back."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_mlflow import FakeServer, install
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking.exporter import SENT_FILE
+from genrec_bench.tracking.folder_view import TRACKING_FILE
+from genrec_bench.tracking.store import URI, mlflow_name
+from genrec_bench.tracking.tracker import Tracker
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """For a real MLflow, after what earlier tests have met is forgotten."""
+    monkeypatch.setattr(tracking_courier, "_couriers", {})
+    monkeypatch.delenv(URI, raising=False)
+    return monkeypatch
+
+
+def track(output: Path, name: str = "run") -> float:
+    """Track a run that does nothing, and return how many seconds that took."""
+    began = time.monotonic()
+    with Tracker(output, "synthetic").track(output / "synthetic" / name, name, {"a": 1}, {}):
+        pass
+    return time.monotonic() - began
+
+
+def test_a_store_that_is_away_costs_one_line_and_gets_all_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    server = install(monkeypatch, FakeServer(away=True))
+    for name in ("first", "second"):
+        track(tmp_path, name)
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and not server.runs
+    assert err.startswith("warning: MLflow failed (server went away); the run goes on, and what")
+    server.away = False
+    track(tmp_path, "third")
+    track(tmp_path, "fourth")
+    states = {run.name: run.status for run in server.runs.values()}
+    assert states == dict.fromkeys(("first", "second", "third", "fourth"), "FINISHED")
+    server.away = True
+    track(tmp_path, "fifth")
+    assert capfd.readouterr().err.count("\n") == 1, "another outage"
+
+
+def test_a_store_that_comes_back_within_a_run_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_courier, "PAUSE", 0.05)
+    server = install(monkeypatch, FakeServer(away=True))
+    with Tracker(tmp_path, "synthetic").track(tmp_path / "run", "run", {}, {}):
+        server.away = False
+        until = time.monotonic() + 30
+        while not server.runs and time.monotonic() < until:
+            time.sleep(0.05)
+        assert server.by_name("run").status == "RUNNING"
+    assert server.by_name("run").status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+)
+def test_a_body_that_raises_ends_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
+) -> None:
+    server = install(monkeypatch, FakeServer())
+    with pytest.raises(error), Tracker(tmp_path, "x").track(tmp_path / "run", "run", {}, {}):
+        raise error
+    assert server.by_name("run").status == status
+    with Tracker(tmp_path, "x").track(tmp_path / "run", "run", {}, {}):
+        assert server.by_name("run").status == "RUNNING", "the same run goes on"
+    assert server.by_name("run").status == "FINISHED" and len(server.runs) == 1
+
+
+def test_a_server_that_hangs_delays_a_run_by_two_seconds_at_most(
+    tmp_path: Path, address: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    """A socket that listens, so that a connection is made, and never answers."""
+    import mlflow.tracking  # noqa: F401  # Importing it is no delay of the server's.
+
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        port = hanging.getsockname()[1]
+        address.setenv(URI, f"http://ann:secret@127.0.0.1:{port}")
+        seconds = [track(tmp_path, str(number)) for number in range(4)]
+    assert sum(seconds) < 2 * tracking_courier.PATIENCE + 1.5
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("warning: MLflow failed (")
+    kept = [file.read_text() for file in tmp_path.rglob("*.json")]
+    assert "secret" not in err and not any("secret" in text or "127" in text for text in kept)
+    assert not (tmp_path / "mlflow.db").exists(), "no local database beside a server of one's own"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_database_that_cannot_be_used_costs_one_line(
+    tmp_path: Path, address: pytest.MonkeyPatch, capfd: Capture, broken: bool
+) -> None:
+    if broken:
+        with sqlite3.connect(tmp_path / "mlflow.db") as database:
+            database.execute("create table _alembic_tmp_runs (x int)")
+    else:
+        (tmp_path / "mlflow.db").write_text("no database, and long enough to be read as one")
+    track(tmp_path)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert ("mlflow.db is broken" in line and "move it away" in line) or "not a database" in line
+
+
+def test_a_folder_that_refuses_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = install(monkeypatch, FakeServer())
+    (tmp_path / "synthetic").write_text("in the way")
+    track(tmp_path)
+    assert not server.runs
+
+
+def test_a_long_configuration_is_sent_whole(tmp_path: Path, address: pytest.MonkeyPatch) -> None:
+    """To a real database, in a folder with an odd name."""
+    from mlflow.tracking import MlflowClient
+    from sqlalchemy.engine import URL
+
+    output = tmp_path / "odd 100%20#folder"
+    params: dict[str, object] = {"long": "x" * 7000, "nested": {"on": True}}
+    params |= {f"many{number}": number for number in range(150)}
+    with Tracker(output, "synthetic").track(output / "run", "run", params, {"seed": "0"}):
+        pass
+    database = URL.create("sqlite", database=str(output / "mlflow.db"))
+    client = MlflowClient(database.render_as_string())
+    experiments = client.search_experiments(filter_string="name = 'genrec-bench/synthetic'")
+    (run,) = client.search_runs([experiment.experiment_id for experiment in experiments])
+    assert run.data.params["nested.on"] == "true" and run.data.params["many149"] == "149"
+    assert len(run.data.params["long"]) == 6000 and run.data.tags["seed"] == "0"
+    files = [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+    assert files == ["configuration.json"] and run.info.status == "FINISHED"
+    assert {file.name for file in (output / "run").iterdir()} == {TRACKING_FILE, SENT_FILE}
+
+
+@pytest.mark.slow
+def test_programs_that_start_at_once_make_one_store(tmp_path: Path, root: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from genrec_bench.tracking.store import Store; "
+        "print(Store(Path(sys.argv[1])).experiment('x'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root), URI: ""}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    assert len({process.communicate()[0] for process in started}) == 1
+    assert not any(process.returncode for process in started)
+
+
+def test_mlflow_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, genrec_bench.tracking.tracker as t; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("HR@10", "HR_at_10"),
+        ("sid/NDCG@10", "sid/NDCG_at_10"),
+        ("loss (mean)", "loss _mean_"),
+        ("/a//b/../c/", "a/b/c"),
+        ("", "_"),
+    ],
+)
+def test_names(name: str, expected: str) -> None:
+    assert mlflow_name(name) == expected
+
+
+@given(st.text(max_size=300))
+def test_mlflow_takes_every_name(name: str) -> None:
+    from mlflow.utils.validation import _validate_metric, _validate_param_name
+
+    _validate_metric(mlflow_name(name), 0.0, 0, 0)  # type: ignore[no-untyped-call]
+    _validate_param_name(mlflow_name(name))  # type: ignore[no-untyped-call]
