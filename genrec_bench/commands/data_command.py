@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _prepare(args: argparse.Namespace) -> int:
         accept_counts=args.accept_counts,
     )
     if args.json:
-        print(_json(report.as_dict()))
+        print(_json(asdict(report)))
     else:
         print(format_report(report))
         print(f"\nwritten to {data_dir / args.name}")

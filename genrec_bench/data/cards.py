@@ -209,10 +209,7 @@ def card_place(name: str) -> str:
 
 
 def _found() -> dict[str, list[Traversable]]:
-    """Return the files of every card by its name: two if the user has a card of the same name.
-
-    Only `load_card` of that name refuses them.
-    """
+    """Return the files of every card by its name: two if the user has one of the same name."""
     folders: list[Traversable] = [files("genrec_bench") / "datasets"]
     if own := os.environ.get(CARDS):
         if not Path(own).expanduser().is_dir():
@@ -251,7 +248,7 @@ def _check(card: Card, where: str) -> None:
 def _check_raw(raw: Raw, embeddings: str, where: str) -> None:
     from genrec_bench.data.preparation.formats import FORMATS
 
-    known = f"one of {', '.join(FORMATS)}, not {raw.format!r}"
+    known = f"one of {', '.join(FORMATS)}, not {raw.format!r}{nearest(raw.format, FORMATS)}"
     require(raw.format in FORMATS, where, "raw.format", known)
     columns = {raw.columns.user, raw.columns.item, raw.columns.time}
     require(len(columns) == 3, where, "raw.columns", "other names for user, item and time each")

@@ -33,7 +33,8 @@ Row = dict[str, Any]
 def list_datasets(data_dir: Path) -> list[Row]:
     """Return one row a card: whether it is prepared and how, its counts, its SIDs, its marks.
 
-    What cannot be read has its error instead, so that the others are listed.
+    `sids` are those that the files bring, and the labels of others. What cannot be read has its
+    error instead, so that the others are listed.
     """
     rows: list[Row] = []
     for name in card_names():
@@ -43,16 +44,12 @@ def list_datasets(data_dir: Path) -> list[Row]:
             if row["prepared"]:
                 manifest = read_manifest(name, data_dir)
                 row |= {key: manifest[key] for key in ("items", "partial", "made")}
-                row |= manifest["rows"] | {"sids": _sids(manifest, labels(name, data_dir))}
+                own = ["the files'"] if manifest["sid_fingerprint"] else []
+                row |= manifest["rows"] | {"sids": own + labels(name, data_dir)}
         except UserError as error:
             row["error"] = str(error)
         rows.append(row)
     return rows
-
-
-def _sids(manifest: Mapping[str, Any], made: Sequence[str]) -> list[str]:
-    """Return which SIDs there are: those that the files bring, and labels of others."""
-    return (["the files'"] if manifest["sid_fingerprint"] else []) + list(made)
 
 
 def describe(
@@ -112,11 +109,10 @@ def count_rows(contents: Contents, dataset: Dataset | None) -> list[Row]:
         # Those of the card are the files': SIDs that were made are others.
         wanted = expected.distinct_sids if contents.sids is not None else None
         pairs.insert(2, ("distinct SIDs", len(dataset.catalog.unique_sids), wanted))
-    partial = contents.partial
     rows = []
     for what, found, wanted in pairs:
         mark = "not on the card" if wanted is None else "" if found == wanted else "differs"
-        if what == "train rows" and partial:
+        if what == "train rows" and contents.partial:
             mark = "partial"
         rows.append({"count": what, "found": found, "expected": wanted, "": mark})
     return rows
@@ -160,20 +156,17 @@ def shared_sid_rows(dataset: Dataset) -> list[Row]:
 
 def history_rows(contents: Contents | Dataset) -> list[Row]:
     """Return the lengths of the histories of each split."""
-    rows = []
-    for split, examples in contents.splits.items():
-        lengths = examples.history_lengths
-        if len(lengths):
-            rows.append(
-                {
-                    "split": split,
-                    "min": int(lengths.min()),
-                    "median": float(np.median(lengths)),
-                    "mean": float(lengths.mean()),
-                    "max": int(lengths.max()),
-                }
-            )
-    return rows
+    return [
+        {
+            "split": split,
+            "min": int(lengths.min()),
+            "median": float(np.median(lengths)),
+            "mean": float(lengths.mean()),
+            "max": int(lengths.max()),
+        }
+        for split, examples in contents.splits.items()
+        if len(lengths := examples.history_lengths)
+    ]
 
 
 def verify(name: str, data_dir: Path) -> list[str]:
@@ -234,14 +227,11 @@ def format_description(report: Mapping[str, Any]) -> str:
         + (f"SIDs {report['sid_fingerprint'][:16]}" if report["sids"] else "no SIDs yet"),
         _titled("Counts", report["counts"]),
         textwrap.fill(f"Expected counts: {report['expected_from']}", WIDTH),
-        *(
-            _titled(title, report[key])
-            for title, key in (("SIDs by level", "sids"), ("Items that share a SID", "shared"))
-            if report[key]
-        ),
+        _titled("SIDs by level", report["sids"]),
+        _titled("Items that share a SID", report["shared"]),
         _titled("History lengths", report["histories"]),
         _titled("What splits give away", report["leaks"]),
-        *([textwrap.fill(report["about_leaks"], WIDTH)] if report["about_leaks"] else []),
+        textwrap.fill(report["about_leaks"], WIDTH),
     ]
     if report["ceiling"]:
         rows = [
@@ -249,7 +239,7 @@ def format_description(report: Mapping[str, Any]) -> str:
             for split, values in report["ceiling"].items()
         ]
         parts.append(_titled("Ceiling, the best possible in expectation", rows))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def format_imported(dataset: Dataset, card: Card, differing: Sequence[str]) -> str:
@@ -265,7 +255,8 @@ def format_imported(dataset: Dataset, card: Card, differing: Sequence[str]) -> s
 
 
 def _titled(title: str, rows: Sequence[Row]) -> str:
-    return f"{title}\n{_table(rows)}"
+    """Return a table below its title; "" where there is no row."""
+    return f"{title}\n{_table(rows)}" if rows else ""
 
 
 def _table(rows: Sequence[Row]) -> str:

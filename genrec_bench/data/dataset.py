@@ -51,8 +51,7 @@ class Examples:
     ) -> "Examples":
         """Build from one history a row, each oldest item first."""
         lengths = np.fromiter((len(h) for h in histories), dtype=np.int64, count=len(histories))
-        offsets = np.zeros(len(histories) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         flat = (item for history in histories for item in history)
         return cls(
             users=np.asarray(users, dtype=np.int64),
@@ -78,8 +77,7 @@ class Examples:
         """Return the examples at `indices` ([m], any order, repeats allowed)."""
         rows = np.asarray(indices, dtype=np.int64)
         lengths = self.history_lengths[rows]
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         # Position of every kept history item: its row's start plus its place in the row.
         shift = np.repeat(self.history_offsets[rows] - offsets[:-1], lengths)
         return Examples(
@@ -88,6 +86,11 @@ class Examples:
             history_offsets=offsets,
             targets=self.targets[rows],
         )
+
+
+def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of n lists begins that are laid end to end, and the end, [n + 1]."""
+    return np.concatenate([[0], np.cumsum(lengths)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +152,7 @@ class Catalog:
         by_rule = -self.popularity if self.rank_shared == "popularity" else indices
         order = np.lexsort((indices, by_rule, self.sid_of_item)).astype(np.int32)
         counts = np.bincount(self.sid_of_item, minlength=len(self.unique_sids))
-        return order, np.concatenate([[0], np.cumsum(counts)])
+        return order, offsets_of(counts)
 
     def items_of_sid(self, sid_index: int) -> NDArray[np.int32]:
         """Return the items of SID `sid_index` (row of `unique_sids`), in the rule's order."""
@@ -162,9 +165,7 @@ class Contents:
     """A dataset without SIDs, except those that its source files bring.
 
     Attributes:
-        card: what the dataset should be.
-        item_names: [num_items] identifiers in the source.
-        titles: [num_items], "" where unknown.
+        item_names: [num_items] identifiers in the source; titles: [num_items], "" where unknown.
         splits: "train", "valid" and "test".
         sids: [num_items, L] zero-based codes; None where the source brings none.
         descriptions: [num_items], "" where unknown; () stands for all unknown.

@@ -41,6 +41,11 @@ class Items:
     texts: tuple[str, ...]
     file: Path
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """[num_items] the integers 0..n-1."""
+        return tuple(map(str, range(len(self.texts))))
+
 
 def import_contents(layout: str, directory: Path, card: Card) -> tuple[Contents, dict[str, str]]:
     """Read the files in `directory` as the card's dataset.
@@ -98,7 +103,7 @@ def read_minionerec(folder: Folder, card: Card) -> Contents:
         split: _read_csv(folder, path, items, users, card.history_length)
         for split, path in tables.items()
     }
-    return _contents(card, items, titles, descriptions, splits)
+    return Contents(card, items.names, titles, splits, items.sids, descriptions)
 
 
 def read_lcrec(folder: Folder, card: Card) -> Contents:
@@ -133,7 +138,7 @@ def read_lcrec(folder: Folder, card: Card) -> Contents:
             history = sequence[max(0, place - card.history_length) : place]
             rows[split].append((user_index, history, sequence[place]))
     splits = {split: _examples(part) for split, part in rows.items()}
-    return _contents(card, items, ("",) * len(items.texts), (), splits)
+    return Contents(card, items.names, ("",) * len(items.texts), splits, items.sids)
 
 
 READERS: Mapping[str, Callable[[Folder, Card], Contents]] = {
@@ -186,12 +191,11 @@ def _check_info(folder: Folder, path: Path, items: Items) -> None:
     """Check that SID, title and id of each line of info/*.txt agree with the index."""
     lines = folder.text(path).split("\n")
     for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
         where, parts = f"{path}, line {number}", line.split("\t")
-        if len(parts) != 3:
+        if line and len(parts) != 3:
             raise UserError(f"{where}: expected SID, title and item id separated by tabs")
-        _check_sid(parts[0], _item(parts[2], items, where), items, where)
+        if line:
+            _check_sid(parts[0], _item(parts[2], items, where), items, where)
 
 
 def _read_csv(
@@ -271,17 +275,6 @@ def _check_history_sids(text: str, history: Sequence[int], items: Items, where: 
 def _examples(rows: Sequence[tuple[int, list[int], int]]) -> Examples:
     users, histories, targets = zip(*rows, strict=True) if rows else ((), (), ())
     return Examples.from_lists(users, histories, targets)
-
-
-def _contents(
-    card: Card,
-    items: Items,
-    titles: tuple[str, ...],
-    descriptions: tuple[str, ...],
-    splits: Mapping[str, Examples],
-) -> Contents:
-    names = tuple(map(str, range(len(titles))))
-    return Contents(card, names, titles, splits, items.sids, descriptions)
 
 
 def _text(path: Path, described: Mapping[str, Any], item: int, key: str) -> str:

@@ -55,20 +55,19 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
     if dataset is None:
         with _alone(base, data_dir, progress):
             # While we waited for the lock, others may have prepared the dataset or built its SIDs.
-            if contents is None or contents.fingerprint != _kept(base, data_dir):
+            kept = None if contents is None else read_manifest(base, data_dir)["fingerprint"]
+            if contents is None or contents.fingerprint != kept:
                 contents = _make_contents(card, data_dir, progress)
             dataset = dataset_by_card(contents, data_dir)
-            if dataset is None:
-                dataset = _build_sids(contents, data_dir, progress)
+            return dataset or _build_sids(contents, data_dir, progress)
     return dataset
 
 
 def dataset_by_card(contents: Contents, data_dir: Path) -> Dataset | None:
     """Return the dataset with the SIDs that its source brings, or else those of the card's recipe.
 
-    Returns:
-        None where the recipe's are to be built: those that are damaged, or made of other contents
-        or vectors, are as good as missing.
+    None where the recipe's are to be built: those that are damaged, or made of other contents or
+    vectors, are as good as missing.
     """
     if contents.sids is not None:
         return contents.own
@@ -76,14 +75,8 @@ def dataset_by_card(contents: Contents, data_dir: Path) -> Dataset | None:
     from genrec_bench.data.sids.build import load_built
 
     sids = load_built(contents, *card_recipe(contents.card), data_dir)
-    if sids is None:
-        return None
-    return contents.with_sids(sids.codes, sids.codes_per_level, contents.card.name)
-
-
-def _kept(base: str, data_dir: Path) -> str:
-    """Return the fingerprint of the contents on disk."""
-    return str(read_manifest(base, data_dir)["fingerprint"])
+    name = contents.card.name
+    return contents.with_sids(sids.codes, sids.codes_per_level, name) if sids else None
 
 
 def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
@@ -98,7 +91,8 @@ def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
 def _make_contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
     """Return contents, made unless others have just done it; for whoever holds the lock."""
     name = card.name
-    if card.raw is None or is_prepared(name, data_dir):
+    assert card.raw is not None
+    if is_prepared(name, data_dir):
         return load_contents(name, data_dir)
     said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
     if card.layout:
@@ -145,16 +139,12 @@ def prepare_dataset(
         StorageError: the disk refuses.
     """
     # A mistake in what is given leaves nothing behind, not even a lock.
-    check_own_files(_raw(card), interactions, items)
-    with _alone(card.name, data_dir, progress):
-        return _prepare(card, data_dir, progress, interactions, items, accept_counts)[1]
-
-
-def _raw(card: Card) -> Raw:
     if card.raw is None:
         way = "it is drawn when it is asked for" if card.synthetic else ways_to_prepare(card)
         raise UserError(f"dataset {card.name!r} has no raw files: {way}")
-    return card.raw
+    check_own_files(card.raw, interactions, items)
+    with _alone(card.name, data_dir, progress):
+        return _prepare(card, data_dir, progress, interactions, items, accept_counts)[1]
 
 
 def _prepare(
@@ -168,7 +158,8 @@ def _prepare(
     """Do what `prepare_dataset` does, for whoever holds the lock."""
     from genrec_bench.data.preparation.prepare import check_counts, format_report, prepare
 
-    interactions, items = raw_files(card.name, _raw(card), interactions, items, data_dir, progress)
+    assert card.raw is not None
+    interactions, items = raw_files(card.name, card.raw, interactions, items, data_dir, progress)
     contents, report = prepare(card, interactions, items, progress)
     differing = check_counts(report.counts, dataclasses.asdict(card.expected))
     if differing and not accept_counts:
@@ -196,12 +187,10 @@ def raw_files(
     data_dir: Path,
     progress: Progress,
 ) -> tuple[Path, Path | None]:
-    """Return the raw files of a card, downloaded now if they are not there.
+    """Return the files of interactions and items, downloaded now if they are not there.
 
-    ``interactions`` and ``items`` are the user's own copies; None stands for the download.
-
-    Returns:
-        Interactions, and items or None if the card has none and the user gave none.
+    ``interactions`` and ``items`` are the user's own copies; None stands for the download, and is
+    what is returned for the items of a card that has none.
 
     Raises:
         UserError: one cannot be had; the message says how to get it.

@@ -93,7 +93,7 @@ def columns(**names: str) -> dict[str, Any]:
         ({"raw": None}, "key 'sids' must be there if raw is"),
         ({"sids": None}, "key 'sids' must be there if raw is"),
         ({"raw": None, "sids": None}, "key 'filters' must be there only if raw is"),
-        ({"raw": RAW | {"format": "amazon"}}, "key 'raw.format' must be one of amazon-2014, "),
+        ({"raw": RAW | {"format": "csvs"}}, "'raw.format' must be one of .*; did you mean 'csv'"),
         ({"raw": RAW | {"malformed": 1}}, "key 'raw.malformed' must be a share from 0 to below 1"),
         (interactions(file="a/b"), "key 'raw.interactions.file' must be a plain name"),
         (interactions(file=".."), "key 'raw.interactions.file' must be a plain name"),

@@ -85,7 +85,5 @@ def _used(
     indices: NDArray[np.int32], names: tuple[str, ...]
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the indices numbered anew, and the names that they have; the order stays."""
-    used = np.bincount(indices, minlength=len(names)) > 0
-    place = np.cumsum(used, dtype=np.int32) - 1
-    left = np.flatnonzero(used).tolist()
-    return place[indices].astype(np.int32), tuple(names[i] for i in left)
+    left, place = np.unique(indices, return_inverse=True)
+    return place.astype(np.int32), tuple(names[i] for i in left.tolist())

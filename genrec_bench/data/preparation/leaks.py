@@ -39,8 +39,8 @@ class Leak:
     """One count.
 
     Attributes:
-        split: the split that is judged.
-        other: the split that gives something away; the same one for counts within a split.
+        split: the one that is judged.
+        other: the one that gives something away; the same one for counts within a split.
         what: one of the constants above.
         found: how many; None where nobody knows, as the times are not kept.
         of: how many there could be: rows of ``other`` for ``LATER_TARGETS``, of ``split`` for all
@@ -100,7 +100,8 @@ def find_leaks(
     """
     times = target_times or {}
     splits = {name: splits[name] for name in SPLITS}  # earlier ones first
-    num_items = 1 + max(_largest(part) for part in splits.values())
+    known = [items for part in splits.values() for items in (part.history_items, part.targets)]
+    num_items = 1 + int(max(items.max(initial=-1) for items in known))
     histories, pairs = _history_numbers(splits, num_items)
     # Of users, items and numbered pairs there are so few that products of two stay exact.
     bought = _numbered(
@@ -131,13 +132,14 @@ def find_leaks(
             Leak(name, other, REPEATED_ROWS, _among(rows[name], rows[other]), size),
             Leak(name, other, USERS, _among(users, splits[other].users), len(users)),
         ]
-    trained = _shown(splits["train"], num_items)
+    shown = {
+        name: np.union1d(part.history_items, part.targets).astype(np.int64)
+        for name, part in splits.items()
+    }
     for name in SPLITS[1:]:
-        items, targets = _shown(splits[name], num_items), splits[name].targets
-        cold = int(np.count_nonzero(items & ~trained))
-        cold_targets = int(np.count_nonzero(~trained[targets]))
-        counts.append(Leak(name, "train", COLD_ITEMS, cold, int(np.count_nonzero(items))))
-        counts.append(Leak(name, "train", COLD_TARGETS, cold_targets, len(targets)))
+        for what, items in ((COLD_ITEMS, shown[name]), (COLD_TARGETS, splits[name].targets)):
+            cold = len(items) - _among(items, shown["train"])
+            counts.append(Leak(name, "train", what, cold, len(items)))
     return Leaks(tuple(counts), _note(bool(times), protocol))
 
 
@@ -189,11 +191,10 @@ def _with_another_target(
     histories: Mapping[str, Ints], pairs: Mapping[str, Ints], name: str, other: str
 ) -> int:
     """Count rows of split ``name`` whose history has in ``other`` a target that is not theirs."""
-    known = _marked(pairs[other], pairs[name])
-    history_of = np.zeros(len(known), dtype=np.int64)
-    history_of[pairs[other]] = histories[other]
-    targets = np.bincount(history_of[known], minlength=1 + int(histories[name].max(initial=-1)))
-    return int(np.count_nonzero(targets[histories[name]] > known[pairs[name]]))
+    _, first = np.unique(pairs[other], return_index=True)
+    size = 1 + int(histories[name].max(initial=-1))
+    targets = np.bincount(histories[other][first], minlength=size)[histories[name]]
+    return int(np.count_nonzero(targets > np.isin(pairs[name], pairs[other])))
 
 
 def _later(times: Mapping[str, Ints], name: str, other: str) -> NDArray[np.bool_] | None:
@@ -206,25 +207,6 @@ def _later(times: Mapping[str, Ints], name: str, other: str) -> NDArray[np.bool_
     return later
 
 
-def _shown(examples: Examples, num_items: int) -> NDArray[np.bool_]:
-    """Return which items ([num_items]) stand in a history or as a target."""
-    shown = np.zeros(num_items, dtype=bool)
-    shown[examples.history_items] = True
-    shown[examples.targets] = True
-    return shown
-
-
-def _largest(examples: Examples) -> int:
-    return int(max(examples.history_items.max(initial=-1), examples.targets.max(initial=-1)))
-
-
-def _among(values: Ints, known: Ints) -> int:
+def _among(values: NDArray[np.integer], known: Ints) -> int:
     """Count the values that are known."""
-    return int(np.count_nonzero(_marked(known, values)[values]))
-
-
-def _marked(known: Ints, others: Ints) -> NDArray[np.bool_]:
-    """Return which numbers are known, for all up to the largest of either."""
-    marks = np.zeros(1 + int(max(known.max(initial=-1), others.max(initial=-1))), dtype=bool)
-    marks[known] = True
-    return marks
+    return int(np.count_nonzero(np.isin(values, known)))

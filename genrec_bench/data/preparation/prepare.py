@@ -16,7 +16,7 @@ from genrec_bench.data.preparation.leaks import Leaks, find_leaks
 from genrec_bench.data.preparation.malformed import Malformed, Rejected
 from genrec_bench.data.preparation.raw_recipe import Raw, Step
 from genrec_bench.data.preparation.splits import PROTOCOLS
-from genrec_bench.errors import UserError, nearest, storage_errors
+from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import file_sha256
 
@@ -35,14 +35,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """How raw files became examples.
+    """How raw files became examples; all values are plain, as JSON holds them.
 
     Attributes:
         files: sha256 of each file, by its name.
         raw: what the file of interactions holds, malformed lines aside.
         days: the first and the last day of these in UTC; odd ones give a wrong unit away.
-        malformed: lines that were skipped, by file and reason.
-        malformed_examples: some of them.
+        malformed: lines that were skipped, by file and reason; and some of them.
         steps: one for each filter, and one for users whom the split leaves out.
         counts: users, items, interactions; then rows of each split, such as ``train_rows``.
         untitled: items without a title.
@@ -59,27 +58,14 @@ class PreparationReport:
     untitled: int
     leaks: Leaks
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them."""
-        return asdict(self)
-
 
 class Source:
-    """The raw files of a card, each of which is read once; ``where`` is the card's file."""
+    """The raw files of a card, each of which is read once."""
 
     def __init__(
-        self, raw: Raw, interactions: Path, items: Path | None, progress: Progress, where: str
+        self, raw: Raw, interactions: Path, items: Path | None, progress: Progress
     ) -> None:
-        """Look for the files.
-
-        Raises:
-            UserError: a file is missing, two have one name, or nobody can read the format.
-        """
-        if raw.format not in FORMATS:
-            raise UserError(
-                f"{where}: key 'raw.format' must be one of {', '.join(FORMATS)}, "
-                f"not {raw.format!r}{nearest(raw.format, FORMATS)}"
-            )
+        """Look for the files; UserError where one is missing, or two have one name."""
         self.files = [path for path in (interactions, items) if path is not None]
         for path in self.files:
             if not path.is_file():
@@ -155,18 +141,19 @@ def prepare(
             f"{where}: key 'filters' has the step 'titles', but there are none: "
             "name a file of items under 'raw.items', or leave the step out"
         )
-    source = Source(raw, interactions_file, items_file, progress, where)
+    source = Source(raw, interactions_file, items_file, progress)
     log = source.interactions()
     found = Counts.of(log)
     first, last = log.times[[0, -1]].astype("datetime64[ms]").astype("datetime64[D]").astype(str)
     days = (str(first), str(last))
     if days[0] < EARLIEST:
         progress.say(f"the first interaction is of {first}: is the unit of time the right one?")
-    log, done = _filtered(log, steps, PROTOCOLS[protocol].fewest, source, progress, where)
+    split, fewest = PROTOCOLS[protocol]
+    log, done = _filtered(log, steps, fewest, source, progress, where)
     texts = source.texts(log.item_names).values()
     if items_file is not None and not any(text.title or text.description for text in texts):
         progress.say(f"{items_file}: not one item has a title or a description")
-    splits = PROTOCOLS[protocol].split(log, card.history_length)
+    splits = split(log, card.history_length)
     rows = {f"{name}_rows": len(examples) for name, examples in splits.examples.items()}
     for name, size in rows.items():
         if not size:
@@ -193,7 +180,7 @@ def prepare(
         descriptions=tuple(text.description for text in texts),
         categories=tuple(text.categories for text in texts),
         times=splits.target_times,
-        report=report.as_dict(),
+        report=asdict(report),
     )
     return contents, report
 

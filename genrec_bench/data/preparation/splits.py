@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec_bench.data.dataset import Examples
+from genrec_bench.data.dataset import Examples, offsets_of
 from genrec_bench.data.preparation.interactions import Interactions
 
 Ints = NDArray[np.int64]
@@ -34,9 +34,7 @@ class Sequences:
     """The interactions user by user, in each user's order.
 
     Attributes:
-        users: [n].
-        items: [n].
-        times: [n] milliseconds since 1970 in UTC.
+        times: [n] milliseconds since 1970 in UTC; users and items are [n] too.
         place: [n] how many interactions of the user come before.
         following: [n] how many interactions of the user come after.
         rows: [n] where the interaction of each row of the log stands here.
@@ -54,18 +52,14 @@ class Sequences:
         """Sort by user; the order of the log is each user's own already."""
         order = np.argsort(interactions.users, kind="stable")
         counts = interactions.per_user()
-        ends = np.repeat(np.cumsum(counts), counts)
-        positions = np.arange(len(order))
-        rows = np.empty(len(order), dtype=np.int64)
-        rows[order] = positions
-        following = ends - 1 - positions
+        following = np.repeat(np.cumsum(counts), counts) - 1 - np.arange(len(order))
         return cls(
             users=interactions.users[order],
             items=interactions.items[order],
             times=interactions.times[order],
             place=np.repeat(counts, counts) - 1 - following,
             following=following,
-            rows=rows,
+            rows=np.argsort(order),
         )
 
     def examples(self, targets: Ints, history_length: int) -> Examples:
@@ -74,8 +68,7 @@ class Sequences:
         A history holds the last ``history_length`` items at most.
         """
         lengths = np.minimum(self.place[targets], history_length)
-        offsets = np.zeros(len(targets) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         history_items = np.empty(offsets[-1], dtype=np.int32)
         # The last items first: indices are held of one item a history, not of all at once.
         left = np.arange(len(targets))
@@ -121,24 +114,13 @@ def leave_one_out(interactions: Interactions, history_length: int) -> Splits:
     return _splits(sequences, parts, history_length)
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A way to split interactions, given the history length; a user needs at least ``fewest``."""
-
-    split: Callable[[Interactions, int], Splits]
-    fewest: int
-
-
-PROTOCOLS: Mapping[str, Protocol] = {
-    "chronological": Protocol(chronological, fewest=2),
-    "leave-one-out": Protocol(leave_one_out, fewest=3),
+PROTOCOLS: Mapping[str, tuple[Callable[[Interactions, int], Splits], int]] = {
+    "chronological": (chronological, 2),
+    "leave-one-out": (leave_one_out, 3),
 }
+"""How interactions are split, given the history length, and how many of them a user needs."""
 
 
 def _splits(sequences: Sequences, parts: Mapping[str, Ints], history_length: int) -> Splits:
-    return Splits(
-        examples={
-            name: sequences.examples(targets, history_length) for name, targets in parts.items()
-        },
-        target_times={name: sequences.times[targets] for name, targets in parts.items()},
-    )
+    examples = {name: sequences.examples(part, history_length) for name, part in parts.items()}
+    return Splits(examples, {name: sequences.times[part] for name, part in parts.items()})

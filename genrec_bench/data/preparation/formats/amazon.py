@@ -13,7 +13,7 @@ https://amazon-reviews-2023.github.io.
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
-from genrec_bench.data.preparation.formats.delimited import DelimitedTable, TableLayout, table_rows
+from genrec_bench.data.preparation.formats.delimited import DelimitedTable, table_rows
 from genrec_bench.data.preparation.formats.fields import (
     Format,
     ItemText,
@@ -48,7 +48,7 @@ KEYS_2023 = ("user_id", "parent_asin", "timestamp")
 
 def _release(
     keys: tuple[str, str, str],
-    ratings: TableLayout,
+    header: tuple[str, ...] | None,
     milliseconds: Milliseconds,
     categories: str,
     parse: Parse,
@@ -57,15 +57,14 @@ def _release(
 
     Args:
         keys: of user, item and time, in reviews and ratings alike; that of the item in items too.
-        ratings: how CSV files are written.
-        milliseconds: makes them of times.
+        header: columns of a file of ratings that has no header.
         categories: key of an item's categories.
-        parse: makes the object of a line.
     """
 
     def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
         if path.name.lower().endswith((".csv", ".csv.gz")):
-            return table_rows(DelimitedTable(path, malformed, ratings), keys, milliseconds[1])
+            table = DelimitedTable(path, malformed, header=header)
+            return table_rows(table, keys, milliseconds[1])
         return json_rows(path, malformed, keys, milliseconds[0], parse)
 
     def text(entry: dict[str, object]) -> ItemText:
@@ -85,16 +84,16 @@ def _release(
 
 AMAZON_2014 = _release(
     KEYS,
-    TableLayout(header=("reviewerID", "asin", "rating", "unixReviewTime")),
+    ("reviewerID", "asin", "rating", "unixReviewTime"),
     SECONDS,
     "categories",
     read_loose_object,
 )
 AMAZON_2018 = _release(
     KEYS,
-    TableLayout(header=("asin", "reviewerID", "rating", "unixReviewTime")),
+    ("asin", "reviewerID", "rating", "unixReviewTime"),
     SECONDS,
     "category",
     read_object,
 )
-AMAZON_2023 = _release(KEYS_2023, TableLayout(), MILLISECONDS, "categories", read_object)
+AMAZON_2023 = _release(KEYS_2023, None, MILLISECONDS, "categories", read_object)

@@ -1,9 +1,14 @@
-"""Tables of separated columns, a row a line; a quoted field may run over several lines."""
+"""Tables of separated columns, a row a line; a quoted field may run over several lines.
+
+Two formats are such tables and nothing else: ``csv``, with a header whose columns the card names,
+and RecBole's atomic files ``.inter`` and ``.item``, separated by tabs, where a column is called
+``name:type``; types are not asked, and times are in seconds
+(https://recbole.io/docs/user_guide/data/atomic_files.html).
+"""
 
 import csv
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,47 +18,62 @@ from genrec_bench.data.preparation.formats.fields import (
     best_texts,
     clean,
     clean_title,
+    date,
+    number_of_milliseconds,
+    number_of_seconds,
     split_categories,
     usable_id,
 )
 from genrec_bench.data.preparation.lines import Lines
 from genrec_bench.data.preparation.malformed import Malformed, MalformedLine
+from genrec_bench.data.preparation.raw_recipe import Columns
 from genrec_bench.errors import UserError
 
 T = TypeVar("T")
 
+MILLISECONDS: Mapping[str, Callable[[str, str], int]] = {
+    "s": number_of_seconds,
+    "ms": number_of_milliseconds,
+    "iso": date,
+}
+"""How to read a time, by the unit on the card."""
 
-@dataclass(frozen=True)
-class TableLayout:
-    """How a table is written.
-
-    Attributes:
-        separator: one character.
-        quoted: whether fields may stand in double quotes.
-        header: names of the columns where the file has no header; None where its first line is one.
-    """
-
-    separator: str = ","
-    quoted: bool = True
-    header: tuple[str, ...] | None = None
+RECBOLE_TITLES = ("title", "item_name", "movie_title", "business_name", "name")
+RECBOLE_CATEGORIES = ("categories", "category", "genre", "class")
 
 
 class DelimitedTable:
-    """A table that is being read; ``columns`` are the names of its columns.
+    """A table that is being read; ``columns`` are the names of its columns."""
 
-    Raises:
-        UserError: the file cannot be read, or it has no header.
-    """
+    def __init__(
+        self,
+        path: Path,
+        malformed: Malformed,
+        separator: str = ",",
+        *,
+        quoted: bool = True,
+        header: tuple[str, ...] | None = None,
+    ) -> None:
+        """Open a table.
 
-    def __init__(self, path: Path, malformed: Malformed, layout: TableLayout) -> None:
+        Args:
+            separator: one character.
+            quoted: whether fields may stand in double quotes.
+            header: names of the columns of a file without a header; None if its first line is one.
+
+        Raises:
+            UserError: the file cannot be read, or it has no header.
+        """
         self.path = path
         self.malformed = malformed
-        self.layout = layout
+        self._separator = separator
+        self._quotes = quoted
+        self._headless = header is not None
         self._lines = Lines(path, malformed)
         self._fresh = iter(self._lines)
         self._again: deque[tuple[int, bytes]] = deque()
         self._continued = 0
-        self.columns = layout.header or self._header()
+        self.columns = header or self._header()
 
     def find(self, *names: str) -> int:
         """Return the place of the column of one of these names, the first that there is.
@@ -81,8 +101,7 @@ class DelimitedTable:
         Raises:
             UserError: the file cannot be read, or too many lines are malformed.
         """
-        width, separator = len(self.columns), self.layout.separator
-        quoted = self.layout.quoted
+        width, separator, quoted = len(self.columns), self._separator, self._quotes
         while (found := self._next()) is not None:
             number, line = found
             taken: list[tuple[int, bytes]] = []
@@ -103,9 +122,8 @@ class DelimitedTable:
             else:
                 self._continued += len(taken)
                 yield parsed
-        header = self.layout.header is None
-        lines = self._lines.number - self._lines.blank - self._continued - header
-        self.malformed.end(self.path, lines)
+        lines = self._lines.number - self._lines.blank - self._continued
+        self.malformed.end(self.path, lines if self._headless else lines - 1)
 
     def _next(self) -> tuple[int, bytes] | None:
         return self._again.popleft() if self._again else next(self._fresh, None)
@@ -122,18 +140,17 @@ class DelimitedTable:
                 taken.append(found)
                 yield found[1].decode() + "\n"
 
-        return next(csv.reader(lines(), delimiter=self.layout.separator, strict=True))
+        return next(csv.reader(lines(), delimiter=self._separator, strict=True))
 
     def _header(self) -> tuple[str, ...]:
         found = self._next()
         if found is None:
             raise UserError(f"{self.path} is empty: it has no header")
         number, line = found
-        separator = self.layout.separator
         try:
-            names = line.decode().split(separator)
-            if self.layout.quoted:
-                (names,) = csv.reader([line.decode()], delimiter=separator, strict=True)
+            names = line.decode().split(self._separator)
+            if self._quotes:
+                (names,) = csv.reader([line.decode()], delimiter=self._separator, strict=True)
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{self.path}, line {number}: not a header: {error}") from error
         return tuple(name.strip() for name in names)
@@ -200,3 +217,38 @@ def table_items(
         )
 
     return best_texts(table.rows(item))
+
+
+def csv_interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
+    """Yield the rows of a plain table of interactions."""
+    names = (columns.user, columns.item, columns.time)
+    table = DelimitedTable(path, malformed, columns.separator)
+    return table_rows(table, names, MILLISECONDS[columns.time_unit])
+
+
+def csv_items(
+    path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
+) -> Iterator[tuple[str, ItemText]]:
+    """Yield the items of a plain table of items."""
+    table = DelimitedTable(path, malformed, columns.separator)
+    return table_items(table, wanted, columns.item, (columns.title,), columns.description)
+
+
+def recbole_interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
+    """Yield the rows of an ``.inter`` file."""
+    table = _atomic(path, malformed)
+    return table_rows(table, ("user_id", "item_id", "timestamp"), number_of_seconds)
+
+
+def recbole_items(
+    path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
+) -> Iterator[tuple[str, ItemText]]:
+    """Yield the items of an ``.item`` file."""
+    names = ("item_id", RECBOLE_TITLES, "description", RECBOLE_CATEGORIES)
+    return table_items(_atomic(path, malformed), wanted, *names)
+
+
+def _atomic(path: Path, malformed: Malformed) -> DelimitedTable:
+    table = DelimitedTable(path, malformed, "\t", quoted=False)
+    table.columns = tuple(column.split(":", 1)[0] for column in table.columns)
+    return table
