@@ -4,7 +4,8 @@ The page loads nothing from anywhere, and its security policy lets the browser r
 and no other, so that even text that slipped through the escaping could not run. Without scripts it
 is whole as well, but not sortable. The same board gives the same page, byte for byte.
 
-What the page says is in the templates of `page/`; the modules beside this one make its tables.
+What the page says is in the templates of `page/`, which walk the board; `section_view.py` computes
+what they need of a section, and `charts.py` draws.
 """
 
 import json
@@ -18,17 +19,30 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from genrec_bench.boards.bill import bill_table, phase_classes, phase_tables
-from genrec_bench.boards.board import ORDER_BY, RANKED, Board, Link, Section
-from genrec_bench.boards.cells import figure
-from genrec_bench.boards.comparisons import (
-    curves,
-    pairs_table,
-    reported_table,
-    targets_table,
-    tested,
+from genrec_bench.boards.board import (
+    APART,
+    MISSED,
+    NONE,
+    ORDER_BY,
+    RANKED,
+    Board,
+    Link,
+    metric_heading,
+    metric_order,
 )
-from genrec_bench.boards.quality import metrics_table, quality_table
+from genrec_bench.boards.charts import axis_strip, decimals
+from genrec_bench.boards.section_view import (
+    UNIT_NAMES,
+    SectionView,
+    ends,
+    failures,
+    figure,
+    pair_plot,
+    phase_class,
+    signed,
+    span,
+)
+from genrec_bench.boards.tables import rank_text, seeds_text
 
 
 def to_html(board: Board) -> str:
@@ -43,9 +57,8 @@ def to_html(board: Board) -> str:
     page = _environment().get_template("page.html.jinja")
     text = page.render(
         board=board,
-        parts=[_part(section) for section in board.sections],
-        published=reported_table(board.reported) if board.reported else None,
-        order_by=ORDER_BY,
+        views=[SectionView(section) for section in board.sections],
+        published=_digits(board),
         style=Markup(style),
         style_hash=_hash(style),
         script=Markup(script),
@@ -64,38 +77,50 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    found.globals |= {
+        "APART": APART,
+        "MISSED": MISSED,
+        "NONE": NONE,
+        "ORDER_BY": ORDER_BY,
+        "RANKED": RANKED,
+        "UNIT_NAMES": UNIT_NAMES,
+        "pair_plot": pair_plot,
+        "span": span,
+    }
     found.filters |= {
+        "axis": axis_strip,
         "count": lambda number, what: f"{number} {what}" if number == 1 else f"{number} {what}s",
+        "ends": ends,
         "fact": _fact,
+        "failures": failures,
         "figure": figure,
+        "heading": metric_heading,
         "origin": _origin,
+        "phase_class": phase_class,
         # So that a path can't be taken for an address elsewhere.
         "quote": quote,
+        "rank": rank_text,
+        "seeds": seeds_text,
+        "signed": signed,
+        # A number is written in full, whatever is shown of it.
+        "sort_key": lambda x: x if x is None or isinstance(x, str) else repr(float(x)),
+        "written": lambda amount, unit, none: none if amount is None else unit.write(amount),
     }
     found.tests |= {
         "finite": lambda value: value is not None and isfinite(value),
-        "tested": tested,
+        "tested": lambda pair: isfinite(pair.smallest_difference),
     }
     return found
 
 
-def _part(section: Section) -> dict[str, Any]:
-    """What the page shows of a section, by the names that the template has for it."""
-    return {
-        "section": section,
-        "quality": quality_table(section),
-        "metrics": metrics_table(section),
-        "pairs": {
-            metric: pairs_table(metric, section.pairs[metric])
-            for metric in RANKED
-            if section.pairs.get(metric)
-        },
-        "curves": curves(section),
-        "targets": targets_table(section),
-        "bill": bill_table(section),
-        "phases": phase_classes(section),
-        "by_phase": phase_tables(section),
-    }
+def _digits(board: Board) -> dict[str, int]:
+    """By metric that papers report: how many digits its column has.
+
+    Papers print zeros at the end, numbers don't keep them: all of a column have as many digits.
+    """
+    names = sorted({name for line in board.reported for name in line.metrics}, key=metric_order)
+    of = {name: [e.metrics[name] for e in board.reported if name in e.metrics] for name in names}
+    return {name: decimals(values) for name, values in of.items()}
 
 
 def _hash(text: str) -> str:

@@ -16,8 +16,8 @@ from example_boards import (
 )
 from page_tree import Node, first_track, heads, page_of, parse, table
 
-from genrec_bench.boards.cells import signed
 from genrec_bench.boards.html_page import to_html
+from genrec_bench.boards.section_view import signed
 from genrec_bench.statistics.resampling import Interval
 
 

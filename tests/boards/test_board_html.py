@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from page_tree import Node, first_track, heads, page_of, parse, table
 
 from genrec_bench.boards.board import Board, BoardRow, Link, Section
-from genrec_bench.boards.cells import figure
 from genrec_bench.boards.charts import element
 from genrec_bench.boards.html_page import to_html
+from genrec_bench.boards.section_view import figure
 from genrec_bench.statistics.resampling import Interval
 
 EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
