@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -76,12 +77,10 @@ def require(holds: object, otherwise: str) -> None:
 
 def require_shape(what: str, tensor: Tensor, *allowed: tuple[int, ...]) -> None:
     """Raise ``Violation`` unless this is a tensor of one of the shapes."""
-    shapes = [tuple(shape) for shape in allowed]
-    wanted = " or ".join(str(shape) for shape in shapes)
     require(isinstance(tensor, Tensor), f"{what} is no tensor but {type(tensor).__name__}")
-    require(
-        tuple(tensor.shape) in shapes, f"{what} has the shape {tuple(tensor.shape)}, not {wanted}"
-    )
+    wanted = " or ".join(str(tuple(shape)) for shape in allowed)
+    found = tuple(tensor.shape)
+    require(found in allowed, f"{what} has the shape {found}, not {wanted}")
 
 
 def require_close(what: str, one: Tensor, other: Tensor) -> None:
@@ -104,11 +103,8 @@ def require_candidates(world: TinyWorld, tree: CandidateTree, count: int) -> Non
     require(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
     with torch.no_grad():
         rated = score(world.policy, world.prompts, tree).log_probs[tree.valid]
-    require_close(
-        "the tree's log_probs and the policy's",
-        tree.on_paths(tree.log_probs)[tree.valid],
-        rated,
-    )
+    kept = tree.on_paths(tree.log_probs)[tree.valid]
+    require_close("the tree's log_probs and the policy's", kept, rated)
 
 
 def check_rollout(stage: Stage) -> None:
@@ -162,12 +158,10 @@ def check_advantages(stage: Stage) -> None:
         }
         for case, rewards in given.items():
             advantages = fresh(algorithm).advantage(tree, targets, rewards)
-            shapes = (tree.valid.shape, tree.paths.shape)
-            require_shape(f"{case}: the advantage", advantages, *shapes)
+            require_shape(f"{case}: the advantage", advantages, tree.valid.shape, tree.paths.shape)
             require(advantages.isfinite().all(), f"{case}: an advantage is not finite")
-            require(
-                (advantages[~tree.valid] == 0).all(), f"{case}: an empty place has an advantage"
-            )
+            empty = advantages[~tree.valid]
+            require((empty == 0).all(), f"{case}: an empty place has an advantage")
 
 
 def check_loss(stage: Stage) -> None:
@@ -206,11 +200,8 @@ def check_gradients(stage: Stage) -> None:
         require(any(weight.any() for weight in weights), f"head {head!r} gets no gradient")
     backbone: Any = policy.backbone
     tables = [backbone.get_input_embeddings().weight, backbone.get_output_embeddings().weight]
-    rows = [
-        total[name]
-        for name, weight in policy.named_parameters()
-        if any(weight is table for table in tables)
-    ]
+    named = policy.named_parameters()
+    rows = [total[name] for name, weight in named if any(weight is table for table in tables)]
     for token, index in policy.extra_tokens.items():
         require(any(row[index].any() for row in rows), f"token {token!r} gets no gradient")
 
@@ -252,10 +243,8 @@ def check_order_and_padding(stage: Stage) -> None:
     on_left = Prompts(world.prompts.tokens.gather(1, place), world.prompts.mask.gather(1, place))
     turned = dataclasses.replace(world, prompts=on_left.select(order), targets=world.targets[order])
     first, second = play(algorithm, world), play(algorithm, turned)
-    require(
-        torch.equal(first.batch.tree.leaves[order], second.batch.tree.leaves),
-        "the rollouts differ",
-    )
+    same = torch.equal(first.batch.tree.leaves[order], second.batch.tree.leaves)
+    require(same, "the rollouts differ")
     for name in ("rewards", "advantages"):
         require_close(name, getattr(first.batch, name)[order], getattr(second.batch, name))
     require_close("losses", first.losses[order], second.losses)
@@ -265,11 +254,9 @@ def check_global_randomness(stage: Stage) -> None:
     """Rewards, advantages and losses draw nothing from the global random generators."""
     world = stage.world
     tree = roll_out(stage.algorithm, world)
-    before = random_states()
-    rewards = play(stage.algorithm, world, tree).batch.rewards
-    fresh(stage.algorithm).accepts(tree, world.targets, rewards)
-    for name, state in random_states().items():
-        require(state == before[name], f"numbers were drawn from the generator of {name}")
+    with no_global_randomness():
+        rewards = play(stage.algorithm, world, tree).batch.rewards
+        fresh(stage.algorithm).accepts(tree, world.targets, rewards)
 
 
 def check_determinism(stage: Stage) -> None:
@@ -312,11 +299,19 @@ def _gradients(world: TinyWorld, losses: Tensor) -> dict[str, Tensor]:
     return {name: g for name, g in zip(named, gradients, strict=True) if g is not None}
 
 
-def random_states() -> dict[str, Any]:
-    """Return what the global random generators would draw next, by library."""
-    legacy: Any = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": (legacy[1].tobytes(), *legacy[2:]),
-        "random": random.getstate(),
-    }
+@contextmanager
+def no_global_randomness() -> Iterator[None]:
+    """Raise ``Violation`` if a number is drawn from a global random generator meanwhile."""
+
+    def states() -> dict[str, Any]:
+        legacy: Any = np.random.get_state()
+        return {
+            "torch": torch.get_rng_state().numpy().tobytes(),
+            "numpy": (legacy[1].tobytes(), *legacy[2:]),
+            "random": random.getstate(),
+        }
+
+    before = states()
+    yield
+    for name, state in states().items():
+        require(state == before[name], f"numbers were drawn from the generator of {name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -122,18 +123,9 @@ def tiny_world(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = algorithm.heads(HIDDEN_SIZE)
-    policy = tiny_policy(
-        catalog,
-        seed=seed,
-        logprob_space=logprob_space,
-        extra_tokens=algorithm.tokens,
-        heads=heads,
-    )
-    reference = None
-    if algorithm.uses_reference:
-        reference = tiny_policy(
-            catalog, seed=seed + 1, logprob_space=logprob_space, extra_tokens=algorithm.tokens
-        )
+    make = partial(tiny_policy, catalog, logprob_space=logprob_space, extra_tokens=algorithm.tokens)
+    policy = make(seed=seed, heads=heads)
+    reference = make(seed=seed + 1) if algorithm.uses_reference else None
     prompts = policy.prompt_format.encode(examples, np.arange(len(examples)))
     targets = policy.item_leaves[torch.from_numpy(examples.targets.astype(np.int64))]
     embeddings = None
@@ -161,12 +153,8 @@ def play(
 ) -> Play:
     """Roll out, reward, give credit and compute the loss, as the harness does.
 
-    The algorithm stays as it is: a fresh one with its hyperparameters does the work.
-
-    Args:
-        world: made for this algorithm.
-        tree: candidates to use instead of a rollout.
-        targets: [B] leaf states to use instead of the world's.
+    The algorithm stays as it is: a fresh one with its hyperparameters does the work. A tree and
+    targets [B], if given, take the place of a rollout and of the world's targets.
     """
     algorithm = fresh(algorithm)
     targets = world.targets if targets is None else targets

@@ -7,11 +7,12 @@ log-probabilities of their children. Beam search is the first user of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from genrec_bench.policy.attention import KeyValueStore, Layout
 from genrec_bench.policy.policy import Policy
@@ -35,20 +36,10 @@ class Expansion:
 
 
 class TreeDecoder:
-    """Grows the trees of B prompts, one call for all of them at a time.
-
-    Attributes:
-        root_hidden: [B, D] last hidden state of each prompt.
-    """
+    """Grows the trees of B prompts; ``root_hidden`` [B, D] has each prompt's last hidden state."""
 
     def __init__(self, policy: Policy, prompts: Prompts, capacity: int) -> None:
-        """Run the prompts through the policy.
-
-        Args:
-            policy: on the device of the prompts; runs without gradients.
-            prompts: B of them.
-            capacity: how many nodes a prompt will be expanded at most; their keys are kept.
-        """
+        """Run B prompts through the policy; at most ``capacity`` nodes of each will follow."""
         self._policy = policy
         self._trie = policy.trie
         mask = prompts.mask
@@ -180,7 +171,7 @@ class TreeDecoder:
 
         Args:
             states: [R] trie states, not leaves.
-            hidden: [R, D] their last hidden states.
+            hidden: [R, D].
             width: F, the largest number of children of any of them, or more.
 
         Returns:
@@ -204,14 +195,9 @@ class TreeDecoder:
 
 
 def ranks_in_rows(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """Count what stands in each row.
+    """Return [R] how many things stand before each in its row, and [B] how many each row has.
 
-    Args:
-        rows: [R] the row of each thing, in ascending order.
-        num_rows: B.
-
-    Returns:
-        [R] how many things stand before each in its row, and [B] how many each row has.
+    ``rows`` [R] has the row of each thing, in ascending order.
     """
     counts = torch.bincount(rows, minlength=num_rows)
     before = counts.cumsum(dim=0) - counts
@@ -223,9 +209,8 @@ def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
     """Find the most probable candidates of each prompt, as wide as asked and inside the trie.
 
     Every step keeps the ``width`` prefixes of highest probability. A catalog with fewer prefixes
-    than that leaves places empty; they stay empty and are marked so in the result.
-
-    Nothing of the policy's ``generation_config`` is read.
+    than that leaves places empty; they stay empty and are marked so in the result. Nothing of the
+    policy's ``generation_config`` is read.
 
     Args:
         width: G, the beam width and group size.
@@ -233,50 +218,46 @@ def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
     Returns:
         Trees whose candidates are sorted by descending probability.
     """
-    trees = []
-    order = []
-    for rows in chunks(
-        prompts.lengths + width * (policy.trie.num_levels - 1), policy.tokens_per_forward
-    ):
-        trees.append(_search(policy, prompts.select(rows), width))
-        order.append(rows)
-    return CandidateTree.join(trees, torch.cat(order))
+    return in_chunks(_search, policy, prompts, width)
 
 
 def _search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
     trie = policy.trie
     decoder = TreeDecoder(policy, prompts, capacity=width * (trie.num_levels - 1))
     expansion = decoder.roots()
-    states, scores, log_probs, source = _best(expansion, None, None, width, trie.dead)
-    for level in range(1, trie.num_levels):
-        # The parent of beam i is expansion source[i] of the call before, which began at this place.
-        parents = source + (level - 2) * width if level > 1 else torch.full_like(source, -1)
-        expansion = decoder.expand(states, parents, level)
-        states, scores, log_probs, source = _best(expansion, scores, log_probs, width, trie.dead)
+    scores = expansion.log_probs.new_zeros(len(prompts), 1)
+    log_probs = scores.new_zeros(len(prompts), 1, 0)
+    states = source = torch.zeros_like(scores, dtype=torch.long)
+    for level in range(trie.num_levels):
+        if level:
+            # The parent of beam i is node source[i] of the call before, which began at this place.
+            parents = source + (level - 2) * width if level > 1 else torch.full_like(source, -1)
+            expansion = decoder.expand(states, parents, level)
+        totals = (expansion.log_probs + scores.unsqueeze(-1)).flatten(1)
+        lack = max(0, width - totals.shape[1])
+        scores, index = pad(totals, (0, lack), value=-torch.inf).topk(width, dim=1)
+        real = scores > -torch.inf
+        index = torch.where(real, index, 0)
+        states = torch.where(real, expansion.states.flatten(1).gather(1, index), trie.dead)
+        source = index // expansion.states.shape[-1]
+        code = expansion.log_probs.flatten(1).gather(1, index).unsqueeze(-1)
+        above = log_probs.gather(1, source.unsqueeze(-1).expand(-1, -1, level))
+        log_probs = torch.cat([above, code], dim=-1).masked_fill(~real.unsqueeze(-1), 0.0)
     return CandidateTree.build(trie, states, log_probs)
 
 
-def _best(
-    expansion: Expansion, scores: Tensor | None, log_probs: Tensor | None, width: int, dead: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Keep the best ``width`` children: their states, scores, log-probabilities and parents."""
-    num_prompts, count, fan_out = expansion.states.shape
-    totals = expansion.log_probs
-    if scores is not None:
-        totals = totals + scores.unsqueeze(-1)
-    flat = totals.flatten(1)
-    if flat.shape[1] < width:
-        flat = torch.nn.functional.pad(flat, (0, width - flat.shape[1]), value=-torch.inf)
-    best, index = flat.topk(width, dim=1)
-    real = best > -torch.inf
-    index = torch.where(real, index, 0)
-    states = torch.where(real, expansion.states.flatten(1).gather(1, index), dead)
-    source = index // fan_out
-    own = expansion.log_probs.flatten(1).gather(1, index).unsqueeze(-1)
-    if log_probs is not None:
-        rows = source.unsqueeze(-1).expand(-1, -1, log_probs.shape[-1])
-        own = torch.cat([log_probs.gather(1, rows), own], dim=-1)
-    return states, best, own.masked_fill(~real.unsqueeze(-1), 0.0), source
+def in_chunks(
+    search: Callable[..., CandidateTree],
+    policy: Policy,
+    prompts: Prompts,
+    count: int,
+    *options: object,
+) -> CandidateTree:
+    """Call ``search`` for so many prompts at a time as a forward pass may hold, and join trees."""
+    sizes = prompts.lengths + count * (policy.trie.num_levels - 1)
+    order = list(chunks(sizes, policy.tokens_per_forward))
+    trees = [search(policy, prompts.select(rows), count, *options) for rows in order]
+    return CandidateTree.join(trees, torch.cat(order))
 
 
 def chunks(sizes: Tensor, most: int) -> Iterator[Tensor]:
@@ -287,7 +268,7 @@ def chunks(sizes: Tensor, most: int) -> Iterator[Tensor]:
         most: the most tokens that a group may hold; a single prompt may exceed it.
 
     Yields:
-        Indices of prompts, each once, longest groups first.
+        Places of prompts, each once, the longest first.
     """
     order = sizes.argsort(descending=True, stable=True)
     start = 0

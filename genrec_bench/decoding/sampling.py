@@ -7,13 +7,11 @@ policy's own. Several draws may share a prefix, which goes through the policy on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genrec_bench.decoding.beam import TreeDecoder, chunks
+from genrec_bench.decoding.beam import TreeDecoder, in_chunks
 from genrec_bench.decoding.randomness import draw_key, prompt_keys, uniform
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
@@ -53,11 +51,7 @@ def sample(
         ValueError: if a number is out of its range.
     """
     key = draw_key() if key is None else key
-
-    def search(part: Prompts) -> CandidateTree:
-        return _sample(policy, part, count, temperature, top_k, top_p, key)
-
-    return _in_chunks(policy, prompts, count, search)
+    return in_chunks(_sample, policy, prompts, count, temperature, top_k, top_p, key)
 
 
 @torch.no_grad()
@@ -90,11 +84,7 @@ def stochastic_beam(
         ValueError: if a number is out of its range.
     """
     key = draw_key() if key is None else key
-
-    def search(part: Prompts) -> CandidateTree:
-        return _stochastic_beam(policy, part, width, temperature, top_k, key)
-
-    return _in_chunks(policy, prompts, width, search)
+    return in_chunks(_stochastic_beam, policy, prompts, width, temperature, top_k, key)
 
 
 def sampling_log_probs(
@@ -140,17 +130,6 @@ def sampling_log_probs(
 def _normalized(log_probs: Tensor) -> Tensor:
     # Rows without a child are full of -inf, of which log_softmax makes NaN.
     return log_probs.log_softmax(dim=-1).masked_fill(log_probs == -torch.inf, -torch.inf)
-
-
-def _in_chunks(
-    policy: Policy, prompts: Prompts, count: int, search: Callable[[Prompts], CandidateTree]
-) -> CandidateTree:
-    sizes = prompts.lengths + count * (policy.trie.num_levels - 1)
-    trees, order = [], []
-    for rows in chunks(sizes, policy.tokens_per_forward):
-        trees.append(search(prompts.select(rows)))
-        order.append(rows)
-    return CandidateTree.join(trees, torch.cat(order))
 
 
 def _most_prefixes(trie: Trie, level: int, count: int) -> int:
@@ -201,15 +180,11 @@ def _sample(
 
 
 def _distinct(states: Tensor, parents: Tensor, dead: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep one of each prompt's equal states.
-
-    Args:
-        states: [B, G] with repetitions.
-        parents: [B, G] of the states; equal ones have the same.
-        dead: fills up the rows of prompts with fewer distinct states than another's.
+    """Keep one of each prompt's equal states [B, G], which have equal parents [B, G].
 
     Returns:
-        [B, n] the distinct states, [B, n] their parents, and [B, G] the place of each state.
+        [B, n] the distinct states, ``dead`` where another prompt has more of them, [B, n] their
+        parents, and [B, G] the place of each state.
     """
     ordered, order = states.sort(dim=1, stable=True)
     is_new = torch.ones_like(ordered, dtype=torch.bool)
@@ -244,9 +219,8 @@ def _stochastic_beam(
         # A state belongs to one level, so it alone says which random number is its own.
         noise = uniform(keys, expansion.states) + 2.0**-33
         free = own - torch.log(-torch.log(noise))
-        totals = _conditioned(free, perturbed.unsqueeze(-1)).masked_fill(
-            own == -torch.inf, -torch.inf
-        )
+        totals = _conditioned(free, perturbed.unsqueeze(-1))
+        totals = totals.masked_fill(own == -torch.inf, -torch.inf)
         flat = totals.flatten(1)
         kept = min(flat.shape[1], _most_prefixes(trie, level + 1, width))
         perturbed, index = flat.topk(kept, dim=1)
@@ -269,12 +243,8 @@ def _stochastic_beam(
 def _conditioned(free: Tensor, largest: Tensor) -> Tensor:
     """Shift Gumbel variables so that the largest child equals its parent's (Kool et al., app. B.3).
 
-    Args:
-        free: [B, n, F] perturbed log-probabilities of the children, -inf for none.
-        largest: [B, n, 1] of their parents.
-
-    Returns:
-        [B, n, F], the order among siblings as it was; means nothing where there is no child.
+    ``free`` [B, n, F] are perturbed log-probabilities of the children, -inf for none, ``largest``
+    [B, n, 1] those of their parents. The order among siblings stays as it was.
     """
     below = torch.log1p(-(free - free.amax(dim=-1, keepdim=True)).exp())
     difference = largest - free + below

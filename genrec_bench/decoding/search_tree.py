@@ -37,13 +37,9 @@ class SearchTree:
     """
 
     def __init__(self, trie: Trie, num_prompts: int, capacity: int, hidden: Tensor) -> None:
-        """Plant B roots.
+        """Plant B roots of trees with room for ``capacity`` nodes (N) each, the root included.
 
-        Args:
-            trie: on the device of the search.
-            num_prompts: B.
-            capacity: N, the root included.
-            hidden: any hidden states [..., D]: the nodes' are of their size and number format.
+        Any hidden states [..., D] tell the size and number format that the nodes' have.
         """
         device = hidden.device
         shape = (num_prompts, capacity)
@@ -68,15 +64,12 @@ class SearchTree:
         self._level_counts = torch.zeros_like(self._level_sums)
 
     def add(self, rows: Tensor, parents: Tensor, children: Tensor) -> Tensor:
-        """Put children into the trees.
+        """Put children into the trees, and return the new nodes [R].
 
         Args:
             rows: [R] the prompt of each, in ascending order.
             parents: [R] nodes.
             children: [R] which child of its parent each is, counted from 0; no child twice.
-
-        Returns:
-            [R] the new nodes.
         """
         ranks, counts = ranks_in_rows(rows, len(self.num_nodes))
         nodes = self.num_nodes[rows] + ranks
@@ -97,15 +90,10 @@ class SearchTree:
         return nodes
 
     def open_up(self, rows: Tensor, nodes: Tensor, log_probs: Tensor) -> Tensor:
-        """Tell the children of nodes that are not leaves.
+        """Tell the children of nodes [R] that are not leaves, of the prompts [R] in ``rows``.
 
-        Args:
-            rows: [R] the prompt of each.
-            nodes: [R].
-            log_probs: [R, n] log-probability of each child; -inf for none.
-
-        Returns:
-            [R] entropy in nats of the policy over the valid children (V-STAR, Eq. 12).
+        ``log_probs`` [R, n] has the log-probability of each child, -inf for none. Returned is [R],
+        the entropy in nats of the policy over the valid children (V-STAR, Eq. 12).
         """
         self.open[rows, nodes, : log_probs.shape[1]] = log_probs
         self.num_open[rows, nodes] = self.trie.num_children[self.states[rows, nodes]]
@@ -136,14 +124,8 @@ class SearchTree:
     def traverse(self, active: Tensor, exploration: float) -> tuple[Tensor, Tensor]:
         """Walk down from the roots to the child of the largest U, until a node has none.
 
-        Every node on the way is visited once more.
-
-        Args:
-            active: [B] which trees are walked.
-            exploration: beta of Eq. 13.
-
-        Returns:
-            [B, L + 1] nodes by level, and [B, L + 1] where there is one.
+        Only ``active`` [B] trees are walked; every node on the way is visited once more. Returned
+        are [B, L + 1] nodes by level, and [B, L + 1] where there is one.
         """
         scores = self.upper_bounds(exploration)
         here = torch.zeros_like(self.num_nodes)
@@ -164,12 +146,10 @@ class SearchTree:
         What fills up are children that are not in the tree, of the prefixes of the largest value
         first, the more probable ones of a prefix first.
 
-        Args:
-            count: G.
-
         Returns:
             [B, G] leaf states, ``dead`` where there is none; [B, G, L] log-probabilities of their
-            codes; and [B, G] values, of the prefix for what fills up; -inf where there is none.
+            codes; and [B, G] values, of the prefix for what fills up; -inf where there is none. G
+            is ``count``.
         """
         trie = self.trie
         exists = self.states != trie.dead
@@ -211,13 +191,9 @@ class SearchTree:
 
 
 def _best(real: Tensor, values: Tensor, ties: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the best real places of each row, and their values, -inf at places that are not.
+    """Return the best ``count`` real places of each row, and their values, -inf where none is.
 
-    Args:
-        real: [B, n].
-        values: [B, n] by which to sort.
-        ties: [B, n] by which to sort equals.
-        count: how many, if there are as many places.
+    All are [B, n]; places of equal values are sorted by ``ties``.
     """
     order = ties.argsort(dim=1, descending=True, stable=True)
     values = values.masked_fill(~real, -torch.inf).gather(1, order)

@@ -50,9 +50,7 @@ def value_of(policy: Policy) -> Value:
 def tree_values(scores: Scores, *, detach: bool) -> Tensor:
     """Return [B, N] what the policy's head ``value`` says of each node; 0 for padding.
 
-    Args:
-        scores: leaves included.
-        detach: whether the backbone is left out of the gradient.
+    The scores include leaves; with ``detach`` no gradient reaches the backbone.
     """
     root, nodes = scores.root_hidden, scores.node_hidden
     if detach:
@@ -105,7 +103,6 @@ class ValueHead(nn.Module):
         """Return the value of each node of scored trees; keys are computed once a node.
 
         Args:
-            tree: the trees of B prompts.
             root_hidden: [B, D] hidden states at the prompts' ends.
             node_hidden: [B, N, D] hidden states of all nodes, leaves included.
 
@@ -137,12 +134,8 @@ class ValueHead(nn.Module):
 
         normed = self.attention_norm(hidden)
         keys_values = self.key_value(normed).index_select(0, source.flatten())
-        found = self._read(
-            hidden[num_prompts:],
-            normed[num_prompts:],
-            keys_values.view(*source.shape, -1),
-            seen,
-        )
+        keys_values = keys_values.view(*source.shape, -1)
+        found = self._read(hidden[num_prompts:], normed[num_prompts:], keys_values, seen)
         return found.new_zeros(real.shape).masked_scatter(real, found)
 
     def _read(self, last: Tensor, normed: Tensor, keys_values: Tensor, seen: Tensor) -> Tensor:

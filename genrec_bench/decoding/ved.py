@@ -84,11 +84,7 @@ class VEDOptions:
         return cls(**{field.name: getattr(hyperparameters, field.name) for field in fields(cls)})
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            ValueError: if a choice is unknown or a number out of its range.
-        """
+        """Refuse unknown choices and numbers out of their range by a ``ValueError``."""
         if self.priority not in get_args(Priority):
             raise ValueError(f"priority {self.priority!r} is not one of {get_args(Priority)}")
         if self.leaf_value not in get_args(LeafValue):
@@ -163,11 +159,14 @@ def ved(
     options = options or VEDOptions()
     key = draw_key() if key is None else key
     budget = options.budget(policy.trie.num_levels, count)
-    order, found = [], []
-    for rows in chunks(_sizes(prompts, budget, count, options), policy.tokens_per_forward):
-        search = _VED(policy, prompts.select(rows), rows, count, value, options, key)
-        order.append(rows)
-        found.append(search.run())
+    # Rounds are narrow: what bounds them is that keys of all nodes are kept, far fewer bytes than a
+    # pass over as many tokens works with.
+    widest = prompts.lengths.clamp(min=options.first_beam(count))
+    sizes = torch.maximum(widest, (prompts.lengths + budget) // 4)
+    order = list(chunks(sizes, policy.tokens_per_forward))
+    found = [
+        _VED(policy, prompts.select(rows), rows, count, value, options, key).run() for rows in order
+    ]
     rows = torch.cat(order)
     place = rows.argsort()
 
@@ -180,16 +179,6 @@ def ved(
         rounds=max(part.rounds for part in found),
         **tensors,
     )
-
-
-def _sizes(prompts: Prompts, budget: int, count: int, options: VEDOptions) -> Tensor:
-    """Return [B] how much of a forward pass a prompt takes.
-
-    Rounds are narrow: what bounds them is that keys of all nodes are kept, far fewer bytes than a
-    pass over as many tokens works with.
-    """
-    widest = prompts.lengths.clamp(min=options.first_beam(count))
-    return torch.maximum(widest, (prompts.lengths + budget) // 4)
 
 
 class _VED:
@@ -319,8 +308,7 @@ class _VED:
     def _round(self) -> tuple[Tensor, Tensor]:
         """Stages 2 and 3: traverse each tree until it has new nodes, or will have none.
 
-        Returns:
-            [R] the prompts of the new nodes, in ascending order, and [R] the nodes.
+        Returned are [R] the prompts of the new nodes, in ascending order, and [R] the nodes.
         """
         tree = self._tree
         decisive = tree.decisive()
@@ -353,11 +341,7 @@ class _VED:
     ) -> tuple[Tensor, Tensor]:
         """Give each decisive node of the paths a child, if it is short of one and can be paid.
 
-        Args:
-            path: [B, L + 1] nodes.
-            on_path: [B, L + 1] where there is one.
-            decisive: [B, N].
-            number: [B] traversals before this one.
+        The paths [B, L + 1] are those of ``traverse``; ``number`` [B] counts traversals before it.
         """
         tree, num_levels = self._tree, self._trie.num_levels
         short = on_path & (tree.num_open.gather(1, path) > 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, compress
 
 import numpy as np
 
@@ -166,9 +166,7 @@ def match_seeds(first: Sequence[int], second: Sequence[int]) -> tuple[list[int],
     Runs of the same seed saw the same batches and belong together. With two shared seeds or more,
     only these are compared. With fewer, the runs left over are paired too, in order of their seeds:
     they are independent, so that any pairing is as good, and those without a partner are left out.
-
-    Returns:
-        Places in ``first`` and, as many, in ``second``.
+    Returned are places in ``first`` and, as many, in ``second``.
     """
     shared = sorted(set(first) & set(second))
     pairs = [(first.index(seed), second.index(seed)) for seed in shared]
@@ -243,10 +241,8 @@ def _compare(
 ) -> Pair:
     """Compare two entrants; nothing is corrected yet.
 
-    Args:
-        errors: [R] of ``resample_users``, for their mean difference.
-        draws: of as many seeds as runs were paired.
-        level: what the smallest difference is to be found at.
+    ``errors`` [R] are those of ``resample_users`` for their mean difference; draws are of as many
+    seeds as runs were paired; at ``level`` the smallest difference is to be found.
     """
     values = contest.differences
     by_seed = values.mean(axis=1)
@@ -283,15 +279,12 @@ def _compare(
 
 def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
     """Correct for the number of pairs that were tested; the others have p 1 and take no part."""
-    tested = [place for place, pair in enumerate(pairs) if np.isfinite(pair.interval.low)]
-    adjusted = dict(zip(tested, holm([pairs[place].p_bootstrap for place in tested]), strict=True))
+    tested = [pair.interval != UNKNOWN for pair in pairs]
+    raised = iter(holm([pair.p_bootstrap for pair in compress(pairs, tested)]))
+    adjusted = [next(raised) if known else 1.0 for known in tested]
     return [
-        replace(
-            pair,
-            p_adjusted=adjusted.get(place, 1.0),
-            distinct=adjusted.get(place, 1.0) <= LEVEL,
-        )
-        for place, pair in enumerate(pairs)
+        replace(pair, p_adjusted=p_value, distinct=p_value <= LEVEL)
+        for pair, p_value in zip(pairs, adjusted, strict=True)
     ]
 
 

@@ -39,14 +39,8 @@ def sign_flip_test(
     The statistic is the mean. All 2^n patterns of signs are tried where they are few (p is then
     their share at least as far from 0, never below 2 / 2^n), else R random ones, the one that was
     seen counted in: (1 + as far) / (1 + R) (Phipson and Smyth, 2010). The same as
-    ``scipy.stats.permutation_test`` with permutation_type "samples", for many rows at once.
-
-    Args:
-        differences: [Q, n].
-        resamples: R.
-
-    Returns:
-        [Q] p-values.
+    ``scipy.stats.permutation_test`` with permutation_type "samples", for many rows [Q, n] at once.
+    Returned are [Q] p-values.
     """
     num_rows, count = differences.shape
     seen = np.abs(differences.sum(axis=1)) * (1.0 - _TOLERANCE)
@@ -75,11 +69,7 @@ def bootstrap_test(difference: float, parts: Components, users: Floats, draws: S
     Where only a few resamples are as far, their share says little, and with many rows Holm's first
     level may lie below the least one there is. Beyond the last error that many reach, p falls as
     ``_tail`` does: as far out as that is the resamples' word, what comes after is a model's.
-
-    Args:
-        difference: mean over seeds and users.
-        users: [R] of ``users_part``.
-        draws: [R] of as many seeds.
+    ``users`` are those of ``users_part``; the draws are of as many seeds.
     """
     parts = parts.cautious
     errors = np.abs(possible_errors(parts, users, draws.mean, draws))
@@ -132,53 +122,40 @@ def standardized_effect(profile: Floats) -> float:
 
 
 def smallest_difference(parts: Components, level: float) -> float:
-    """The true difference that ``bootstrap_test`` finds with ``POWER`` at a level.
+    """The true difference that ``bootstrap_test`` finds with ``POWER`` at a level (two-sided).
 
     The variances are taken as estimated, users' means as normal. Where only users matter it is
     (z(1 - level / 2) + z(POWER)) standard errors; where only seeds matter it is found with the
     noncentral t distribution; in between, by integrating over what the seeds may show of their
     variance.
-
-    Args:
-        level: two-sided, of one test.
     """
     total = parts.cautious.total
     if total == 0.0:
         return 0.0
+    # In standard errors: what seeds cause of their square, and cause at least, whatever they show.
     share, least = parts.cautious.seeds / total, parts.rest / total
-    return _visible_errors(share, least, parts.num_seeds, level) * float(np.sqrt(total))
-
-
-def _visible_errors(share: float, least: float, num_seeds: int, level: float) -> float:
-    """``smallest_difference`` in standard errors.
-
-    Args:
-        share: of their square that seeds cause.
-        least: that they are taken to cause whatever they show.
-        num_seeds: S.
-    """
-    if num_seeds == 1:
+    if parts.num_seeds == 1:
         weights, critical = np.ones(1), np.array([stats.norm.isf(level / 2)])
     else:
-        ratios, weights = _variance_ratios(num_seeds - 1)
-        estimated = np.maximum(share * ratios, least)
-        total = estimated + (1.0 - share)
-        shares, errors = _critical_errors(num_seeds - 1, level)
-        critical = np.interp(estimated / total, shares, errors) * np.sqrt(total)
+        ratios, weights = _variance_ratios(parts.num_seeds - 1)
+        by_seeds = np.maximum(share * ratios, least)
+        estimated = by_seeds + (1.0 - share)
+        shares, errors = _critical_errors(parts.num_seeds - 1, level)
+        critical = np.interp(by_seeds / estimated, shares, errors) * np.sqrt(estimated)
 
     def missing_power(difference: float) -> float:
         found = special.ndtr(difference - critical) + special.ndtr(-difference - critical)
         return float(weights @ found) - POWER
 
-    return float(optimize.brentq(missing_power, 0.0, float(critical.max()) + 10.0))
+    visible = optimize.brentq(missing_power, 0.0, float(critical.max()) + 10.0)
+    return float(visible) * float(np.sqrt(total))
 
 
 @lru_cache(maxsize=64)
 def _critical_errors(freedom: int, level: float) -> tuple[Floats, Floats]:
-    """Where ``bootstrap_test`` begins to reject, in standard errors as estimated.
+    """Return [n] shares of the variance that seeds cause, and where ``bootstrap_test`` rejects.
 
-    Returns:
-        [n] shares of the variance that seeds cause, from 0 to 1, and [n] errors.
+    Shares go from 0 to 1; the errors [n] are in standard errors as estimated.
     """
     shares = np.square(np.sin(np.linspace(0.0, np.pi / 2, 33)))
     ratios, weights = _variance_ratios(freedom)
@@ -226,16 +203,8 @@ def probability_interval(
         delta = d sqrt(chi squared(f) / f) + z sqrt(var_X / n + var_Y / m) / sqrt(var_X + var_Y)
 
     with f degrees of freedom after Satterthwaite (Reiser and Guttman, 1986), of which R are drawn.
-    The interval always holds ``probability_of_improvement``.
-
-    Args:
-        first: [n] seeds' means.
-        second: [m].
-        resamples: R.
-        fixed: which of the two has no seeds (n or m is 1).
-
-    Returns:
-        0 to 1 where one has a single seed and is not fixed.
+    The interval always holds ``probability_of_improvement``. ``fixed`` says which of the two has no
+    seeds (n or m is 1); it is 0 to 1 where one has a single seed and is not fixed.
     """
     sides = (first, second)
     if any(len(side) == 1 and not still for side, still in zip(sides, fixed, strict=True)):

@@ -169,16 +169,9 @@ def draw_seeds(num_seeds: int, generator: np.random.Generator, resamples: int) -
 
 
 def resample_users(profiles: Floats, generator: np.random.Generator, resamples: int) -> Floats:
-    """How far the means of profiles fall from themselves when users are drawn with replacement.
+    """How far [Q, R] the means of profiles [Q, U] fall from themselves on users with replacement.
 
     All profiles see the same draws, so that differences between them stay paired.
-
-    Args:
-        profiles: [Q, U].
-        resamples: R.
-
-    Returns:
-        [Q, R].
     """
     num_users = profiles.shape[1]
     centered = profiles - profiles.mean(axis=1, keepdims=True)
@@ -226,11 +219,8 @@ def half_width(parts: Components, users: Floats, seeds: Floats, draws: SeedDraws
     (Efron, 1979; Hall, 1988): errors in the standard error of their own resample, at the variances
     as estimated; it is too narrow there. Where only one source varies they are the same: a t
     interval of the seeds' means, or a bootstrap of users. Neither covers as it says in between;
-    halfway does, which benchmarks/statistics_simulation.py shows.
-
-    Args:
-        users: [R] of ``users_part``.
-        seeds: [R] ``mean`` or ``iqm`` of the draws.
+    halfway does, which benchmarks/statistics_simulation.py shows. ``users`` [R] are those of
+    ``users_part``, ``seeds`` [R] ``mean`` or ``iqm`` of the draws.
     """
     errors = np.abs(possible_errors(parts, users, seeds, draws))
     if parts.total == 0.0:
@@ -250,12 +240,7 @@ def around(center: float, width: float) -> Interval:
 def estimate_from(
     values: Floats, resampled: Floats, draws: SeedDraws, *, fixed: bool = False
 ) -> Estimate:
-    """Estimate a metric from draws that were already made.
-
-    Args:
-        values: [S, U].
-        resampled: [R] of ``resample_users``, for the mean of ``values`` over seeds.
-    """
+    """Estimate a metric [S, U] from draws: [R] of ``resample_users``, and those of seeds."""
     parts = components(values)
     users = users_part(parts, resampled, values.shape[1])
     by_seed = values.mean(axis=1)
@@ -280,13 +265,8 @@ def estimate(
 ) -> Estimate:
     """Estimate a metric's mean and interquartile mean, each with an interval.
 
-    Args:
-        values: [S, U] a metric's value for each test example under each seed.
-        fixed: whether it is a policy without seeds (S is 1).
-        resamples: R.
-
-    Raises:
-        ValueError: there is no seed or fewer than two users, or a value is not finite.
+    ``values`` [S, U] are of each test example under each seed; ``fixed`` says that it is a policy
+    without seeds (S is 1). What ``check_values`` refuses is a ``ValueError``.
     """
     check_values(values)
     draws = draw_seeds(len(values), generator, resamples)
@@ -295,11 +275,7 @@ def estimate(
 
 
 def check_values(values: Floats) -> None:
-    """Refuse what is no table of finite numbers over at least a seed and two users.
-
-    Raises:
-        ValueError: says what is wrong.
-    """
+    """Raise ``ValueError`` unless it is a table of finite numbers over a seed and two users."""
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise ValueError(
             f"values have the shape {values.shape}; seeds by users, one seed and two users or more"
@@ -309,15 +285,9 @@ def check_values(values: Floats) -> None:
 
 
 def same_order(tables: Iterable[Floats]) -> NDArray[np.int64]:
-    """Order of users that does not depend on the order they came in.
+    """Order [U] of the users of tables [S, U] that does not depend on the order they came in.
 
     Resamples go by place. With users sorted by their values, equal tables lead to equal figures
-    whatever order the users are in.
-
-    Args:
-        tables: [S, U] each, of the same users.
-
-    Returns:
-        [U] places; users with equal values everywhere are interchangeable.
+    whatever order the users are in; users with equal values everywhere are interchangeable.
     """
     return np.lexsort(np.concatenate([*tables]))
