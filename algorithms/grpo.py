@@ -48,7 +48,9 @@ class GRPOHyperparameters(Hyperparameters):
     """GRPO's choices."""
 
     reward: str = fixed(
-        "rule", choices=REWARDS, help="UGR Eq. 2, UGR Eq. 3, MiniOneRec's, or drawn"
+        "rule",
+        choices=REWARDS,
+        help="rule: UGR Eq. 2; rank: UGR Eq. 3; rule+rank: MiniOneRec's; random: a control",
     )
     # With one update per rollout there is nothing to clip (3), so that a sweep has no use for c.
     clip_low: float = fixed(0.2, low=0, high=1, help="c below 1: how far rho may fall")

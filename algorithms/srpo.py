@@ -57,8 +57,8 @@ class SRPOHyperparameters(GRPOHyperparameters):
 
     reward: str = fixed("rule", choices=REWARDS, help="as in grpo; asked only with residual=false")
     # Clipping is live here (5); the range holds the bounds of the code and of DAPO.
-    clip_low: float = hyperparameter(0.2, low=0, high=1, search=(0.1, 0.4), help="c below 1")
-    clip_high: float = hyperparameter(0.2, low=0, high=10, search=(0.1, 0.4), help="c above 1")
+    clip_low: float = hyperparameter(0.2, low=0, high=1, search=(0.1, 0.4), help="rho >= 1 - c")
+    clip_high: float = hyperparameter(0.2, low=0, high=10, search=(0.1, 0.4), help="rho <= 1 + c")
     # From what hardly weighs to the largest weight in use.
     beta: float = weight(0.001, high=1, log=True, search=(1e-4, 0.04), help="weight of k3")
     minibatches: int = fixed(2, low=1, high=64, help="parts of a pass, a step each; code: 4")
@@ -68,9 +68,9 @@ class SRPOHyperparameters(GRPOHyperparameters):
     power: float = hyperparameter(0.5, low=0.01, high=1, search=(0.25, 1), help="beta of Eq. 14")
     bonus: bool = fixed(True, help="whether Eq. 21 adds the bonus of the group's success")
     # From the hit of each candidate alone to the largest k below the paper's groups of ten.
-    k: int = hyperparameter(4, low=1, high=64, search=(1, 8), help="of Eq. 15; below group_size")
+    k: int = hyperparameter(4, low=1, high=64, search=(1, 8), help="k of Eq. 15; below group_size")
     dynamic_sampling: bool = fixed(True, help="whether groups with equal rewards are replaced")
-    most_refills: int = fixed(9, low=0, high=1000, help="most further draws of prompts in a step")
+    most_refills: int = fixed(9, low=0, high=1000, help="draws of further prompts a step, at most")
     rollout_by: str = fixed("sample", choices=("sample", "beam"), help="how candidates are found")
     # The paper's and the code's differ, 0.5 and 1: both are in the range.
     temperature: float = hyperparameter(0.5, low=0.01, high=100, search=(0.4, 1.2), help="of draws")

@@ -2,12 +2,12 @@
 
 Differences from GRPO, each with its switch:
 
-1. ``reward``: a wrong candidate is punished by the share of probability that the policy gives it
-   among the wrong ones (Eq. 5).
+1. ``reward``: a wrong candidate is punished by its share in the probability that the policy gives
+   all wrong ones (Eq. 5; s(y) is a candidate's log-probability). The others are GRPO's rewards.
 2. ``difficulty``: a prompt weighs the more, the further down its target stands (Eq. 7 and 9).
 3. ``confidence``: at the leaves of the same packed forward the policy is asked for two tokens, high
-   and low. The share of high is to be larger at the target than at wrong candidates, those that
-   share a prefix with it (weight gamma_1) and the others (gamma_2) (Eq. 10 to 12).
+   and low. The share of high, c(y), is to be larger at the target than at wrong candidates, those
+   that share a prefix with it (weight gamma_1) and the others (gamma_2) (Eq. 10 to 12).
 4. ``rerank``: at inference, candidates are ranked by exp s(y) + weight c(y) (appendix C).
 
 Rows of the paper's Table 2: the SFT start (a); ``difficulty=false confidence=false`` and
@@ -15,11 +15,12 @@ Rows of the paper's Table 2: the SFT start (a); ``difficulty=false confidence=fa
 
 Where the paper leaves a choice, or the authors' released code makes another:
 
-* The paper tunes alpha_min over 0, 0.5 and 0.8 and analyses 0, which the released script has. It
-  asks for gamma_2 > gamma_1, which its grids exclude if taken in the order printed; of their values
-  0 and 0.5 obey, as the script has it. The code's own defaults are 0.01 and 0.1.
+* The paper tunes alpha_min over 0, 0.5 and 0.8, and analyses 0: the released script's value and the
+  default here. Its text asks for gamma_2 > gamma_1, which its grids exclude if taken in the order
+  printed. The default is the pair of the grids' values that obeys the text and that the script has:
+  0 and 0.5. The code's own defaults are 0.01 and 0.1.
 * ``length_penalty``: Eq. 5 has none; the code's beam search divides s(y) by L + 1.
-* ``without_hit``: Eq. 5 punishes the wrong candidates of any group, the code only beside a hit.
+* ``without_hit``: Eq. 5 punishes wrong candidates of every group, the code only beside a hit.
 """
 
 from dataclasses import dataclass
@@ -43,17 +44,19 @@ from genrec_bench.algorithms.grpo import GRPO, REWARDS, GRPOHyperparameters
 class UGRHyperparameters(GRPOHyperparameters):
     """GRPO's, and one switch and its constants for each part of UGR."""
 
-    reward: str = fixed("uncertainty", choices=("uncertainty", *REWARDS), help="Eq. 5, or grpo's")
-    length_penalty: float = fixed(0.0, low=0, high=2, help="s(y) / (L + 1)^this; code: 1")
+    reward: str = fixed(
+        "uncertainty", choices=("uncertainty", *REWARDS), help="uncertainty: Eq. 5; else as in grpo"
+    )
+    length_penalty: float = fixed(0.0, low=0, high=2, help="s(y) is over (L + 1)^this; code: 1")
     without_hit: bool = fixed(True, help="whether groups without a hit are punished; code: false")
     difficulty: bool = fixed(True, help="whether Eq. 7 weighs prompts")
     # The paper's grid for alpha_min ends at 0.8, those for both gammas at 1.
-    alpha_min: float = weight(0.0, high=1, search=(0, 0.8), help="of Eq. 7")
+    alpha_min: float = weight(0.0, high=1, search=(0, 0.8), help="least weight of a prompt, Eq. 7")
     confidence: bool = fixed(True, help="whether Eq. 11 is part of the loss")
-    gamma_partial: float = weight(0.0, high=10, search=(0, 1), help="gamma_1 of Eq. 11")
-    gamma_wrong: float = weight(0.5, high=10, search=(0, 1), help="gamma_2 of Eq. 11")
+    gamma_partial: float = weight(0.0, high=10, search=(0, 1), help="gamma_1 (Eq. 11): same prefix")
+    gamma_wrong: float = weight(0.5, high=10, search=(0, 1), help="gamma_2 (Eq. 11): other prefix")
     rerank: bool = fixed(False, help="whether evaluation ranks by the score of appendix C")
-    rerank_weight: float = fixed(0.5, low=0, high=100, help="weight of c(y) in that score")
+    rerank_weight: float = fixed(0.5, low=0, high=100, help="weight of c(y), appendix C")
 
 
 class UGR(GRPO):
@@ -64,10 +67,7 @@ class UGR(GRPO):
     confidence_tokens = ("[C_HIGH]", "[C_LOW]")
 
     def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
-        """Return [B, G] 1 for y*, else -exp s(y) / sum of exp s over the wrong candidates (Eq. 5).
-
-        s(y) is the log-probability of a candidate: the punishments of a group add up to -1.
-        """
+        """Return [B, G] 1 for y*, else -exp s(y) / sum of exp s over wrong candidates (Eq. 5)."""
         hp = self.hyperparameters
         if hp.reward != "uncertainty":
             return super().reward(tree, targets)

@@ -69,11 +69,13 @@ class VSTARHyperparameters(GRPOHyperparameters):
     entropy_weight: float = weight(0.1, high=10, search=(0, 0.5), help="lambda of Eq. 11")
     exploration: float = weight(1.0, high=100, search=(0, 2), help="beta of Eq. 13; code: 1")
     leaf_value: str = fixed("own", choices=("own", "parent"), help="whose V a leaf has")
-    traversals_per_round: int = fixed(0, low=0, high=1024, help="per forward pass; 0: by budget")
+    traversals_per_round: int = fixed(
+        0, low=0, high=1024, help="before each forward pass; paper: 1; 0: 1, more at larger budgets"
+    )
     top_k: int = fixed(50, low=0, high=100_000, help="codes that top-k draws from; 0: all")
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
-    objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="see Table 4")
-    sibling_weight: float = weight(1.0, high=100, log=True, search=(0.25, 4), help="of Eq. 19")
+    objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="losses of Table 4")
+    sibling_weight: float = weight(1.0, high=100, log=True, search=(0.25, 4), help="weight, Eq. 19")
     level_weights: str = fixed("0.3,0.5,1", help="w_l of Eq. 8, stretched if L is another")
     discount: float = fixed(0.99, low=0, high=1, help="gamma of Eq. 9")
     # It trains the head alone, by Adam, whose steps no weight changes: its learning rate is tuned.
@@ -132,9 +134,8 @@ def sibling_advantage(tree: CandidateTree, rewards: Tensor, *, epsilon: float = 
 
 
 def sibling_loss(log_probs: Tensor, old: Tensor, advantages: Tensor, valid: Tensor) -> Tensor:
-    """Return [B] -1 / |C| sum of A rho over the nodes [B, N] of a tree, each once (- Eq. 19)."""
-    ratio = (log_probs - old).exp()
-    return -(advantages * ratio).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
+    """Return [B] -1 / |C| sum of A pi / pi_old over the nodes [B, N] of a tree (- Eq. 19)."""
+    return -(advantages * (log_probs - old).exp()).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
 
 
 class VSTAR(GRPO):

@@ -38,7 +38,9 @@ def text_files(root: Path) -> Iterator[Path]:
             and not name.endswith(".egg-info")
             and (name == ".ci" or not name.startswith("."))
         ]
-        yield from (Path(folder) / name for name in names if Path(name).suffix not in BINARY)
+        # In a worktree .git is a file, which names the folder of the repository.
+        names = [name for name in names if Path(name).suffix not in BINARY and name != ".git"]
+        yield from (Path(folder) / name for name in names)
 
 
 def too_long(root: Path) -> list[str]:
