@@ -42,13 +42,11 @@ class PurchaseModel:
 
     Attributes:
         sids: [num_items, 3] zero-based codes.
-        titles: [num_items].
         popularity: [num_items] probabilities, Zipf.
         by_last_item: [num_items, num_items] distribution after each last item, the share of
             repeats left out: rows sum to 1 - repeat.
-        repeat: probability that the next item repeats one of the history.
-        recency_decay: weight of a history item falls by this factor for each step back.
-        history_length: most items in a history.
+        repeat: probability that the next item repeats one of the history, whose weights fall by
+            `recency_decay` for each step back.
     """
 
     sids: NDArray[np.int32]
@@ -253,9 +251,9 @@ def _dealt(groups: int, size: int, codes: int, rng: np.random.Generator) -> Ints
 def _draw_titles(p: SyntheticParameters, rng: np.random.Generator) -> tuple[str, ...]:
     """Name each item by two words and its subcategory's noun; no two items share a title."""
     words = [f"{quality} {material}" for quality in p.qualities for material in p.materials]
-    titles = []
-    for nouns in p.categories.values():
-        for noun in nouns:
-            for index in _shuffled(len(words), rng)[: p.items_per_subcategory]:
-                titles.append(f"{words[index]} {noun}".capitalize())
-    return tuple(titles)
+    return tuple(
+        f"{words[index]} {noun}".capitalize()
+        for nouns in p.categories.values()
+        for noun in nouns
+        for index in _shuffled(len(words), rng)[: p.items_per_subcategory]
+    )

@@ -51,16 +51,11 @@ def make_dataset(card: Card | None = None, **changes: object) -> Dataset:
 
 
 def assert_same(a: Dataset, b: Dataset) -> None:
+    """Fingerprints are of all but types and what follows from the rest."""
     for split in ("train", "valid", "test"):
         for column in dataclasses.fields(Examples):
             first, second = (getattr(d.splits[split], column.name) for d in (a, b))
             assert first.dtype == second.dtype
-            np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(a.catalog.sids, b.catalog.sids)
-    np.testing.assert_array_equal(a.catalog.popularity, b.catalog.popularity)
-    assert a.catalog.item_names == b.catalog.item_names
-    assert a.catalog.titles == b.catalog.titles
-    assert a.catalog.codes_per_level == b.catalog.codes_per_level
     assert (a.fingerprint, a.sid_fingerprint) == (b.fingerprint, b.sid_fingerprint)
     assert (a.partial, a.ceiling, a.card) == (b.partial, b.ceiling, b.card)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genrec_bench.data.cards import Card, Expected, load_card
+from genrec_bench.data.cards import Card, load_card
 from genrec_bench.data.data_report import shared_sid_rows
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.importers import import_contents, parse_sid
@@ -24,15 +24,11 @@ NAME = "Tools"
 
 
 def tiny_card(layout: str) -> Card:
-    expected = Expected(
-        items=3, distinct_sids=2, train_rows=2, valid_rows=1, test_rows=1, source="by hand"
-    )
     name = {"minionerec": "industrial", "lcrec": "beauty"}[layout]
     return dataclasses.replace(
         load_card(name),
         category=NAME,
         codes_per_level=(4, 4),
-        expected=expected,
         history_length=2,
         sha256={},
     )
@@ -134,7 +130,6 @@ def test_lcrec_is_split_leave_one_out(lcrec: Path) -> None:
 
 
 def test_sid_tokens_of_any_number_of_levels() -> None:
-    assert parse_sid(["<a_255>"], 1, "here") == (255,)
     assert parse_sid(["<a_0>", "<b_10>", "<c_2>", "<d_3>", "<e_4>"], 5, "here") == (0, 10, 2, 3, 4)
 
 
@@ -265,20 +260,16 @@ def test_each_mistake_in_lcrec_files_is_named(
 
 
 def test_layouts_are_told_apart(lcrec: Path) -> None:
-    with pytest.raises(UserError, match="holds files of layout 'lcrec', not 'minionerec'"):
-        read("minionerec", lcrec)
-    with pytest.raises(
-        UserError, match="'beauty' has no layout 'minionerec': its layout is 'lcrec'"
+    ours, other = tiny_card("lcrec"), tiny_card("minionerec")
+    for layout, folder, card, message in (
+        ("minionerec", lcrec, other, "holds files of layout 'lcrec', not 'minionerec'"),
+        ("minionerec", lcrec, ours, "'beauty' has no layout 'minionerec': its layout is 'lcrec'"),
+        ("lcrec", lcrec, load_card("synthetic"), "no layout 'lcrec': it is drawn, not imported"),
+        ("lcerc", lcrec, ours, "unknown layout 'lcerc'; did you mean 'lcrec'"),
+        ("lcrec", lcrec / "absent", ours, "absent is not a folder"),
     ):
-        import_contents("minionerec", lcrec, tiny_card("lcrec"))
-    with pytest.raises(
-        UserError, match="'synthetic' has no layout 'lcrec': it is drawn, not imported"
-    ):
-        import_contents("lcrec", lcrec, load_card("synthetic"))
-    with pytest.raises(UserError, match="unknown layout 'lcerc'; did you mean 'lcrec'"):
-        import_contents("lcerc", lcrec, tiny_card("lcrec"))
-    with pytest.raises(UserError, match="absent is not a folder"):
-        read("lcrec", lcrec / "absent")
+        with pytest.raises(UserError, match=message):
+            import_contents(layout, folder, card)
 
 
 @pytest.mark.real

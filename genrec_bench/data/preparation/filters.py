@@ -30,8 +30,8 @@ class Counts:
     @classmethod
     def of(cls, interactions: Interactions) -> "Counts":
         """Count interactions without unused names."""
-        names = interactions.user_names, interactions.item_names
-        return cls(len(names[0]), len(names[1]), len(interactions))
+        users, items = interactions.user_names, interactions.item_names
+        return cls(len(users), len(items), len(interactions))
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ class Filtered:
 
     Attributes:
         step: which one, with its options.
-        before: what it was given.
-        after: what it left.
         removed: interactions that it dropped, by the reason.
     """
 

@@ -44,7 +44,6 @@ class Lines:
     order mark are passed over. A line that is too long is rejected and discarded piece by piece.
 
     Attributes:
-        path: of the file.
         malformed: hears of lines that are too long, and how many bytes were read.
         number: of the last line that was met, counted from 1.
         blank: how many lines were passed over as blank.

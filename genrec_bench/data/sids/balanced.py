@@ -37,9 +37,8 @@ def balanced_kmeans(points: Vectors, num_codes: int, seed: int) -> tuple[Vectors
     Starts from k-means, then alternates between the best balanced assignment to the centroids and
     the means of what was assigned. The total squared distance falls with either.
 
-    Args:
-        points: [n, E]. Equal points may come to different clusters.
-        num_codes: K; with fewer points each of them is a cluster, and the codes beyond stay unused.
+    ``points`` are [n, E]; equal ones may come to different clusters. With fewer points than K,
+    ``num_codes``, each of them is a cluster, and the codes beyond stay unused.
 
     Returns:
         Centroids [min(K, n), E], the means of their points, and codes [n].

@@ -105,6 +105,6 @@ def build(
         made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
     if recipe.embeddings != "collaborative" and not recipe.embeddings.endswith(".npy"):
         made_of[TEXTS] = contents.descriptions_sha256
-    sids = SIDs(codes, per_level, made_of, worth.as_dict())
+    sids = SIDs(codes, per_level, made_of, dataclasses.asdict(worth))
     figure = quality_png(worth, f"{name}{MARK}{label}")
     return sids, worth, save_sids(sids, contents, label, data_dir, figure)

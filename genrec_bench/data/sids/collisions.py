@@ -38,7 +38,6 @@ def resolve(
 
     Args:
         codes: [n, L] zero-based.
-        codes_per_level: K_l, for each of the L levels.
         distances: [n] of each item to its SID's reconstruction; "level" and "move" ask for them.
         codebook: [at most K_L, E] vectors of the last level's codes; "move" alone asks for them.
 
@@ -61,11 +60,9 @@ def resolve(
         places = _places(codes, np.zeros(len(codes)))
         return _append(codes, places), (*codes_per_level, int(places.max(initial=0)) + 1)
     if how == "move":
-        if distances is None or codebook is None:
-            raise ValueError("collisions=move needs distances and the last level's vectors")
+        assert distances is not None and codebook is not None
         return _moved(codes, codes_per_level[-1], distances, codebook), tuple(codes_per_level)
-    if distances is None:
-        raise ValueError("collisions=level needs the items' distances to their reconstructions")
+    assert distances is not None
     places, slots = _places(codes, distances), codes_per_level[-1]
     if places.max(initial=0) >= slots:
         last = int(places.argmax())

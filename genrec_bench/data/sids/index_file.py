@@ -5,6 +5,7 @@ The file is a JSON object from item names to lists of tokens: ``{"0": ["<a_12>",
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -54,5 +55,5 @@ def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> 
     )
     (checksum,) = folder.checksums().values()
     worth = quality(codes, per_level, None, None, contents.categories or None)
-    found = SIDs(codes, per_level, {"file": file.name, "sha256": checksum}, worth.as_dict())
+    found = SIDs(codes, per_level, {"file": file.name, "sha256": checksum}, asdict(worth))
     return found, save_sids(found, contents, label, data_dir, None)

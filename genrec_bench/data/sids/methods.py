@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,9 @@ def quantize(
     with _one_thread():
         if method in CLUSTERINGS:
             cluster = CLUSTERINGS[method]
+            by_level: Iterator[NDArray[np.float32]]
             codes, codebooks = residual_quantize(vectors, codes_per_level, seed, cluster, progress)
-            by_level = _sums(codes, codebooks)
+            by_level = accumulate(book[codes[:, level]] for level, book in enumerate(codebooks))
         else:
             # Imported late: torch takes its time, and only this method needs it.
             from genrec_bench.data.sids.rq_vae import rq_vae
@@ -98,16 +100,6 @@ def _check(vectors: NDArray[np.float32], codes_per_level: Sequence[int]) -> None
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise UserError(f"item vectors: row {bad[0]} (from 0) has an entry that is not finite")
-
-
-def _sums(
-    codes: NDArray[np.int32], codebooks: Sequence[NDArray[np.float32]]
-) -> Iterator[NDArray[np.float32]]:
-    """Yield for each level the sum of the chosen vectors up to there, [n, E]."""
-    total = np.zeros((len(codes), codebooks[0].shape[1]), dtype=np.float32)
-    for level, codebook in enumerate(codebooks):
-        total = total + codebook[codes[:, level]]
-        yield total
 
 
 def _squared_distances(

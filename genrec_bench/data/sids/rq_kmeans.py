@@ -33,10 +33,7 @@ def residual_quantize(
     (Eq. 5), the code is the item's cluster (Eq. 6), and the next level's residuals are what remains
     once the cluster's centroid is subtracted (Eq. 7).
 
-    Args:
-        vectors: [n, E], finite, n > 0.
-        codes_per_level: K_l of each level.
-        seed: of all levels, each of which draws a seed of its own from it.
+    ``vectors`` are [n, E], finite, n > 0; each level draws a seed of its own from ``seed``.
 
     Returns:
         [n, L] zero-based codes, and for each level the centroids [<= K_l, E]: their sum over a
@@ -58,10 +55,8 @@ def residual_quantize(
 def kmeans(points: Vectors, num_codes: int, seed: int) -> tuple[Vectors, Codes]:
     """Cluster points around their means: k-means++ starts, Lloyd's iterations (scikit-learn).
 
-    Args:
-        points: [n, E].
-        num_codes: K. Where there are fewer distinct points each of them is a centroid, and the
-            codes beyond stay unused.
+    ``points`` are [n, E]. Where there are fewer distinct ones than K, ``num_codes``, each of them
+    is a centroid, and the codes beyond stay unused.
 
     Returns:
         Centroids [min(K, distinct points), E], and the nearest one for each point, [n].

@@ -61,11 +61,7 @@ class RQVAESettings:
 
 
 class RQVAE(nn.Module):
-    """Encoder, codebooks and decoder.
-
-    Attributes:
-        codebooks: for each level [K_l, latent].
-    """
+    """Encoder, decoder, and for each level a codebook [K_l, latent]."""
 
     def __init__(self, width: int, codes_per_level: Sequence[int], settings: RQVAESettings) -> None:
         """Draw the weights from torch's global generator; the codebooks are zeros."""
@@ -78,10 +74,7 @@ class RQVAE(nn.Module):
         )
 
     def forward(self, vectors: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        """Return the two parts of the loss: reconstruction, and codebooks with commitment.
-
-        ``vectors`` are [n, width]; ``beta`` is the weight of the commitment.
-        """
+        """Return the two parts of the loss of [n, width] vectors: reconstruction, and the rest."""
         latents = self.encoder(vectors)
         quantized, codebook_loss = quantize_latents(latents, list(self.codebooks), beta)
         return nn.functional.mse_loss(self.decoder(quantized), vectors), codebook_loss
@@ -92,9 +85,7 @@ def quantize_latents(
 ) -> tuple[Tensor, Tensor]:
     """Return latent vectors quantized, straight through, and the loss of codebooks and encoder.
 
-    Args:
-        latents: [n, latent].
-        codebooks: for each level [K_l, latent].
+    ``latents`` are [n, latent], the codebook of each level is [K_l, latent].
 
     Returns:
         [n, latent] the sum of the chosen vectors, whose gradient is handed to `latents` unchanged;
@@ -122,24 +113,20 @@ def rq_vae(
     codes_per_level: Sequence[int],
     seed: int,
     progress: Progress,
-    settings: RQVAESettings | None = None,
+    settings: RQVAESettings = RQVAESettings(),
 ) -> tuple[Codes, tuple[Vectors, ...], list[Vectors]]:
     """Train an RQ-VAE on vectors and quantize them.
 
     For training the vectors' mean is subtracted and all are divided by one number, the root of the
     mean squared entry that is left: their geometry stays, and losses mean the same for all data.
 
-    Args:
-        vectors: [n, E], finite, n > 0.
-        codes_per_level: K_l of each level.
-        settings: how to train; by default as `RQVAESettings` says.
+    ``vectors`` are [n, E], finite, n > 0.
 
     Returns:
         [n, L] zero-based codes; the codebooks [K_l, latent], in the space of the latent vectors;
         and for each level what the decoder makes of the codes up to there, [n, E] in the space of
         the vectors. The decoder was trained on the last of these only.
     """
-    settings = settings or RQVAESettings()
     mean = vectors.mean(axis=0, dtype=np.float64)
     spread = float(np.sqrt(np.mean(np.square(vectors - mean)))) or 1.0
     inputs = torch.from_numpy(((vectors - mean) / spread).astype(np.float32))
@@ -206,10 +193,7 @@ def _start_codebooks(
 
 @torch.no_grad()
 def reseed_unused(model: RQVAE, inputs: Tensor, generator: torch.Generator) -> int:
-    """Move each code that no item takes to the residual of a random one; return how many.
-
-    ``inputs`` are all items, [n, E].
-    """
+    """Move each code that none of all items [n, E] takes to a random residual; return how many."""
     residuals = model.encoder(inputs)
     moved = 0
     for codebook in model.codebooks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,6 @@ class Quality:
         neighbours: mean LCP / L of an item and the nearest other item by the cosine of their
             vectors; items with a zero vector are left out. None where no two are left.
         strangers: mean LCP / L over all pairs of items: `neighbours` by chance. None for one item.
-        levels: level by level.
     """
 
     items: int
@@ -74,16 +73,6 @@ class Quality:
     neighbours: float | None
     strangers: float | None
     levels: tuple[LevelQuality, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything in plain types, as JSON holds it; `quality_of` is the way back."""
-        levels = [asdict(level) | {"counts": list(level.counts)} for level in self.levels]
-        return asdict(self) | {"levels": levels}
-
-    def as_rows(self) -> list[dict[str, int | float | None]]:
-        """Return a row for each level, without the counts of single codes."""
-        names = [field.name for field in fields(LevelQuality) if field.name != "counts"]
-        return [{name: getattr(level, name) for name in names} for level in self.levels]
 
 
 def quality(
@@ -114,6 +103,22 @@ def quality(
     together = sum(int((count * (count - 1)).sum()) for count in map(np.bincount, prefixes))
     known = [error if np.isfinite(error) else None for error in errors]
     known += [None] * (len(prefixes) - len(known))
+    levels = []
+    for place, (num_codes, prefix) in enumerate(zip(codes_per_level, prefixes, strict=True)):
+        counts = np.sort(np.bincount(codes[:, place], minlength=num_codes))[::-1]
+        agreement, chance = (None, None) if labels is None else _agreement(prefix, labels)
+        level = LevelQuality(
+            level=place + 1,
+            num_codes=num_codes,
+            used=int((counts > 0).sum()),
+            perplexity=perplexity(counts),
+            prefixes=int(prefix.max()) + 1,
+            error=known[place],
+            agreement=agreement,
+            chance=chance,
+            counts=tuple(counts[counts > 0].tolist()),
+        )
+        levels.append(level)
     return Quality(
         items=items,
         distinct=len(shared),
@@ -122,17 +127,12 @@ def quality(
         error=_error(vectors, reconstruction),
         neighbours=None if vectors is None else _neighbours(codes, vectors),
         strangers=together / pairs / len(prefixes) if pairs else None,
-        levels=tuple(
-            _level(level, codes[:, level - 1], num_codes, prefix, error, labels)
-            for level, (num_codes, prefix, error) in enumerate(
-                zip(codes_per_level, prefixes, known, strict=True), start=1
-            )
-        ),
+        levels=tuple(levels),
     )
 
 
 def quality_of(found: Mapping[str, Any]) -> Quality:
-    """Return the quality that `Quality.as_dict` gave; KeyError or TypeError for other values."""
+    """Return the quality that `asdict` made plain; KeyError or TypeError for other values."""
     levels = (
         LevelQuality(**level | {"counts": tuple(level["counts"])}) for level in found["levels"]
     )
@@ -153,17 +153,11 @@ def format_quality(found: Quality) -> str:
             f"any two items for {found.strangers:.1%}"
         )
     named = {"num_codes": "codes", "chance": "by chance"}
-    rows = [
-        {named.get(name, name): value for name, value in row.items()} for row in found.as_rows()
-    ]
-    shown = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    table = tabulate(
-        [[row[name] for name in shown] for row in rows],
-        headers=shown,
-        floatfmt=".4g",
-        missingval="-",
-    )
-    lines += ["", table]
+    levels = [asdict(level) for level in found.levels]
+    known = [name for name in levels[0] if any(level[name] is not None for level in levels)]
+    shown = [name for name in known if name != "counts"]
+    rows = [{named.get(name, name): level[name] for name in shown} for level in levels]
+    lines += ["", tabulate(rows, headers="keys", floatfmt=".4g", missingval="-")]
     if "agreement" in shown:
         lines += [
             "",
@@ -177,29 +171,6 @@ def perplexity(counts: Indices) -> float:
     """Return exp(-sum p log p) of the shares p = counts / sum(counts), 0 log 0 being 0."""
     shares = counts[counts > 0] / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def _level(
-    level: int,
-    codes: NDArray[np.int32],
-    num_codes: int,
-    prefix: Indices,
-    error: float | None,
-    labels: Indices | None,
-) -> LevelQuality:
-    counts = np.sort(np.bincount(codes, minlength=num_codes))[::-1]
-    agreement, chance = (None, None) if labels is None else _agreement(prefix, labels)
-    return LevelQuality(
-        level=level,
-        num_codes=num_codes,
-        used=int((counts > 0).sum()),
-        perplexity=perplexity(counts),
-        prefixes=int(prefix.max()) + 1,
-        error=error,
-        agreement=agreement,
-        chance=chance,
-        counts=tuple(counts[counts > 0].tolist()),
-    )
 
 
 def _prefixes(codes: NDArray[np.int32], codes_per_level: Sequence[int]) -> list[Indices]:

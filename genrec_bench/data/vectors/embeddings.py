@@ -56,8 +56,9 @@ def sid_embeddings(
     Items that share a SID cannot be told apart by a policy; theirs is the mean of their unit
     vectors, those left out of which the source knows nothing.
 
+    Titles and training examples are read, nothing of the other splits.
+
     Args:
-        dataset: titles and training examples are read, nothing of the other splits.
         source: "text", "collaborative", "auto", or a sentence-transformers model (name or folder).
         data_dir: holds the cache, in its folder ``embeddings``.
         progress: shows how far a model is; None for silence.
@@ -70,8 +71,32 @@ def sid_embeddings(
         UserError: there is no text, or the model cannot be loaded.
         StorageError: the disk refuses.
     """
-    resolved = resolve_source(dataset, source)
-    return _cached(dataset, resolved, data_dir, progress or Progress(quiet=True))
+    source = resolve_source(dataset, source)
+    catalog, folder = dataset.catalog, data_dir / "embeddings"
+    is_model = source not in SOURCES
+    key = {
+        "dataset": dataset.fingerprint,
+        "sids": dataset.sid_fingerprint,
+        "source": source,
+        "parameters": [SEED, DIMENSIONS, POWER_ITERATIONS, sorted(WORDS.items())],
+        "versions": versions([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
+        "model": model_files(source) if is_model else {},
+    }
+    num_sids = len(catalog.unique_sids)
+
+    def make() -> NDArray[np.float32]:
+        if source == "text":
+            vectors = title_vectors(catalog.titles)
+        elif source == "collaborative":
+            vectors = collaborative_vectors(dataset.train, catalog.num_items)
+        else:
+            shown = progress or Progress(quiet=True)
+            encoded = encode_texts(catalog.titles, source, folder, shown, SOURCES)
+            vectors = encoded.astype(np.float64)
+        return sid_means(vectors, catalog.sid_of_item, num_sids)
+
+    path = folder / f"{dataset.name}-{fingerprint(key)}.safetensors"
+    return cached_vectors(path, num_sids, make)
 
 
 def resolve_source(dataset: Dataset, source: str) -> str:
@@ -148,11 +173,7 @@ def collaborative_vectors(train: Examples, num_items: int) -> Floats:
 
 
 def check_reward_source(source: str) -> None:
-    """Refuse a source that cannot be used, before anything is trained.
-
-    Raises:
-        UserError: it is none of ours, and the package for models is not installed.
-    """
+    """Raise UserError where a source is none of ours, and the package for models is missing."""
     if source not in SOURCES:
         require_package(source, SOURCES)
 
@@ -172,11 +193,7 @@ def sid_means(
 
 
 def unit_rows(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return vectors of length 1, and which rows have one.
-
-    Returns:
-        [n, E], zeros where nothing is known; and [n] whether something is.
-    """
+    """Return [n, E] vectors of length 1, or 0 where nothing is known, and [n] which are known."""
     length = np.linalg.norm(vectors, axis=1)
     # A decomposition leaves rounding errors where there is nothing.
     known = length > 1e-9 * max(1.0, float(length.max(initial=0.0)))
@@ -199,32 +216,3 @@ def decompose(matrix: scipy.sparse.csr_array, dimensions: int) -> Floats:
     # Equal rows have no variance, and it divides by that for a figure that we do not read.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(decomposition.fit_transform(matrix), dtype=np.float64)
-
-
-def _cached(
-    dataset: Dataset, source: str, data_dir: Path, progress: Progress
-) -> NDArray[np.float32]:
-    catalog, folder = dataset.catalog, data_dir / "embeddings"
-    is_model = source not in SOURCES
-    key = {
-        "dataset": dataset.fingerprint,
-        "sids": dataset.sid_fingerprint,
-        "source": source,
-        "parameters": [SEED, DIMENSIONS, POWER_ITERATIONS, sorted(WORDS.items())],
-        "versions": versions([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
-        "model": model_files(source) if is_model else {},
-    }
-    path = folder / f"{dataset.name}-{fingerprint(key)}.safetensors"
-    num_sids = len(catalog.unique_sids)
-
-    def make() -> NDArray[np.float32]:
-        if source == "text":
-            vectors = title_vectors(catalog.titles)
-        elif source == "collaborative":
-            vectors = collaborative_vectors(dataset.train, catalog.num_items)
-        else:
-            encoded = encode_texts(catalog.titles, source, folder, progress, SOURCES)
-            vectors = encoded.astype(np.float64)
-        return sid_means(vectors, catalog.sid_of_item, num_sids)
-
-    return cached_vectors(path, num_sids, make)

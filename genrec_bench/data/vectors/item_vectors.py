@@ -74,9 +74,8 @@ def item_vectors(
         source: "text" (words of titles and descriptions), "collaborative" (which items the same
             users have, in training alone), a file ``*.npy`` (row i is item i's), or the name or
             folder of a sentence-transformers model (title and description, as one text).
-        titles: [num_items], "" where unknown.
-        descriptions: [num_items], "" where unknown.
-        train: the training examples; read by "collaborative" alone.
+        titles: [num_items], "" where unknown, like `descriptions`.
+        train: read by "collaborative" alone.
         cache: a folder, made if missing; its files can be deleted at any time.
         progress: shows how far a model is, and is told how many items borrow their vector.
 
@@ -94,15 +93,11 @@ def item_vectors(
     if _is_file(source):
         return read_vectors(Path(source), num_items)
     if source == "text":
+        words = [sorted(WORDS.items()), sorted(DESCRIPTION_WORDS.items())]
         key: dict[str, object] = {
             "titles": texts_sha256(titles),
             "descriptions": texts_sha256(descriptions),
-            "parameters": [
-                TEXT_DIMENSIONS,
-                DESCRIPTION_WEIGHT,
-                sorted(WORDS.items()),
-                sorted(DESCRIPTION_WORDS.items()),
-            ],
+            "parameters": [TEXT_DIMENSIONS, DESCRIPTION_WEIGHT, *words],
         }
     elif source == "collaborative":
         key = {"train": _examples_sha256(train), "items": num_items, "parameters": DIMENSIONS}
@@ -119,16 +114,11 @@ def item_vectors(
             return word_vectors(titles, descriptions)
         return collaborative_vectors(train, num_items)
 
-    vectors = cached_vectors(path, num_items, make)
-    return _one_for_each(vectors, source, progress)
+    return _one_for_each(cached_vectors(path, num_items, make), source, progress)
 
 
 def check_source(source: str) -> None:
-    """Refuse a source that cannot be used, before anything else is done.
-
-    Raises:
-        UserError: a file that is missing, or a model without the package for models.
-    """
+    """Raise UserError for a file that is missing, or a model without the package for models."""
     if _is_file(source):
         if not Path(source).is_file():
             raise UserError(f"embeddings={source}: there is no such file")

@@ -57,12 +57,7 @@ class Encoder(Protocol):
 
 
 def require_package(model: str, others: Sequence[str]) -> None:
-    """Raise UserError where the package for models is not installed.
-
-    Args:
-        model: as the user wrote it; perhaps one of `others`, misspelt.
-        others: what could be asked for in its place.
-    """
+    """Raise UserError where the package for models is missing; `model` may be misspelt `others`."""
     if find_spec("sentence_transformers") is None:
         raise UserError(
             f"embeddings={model} is none of {', '.join(others)}{nearest(model, others)}; to "
@@ -71,13 +66,8 @@ def require_package(model: str, others: Sequence[str]) -> None:
         )
 
 
-def load_encoder(model: str, others: Sequence[str]) -> Encoder:
-    """Load a model by its name on the hub or its folder, and run no code that comes with it.
-
-    Raises:
-        UserError: the package is not installed, or the model cannot be loaded.
-    """
-    require_package(model, others)
+def _load(model: str, others: Sequence[str]) -> Encoder:
+    """Load a model by its name on the hub or its folder, and run no code that comes with it."""
     from sentence_transformers import SentenceTransformer
 
     try:
@@ -151,7 +141,7 @@ def _encode(
             part = load_vectors(path, len(batch))
             if part is None:
                 if encoder is None:
-                    encoder = load_encoder(model, others)
+                    encoder = _load(model, others)
                 part = np.asarray(encoder.encode(batch, show_progress_bar=False), dtype=np.float32)
                 if part.ndim != 2 or len(part) != len(batch) or not np.isfinite(part).all():
                     raise UserError(

@@ -114,12 +114,7 @@ def test_equal_points_are_spread() -> None:
     np.testing.assert_array_equal(centroids, np.ones((5, 3)))
 
 
-def test_every_level_is_even_and_the_seed_decides() -> None:
-    points = random_points(203, seed=4)
-    quiet = Progress(quiet=True)
+def test_every_level_is_even() -> None:
+    points, quiet = random_points(203, seed=4), Progress(quiet=True)
     codes, _ = residual_quantize(points, (8, 16), 0, balanced_kmeans, quiet)
-    assert sizes_are_even(codes[:, 0], 8)
-    assert sizes_are_even(codes[:, 1], 16)
-    again, _ = residual_quantize(points, (8, 16), 0, balanced_kmeans, quiet)
-    other, _ = residual_quantize(points, (8, 16), 1, balanced_kmeans, quiet)
-    assert codes.tolist() == again.tolist() != other.tolist()
+    assert sizes_are_even(codes[:, 0], 8) and sizes_are_even(codes[:, 1], 16)

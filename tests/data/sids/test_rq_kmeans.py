@@ -77,9 +77,8 @@ def test_the_seed_decides_and_the_global_generator_has_no_part() -> None:
     points = random_points(400, 8, seed=2)
 
     def run(seed: int) -> list[list[int]]:
-        codes: list[list[int]] = residual_quantize(points, (16, 16), seed, kmeans, QUIET)[
-            0
-        ].tolist()
+        found, _ = residual_quantize(points, (16, 16), seed, kmeans, QUIET)
+        codes: list[list[int]] = found.tolist()
         return codes
 
     np.random.seed(1)

@@ -140,17 +140,6 @@ def test_training_stops_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch)
     assert steps == 4, "an epoch that is the best so far, and three without progress"
 
 
-@pytest.mark.parametrize("vectors", [np.ones((5, 3)), np.zeros((1, 2)), np.eye(3)])
-def test_few_or_equal_vectors_make_no_trouble(
-    vectors: np.ndarray[tuple[int, int], np.dtype[np.float64]],
-) -> None:
-    settings = RQVAESettings(hidden=(4,), latent=2, epochs=12)
-    codes, codebooks, decoded = rq_vae(vectors.astype(np.float32), (8, 8), 0, QUIET, settings)
-    assert codes.shape == (len(vectors), 2)
-    assert all(np.isfinite(book).all() for book in codebooks)
-    assert np.isfinite(decoded[-1]).all()
-
-
 def test_a_small_catalog_is_learned_too() -> None:
     # One batch holds all of it: as many epochs as elsewhere would be far fewer steps.
     random = np.random.default_rng(5)

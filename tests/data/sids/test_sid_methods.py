@@ -110,6 +110,7 @@ def test_few_or_equal_vectors_make_no_trouble(method: str, vectors: Vectors) -> 
     found = make(method, vectors.astype(np.float32))
     assert found.codes.shape == (len(vectors), 3)
     assert np.isfinite(found.reconstruction).all()
+    assert all(np.isfinite(book).all() for book in found.codebooks)
     equal = bool((vectors == vectors[0]).all())
     assert np.isnan(found.errors).all() == equal
 

@@ -55,10 +55,8 @@ def _release(
 ) -> Format:
     """Return how to read the files of one year.
 
-    Args:
-        keys: of user, item and time, in reviews and ratings alike; that of the item in items too.
-        header: columns of a file of ratings that has no header.
-        categories: key of an item's categories.
+    ``keys`` are those of user, item and time, in reviews and ratings alike, and that of the item in
+    items too; ``header`` names the columns of ratings that have none.
     """
 
     def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:

@@ -159,14 +159,9 @@ class DelimitedTable:
 def table_rows(
     table: DelimitedTable, names: tuple[str, str, str], milliseconds: Callable[[str, str], int]
 ) -> Iterator[Row]:
-    """Yield the interactions of a table that was just opened.
+    """Yield the interactions of a table that was just opened; raises like `DelimitedTable`.
 
-    Args:
-        names: of the columns of user, item and time.
-        milliseconds: makes them of the time and its column's name.
-
-    Raises:
-        UserError: a column is missing, or whatever `DelimitedTable.rows` raises.
+    ``names`` are those of the columns of user, item and time.
     """
     user_name, item_name, time_name = names
     user, item, time = map(table.find, names)
@@ -191,14 +186,8 @@ def table_items(
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield the wanted items of a table that was just opened; again where their text is better.
 
-    Args:
-        id_name: of the column of ids.
-        titles: names that the column of titles may have, the first that there is.
-        description_name: of the column of descriptions, which may be missing.
-        categories: names that the column of categories may have; it may be missing.
-
-    Raises:
-        UserError: a column is missing, or whatever `DelimitedTable.rows` raises.
+    Of several names for a column the first that there is counts. The columns of descriptions and
+    categories may be missing. Raises like `DelimitedTable`.
     """
     place, title = table.find(id_name), table.find(*titles)
     description, genres = (

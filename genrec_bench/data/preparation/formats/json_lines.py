@@ -18,7 +18,7 @@ LONGEST_LITERAL = 256 * 1024
 """Characters of a Python literal; its syntax tree takes hundreds of times as many bytes."""
 
 Parse = Callable[[str], dict[str, object]]
-"""Makes the object of a line."""
+"""Makes the object of a line: `read_object` or `read_loose_object`."""
 
 _decode = json.JSONDecoder().decode
 
@@ -30,13 +30,7 @@ def json_rows(
     milliseconds: Callable[[object, str], int],
     parse: Parse,
 ) -> Iterator[Row]:
-    """Yield the interactions of a file, one a line.
-
-    Args:
-        keys: of user, item and time.
-        milliseconds: makes them of the time and its key.
-        parse: `read_object` or `read_loose_object`.
-    """
+    """Yield the interactions of a file, one a line; ``keys`` are those of user, item and time."""
     user_key, item_key, time_key = keys
 
     def row(line: str) -> Row:
@@ -66,10 +60,6 @@ def json_items(
 
     A line in braces that names items, but none that is wanted, is passed over before it is parsed:
     nobody learns whether it is malformed in between. An item comes again where its text is better.
-
-    Args:
-        text: makes the item's text of its object.
-        parse: `read_object` or `read_loose_object`.
     """
     # It starts with a plain piece of text, which is found many times faster than a set of letters.
     named = re.compile(re.escape(key) + r"""["']\s*:\s*(["'])(.*?)\1""").findall
