@@ -4,7 +4,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from board_world import (
     BEST,
@@ -167,10 +166,18 @@ def test_rows_whose_names_would_be_the_same_are_numbered() -> None:
     assert sorted(names(board)) == ["ugr (codes=aaaaaaaa)", "ugr (codes=aaaaaaaa) #2"]
 
 
-def test_the_newest_of_two_equal_runs_counts_and_the_reader_is_told() -> None:
-    board = make(bare("ugr", 0.2, minutes=5), bare("ugr", 0.1, minutes=1))
-    assert rows(board)[1].means["HR@10"] == pytest.approx(0.2)
-    assert rows(board)[1].seeds == (0,)
+@pytest.mark.parametrize(
+    "other",
+    [bare("ugr", 0.1, minutes=1), bare("ugr", 0, minutes=9, complete=False, metrics={})],
+    ids=["older", "failed"],
+)
+def test_the_newest_complete_run_of_equal_ones_counts_and_the_reader_is_told(
+    other: Evidence,
+) -> None:
+    board = make(bare("ugr", 0.2, minutes=5), other)
+    found = row(board, "ugr")
+    assert found.means["HR@10"] == pytest.approx(0.2)
+    assert (found.seeds, found.failures, names(board, "failed")) == ((0,), {}, [])
     assert any("1 record is not shown" in note for note in only(board).notes)
 
 
@@ -178,17 +185,14 @@ def test_a_failed_run_is_a_row_with_its_reason_and_what_it_spent() -> None:
     failed = bare("grpo", 0.9, seed=3, complete=False, metrics={}, failure="loss is nan")
     old = bare("srpo", 0.9, complete=False, metrics={})
     board = make(bare("ugr", 0.1), failed, old)
-    assert [(row.name, row.kind) for row in rows(board)] == [
-        ("SFT start", "start"),
-        ("ugr", "result"),
-        ("grpo", "failed"),
-        ("srpo", "failed"),
-        ("ceiling", "ceiling"),
-    ]
+    assert [row.name for row in rows(board)] == ["SFT start", "ugr", "grpo", "srpo", "ceiling"]
+    assert names(board, "failed") == ["grpo", "srpo"]
     found = row(board, "grpo")
     assert (found.means, found.seeds, found.failures) == ({}, (3,), {3: "loss is nan"})
     assert found.spent["seconds"] == 40.0 and found.links[0].run_id == "grpo-seed3-0"
     assert row(board, "srpo").failures == {0: "it ended early; the record gives no reason"}
+    alone = make(bare("ugr", 0, complete=False, metrics={}, sft={}))
+    assert [row.name for row in rows(alone)] == ["ugr", "ceiling"] and only(alone).pairs == {}
 
 
 def test_seeds_that_failed_are_told_of_beside_those_that_did_not() -> None:
@@ -207,39 +211,25 @@ def test_seeds_that_failed_are_told_of_beside_those_that_did_not() -> None:
     assert row(make(bare("ugr", 0.1, seed=2), failed, other), "ugr").lost["seconds"] == 80.0
 
 
-def test_a_failed_run_that_was_repeated_is_no_longer_missing() -> None:
-    failed = bare("ugr", 0.0, minutes=9, complete=False, metrics={})
-    board = make(bare("ugr", 0.1, minutes=1), failed)
-    assert names(board, "failed") == [] and row(board, "ugr").failures == {}
-    assert rows(board)[1].means["HR@10"] == pytest.approx(0.1)
-    assert any("1 record is not shown" in note for note in only(board).notes)
-
-
-def test_only_failed_runs_still_make_a_board() -> None:
-    board = make(bare("ugr", 0, complete=False, metrics={}, sft={}))
-    assert [row.name for row in rows(board)] == ["ugr", "ceiling"]
-    assert only(board).pairs == {}
-
-
-def test_values_by_user_are_those_of_the_metrics() -> None:
-    """NDCG@10 of rank r below 10 is 1 / log2(r + 2): 1, 1 / log2(3), 1 / 2, 0, 1 / log2(11), 0."""
-    runs = [whole("ugr", (0, 1, 2, -1, 9, 10))]
-    gains = [1, 0.6309297535714575, 0.5, 0, 0.2890648263178879, 0]
-    found = user_values(runs, "NDCG@10")
-    assert found is not None and found.tolist() == [pytest.approx(gains)]
-    found = user_values(runs, "HR@10")
-    assert found is not None and found.tolist() == [[1, 1, 1, 0, 1, 0]]
-    found = user_values(runs, "HR@10", "start_")
-    assert found is not None and found.tolist() == [[1, 0, 1, 0, 0, 1]]
-    assert user_values([*runs, whole("ugr", (0, 1))], "HR@10") is None
-    assert user_values([bare("ugr", 0.1)], "HR@10") is None
-
-
-def test_examples_are_matched_by_number_and_not_by_place() -> None:
+@pytest.mark.parametrize(
+    ("metric", "prefix", "expected"),
+    [
+        # Of rank r below 10, 1 / log2(r + 2): 1, 1 / log2(3), 1 / 2, 0, 1 / log2(11), 0.
+        ("NDCG@10", "", [1, 0.6309297535714575, 0.5, 0, 0.2890648263178879, 0]),
+        ("HR@10", "", [1, 1, 1, 0, 1, 0]),
+        ("HR@10", "start_", [1, 0, 1, 0, 0, 1]),
+    ],
+)
+def test_values_by_user_are_those_of_the_metrics(
+    metric: str, prefix: str, expected: list[float]
+) -> None:
     one = whole("ugr", (0, 1, 2, -1, 9, 10))
+    # Examples are matched by number, and not by place.
     shuffled = Evidence(one.record, one.outcomes.sample(frac=1, random_state=0))
-    first, second = user_values([one], "NDCG@10"), user_values([shuffled], "NDCG@10")
-    assert first is not None and second is not None and np.array_equal(first, second)
+    found = user_values([one, shuffled], metric, prefix)
+    assert found is not None and found.tolist() == [pytest.approx(expected)] * 2
+    assert user_values([one, whole("ugr", (0, 1))], metric, prefix) is None
+    assert user_values([bare("ugr", 0.1)], metric) is None
 
 
 def test_results_controls_and_the_start_are_compared_with_each_other() -> None:
@@ -396,9 +386,3 @@ def test_links_lead_from_the_board_to_the_records() -> None:
     assert row(board, "SFT start").links[0].value["HR@10"] == 0.05
     assert row(board, "ceiling").links[0].value == {"HR@10": 0.9, "NDCG@10": 0.8}
     assert make(bare("ugr", 0.1)).sections[0].rows[1].links[0].path == ""
-
-
-def test_published_figures_are_apart() -> None:
-    board = make(bare("ugr", 0.1))
-    assert {line.dataset for line in board.reported} == {"industrial"}
-    assert not {row.name for row in rows(board)} & {"MiniOneRec"}

@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 from example_boards import (
+    TARGETS,
+    bare,
     board_without_targets,
     full_board,
     full_section,
@@ -21,15 +23,16 @@ from page_tree import Node, first_track, heads, page_of, parse, table
 from genrec_bench.boards.board import Board, BoardRow, Link, Section
 from genrec_bench.boards.charts import element
 from genrec_bench.boards.html_page import to_html
-from genrec_bench.boards.section_view import figure
+from genrec_bench.boards.section_view import figure, signed
 from genrec_bench.statistics.resampling import Interval
 
+LABEL = "Quality at the equal budget"
 EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
 
 
 def quality(*rows: BoardRow, section: Section | None = None) -> dict[str, list[Node]]:
     made = replace(section or full_section(), rows=rows, pairs={})
-    return table(page_of(made), "Quality at the equal budget")
+    return table(page_of(made), LABEL)
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +99,10 @@ def test_text_from_records_is_never_markup() -> None:
     assert not page.all("b")
     for node in page.walk():
         assert not [key for key in node.attributes if key.startswith("on")]
-    (href,) = {str(n.attributes["href"]) for n in page.all("a") if n.text == "0"} - set(
-        links_of(row("ugr", 0.08))
-    )
+    honest = {link.path for link in row("ugr", 0.08).links}
+    (href,) = {str(n.attributes["href"]) for n in page.all("a") if n.text == "0"} - honest
     assert ":" not in href, "a path is taken for an address"
     assert unquote(href) == f"javascript:{EVIL}"
-
-
-def links_of(*rows: BoardRow) -> list[str]:
-    return [link.path for each in rows for link in each.links]
 
 
 @given(st.text(), st.text())
@@ -141,8 +139,8 @@ def test_record_without_a_file_is_named_but_not_linked() -> None:
 
 
 def test_numbers_of_the_first_table_are_the_models(section: Node) -> None:
-    names = heads(section, "Quality at the equal budget")
-    lines = table(section, "Quality at the equal budget")
+    names = heads(section, LABEL)
+    lines = table(section, LABEL)
     rows = {each.name: each for each in full_section().rows}
     assert list(lines) == list(rows)
     for name, cells in lines.items():
@@ -155,11 +153,10 @@ def test_numbers_of_the_first_table_are_the_models(section: Node) -> None:
                 assert cell.text == "–" and "data-sort" not in cell.attributes
                 continue
             assert float(str(cell.attributes["data-sort"])) == mean
-            estimate = rows[name].estimates.get(metric)
             low_high = ""
-            if estimate:
-                ends = estimate.interval
-                low_high = f"{figure(ends.low)} to {figure(ends.high)}"
+            if estimate := rows[name].estimates.get(metric):
+                interval = estimate.interval
+                low_high = f"{figure(interval.low)} to {figure(interval.high)}"
             assert cell.shown == figure(mean) + low_high
         for head, cost in (("Device time", "seconds"), ("FLOPs", "flops"), ("Tokens", "tokens")):
             spent = rows[name].spent.get(cost)
@@ -175,19 +172,18 @@ def test_further_metrics_and_interquartile_means_are_there(section: Node) -> Non
     names = heads(section, "Every metric")
     grpo = dict(zip(names[1:], table(section, "Every metric")["grpo"], strict=True))
     made = full_section().rows[1]
-    for metric in made.means:
-        deviation = figure(made.deviations[metric])
-        assert grpo[metric].text == f"{figure(made.means[metric])}± {deviation}"
+    for metric, mean in made.means.items():
+        assert grpo[metric].text == f"{figure(mean)}± {figure(made.deviations[metric])}"
     iqm = made.estimates["NDCG@10"].iqm
     assert float(str(grpo["IQM NDCG@10"].attributes["data-sort"])) == iqm
     assert grpo["IQM NDCG@10"].text.startswith(figure(iqm))
 
 
 def test_kinds_of_rows_are_told_apart_by_words(section: Node) -> None:
-    words = {}
-    for line in section.all("table")[0].one("tbody").all("tr"):
-        head = line.one("th")
-        words[head.attributes["data-sort"]] = [tag.text for tag in head.all("span", class_="tag")]
+    names = section.all("table")[0].one("tbody").all("th")
+    words = {
+        n.attributes["data-sort"]: [t.text for t in n.all("span", class_="tag")] for n in names
+    }
     assert words["SFT start"] == ["start"]
     assert words["SFT continued"] == words["random reward"] == ["control"]
     assert words["grpo"] == []
@@ -208,9 +204,6 @@ def test_failures_are_seen_with_their_reasons(section: Node) -> None:
     assert len(said) == 2, "a reason is said once"
 
 
-LABEL = "Quality at the equal budget"
-
-
 def test_interval_of_one_seed_says_that_it_speaks_of_users_only() -> None:
     (cells,) = quality(row("grpo", 0.08, seeds=(0,))).values()
     assert cells[0].shown.endswith(", users only")
@@ -219,9 +212,10 @@ def test_interval_of_one_seed_says_that_it_speaks_of_users_only() -> None:
 
 def test_interval_without_bounds_is_not_drawn() -> None:
     made = row("grpo", 0.08)
+    none = Interval(-inf, inf)
     unbounded = {
-        metric: replace(estimate, interval=Interval(-inf, inf), iqm_interval=Interval(-inf, inf))
-        for metric, estimate in made.estimates.items()
+        metric: replace(known, interval=none, iqm_interval=none)
+        for metric, known in made.estimates.items()
     }
     (cells,) = quality(replace(made, estimates=unbounded)).values()
     assert cells[0].shown == f"{figure(made.means['NDCG@10'])}no interval"
@@ -287,3 +281,99 @@ def test_what_is_fixed_is_listed(section: Node) -> None:
     assert said["group size"] == "16"
     assert said["tuning"] == "none"
     assert said["sft"] == full_section().track["sft"]
+
+
+def test_targets_and_misses(section: Node) -> None:
+    label = "FLOPs to reach each target, TFLOP, median over seeds"
+    assert heads(section, label) == ["Algorithm", *TARGETS]
+    lines = table(section, label)
+    for each in full_section().rows:
+        for reached, cell in zip(each.targets.values(), lines.get(each.name, []), strict=True):
+            sort = cell.attributes.get("data-sort")
+            assert (None if sort is None else float(sort)) == reached.median
+    ugr = lines["ugr"][3]
+    assert ugr.text == "missed5.40 · 4 missed"
+    assert ugr.attributes["title"] == "seed by seed: missed, missed, missed, missed, 5.40"
+    assert "missed" in str(ugr.attributes["class"])
+    assert "SFT start" not in lines
+
+
+def test_curves_have_a_line_and_a_band_for_each_row(section: Node) -> None:
+    wide, narrow = section.one("svg", class_="wide"), section.one("svg", class_="narrow")
+    for chart in (wide, narrow):
+        groups = chart.all("g")
+        drawn = [g.one("title").text for g in groups]
+        assert drawn == [each.name for each in full_section().rows if each.curve]
+        assert all(g.all("path", class_="line") and g.all("path", class_="band") for g in groups)
+        said = [t.text for t in chart.all("text", class_="label")]
+        # The ceiling is far beyond the axis.
+        assert said == ["SFT start", *(f"target {label}" for label in TARGETS)]
+        assert "FLOPs spent, TFLOP" in [t.text for t in chart.all("text")]
+    legend = section.one("figure").one("ul")
+    assert [item.text for item in legend.all("li")] == drawn
+
+
+def test_a_ceiling_within_the_scale_is_drawn() -> None:
+    made = full_section()
+    near = replace(made, rows=(*made.rows[:-1], bare("ceiling", "ceiling", {"NDCG@10": 0.0772})))
+    chart = page_of(near).one("svg", class_="wide")
+    assert "ceiling on test" in [t.text for t in chart.all("text", class_="label")]
+
+
+def test_pairs_and_what_is_said_of_them(section: Node) -> None:
+    pairs = full_section().pairs["NDCG@10"]
+    lines = table(section, "All pairs on NDCG@10")
+    assert list(lines) == [f"{p.first} − {p.second}" for p in pairs]
+    for p, cells in zip(pairs, lines.values(), strict=True):
+        low, high = signed(p.interval.low), signed(p.interval.high)
+        assert cells[0].shown == f"{signed(p.difference)}{low} to {high}"
+        assert float(str(cells[0].attributes["data-sort"])) == p.difference
+        assert cells[1].text == ("yes" if p.distinct else "no")
+        numbers = [float(str(cell.attributes["data-sort"])) for cell in cells[2:]]
+        ps = [p.p_adjusted, p.p_bootstrap, p.p_user, p.p_seed]
+        assert numbers == [*ps, p.effect, p.probability, p.smallest_difference]
+    told = sum(p.distinct for p in pairs)
+    assert f"{told} of 21 pairs are told apart." in section.text
+    assert "A difference of 0.0047 would most likely be seen in any pair." in section.text
+    alike = [item.text for item in section.all("ul", class_="alike")[0].all("li")]
+    assert alike == [f"{p.first} and {p.second}" for p in pairs if not p.distinct]
+
+
+def test_untested_pairs_are_not_called_alike() -> None:
+    rows = (row("grpo", 0.08), row("ugr", 0.079))
+    untested = replace(
+        pair(*rows, "NDCG@10"), interval=Interval(-inf, inf), smallest_difference=inf
+    )
+    smallest = {"NDCG@10": inf}
+    made = replace(full_section(), rows=rows, pairs={"NDCG@10": (untested,)})
+    section = page_of(replace(made, smallest_difference=smallest))
+    assert "0 of 1 pairs are told apart." in section.text
+    assert "too few seeds in common to be tested" in section.text
+    assert "can’t be told apart" not in section.text
+    assert "would most likely be seen" not in section.text
+    (cells,) = table(section, "All pairs on NDCG@10").values()
+    assert cells[0].shown.endswith("no interval")
+    assert [cell.text for cell in cells[1:4]] == ["untested", "–", "–"]
+    assert "inf" not in re.sub(r"inf[a-z]+", "", section.one("section").text)
+
+
+def test_published_figures_stand_apart_without_ranks(page: Node) -> None:
+    (published,) = (n for n in page.all("section") if n.attributes.get("id") == "published")
+    assert "As reported, other settings" in published.text
+    columns = "Algorithm Paper Where HR@5 HR@10 NDCG@10 Setting"
+    assert heads(published, "Published figures") == columns.split()
+    lines = table(published, "Published figures")
+    assert [cell.text for cell in lines["Its method"][2:5]] == ["–", "0.1586", "0.1218"]
+    # A zero at the end, as printed: the column has four digits.
+    assert [cell.text for cell in lines["GRPO"][2:5]] == ["0.1103", "0.1580", "–"]
+    for section in page.all("section"):
+        if section is not published:
+            assert "Its method" not in section.text
+
+
+def test_board_without_targets_says_so() -> None:
+    page = parse(to_html(board_without_targets()))
+    assert "This track has no targets" in page.text
+    (x_label,) = {t.text for t in page.all("text", class_="axis-name")}
+    assert x_label == "Device time spent, s"
+    assert not [n for n in page.all("section") if n.attributes.get("id") == "published"]

@@ -115,23 +115,18 @@ def whole(
 ) -> Evidence:
     """A record with outcomes on test and validation, and curves that end where its ledger does.
 
-    Args:
-        algorithm: name.
-        ranks: of the targets on test; validation has them in reverse order.
-        seed: of the run.
-        minutes: after midnight, when it ended.
-        start: ranks that the SFT start gives; None: they were not kept.
-        looks: validation NDCG@10 at equal shares of the budget, from 0 on.
-        changes: to the record.
+    `ranks` are those of the targets on test, `start` those that the SFT start gives (None: not
+    kept); validation has them in reverse order. `looks` are of validation NDCG@10 at equal shares
+    of the budget, from 0 on. The run ends some minutes after midnight.
     """
-    after = {"test": outcomes_of(ranks), "valid": outcomes_of(ranks[::-1])}
-    metrics = {"test": metrics_of(ranks), "valid": metrics_of(ranks[::-1])}
-    before, sft = None, {}
-    if start is not None:
-        before = {"test": outcomes_of(start), "valid": outcomes_of(start[::-1])}
-        sft = {"test": metrics_of(start), "valid": metrics_of(start[::-1])}
-    record = make_record(
-        algorithm, 0.0, seed, minutes, **({"metrics": metrics, "sft": sft} | changes)
+    after, before = ({} if of is None else {"test": of, "valid": of[::-1]} for of in (ranks, start))
+    figures = {
+        key: {split: metrics_of(of) for split, of in ranked.items()}
+        for key, ranked in (("metrics", after), ("sft", before))
+    }
+    record = make_record(algorithm, 0.0, seed, minutes, **(figures | changes))
+    outcomes, of_start = (
+        {split: outcomes_of(of) for split, of in ranked.items()} for ranked in (after, before)
     )
     shares = np.linspace(0, 1, len(looks)) if looks else np.array([1.0])
     # Rollout and update of `make_record`: 40 s, 1e12 FLOPs, 2 million tokens.
@@ -146,12 +141,11 @@ def whole(
     )
     if looks:
         curves["valid/NDCG@10"] = looks
-    return Evidence(record, join_outcomes(after, before), curves)
+    return Evidence(record, join_outcomes(outcomes, of_start or None), curves)
 
 
-def reseal(path: Path) -> None:
-    """Give an edited record on disk the hash of what it says now, as a careful forger would."""
-    record = json.loads(path.read_text())
+def reseal(path: Path, record: Record) -> None:
+    """Write an edited record with the hash of what it says now, as a careful forger would."""
     path.write_text(json.dumps(record | {"sha256": digest(record)}))
 
 

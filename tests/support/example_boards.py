@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from genrec_bench.boards.board import Board, BoardRow, Kind, Link, Reached, Section
+from genrec_bench.boards.board import RANKED, Board, BoardRow, Kind, Link, Reached, Section
 from genrec_bench.boards.reported import Reported
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Estimate, Interval
@@ -17,32 +17,14 @@ TARGETS = {"25%": 0.0712, "50%": 0.0731, "75%": 0.0750, "100%": 0.0769}
 MILESTONES = tuple(share / 10 for share in range(11))
 BUDGET = 6e12
 
-TRACK = {
-    "backbone": "tiny",
-    "beam_width": 20,
-    "budget": "6Tflop",
-    "dataset": "a0a97915c640d7ec8c49a7e92862f4c61cb8e96e39c0ca1430837e9e8e41445e",
-    "decoding": "beam",
-    "dtype": "float32",
-    "group_size": 16,
-    "logprob_space": "full",
-    "lora_rank": 0,
-    "samples": "10 at temperature 0.7, top-p 0.9",
-    "sft": "984fcb5fc72a28866d1a7d9383ac5536b6826d0a424f74a43315d7110337a9ca",
-    "sids": "c24bdc7b948fdd161640a79f74be99bd085def775cfa40fab957498e0c62aa36",
-    "tuning": None,
-}
-TUNING = {
-    "limit": "20Tflop",
-    "seconds": 812.5,
-    "flops": 1.98e13,
-    "tokens": 4.1e6,
-    "trials": 24,
-    "failed": 1,
-    "pruned": 15,
-    "study": "industrial-grpo",
-}
+TRACK = {"backbone": "tiny", "budget": "6Tflop", "group_size": 16, "sft": "98" * 32, "tuning": None}
+TUNING: dict[str, Any] = {"limit": "20Tflop", "flops": 1.98e13, "study": "industrial-grpo"}
+TUNING |= {"trials": 24, "failed": 1, "pruned": 15}
 START = {"NDCG@10": 0.0749, "HR@10": 0.1147, "HR@1": 0.0393, "HR@5": 0.0898, "NDCG@5": 0.0668}
+FIGURES = {"NDCG@10": 1.0, "HR@10": 1.53, "HR@1": 0.53, "HR@5": 1.19, "NDCG@5": 0.89}
+FIGURES |= {"sid/HR@10": 1.57, "sid/NDCG@10": 1.1, "Pass@1": 0.4, "Pass@10": 0.84}
+"""Of a run, as multiples of its NDCG@10."""
+
 CEILING = {"NDCG@10": 0.412, "HR@10": 0.601}
 
 
@@ -61,28 +43,16 @@ def row(
     """A row whose seeds lie around a mean of NDCG@10; the same for the same arguments."""
     generator = np.random.default_rng([key, 7])
     by_seed = [round(float(x), 4) for x in ndcg + generator.normal(0, 0.0009, len(seeds))]
-    values = [
-        {
-            "NDCG@10": x,
-            "HR@10": round(1.53 * x, 4),
-            "HR@1": round(0.53 * x, 4),
-            "HR@5": round(1.19 * x, 4),
-            "NDCG@5": round(0.89 * x, 4),
-            "sid/HR@10": round(1.57 * x, 4),
-            "sid/NDCG@10": round(1.1 * x, 4),
-            "Pass@1": round(0.4 * x, 4),
-            "Pass@10": round(0.84 * x, 4),
-        }
-        for x in by_seed
-    ]
-    means = {metric: fmean(v[metric] for v in values) for metric in values[0]}
+    values = [{metric: round(times * x, 4) for metric, times in FIGURES.items()} for x in by_seed]
+    means = {metric: fmean(v[metric] for v in values) for metric in FIGURES}
+    # Shares of the seconds and of the budget; the last two do not count.
+    shares = {"rollout": (0.3, 0.35), "reference": (0.1, 0.1), "update": (0.6, 0.55)}
     phases = {
-        "rollout": {"seconds": 0.3 * seconds, "flops": 0.35 * BUDGET, "tokens": 5e5},
-        "reference": {"seconds": 0.1 * seconds, "flops": 0.1 * BUDGET, "tokens": 3e5},
-        "update": {"seconds": 0.6 * seconds, "flops": 0.55 * BUDGET, "tokens": 6e5},
-        "sft": {"seconds": 52.0, "flops": 3.29e12, "tokens": 4.7e5},
-        "evaluation": {"seconds": 24.0, "flops": 1.72e12, "tokens": 7.5e5},
+        phase: {"seconds": time * seconds, "flops": flops * BUDGET, "tokens": 5e5}
+        for phase, (time, flops) in shares.items()
     }
+    phases["sft"] = {"seconds": 52.0, "flops": 3.29e12, "tokens": 4.7e5}
+    phases["evaluation"] = {"seconds": 24.0, "flops": 1.72e12, "tokens": 7.5e5}
     curve = []
     for share in MILESTONES:
         height = 0.0692 + gain * (1 - (1 - share) ** 2)
@@ -102,14 +72,9 @@ def row(
         kind=kind,
         seeds=tuple(seeds),
         means=means,
-        deviations={metric: stdev(v[metric] for v in values) for metric in means}
-        if len(seeds) > 1
-        else {},
-        estimates={
-            metric: estimate([v[metric] for v in values], means[metric])
-            for metric in ("NDCG@10", "HR@10")
-        },
-        ranks={"NDCG@10": rank, "HR@10": rank},
+        deviations={m: stdev(v[m] for v in values) for m in means if len(seeds) > 1},
+        estimates={m: estimate([v[m] for v in values], means[m]) for m in RANKED},
+        ranks=dict.fromkeys(RANKED, rank),
         spent={"seconds": seconds, "flops": BUDGET * 1.004, "tokens": 1.4e6},
         phases=phases,
         tuning=TUNING if kind == "result" else None,
@@ -171,42 +136,32 @@ def pair(first: BoardRow, second: BoardRow, metric: str) -> Pair:
 
 def full_section() -> Section:
     """Four algorithms, the controls, a failed row, missed targets, a ceiling far away."""
+    nan: dict[str, Any] = {"seeds": (0, 1, 2, 4), "failures": {3: "the loss became nan at step 41"}}
+    control: dict[str, Any] = {"kind": "control"}
     results = [
         row("grpo", 0.0811, rank=(1, 2), gain=0.0087, key=1),
         row("ugr", 0.0798, rank=(1, 3), gain=0.0071, key=2, seconds=141.3),
-        row(
-            "srpo",
-            0.0782,
-            rank=(2, 5),
-            gain=0.0052,
-            seeds=(0, 1, 2, 4),
-            failures={3: "the loss became nan at step 41"},
-            key=3,
-            seconds=168.4,
-        ),
-        row("SFT continued", 0.0771, kind="control", rank=(3, 5), gain=0.0041, key=4),
+        row("srpo", 0.0782, rank=(2, 5), gain=0.0052, key=3, seconds=168.4, **nan),
+        row("SFT continued", 0.0771, rank=(3, 5), gain=0.0041, key=4, **control),
         row("vstar", 0.0764, rank=(3, 6), gain=0.0028, key=5, seconds=402.9),
-        row("random reward", 0.0731, kind="control", rank=(6, 6), gain=-0.0021, key=6),
+        row("random reward", 0.0731, rank=(6, 6), gain=-0.0021, key=6, **control),
     ]
     start = bare(
         "SFT start",
         "start",
         START,
-        estimates={
-            metric: replace(estimate([START[metric]], START[metric]), covers_seeds=True)
-            for metric in ("NDCG@10", "HR@10")
-        },
-        ranks={"NDCG@10": (4, 6), "HR@10": (4, 6)},
+        estimates={m: replace(estimate([START[m]], START[m]), covers_seeds=True) for m in RANKED},
+        ranks=dict.fromkeys(RANKED, (4, 6)),
         links=results[0].links[:1],
     )
+    cost = {"seconds": 11.0, "flops": 4.1e11, "tokens": 9e4}
     failed = bare(
         "ugr (confidence=token)",
         "failed",
         {},
-        algorithm="ugr",
         seeds=(0, 1),
-        spent={"seconds": 11.0, "flops": 4.1e11, "tokens": 9e4},
-        phases={"rollout": {"seconds": 11.0, "flops": 4.1e11, "tokens": 9e4}},
+        spent=cost,
+        phases={"rollout": cost},
         failures=dict.fromkeys((0, 1), "<script>alert('x')</script> & the like"),
         links=links("ugr-token", (0, 1), [{}, {}]),
     )
@@ -221,7 +176,7 @@ def full_section() -> Section:
         rows=(start, *results, failed, bare("ceiling", "ceiling", CEILING)),
         pairs={
             metric: tuple(pair(a, b, metric) for a, b in combinations(entrants, 2))
-            for metric in ("NDCG@10", "HR@10")
+            for metric in RANKED
         },
         smallest_difference={"NDCG@10": 0.0047, "HR@10": 0.0071},
         target_values=TARGETS,
@@ -236,18 +191,15 @@ def old_section() -> Section:
         for row in full_section().rows
         if row.kind == "result"
     ]
-    return Section(
-        benchmark="0.2",
+    return replace(
+        full_section(),
         track_id="5d1f00c0ffee",
-        track=TRACK | {"budget": "3Tflop"},
         partial=False,
         num_records=1,
-        unit="flops",
         rows=(bare("SFT start", "start", START), *rows),
         pairs={},
         smallest_difference={},
         target_values={},
-        notes=("No intervals: the records hold no outcomes of their SFT start.",),
     )
 
 
@@ -268,22 +220,13 @@ def board_without_targets() -> Board:
 
 def full_board() -> Board:
     """Two sections and published figures."""
+    setting = "a 0.5B backbone, all training rows, budget not told"
+    figures: list[dict[str, float]] = [
+        {"HR@10": 0.1586, "NDCG@10": 0.1218},
+        {"HR@5": 0.1103, "HR@10": 0.158},
+    ]
     reported = (
-        Reported(
-            "A paper",
-            "Table 2",
-            "industrial",
-            "Its method",
-            {"HR@10": 0.1586, "NDCG@10": 0.1218},
-            "a 0.5B backbone, all training rows, budget not told",
-        ),
-        Reported(
-            "B paper",
-            "Table 1",
-            "industrial",
-            "GRPO",
-            {"HR@5": 0.1103, "HR@10": 0.158},
-            "another split",
-        ),
+        Reported("A paper", "Table 2", "industrial", "Its method", figures[0], setting),
+        Reported("B paper", "Table 1", "industrial", "GRPO", figures[1], "another split"),
     )
     return Board("industrial", (full_section(), old_section()), reported)

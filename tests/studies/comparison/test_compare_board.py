@@ -34,8 +34,7 @@ def test_no_board_is_made_of_records_that_do_not_hold(compare: Compare, sweeps: 
     path = (compare.folder() / result["cells"][0]["record"]).resolve()
     record = json.loads(path.read_text())
     record["metrics"]["test"]["HR@10"] = 0.99
-    path.write_text(json.dumps(record))
-    reseal(path)
+    reseal(path, record)
     board = (compare.folder() / "board.md").read_bytes()
     called = compare.call("grpo", "--seeds", "1")
     assert called.code == 2 and called.out == ""
