@@ -15,9 +15,6 @@ from genrec_bench.data.importers import import_contents, parse_sid
 from genrec_bench.data.preparation.leaks import REPEATED_HISTORIES, find_leaks
 from genrec_bench.errors import UserError
 
-REAL = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real data are not at {REAL}")
-
 HEADER = "user_id,history_item_title,item_title,history_item_id,item_id,history_item_sid,item_sid"
 SIDS = ("<a_0><b_1>", "<a_12><b_3>", "<a_0><b_1>")
 NAME = "Tools"
@@ -273,10 +270,9 @@ def test_layouts_are_told_apart(lcrec: Path) -> None:
 
 
 @pytest.mark.real
-@real
-def test_the_real_industrial_files() -> None:
+def test_the_real_industrial_files(shared_data: Path) -> None:
     card = load_card("industrial")
-    contents, sources = import_contents("minionerec", REAL / "minionerec", card)
+    contents, sources = import_contents("minionerec", shared_data / "minionerec", card)
     dataset = contents.own
     assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (10393, 4532, 4533)
     assert dataset.partial
@@ -295,7 +291,6 @@ def test_the_real_industrial_files() -> None:
 
 
 @pytest.mark.real
-@real
 @pytest.mark.parametrize(
     ("name", "folder", "users", "items", "interactions"),
     [
@@ -304,10 +299,10 @@ def test_the_real_industrial_files() -> None:
     ],
 )
 def test_the_real_lcrec_files(
-    name: str, folder: str, users: int, items: int, interactions: int
+    shared_data: Path, name: str, folder: str, users: int, items: int, interactions: int
 ) -> None:
     card = load_card(name)
-    contents, sources = import_contents("lcrec", REAL / "lcrec" / folder, card)
+    contents, sources = import_contents("lcrec", shared_data / "lcrec" / folder, card)
     dataset = contents.own
     assert sources == card.sha256
     assert not dataset.partial

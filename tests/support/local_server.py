@@ -43,14 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Seen:
-    """A request, and what became of it.
-
-    Attributes:
-        path: what was asked for.
-        headers: of the request.
-        status: of the answer.
-        sent: bytes of the body.
-    """
+    """A request, the status of its answer, and how many bytes of the body were sent."""
 
     path: str
     headers: dict[str, str]
@@ -63,8 +56,6 @@ class LocalServer:
     """What it serves, whatever the path, and what it has seen.
 
     Attributes:
-        url: without a path.
-        content: of the file.
         validators: headers ETag and Last-Modified, as far as it tells them.
         script: answers to the next requests; a good one to all others.
         versions: content and validators from a certain request on; the first one is number 0.

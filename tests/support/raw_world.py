@@ -77,11 +77,8 @@ def world_counts(protocol: str) -> dict[str, int]:
 class RawWorld:
     """One dataset that can be made from nothing, and a data directory.
 
-    Attributes:
-        name: of the dataset.
-        root: of everything.
-        files: its raw files, interactions and items, under the names that they are published with.
-        servers: of the two; none where no program may fetch them.
+    Its raw files, interactions and items, have the names that they are published with; there are no
+    servers of them where no program may fetch them.
     """
 
     name: str
@@ -128,11 +125,7 @@ class RawWorld:
             write(file, content_of(mine))
 
     def publish(self, data: Path | None = None) -> None:
-        """Have its files as they are now where they are looked for.
-
-        Args:
-            data: where a person has put those that no program may fetch; None for `data`.
-        """
+        """Have its files where they are looked for: `data` is where a person has put them."""
         if not self.servers:
             folder = (data or self.data) / "downloads" / self.name
             folder.mkdir(parents=True, exist_ok=True)
@@ -160,10 +153,7 @@ def use_cards(patch: pytest.MonkeyPatch, root: Path) -> None:
 def raw_world(name: str, root: Path, *, figures: bool = False) -> Iterator[RawWorld]:
     """Serve the raw files of a card, and have all cards read that lead there.
 
-    Args:
-        name: of the dataset.
-        root: of everything; made.
-        figures: whether those of SIDs are drawn, which takes longer than all else.
+    Without ``figures`` those of SIDs are not drawn, which takes longer than all else.
     """
     folder = cards_folder(root)
     folder.mkdir(parents=True)

@@ -31,6 +31,19 @@ def rows_of(interactions: Interactions) -> list[tuple[str, str, int]]:
     ]
 
 
+def named_rows(
+    splits: Mapping[str, Examples], users: Sequence[str], items: Sequence[str]
+) -> dict[str, list[tuple[str, list[str], str]]]:
+    """The examples of each split with the names of user, history and target."""
+    return {
+        name: [
+            (users[part.users[i]], [items[j] for j in part.history(i)], items[part.targets[i]])
+            for i in range(len(part))
+        ]
+        for name, part in splits.items()
+    }
+
+
 def use_encoder(patch: pytest.MonkeyPatch, load: Callable[..., object]) -> None:
     """Have sentence-transformers installed, whose models `load` returns."""
     package = ModuleType("sentence_transformers")

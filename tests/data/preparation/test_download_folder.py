@@ -7,8 +7,6 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from download_world import (
     CONTENT,
     NAME,
     OTHER,
+    Watched,
     WatchedBar,
     check_whole,
     get,
@@ -30,7 +29,6 @@ from genrec_bench.data.preparation import checksums
 from genrec_bench.data.preparation.download import find
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import StorageError
-from genrec_bench.progress import Bar, Progress
 
 
 def test_what_is_not_the_published_file_gets_no_name(server: LocalServer, tmp_path: Path) -> None:
@@ -134,28 +132,6 @@ def test_damaged_checksums_are_no_checksums(text: str, tmp_path: Path) -> None:
     assert f"{tmp_path / 'checksums.json'} is damaged: delete it" in said
 
 
-class Gate(WatchedBar):
-    def __init__(self) -> None:
-        super().__init__()
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def advance(self, amount: float) -> None:
-        self.reached.set()
-        assert self.opened.wait(30)
-
-
-class Gated(Progress):
-    """Holds a download up in the middle."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.gate = Gate()
-
-    @contextmanager
-    def bar(self, title: str, total: float) -> Iterator[Bar]:
-        yield self.gate
-
-
 CHILD = """
 import pathlib, sys
 from genrec_bench.data.preparation.download import fetch
@@ -165,16 +141,25 @@ fetch(SourceFile(sys.argv[1], sys.argv[2]), pathlib.Path(sys.argv[3]), Progress(
 """
 
 
-def test_another_process_waits_and_finds_the_file(server: LocalServer, tmp_path: Path) -> None:
-    wanted, progress = source(server), Gated()
-    first = threading.Thread(target=get, args=(wanted, tmp_path, progress))
+def test_another_process_waits_and_finds_the_file(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, opened = threading.Event(), threading.Event()
+
+    def hold_up(bar: WatchedBar, amount: float) -> None:
+        reached.set()
+        assert opened.wait(30)
+
+    monkeypatch.setattr(WatchedBar, "advance", hold_up)
+    wanted = source(server)
+    first = threading.Thread(target=get, args=(wanted, tmp_path, Watched()))
     first.start()
-    assert progress.gate.reached.wait(30)
+    assert reached.wait(30)
     command = [sys.executable, "-c", CHILD, wanted.file, wanted.url, str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         said = child.stderr.readline()
-        progress.gate.opened.set()
+        opened.set()
         rest = child.stderr.read()
     first.join()
     assert said == f"{NAME}: another process is fetching it; waiting\n"

@@ -1,7 +1,5 @@
 """Downloads that are cut short, and go on."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from local_server import Answer, LocalServer, local_server
 from genrec_bench.data.preparation import checksums, download
 from genrec_bench.data.preparation.download import fetch, find
 from genrec_bench.data.preparation.raw_recipe import SourceFile
-from genrec_bench.progress import Bar, Progress
+from genrec_bench.progress import Progress
 
 
 def test_a_cut_download_is_resumed(server: LocalServer, tmp_path: Path) -> None:
@@ -139,26 +137,17 @@ def test_attempts_that_bring_something_are_not_counted(server: LocalServer, tmp_
     assert len(server.seen) == 31
 
 
-class Interrupted(Progress):
-    """Ctrl-C, some way through."""
-
-    @contextmanager
-    def bar(self, title: str, total: float) -> Iterator[Bar]:
-        class Interrupt(WatchedBar):
-            def advance(self, amount: float) -> None:
-                super().advance(amount)
-                if sum(self.amounts) >= 1_000:
-                    raise KeyboardInterrupt
-
-        yield Interrupt()
-
-
 def test_an_interrupted_download_is_resumed(
     server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def interrupt_at_once(bar: WatchedBar, amount: float) -> None:
+        if amount:
+            raise KeyboardInterrupt
+
     monkeypatch.setattr(download, "CHUNK", 1_000)
+    monkeypatch.setattr(WatchedBar, "advance", interrupt_at_once)
     with pytest.raises(KeyboardInterrupt):
-        get(source(server), tmp_path, Interrupted(quiet=True))
+        get(source(server), tmp_path, Watched())
     assert names(tmp_path) == {f"{NAME}.part", f"{NAME}.part.json"}
     have = (tmp_path / f"{NAME}.part").stat().st_size
     assert 0 < have <= 1_000

@@ -1,4 +1,3 @@
-import random
 import tracemalloc
 
 import numpy as np
@@ -43,13 +42,6 @@ def test_rows_are_sorted_by_time_user_name_and_item_name(log: Log) -> None:
     assert rows_of(interactions) == sorted(log, key=lambda row: (row[2], row[0], row[1]))
     assert list(interactions.user_names) == sorted({user for user, _, _ in log})
     assert list(interactions.item_names) == sorted({item for _, item, _ in log})
-
-
-@given(LOGS, st.randoms(use_true_random=False))
-def test_the_order_of_lines_changes_nothing(log: Log, order: random.Random) -> None:
-    shuffled = log.copy()
-    order.shuffle(shuffled)
-    assert content(Interactions.gather(shuffled)) == content(Interactions.gather(log))
 
 
 @given(LOGS, st.data())

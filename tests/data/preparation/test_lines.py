@@ -151,14 +151,6 @@ def test_other_kinds_of_files_are_named(tmp_path: Path, content: bytes, what: st
         read(put(tmp_path, content))
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.json is missing"):
-        read(tmp_path / "absent.json")
-    with pytest.raises(UserError, match="is not a file"):
-        read(tmp_path)
-    assert read(put(tmp_path, b"")) == []
-
-
 def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> io.BufferedReader:
         raise PermissionError(13, "Permission denied", "raw.json")

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Container, Iterator
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from raw_files import RawFiles, write_raw_files
+from small_datasets import named_rows
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.dataset import Contents
@@ -114,32 +116,13 @@ def prepare_files(
 
 
 def by_name(prepared: Contents) -> dict[str, list[tuple[str, list[str], str]]]:
-    users, items = ("ann", "bob", "cat"), prepared.item_names
-    return {
-        name: [
-            (
-                users[part.users[i]],
-                [items[item] for item in part.history(i)],
-                items[part.targets[i]],
-            )
-            for i in range(len(part))
-        ]
-        for name, part in prepared.splits.items()
-    }
+    return named_rows(prepared.splits, ("ann", "bob", "cat"), prepared.item_names)
 
 
 def content(prepared: Contents) -> tuple[object, ...]:
     """Everything but the report, to the byte."""
-    arrays = [
-        array
-        for part in prepared.splits.values()
-        for array in (part.users, part.history_items, part.history_offsets, part.targets)
-    ]
-    arrays += prepared.times.values()
-    return (
-        *((array.dtype.str, array.tobytes()) for array in arrays),
-        *(prepared.item_names, prepared.titles, prepared.descriptions, prepared.categories),
-    )
+    times = (when.tobytes() for when in prepared.times.values())
+    return (prepared.fingerprint, *times, prepared.descriptions, prepared.categories)
 
 
 @pytest.fixture
@@ -184,40 +167,19 @@ def test_the_report_by_hand(files: RawFiles) -> None:
     _, report = prepare_files(files)
     assert report.raw == Counts(users=4, items=5, interactions=18)
     assert report.days == ("2014-05-14", "2014-05-23")
-    assert report.steps == (
-        Filtered(
-            "window since 2014-05-15",
-            Counts(4, 5, 18),
-            Counts(4, 5, 17),
-            {"before 2014-05-15": 1},
-        ),
-        Filtered(
-            "titles longest_title 3",
-            Counts(4, 5, 17),
-            Counts(4, 4, 16),
-            {"item without a title": 1},
-        ),
-        Filtered(
-            "duplicates keep exact",
-            Counts(4, 4, 16),
-            Counts(4, 4, 15),
-            {"repeats user, item and time": 1},
-        ),
-        Filtered(
-            "core users 2 items 2",
-            Counts(4, 4, 15),
-            Counts(3, 3, 13),
-            {"user with fewer than 2": 1, "item with fewer than 2": 1},
-        ),
-    )
-    assert report.counts == {
-        "users": 3,
-        "items": 3,
-        "interactions": 13,
-        "train_rows": 8,
-        "valid_rows": 1,
-        "test_rows": 1,
+    left = [Counts(*n) for n in ((4, 5, 18), (4, 5, 17), (4, 4, 16), (4, 4, 15), (3, 3, 13))]
+    removed = {
+        "window since 2014-05-15": {"before 2014-05-15": 1},
+        "titles longest_title 3": {"item without a title": 1},
+        "duplicates keep exact": {"repeats user, item and time": 1},
+        "core users 2 items 2": {"user with fewer than 2": 1, "item with fewer than 2": 1},
     }
+    assert report.steps == tuple(
+        Filtered(step, *counts, reasons)
+        for (step, reasons), counts in zip(removed.items(), pairwise(left), strict=True)
+    )
+    rows = {"train_rows": 8, "valid_rows": 1, "test_rows": 1}
+    assert report.counts == {"users": 3, "items": 3, "interactions": 13, **rows}
     assert (report.untitled, report.malformed, report.malformed_examples) == (0, {}, ())
     assert report.files == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()

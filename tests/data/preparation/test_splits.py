@@ -1,11 +1,11 @@
 import dataclasses
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from small_datasets import named_rows
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.importers import import_contents
@@ -23,18 +23,11 @@ LOGS = st.lists(
 
 def by_name(splits: Splits, interactions: Interactions) -> dict[str, list[Example]]:
     """Read all examples back, name by name."""
-    users, items = interactions.user_names, interactions.item_names
+    named = named_rows(splits.examples, interactions.user_names, interactions.item_names)
+    times = {name: when.tolist() for name, when in splits.target_times.items()}
     return {
-        name: [
-            (
-                users[part.users[i]],
-                [items[item] for item in part.history(i)],
-                items[part.targets[i]],
-                int(splits.target_times[name][i]),
-            )
-            for i in range(len(part))
-        ]
-        for name, part in splits.examples.items()
+        name: [(*row, time) for row, time in zip(rows, times[name], strict=True)]
+        for name, rows in named.items()
     }
 
 
@@ -106,14 +99,6 @@ def test_a_chronological_split_by_hand() -> None:
     part = splits.examples["train"]
     arrays = (part.users, part.history_items, part.history_offsets, part.targets)
     assert [array.dtype for array in arrays] == [np.int64, np.int32, np.int64, np.int32]
-
-
-@given(LOGS)
-def test_time_never_runs_back_from_split_to_split(log: Log) -> None:
-    times = chronological(Interactions.gather(log), 3).target_times
-    for earlier, later in pairwise(times.values()):
-        assert not len(later) or not len(earlier) or earlier.max() <= later.min()
-    assert all(np.all(np.diff(part) >= 0) for part in times.values())
 
 
 def test_leave_one_out_by_hand() -> None:

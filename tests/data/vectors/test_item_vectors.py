@@ -1,6 +1,5 @@
 """A vector for each item: numbers by hand, what may be read, files of the user's, and the cache."""
 
-import inspect
 import json
 import pickle
 import sys
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from small_datasets import Rows, examples, use_encoder
 
 from genrec_bench.data.cards import load_card
-from genrec_bench.data.dataset import Examples
 from genrec_bench.data.importers import import_contents
 from genrec_bench.data.vectors import item_vectors as module
 from genrec_bench.data.vectors.embeddings import WORDS, collaborative_vectors
@@ -102,19 +100,6 @@ def test_nothing_known_at_all(tmp_path: Path) -> None:
         vectors("text", tmp_path, ["", " ", "!"])
     with pytest.raises(UserError, match=r"^embeddings=collaborative: .*; use embeddings=text$"):
         vectors("collaborative", tmp_path, train=[(0, [1], 1), (1, [2], 2)])
-
-
-def test_only_training_examples_can_be_handed_in() -> None:
-    kinds = inspect.signature(item_vectors, eval_str=True).parameters
-    readers = [name for name, parameter in kinds.items() if parameter.annotation is Examples]
-    assert readers == ["train"]
-    assert [name for name in kinds if name not in readers] == [
-        "source",
-        "titles",
-        "descriptions",
-        "cache",
-        "progress",
-    ]
 
 
 def test_text_reads_no_interactions_and_collaborative_no_text(tmp_path: Path) -> None:
