@@ -78,9 +78,10 @@ class BoardRow:
     Attributes:
         name: the algorithm and, in brackets, what differs from its usual configuration; or what
             the control is called.
+        means: by metric, mean over seeds; lacks what some of the runs do not have.
+        links: the records of `seeds`, in their order, and after them those of `failures`.
         algorithm: as in its file's name; empty for the ceiling and the start.
         seeds: of the finished runs, in order; of the failed ones where `kind` is `failed`.
-        means: by metric, mean over seeds; lacks what some of the runs do not have.
         deviations: by metric, sample standard deviation over seeds; empty for a single seed.
         estimates: by metric of `RANKED`; empty where the outcomes do not tell.
         ranks: by metric of `RANKED`: best and worst rank that the tests leave open; None where the
@@ -91,27 +92,26 @@ class BoardRow:
         targets: by label of a target; empty where there are no curves of validation.
         curve: (spent in the unit of the budget, mean, lowest and highest seed) of the validation
             metric, in order of what was spent; empty where the runs have no such curves.
-        links: the records of `seeds`, in their order, and after them those of `failures`.
         failures: by seed: why a run failed that nobody has made good since.
         lost: what those failed runs, all together, spent of `seconds`, `flops` and `tokens` that
             would have counted; empty without any, and where `kind` is `failed`: there `spent` says.
     """
 
     name: str
-    algorithm: str
     kind: Kind
-    seeds: tuple[int, ...]
     means: Mapping[str, float]
-    deviations: Mapping[str, float]
-    estimates: Mapping[str, Estimate]
-    ranks: Mapping[str, tuple[int, int] | None]
-    spent: Mapping[str, float]
-    phases: Mapping[str, Mapping[str, float]]
-    tuning: Mapping[str, Any] | None
-    targets: Mapping[str, Reached]
-    curve: tuple[tuple[float, float, float, float], ...]
     links: tuple[Link, ...]
-    failures: Mapping[int, str]
+    algorithm: str = ""
+    seeds: tuple[int, ...] = ()
+    deviations: Mapping[str, float] = field(default_factory=dict)
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    ranks: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
+    phases: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tuning: Mapping[str, Any] | None = None
+    targets: Mapping[str, Reached] = field(default_factory=dict)
+    curve: tuple[tuple[float, float, float, float], ...] = ()
+    failures: Mapping[int, str] = field(default_factory=dict)
     lost: Mapping[str, float] = field(default_factory=dict)
 
 

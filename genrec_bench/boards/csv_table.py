@@ -21,43 +21,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from genrec_bench.boards.board import MISSED, Board, BoardRow, Section
 
 COLUMNS = (
-    "dataset",
-    "benchmark",
-    "track",
-    "partial",
-    "kind",
-    "row",
-    "algorithm",
-    "other",
-    "seeds",
-    "failed_seeds",
-    "quantity",
-    "value",
-    "deviation",
-    "low",
-    "high",
-    "iqm",
-    "iqm_low",
-    "iqm_high",
-    "best_rank",
-    "worst_rank",
-    "by_seed",
-    "p_user",
-    "p_seed",
-    "p",
-    "p_holm",
-    "distinct",
-    "effect",
-    "probability",
-    "smallest_difference",
-    "records",
-)
+    "dataset benchmark track partial kind row algorithm other seeds failed_seeds quantity value "
+    "deviation low high iqm iqm_low iqm_high best_rank worst_rank by_seed p_user p_seed p p_holm "
+    "distinct effect probability smallest_difference records"
+).split()
 """Of the file, in this order; none goes or changes its meaning without a line in the changelog."""
 
 
@@ -111,15 +84,11 @@ def _of_row(row: BoardRow) -> Iterator[dict[str, Any]]:
         if rank := row.ranks.get(metric):
             line |= {"best_rank": rank[0], "worst_rank": rank[1]}
         yield line
-    for cost, amount in row.spent.items():
-        yield {"quantity": f"spent/{cost}", "value": amount}
-    for cost, amount in row.lost.items():
-        yield {"quantity": f"lost/{cost}", "value": amount}
-    for phase, costs in row.phases.items():
-        for cost, amount in costs.items():
-            yield {"quantity": f"phase/{phase}/{cost}", "value": amount}
-    for key, amount in (row.tuning or {}).items():
-        yield {"quantity": f"tuning/{key}", "value": amount}
+    costs: dict[str, Mapping[str, Any]] = {"spent": row.spent, "lost": row.lost}
+    costs |= {f"phase/{phase}": spent for phase, spent in row.phases.items()}
+    costs["tuning"] = row.tuning or {}
+    for what, amounts in costs.items():
+        yield from ({"quantity": f"{what}/{key}", "value": x} for key, x in amounts.items())
     for label, each in row.targets.items():
         yield {
             "quantity": f"reach/{label}",

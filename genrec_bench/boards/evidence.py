@@ -9,11 +9,7 @@ import pandas as pd
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, Record
-from genrec_bench.runs.records import (
-    OUTCOME_COLUMNS,
-    START_COLUMNS,
-    read_record,
-)
+from genrec_bench.runs.records import OUTCOME_COLUMNS, START_COLUMNS, read_record
 from genrec_bench.storage.parquet import read_frame
 
 

@@ -8,12 +8,10 @@ What the page says is in the templates of `page/`, which walk the board; `sectio
 what they need of a section, and `charts.py` draws.
 """
 
-import json
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 from math import isfinite
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,7 +40,7 @@ from genrec_bench.boards.section_view import (
     signed,
     span,
 )
-from genrec_bench.boards.tables import rank_text, seeds_text
+from genrec_bench.boards.tables import fact, rank_text, seeds_text
 
 
 def to_html(board: Board) -> str:
@@ -91,7 +89,7 @@ def _environment() -> Environment:
         "axis": axis_strip,
         "count": lambda number, what: f"{number} {what}" if number == 1 else f"{number} {what}s",
         "ends": ends,
-        "fact": _fact,
+        "fact": fact,
         "failures": failures,
         "figure": figure,
         "heading": metric_heading,
@@ -126,12 +124,6 @@ def _digits(board: Board) -> dict[str, int]:
 def _hash(text: str) -> str:
     """What a security policy calls a piece of the page."""
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
-
-
-def _fact(value: Any) -> str:
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def _origin(link: Link) -> str:

@@ -88,15 +88,12 @@ def group(records: Sequence[Evidence], defaults: Defaults) -> list[Group]:
     for one in records:
         of = newest if one.record["complete"] else failed
         of[_variant(one), one.record["seed"]] = one
-    failed = {key: one for key, one in failed.items() if key not in newest}
-    names = _names([*newest.values(), *failed.values()], defaults)
+    newest |= {key: one for key, one in failed.items() if key not in newest}
     groups = []
-    for variant, name in names.items():
-        finished, broken = (
-            tuple(one for (known, _), one in sorted(of.items(), key=_by_key) if known == variant)
-            for of in (newest, failed)
-        )
-        groups.append(Group(name, finished, broken))
+    for variant, name in _names(list(newest.values()), defaults).items():
+        runs = [newest[key] for key in sorted(newest) if key[0] == variant]
+        finished = tuple(one for one in runs if one.record["complete"])
+        groups.append(Group(name, finished, tuple(one for one in runs if one not in finished)))
     return sorted(groups, key=lambda one: (not one.finished, one.name))
 
 
@@ -113,25 +110,21 @@ def make_row(
     failed = group.failed if group.finished else ()
     figures = [one.record["metrics"]["test"] for one in group.finished]
     means = _means(figures)
-    deviations = {}
-    if len(figures) > 1:
-        deviations = {key: statistics.stdev(each[key] for each in figures) for key in means}
+    several = means if len(figures) > 1 else ()
     seen = group.looks(unit)
     return BoardRow(
         name=group.name,
         algorithm=group.algorithm,
         kind=group.kind,
+        links=tuple(_link(one, one.record["metrics"]["test"], folder) for one in (*runs, *failed)),
         seeds=tuple(one.record["seed"] for one in runs),
         means=means,
-        deviations=deviations,
-        estimates={},
-        ranks={},
+        deviations={key: statistics.stdev(each[key] for each in figures) for key in several},
         spent=_spent(runs),
         phases=_phases(runs),
         tuning=group.first.record.get("tuning"),
         targets=reached(seen, targets),
         curve=curve(seen),
-        links=tuple(link(one, one.record["metrics"]["test"], folder) for one in (*runs, *failed)),
         failures={
             one.record["seed"]: str(one.record.get("failure") or NO_REASON) for one in group.failed
         },
@@ -146,8 +139,8 @@ def start_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
         return []
     figures = [one.record["sft"]["test"] for one in known]
     chosen = start_evidence(records) or known[-1]
-    row = _bare("SFT start", "start", _means(figures))
-    return [_linked(row, chosen, chosen.record["sft"]["test"], folder)]
+    link = replace(_link(chosen, chosen.record["sft"]["test"], folder), failed=False)
+    return [BoardRow("SFT start", "start", _means(figures), (link,))]
 
 
 def start_evidence(records: Sequence[Evidence]) -> Evidence | None:
@@ -160,15 +153,14 @@ def ceiling_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
     """The best possible figures, as the newest record that has them says."""
     for one in reversed(records):
         if figures := one.record["ceiling"].get("test", {}):
-            return [_linked(_bare("ceiling", "ceiling", _means([figures])), one, figures, folder)]
+            # These figures are none of the run's own: they hold however it ended.
+            link = replace(_link(one, figures, folder), failed=False)
+            return [BoardRow("ceiling", "ceiling", _means([figures]), (link,))]
     return []
 
 
-def link(one: Evidence, value: Mapping[str, float], folder: Path) -> Link:
-    """Say where numbers come from, by a path relative to `folder`."""
-    path = ""
-    if one.path is not None:
-        path = Path(os.path.relpath(one.path, folder)).as_posix()
+def _link(one: Evidence, value: Mapping[str, float], folder: Path) -> Link:
+    path = Path(os.path.relpath(one.path, folder)).as_posix() if one.path is not None else ""
     failed = not one.record["complete"]
     return Link(one.record["run_id"], one.record["seed"], path, dict(value), failed)
 
@@ -212,10 +204,6 @@ def was_tuned(one: Evidence) -> bool:
 def abbreviate(text: str) -> str:
     """Cut a hash to its first digits; leave anything else as it is."""
     return text[:8] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
-
-
-def _by_key(item: tuple[tuple[str, int], Evidence]) -> tuple[str, int]:
-    return item[0]
 
 
 def _variant(one: Evidence) -> str:
@@ -273,16 +261,6 @@ def _short(value: Any) -> str:
     return abbreviate(text)
 
 
-def _bare(name: str, kind: Kind, means: Mapping[str, float]) -> BoardRow:
-    """A row that nobody ran."""
-    return BoardRow(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
-
-
-def _linked(row: BoardRow, one: Evidence, value: Mapping[str, float], folder: Path) -> BoardRow:
-    # These figures are none of the run's own: they hold however it ended.
-    return replace(row, links=(replace(link(one, value, folder), failed=False),))
-
-
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {
         key: statistics.fmean(each[key] for each in figures)
@@ -294,13 +272,13 @@ def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _phases(runs: Sequence[Evidence]) -> dict[str, dict[str, float]]:
     """Mean cost of each phase that any of the runs entered."""
     ledgers = [one.record["budget"]["spent"] for one in runs]
-    entered = [phase for phase in PHASES if any(phase in spent for spent in ledgers)]
     return {
         phase: {
             cost: statistics.fmean(float(spent.get(phase, {}).get(cost, 0)) for spent in ledgers)
             for cost in COSTS
         }
-        for phase in entered
+        for phase in PHASES
+        if any(phase in spent for spent in ledgers)
     }
 
 

@@ -85,12 +85,10 @@ def _section(
     groups = group(records, defaults)
     targets, why_none = _targets(groups, unit, baseline)
     apart = _looks_apart(groups, baseline)
-    rows = [
-        _without_curve(make_row(one, unit, {}, folder), apart[one.name])
-        if one.name in apart
-        else make_row(one, unit, targets, folder)
-        for one in groups
-    ]
+    rows = [make_row(one, unit, {} if one.name in apart else targets, folder) for one in groups]
+    # Looks that find other values make another curve; how often a row looked is seen in its curve.
+    other = [name for name, keys in apart.items() if keys != ["validations"]]
+    rows = [replace(row, curve=()) if row.name in other else row for row in rows]
     ranked = [row for row in rows if row.kind != "failed"]
     ranked.sort(key=lambda row: (-row.means.get(ORDER_BY, -1.0), row.name))
     failed = [row for row in rows if row.kind == "failed"]
@@ -101,7 +99,7 @@ def _section(
     used = sum(len(one.finished) + len(one.failed) for one in groups)
     notes = [
         *_about_rows(shown, len(records) - used),
-        *_about_tests(shown, compared),
+        *_about_tests(shown),
         *_about_tuning(groups, defaults),
         *([why_none] if why_none else []),
         *_about_looks(groups, apart, unit),
@@ -160,11 +158,6 @@ def _looks_apart(groups: Sequence[Group], baseline: str) -> dict[str, list[str]]
         return {}
     found = {one.name: one.looks_apart(measure) for one in finished}
     return {name: keys for name, keys in found.items() if keys}
-
-
-def _without_curve(row: BoardRow, apart: Sequence[str]) -> BoardRow:
-    """The row, without its curve if its looks find other values; how often it looked is seen."""
-    return row if list(apart) == ["validations"] else replace(row, curve=())
 
 
 def _conclusions(
@@ -254,21 +247,24 @@ def _about_budgets(groups: Sequence[Group]) -> list[str]:
     """Which finished runs spent more or less than their budget by more than a step explains."""
     notes = []
     for one in groups:
-        shares = {each.record["seed"]: budget_share(each.record) for each in one.finished}
-        kinds = [unit_of(each.record["track"]) for each in one.finished]
+        shares = [(each.record, budget_share(each.record)) for each in one.finished]
         off = [
-            f"seed {seed} spent {share:.1%}"
-            for (seed, share), kind in zip(shares.items(), kinds, strict=True)
-            if share is not None and abs(share - 1) > OFF[kind]
+            f"seed {record['seed']} spent {share:.1%}"
+            for record, share in shares
+            if share is not None and abs(share - 1) > OFF[unit_of(record["track"])]
         ]
         if off:
             notes.append(f"{one.name} ended off its budget: {', '.join(off)} of it.")
     return notes
 
 
-def _about_tests(rows: Sequence[BoardRow], compared: Mapping[str, Conclusions]) -> list[str]:
+def _about_tests(rows: Sequence[BoardRow]) -> list[str]:
     notes = []
-    lone = [row.name for row in rows if _lone(row)]
+    lone = [
+        row.name
+        for row in rows
+        if row.kind != "start" and any(not each.covers_seeds for each in row.estimates.values())
+    ]
     if lone:
         notes.append(
             f"One seed only: {', '.join(lone)}. The interval speaks of users alone, not of what "
@@ -280,10 +276,6 @@ def _about_tests(rows: Sequence[BoardRow], compared: Mapping[str, Conclusions]) 
         elif row.kind in ("control", "result") and ORDER_BY in row.means and not row.estimates:
             notes.append(f"{row.name} has no interval: its outcomes are not those of one test set.")
     return notes
-
-
-def _lone(row: BoardRow) -> bool:
-    return any(not each.covers_seeds for each in row.estimates.values()) and row.kind != "start"
 
 
 def _about_tuning(groups: Sequence[Group], defaults: Defaults) -> list[str]:

@@ -110,6 +110,13 @@ def seeds_text(row: BoardRow) -> str:
     return str(len(row.seeds)) if row.seeds else NONE
 
 
+def fact(value: Any) -> str:
+    """One of the things that a track fixes."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
 def rank_text(rank: tuple[int, int] | None) -> str:
     """Best and worst rank, one number where they are the same."""
     if rank is None:
@@ -121,11 +128,8 @@ def rank_text(rank: tuple[int, int] | None) -> str:
 def _track(board: Board, section: Section) -> str:
     """State what is fixed; the dataset comes first, with its name."""
     facts = [f"dataset {titled(board.dataset, section.partial)}"]
-    for key, value in sorted(
-        section.track.items(), key=lambda fact: (fact[0] != "dataset", fact[0])
-    ):
-        text = "none" if value is None else value
-        text = text if isinstance(text, str) else json.dumps(text, sort_keys=True)
+    for key in sorted(section.track, key=lambda key: (key != "dataset", key)):
+        text = fact(section.track[key])
         name = "fingerprint" if key == "dataset" else key.replace("_", " ")
         facts.append(f"{name} {abbreviate(text)}")
     return ", ".join(facts)
@@ -163,10 +167,9 @@ def _statements(section: Section) -> list[str]:
             "The smallest difference that this design finds in four of five cases, for any two of "
             f"the rows: {', '.join(smallest)}."
         )
-    failed = [row for row in section.rows if row.failures]
     found += [
         f"{row.name} failed with seed {seed}: {reason}"
-        for row in failed
+        for row in section.rows
         for seed, reason in sorted(row.failures.items())
     ]
     return [text for text in found if text]
@@ -177,11 +180,8 @@ def _metrics(section: Section, style: str) -> str:
     names = metrics_of(rows)
     lines = []
     for row in rows:
-        cells = []
-        for name in names:
-            cell = _number(row.means.get(name))
-            spread = row.deviations.get(name)
-            cells.append(cell if spread is None else f"{cell} ± {spread:.4f}")
+        spreads = {name: f" ± {spread:.4f}" for name, spread in row.deviations.items()}
+        cells = [_number(row.means.get(name)) + spreads.get(name, "") for name in names]
         lines.append([_name(row, style), *cells])
     heads = ["mean ± standard deviation over seeds", *map(metric_heading, names)]
     return _table(heads, lines, style)

@@ -79,10 +79,7 @@ def read_looks(curves: pd.DataFrame, unit: BudgetKind) -> Looks | None:
     seen = curves[curves[METRIC].notna()].sort_values("step", kind="stable")
     if seen.empty or seen["step"].iloc[0] != 0:
         return None
-    return Looks(
-        tuple(float(value) for value in seen[unit]),
-        tuple(float(value) for value in seen[METRIC]),
-    )
+    return Looks(*(tuple(map(float, seen[column])) for column in (unit, METRIC)))
 
 
 def target_values(grpo: Sequence[Looks], examples: float) -> dict[str, float]:
@@ -152,7 +149,4 @@ def curve(runs: Sequence[Looks | None]) -> tuple[tuple[float, float, float, floa
         spent = np.array(fewest.spent)
         values = np.array([np.interp(spent, one.spent, one.values) for one in known])
     columns = (spent, values.mean(axis=0), values.min(axis=0), values.max(axis=0))
-    return tuple(
-        (float(x), float(mean), float(low), float(high))
-        for x, mean, low, high in zip(*columns, strict=True)
-    )
+    return tuple(zip(*(column.tolist() for column in columns), strict=True))

@@ -235,7 +235,7 @@ def test_csv_gives_back_every_number_of_the_board() -> None:
     board = make(*records)
     (section,) = board.sections
     lines = read_csv(board)
-    assert tuple(lines[0]) == COLUMNS and len({len(line) for line in lines}) == 1
+    assert list(lines[0]) == COLUMNS and len({len(line) for line in lines}) == 1
     found = {(line["kind"], line["row"], line["other"], line["quantity"]): line for line in lines}
     ours = [line for line in lines if line["kind"] != "reported"]
     assert len(ours) == len([key for key in found if key[0] != "reported"]), "one line for each"

@@ -110,8 +110,7 @@ def estimate(by_seed: Sequence[float], mean: float) -> Estimate:
 
 def bare(name: str, kind: Kind, means: Mapping[str, float], **changes: Any) -> BoardRow:
     """A row that knows nothing but some means."""
-    empty = BoardRow(name, "", kind, (), means, {}, {}, {}, {}, {}, None, {}, (), (), {})
-    return replace(empty, **changes)
+    return BoardRow(name, kind, means, **{"links": (), **changes})
 
 
 def pair(first: BoardRow, second: BoardRow, metric: str) -> Pair:
