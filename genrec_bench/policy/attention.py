@@ -48,8 +48,7 @@ class KeyValueStore:
         """Write the keys and values of some tokens and return those of all.
 
         Args:
-            keys: [1, H, R, D] keys of R tokens.
-            values: [1, H, R, D].
+            keys: [1, H, R, D] keys of R tokens; their values have the same shape.
             slots: [R] the place of each token among the [B * capacity] of all prompts.
             used: how many of each prompt's places to return, from the first on.
 
@@ -143,12 +142,7 @@ class Layout:
     def keys_and_values(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the grid's queries look at: its own tokens, or what the store holds.
 
-        Args:
-            keys: [1, H, R, D].
-            values: [1, H, R, D].
-
-        Returns:
-            Keys and values [B, H, K, D].
+        Keys and values [1, H, R, D] become [B, H, K, D].
         """
         if self._store is None or self._store_slots is None:
             return self.to_grid(keys), self.to_grid(values)
@@ -200,11 +194,9 @@ def tree_attention(
     Args:
         module: the attention layer, with its ``layer_idx``.
         query: [1, H, R, D].
-        key: [1, H_kv, R, D]; each key head serves H / H_kv query heads.
-        value: [1, H_kv, R, D].
+        key: [1, H_kv, R, D], as the value; each key head serves H / H_kv query heads.
         attention_mask: ignored, the layout has its own.
         scaling: factor on the products; 1 / sqrt(D) if not given.
-        dropout: probability of dropping an attention weight.
 
     Returns:
         [1, R, H, D], and no weights.

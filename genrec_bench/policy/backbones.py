@@ -51,14 +51,12 @@ UNFIT = "candidate trees cannot be packed for its attention or output head"
 
 @dataclass(frozen=True)
 class Backbone:
-    """What a backbone is called and how it is trained by default.
+    """What a backbone is called, and the peak learning rates by which it is trained by default.
 
     Attributes:
         name: as given by the user.
         fingerprint: changes when its weights do; the shape for one made from scratch.
         from_scratch: whether its weights are drawn here.
-        sft_learning_rate: peak, in the SFT stage.
-        learning_rate: peak, in the RL stage.
     """
 
     name: str
@@ -172,23 +170,23 @@ def make_policy(
             extra_tokens=tokens,
             heads=heads(hidden_size) if heads else {},
         ).to_device(device)
-        found = compare(policy, longest)
+        difference, num_attending = compare(policy, longest)
     except Exception as error:
         # An unknown architecture may fail in any way; an error of our own is a mistake of ours.
         if backbone.from_scratch:
             raise
         raise UserError(f"--backbone {backbone.name}: {UNFIT}: {_one_line(error)}") from error
-    if found.num_attending != model.config.num_hidden_layers:
+    if num_attending != model.config.num_hidden_layers:
         raise UserError(
-            f"--backbone {backbone.name}: {UNFIT}: {found.num_attending} of its "
+            f"--backbone {backbone.name}: {UNFIT}: {num_attending} of its "
             f"{model.config.num_hidden_layers} layers let their attention be replaced"
         )
     # Anything unusual in positions, masks or the output head shows as a difference here.
     tolerance = EQUAL_WITHIN if policy.backbone.dtype == torch.float32 else 0.25
-    if not found.difference <= tolerance:
+    if not difference <= tolerance:
         raise UserError(
             f"--backbone {backbone.name}: {UNFIT}: log-probabilities of a tree and of repeated "
-            f"prompts differ by {found.difference:.2g}"
+            f"prompts differ by {difference:.2g}"
         )
     return policy
 

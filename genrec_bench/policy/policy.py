@@ -1,8 +1,8 @@
 """The policy: a causal language model over codes, with what algorithms add to it.
 
 The policy turns flat rows of tokens into hidden states, hidden states into logits, and logits into
-log-probabilities of codes under one declared normalisation. How trees are grown and scored on top
-of this is told in ``decode.py`` and ``scoring.py``.
+log-probabilities of codes under one declared normalisation. The wing ``decoding`` grows trees on
+top of this, and ``scoring.py`` scores them.
 """
 
 from __future__ import annotations
@@ -150,10 +150,7 @@ class Policy(nn.Module):
         return cast(nn.Module, model.base_model)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the output head, with the scaling and capping that some architectures add.
-
-        Args:
-            hidden: [..., D].
+        """Apply the output head to [..., D], with an architecture's own scaling and capping.
 
         Returns:
             [..., V] in float32.
@@ -162,11 +159,7 @@ class Policy(nn.Module):
         return self._scaled(cast(Tensor, head(hidden)).float())
 
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
-        """Apply the rows of the output head that belong to some tokens, and tell the meter.
-
-        Args:
-            hidden: [..., D].
-            tokens: ids of k tokens.
+        """Apply the rows of the output head for k tokens to [..., D], and tell the meter.
 
         Returns:
             [..., k] in float32.
@@ -208,14 +201,11 @@ class Policy(nn.Module):
         return logits
 
     def log_normalizer(self, logits: Tensor, states: Tensor) -> Tensor:
-        """Return the logarithm of the sum over which the next code's probability is normalised.
+        """Return [R] the logarithm of the sum by which the next code's probability is normalised.
 
         Args:
             logits: [R, V].
             states: [R] the prefix after which each row predicts; not a leaf.
-
-        Returns:
-            [R]
         """
         if self.logprob_space == "full":
             return logits.logsumexp(dim=-1)
@@ -227,11 +217,7 @@ class Policy(nn.Module):
         return logits.gather(-1, tokens).masked_fill(~real, -torch.inf).logsumexp(dim=-1)
 
     def tokens_of(self, states: Tensor) -> Tensor:
-        """Return the token of the code that leads into each state; any token for ``dead``.
-
-        Args:
-            states: [...] states of level 1 to L.
-        """
+        """Return the token of the code that leads into each state; any token for ``dead``."""
         level = (self.trie.level[states] - 1).clamp(min=0)
         return self.code_tokens[level, self.trie.code[states]]
 

@@ -43,11 +43,7 @@ class Prompts:
         return self.mask.sum(dim=1)
 
     def select(self, rows: Tensor) -> Prompts:
-        """Return some prompts, without the columns that are padding in all of them.
-
-        Args:
-            rows: [R] indices of prompts.
-        """
+        """Return some prompts, by their indices [R], without columns that pad all of them."""
         mask = self.mask[rows]
         columns = mask.any(dim=0)
         return Prompts(self.tokens[rows][:, columns], mask[:, columns])
@@ -58,11 +54,7 @@ class Prompts:
 
     @classmethod
     def join(cls, parts: Sequence[Prompts]) -> Prompts:
-        """Put several batches of prompts together, one after the other.
-
-        Args:
-            parts: each padded on either side; more padding is added on the right.
-        """
+        """Put several batches together, one after the other; padding is added on the right."""
         width = max(part.mask.shape[1] for part in parts)
 
         def widen(values: Tensor) -> Tensor:
@@ -169,11 +161,7 @@ class CompactPrompt:
         self._item_tokens = first[:-1] + catalog.sids
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
-        """Tokenize the histories of some examples.
-
-        Args:
-            rows: [B] which examples.
-        """
+        """Tokenize the histories of some examples, by their rows [B]."""
         return Prompts.from_rows(
             [
                 np.append(self.start, self._item_tokens[examples.history(int(row))].ravel())
@@ -192,11 +180,7 @@ class TextPrompt:
     name = "text"
 
     def __init__(self, catalog: Catalog, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Add the codes to the tokenizer, one token each.
-
-        Args:
-            tokenizer: changed in place; saved with the policy.
-        """
+        """Add the codes to the tokenizer, one token each; it is saved with the policy."""
         self.tokenizer = tokenizer
         codes = catalog.codes_per_level
         spelled = [
@@ -224,11 +208,7 @@ class TextPrompt:
         )
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
-        """Tokenize the histories of some examples.
-
-        Args:
-            rows: [B] which examples.
-        """
+        """Tokenize the histories of some examples, by their rows [B]."""
         texts = [self.text(examples.history(int(row))) for row in rows]
         found = [
             np.asarray(tokens, dtype=np.int64) for tokens in self.tokenizer(texts)["input_ids"]
@@ -245,17 +225,9 @@ class TextPrompt:
 def longest_prompt(
     prompt_format: PromptFormat, examples: Examples, batch: int = 4096
 ) -> tuple[int, int]:
-    """Return the number of tokens of the longest prompt, and which example it is of.
-
-    Args:
-        examples: at least one; the first of equally long ones is returned.
-    """
+    """Return the number of tokens of the longest prompt, and the first example that has as many."""
+    batches = np.split(np.arange(len(examples)), range(batch, len(examples), batch))
     lengths = np.concatenate(
-        [
-            prompt_format.encode(
-                examples, np.arange(start, min(start + batch, len(examples)))
-            ).lengths.numpy()
-            for start in range(0, len(examples), batch)
-        ]
+        [prompt_format.encode(examples, rows).lengths.numpy() for rows in batches]
     )
     return int(lengths.max()), int(lengths.argmax())

@@ -43,10 +43,7 @@ class Scores:
     node_hidden: Tensor
 
     def leaf_logits(self, tokens: list[int]) -> Tensor:
-        """Return logits of some tokens after each finished candidate.
-
-        Args:
-            tokens: ids of k tokens.
+        """Return logits of k tokens after each finished candidate.
 
         Returns:
             [B, G, k]; what stands at candidates that are not real means nothing.
@@ -62,11 +59,7 @@ class Scores:
 
 
 def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool = False) -> Scores:
-    """Score every node of packed trees.
-
-    Args:
-        prompts: B of them, padded on either side.
-    """
+    """Score every node of the packed trees of B prompts."""
     trie = tree.trie
     lengths = prompts.lengths
     read = tree.is_node if leaves else tree.is_node & (tree.levels < trie.num_levels)
@@ -120,14 +113,8 @@ def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool
     parent_row = row_of_inner.gather(1, (tree.parents + 1).clamp(max=most_read))
     node_logits = logits[parent_row, policy.tokens_of(tree.states)]
     node_log_probs = (node_logits - normalizer[parent_row]).masked_fill(~tree.is_node, 0.0)
-    return Scores(
-        policy,
-        tree,
-        node_log_probs,
-        tree.on_paths(node_log_probs),
-        hidden[root_row],
-        hidden[node_row],
-    )
+    log_probs = tree.on_paths(node_log_probs)
+    return Scores(policy, tree, node_log_probs, log_probs, hidden[root_row], hidden[node_row])
 
 
 def _mask(parents: Tensor, is_prompt: Tensor, is_node: Tensor, node_at: Tensor) -> Tensor:
@@ -159,12 +146,7 @@ def _mask(parents: Tensor, is_prompt: Tensor, is_node: Tensor, node_at: Tensor) 
 def supervised_loss(
     policy: Policy, examples: Examples, chains: Chains, rows: NDArray[np.int64]
 ) -> tuple[Tensor, int]:
-    """Return the negative log-likelihood of the targets of some chains.
-
-    Args:
-        examples: the split that the chains are made of.
-        chains: how examples are joined into sequences.
-        rows: [C] which chains.
+    """Return the negative log-likelihood of the targets of some chains, by their rows [C].
 
     Returns:
         The sum over the codes of all their targets, in nats, and how many targets there are.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,28 +50,18 @@ def repeated_log_probs(policy: Policy, prompts: Prompts, leaves: Tensor) -> Tens
     return torch.stack(rows)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What came out of asking.
-
-    Attributes:
-        difference: the largest one between log-probabilities.
-        num_attending: how many layers did their attention over the tree, and not in a way of
-            their own.
-    """
-
-    difference: float
-    num_attending: int
-
-
 @torch.no_grad()
-def compare(policy: Policy, longest: int) -> Comparison:
+def compare(policy: Policy, longest: int) -> tuple[float, int]:
     """Compare a packed tree with repeated prompts, on two made-up prompts of unequal length.
 
     Args:
         policy: left in eval mode.
         longest: how many tokens the longer prompt gets. What depends on length (a window, scaled
             positions) must show at the lengths that will be used.
+
+    Returns:
+        The largest difference between log-probabilities, and how many layers did their attention
+        over the tree, and not in a way of their own.
     """
     trie = policy.trie
     device = policy.device
@@ -100,4 +89,4 @@ def compare(policy: Policy, longest: int) -> Comparison:
     finally:
         policy.backbone.set_attn_implementation(TREE_ATTENTION)
     repeated = repeated_log_probs(policy, prompts, leaves)
-    return Comparison(float((packed - repeated).abs().max()), attending)
+    return float((packed - repeated).abs().max()), attending

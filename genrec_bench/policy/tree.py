@@ -80,10 +80,9 @@ class CandidateTree:
 
     @classmethod
     def join(cls, trees: Sequence[CandidateTree], order: Tensor) -> CandidateTree:
-        """Put the trees of several groups of prompts together.
+        """Put trees of one trie and group size together.
 
         Args:
-            trees: of one trie and group size.
             order: [B] the place of each tree, as they follow each other, in the result.
         """
         trie = trees[0].trie
@@ -124,10 +123,7 @@ class CandidateTree:
         return self.on_paths(self.states)[..., -1].masked_fill(~self.valid, self.trie.dead)
 
     def on_paths(self, node_values: Tensor) -> Tensor:
-        """Read a value of each node along each candidate's path.
-
-        Args:
-            node_values: [B, N].
+        """Read values [B, N] of nodes along each candidate's path.
 
         Returns:
             [B, G, L]; what stands at candidates that are not real means nothing.
@@ -149,25 +145,18 @@ class CandidateTree:
         return order.argsort(dim=1)
 
     def matched_levels(self, targets: Tensor) -> Tensor:
-        """Return how many leading codes each candidate shares with the target.
+        """Return [B, G] how many leading codes, 0 to L, each candidate shares with the target.
 
-        Args:
-            targets: [B] leaf states.
-
-        Returns:
-            [B, G] 0 to L; 0 for candidates that are not real.
+        0 for candidates that are not real; targets are [B] leaf states.
         """
         wanted = self.trie.prefixes(targets).unsqueeze(1)
         same = self.on_paths(self.states) == wanted
         return (same & self.valid.unsqueeze(-1)).sum(dim=-1)
 
     def hits(self, targets: Tensor) -> Tensor:
-        """Return [B, G] whether each candidate is the target's SID.
+        """Return [B, G] whether each candidate is the target's SID, a leaf state of [B].
 
         At most one of a beam's candidates is; among sampled ones several can be equal.
-
-        Args:
-            targets: [B] leaf states.
         """
         return (self.leaves == targets.unsqueeze(1)) & self.valid
 
@@ -202,11 +191,7 @@ class CandidateTree:
         return sums.gather(1, parents).masked_fill(~real, 0.0)
 
     def select(self, rows: Tensor) -> CandidateTree:
-        """Return the trees of some prompts, with no more padding than they need.
-
-        Args:
-            rows: [R] indices of prompts.
-        """
+        """Return the trees of some prompts, by their indices [R], with no needless padding."""
         states = self.states[rows]
         num_nodes = max(1, int((states != self.trie.dead).sum(dim=1).max()))
         return CandidateTree(

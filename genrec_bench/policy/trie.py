@@ -10,6 +10,7 @@ largest fan-out and masks what is not there.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,11 +73,9 @@ class Trie:
         first_of_level = np.concatenate([[0], 1 + np.concatenate([[0], np.cumsum(sizes)[:-1]])])
         num_states = int(1 + sizes.sum())
         dead = num_states
-        first_child = np.zeros(num_states + 1, dtype=np.int64)
-        num_children = np.zeros(num_states + 1, dtype=np.int64)
-        code = np.zeros(num_states + 1, dtype=np.int64)
-        parent = np.zeros(num_states + 1, dtype=np.int64)
-        level = np.zeros(num_states + 1, dtype=np.int64)
+        first_child, num_children, code, parent, level = np.zeros(
+            (5, num_states + 1), dtype=np.int64
+        )
         parent[dead] = dead
         state_above = np.zeros(num_sids, dtype=np.int64)
         for depth in range(num_levels):
@@ -128,14 +127,12 @@ class Trie:
 
     def to(self, device: torch.device) -> Trie:
         """Return the same trie with its tensors on a device."""
-        return replace(
-            self,
-            first_child=self.first_child.to(device),
-            num_children=self.num_children.to(device),
-            code=self.code.to(device),
-            parent=self.parent.to(device),
-            level=self.level.to(device),
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
     def children(self, states: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
         """Look up the children of many states at once.
@@ -162,14 +159,7 @@ class Trie:
         return torch.where(sid_index < 0, self.dead, sid_index + self.first_of_level[-1])
 
     def prefixes(self, leaves: Tensor) -> Tensor:
-        """Return the states on the way to each leaf.
-
-        Args:
-            leaves: [...] leaf states, or ``dead``.
-
-        Returns:
-            [..., L] the states of level 1 to L; ``dead`` throughout for ``dead``.
-        """
+        """Return [..., L] the states on the way to each leaf; ``dead`` throughout for ``dead``."""
         states = [leaves]
         for _ in range(self.num_levels - 1):
             states.append(self.parent[states[-1]])

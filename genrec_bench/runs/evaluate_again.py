@@ -31,12 +31,6 @@ def evaluate_again(
 
     They are kept beside the record, so that a policy is evaluated with the same words once.
 
-    Args:
-        words: ``key=value``, of hyperparameters or settings.
-
-    Returns:
-        By name, see ``evaluate.evaluate``.
-
     Raises:
         UserError: the saved policy or what was kept of it cannot be used.
     """

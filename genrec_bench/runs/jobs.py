@@ -36,7 +36,6 @@ class Job:
         label: what to call it when telling of it.
         algorithm: a name, or the path of a Python file.
         assignments: words of ``--set``: hyperparameters and settings, ``key=value``.
-        seed: of the training.
         control: what it is a control for, in words; empty if it is none.
         tuning: what was spent to find its hyperparameters, for the record; see ``Request``.
     """
@@ -54,14 +53,10 @@ class Context:
     """What all jobs of a piece of work share.
 
     Attributes:
-        dataset: loaded.
         backbone: name, path or hub name.
         budget: of each job's training, or None for the number of steps of the settings.
         assignments: words of ``--set`` for every job; a job's own word for the same key wins.
         data_dir: holds the cache of SFT starts.
-        output: folder of all results.
-        workers: share the work.
-        progress: shows it.
         tracker: is told of all folders, by the main process.
     """
 
@@ -158,13 +153,9 @@ def request_of(job: Job, context: Context) -> Request:
 
 
 def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
-    """Run a job, go on with a run that was cut short, or find a finished one.
+    """Run a job, and return the path of its record.
 
-    Args:
-        reuse: whether an equal run that is finished will do; one cut short always goes on.
-
-    Returns:
-        The path of the record.
+    A run that was cut short goes on, and with ``reuse`` an equal run that is finished will do.
 
     Raises:
         UserError: as ``request_of`` and ``run.run``.
@@ -176,9 +167,7 @@ def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
 
 
 def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | None:
-    """Return the record of an equal run that is finished, or None.
-
-    With ``failed`` the record of a run that failed will do, if none succeeded.
+    """Return the record of an equal run that is finished, or None; see ``run.find_equal``.
 
     The SFT start is trained if there is none yet: what makes two runs equal includes its weights.
 

@@ -23,11 +23,7 @@ class Tracked:
         self.dead: list[str] = []
 
     def child(self, key: str) -> NullTracker:
-        """Return a tracker for a run that belongs to this one.
-
-        Args:
-            key: names the child; no other child of the same parent has it.
-        """
+        """Return a tracker for a run that belongs to this one; no other child has its key."""
         return NullTracker()
 
 

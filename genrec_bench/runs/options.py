@@ -20,12 +20,7 @@ MOST_SEED = 2**31 - 1
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``low`` to ``high``, both included.
-
-    Args:
-        low: at least 0.
-        high: None for no limit.
-    """
+    """Return a reader of whole numbers from ``low``, at least 0, to ``high``, None for no limit."""
     most = math.inf if high is None else high
     limits = f"of at least {low}" if high is None else f"from {low} to {high}"
 
@@ -96,7 +91,6 @@ def context_of(
     alone: print these after it. Cheap checks come first: a typo should not wait for torch.
 
     Args:
-        args: the options.
         tracker: makes what is told of all runs, unless the options say ``--no-mlflow``, from the
             output folder and the name of the dataset; None for nothing.
 

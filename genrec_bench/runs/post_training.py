@@ -13,7 +13,7 @@ from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
-from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate, validation
+from genrec_bench.training.evaluate import Evaluation, evaluate, validation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
 from genrec_bench.training.optimization import Optimization
@@ -128,7 +128,7 @@ def post_train(
                 progress,
                 title=split,
                 algorithm=algorithm,
-                sampling=Sampling.of(settings),
+                sampling=settings,
             )
             for split in request.splits
         }

@@ -37,11 +37,7 @@ FACE = "genrec_bench.algorithm"
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm that can be used.
-
-    Attributes:
-        origin: the file, or the entry point and its package.
-    """
+    """An algorithm that can be used; its origin is a file, or an entry point and its package."""
 
     name: str
     origin: str
@@ -61,12 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Problem:
-    """An algorithm that cannot be used.
-
-    Attributes:
-        origin: the file or the entry point; all of them where several have one name.
-        reason: one line.
-    """
+    """An algorithm that cannot be used, and why; where several have one name, all their origins."""
 
     name: str
     origin: str

@@ -12,12 +12,7 @@ import torch
 
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.policy.backbones import (
-    Backbone,
-    backbone_name,
-    find_backbone,
-    prompt_name,
-)
+from genrec_bench.policy.backbones import Backbone, backbone_name, find_backbone, prompt_name
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.registry import Entry, source_hash
@@ -38,15 +33,11 @@ class Request:
     """What a user asked for.
 
     Attributes:
-        entry: the algorithm as it was found.
-        algorithm: with its hyperparameters.
-        dataset: loaded.
+        algorithm: made of ``entry``, with its hyperparameters.
         backbone: name, path or hub name.
-        settings: of the harness.
         budget: of the training, or None for a number of steps.
         seed: of the training; the SFT start has its own.
         data_dir: holds the cache of SFT starts.
-        output: folder of all results.
         splits: to be evaluated; a trial of a sweep leaves the test split alone.
         strict: whether the budget must not be exceeded, by however little.
         control: what the run is a control for, in words; empty if it is none.
@@ -73,8 +64,7 @@ class Beginning:
     """What is known of a run before it is carried out.
 
     Attributes:
-        backbone: of the policy.
-        start: the SFT start, trained.
+        start: trained.
         track: all that a comparison holds fixed.
         digest: of all that makes two runs equal.
         parent: the folder of all runs on the dataset.
@@ -95,29 +85,8 @@ def begin(request: Request, workers: Workers, progress: Progress) -> Beginning:
     """
     dataset, settings = request.dataset, request.settings
     backbone = fitting_backbone(request)
-    prompt = prompt_name(backbone, settings.prompt)
     start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
-    track = track_of(request, start, prompt, workers)
-    parent = request.output / dataset.name
-    return Beginning(backbone, start, track, digest_of(request, track), parent)
-
-
-def fitting_backbone(request: Request) -> Backbone:
-    """Look the backbone up.
-
-    Raises:
-        UserError: there is none of that name, or it was trained on other codes or another prompt
-            format.
-    """
-    backbone = find_backbone(request.backbone)
-    prompt = prompt_name(backbone, request.settings.prompt)
-    codes_per_level = request.dataset.catalog.codes_per_level
-    check_policy_fits(Path(request.backbone), codes_per_level, prompt)
-    return backbone
-
-
-def digest_of(request: Request, track: dict[str, Any]) -> str:
-    """Hash all that makes two runs equal."""
+    track = _track(request, start, prompt_name(backbone, settings.prompt), workers)
     what = {
         **configuration_of(request),
         "algorithm": source_hash(request.entry),
@@ -131,7 +100,21 @@ def digest_of(request: Request, track: dict[str, Any]) -> str:
     if request.tuning is not None and request.tuning["study"]:
         # A record states the cost of one sweep: runs after another sweep are other runs.
         what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
-    return json_digest(what)
+    return Beginning(backbone, start, track, json_digest(what), request.output / dataset.name)
+
+
+def fitting_backbone(request: Request) -> Backbone:
+    """Look the backbone up.
+
+    Raises:
+        UserError: there is none of that name, or it was trained on other codes or another prompt
+            format.
+    """
+    backbone = find_backbone(request.backbone)
+    codes_per_level = request.dataset.catalog.codes_per_level
+    prompt = prompt_name(backbone, request.settings.prompt)
+    check_policy_fits(Path(request.backbone), codes_per_level, prompt)
+    return backbone
 
 
 def configuration_of(request: Request) -> dict[str, Any]:
@@ -142,12 +125,8 @@ def configuration_of(request: Request) -> dict[str, Any]:
     }
 
 
-def track_of(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:
-    """Return all that a comparison holds fixed.
-
-    Args:
-        workers: their device and number are part of the track if the budget is in seconds.
-    """
+def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:
+    """Return all that a comparison holds fixed."""
     settings, dataset = request.settings, request.dataset
     track: dict[str, Any] = {
         # Its weights are in the SFT start's fingerprint.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +12,14 @@ import pandas as pd
 from genrec_bench.data.vectors.embeddings import check_reward_source
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
+from genrec_bench.runs.environment import commit, hardware, versions
 from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.runs.post_training import post_train
-from genrec_bench.runs.records import RECORD_FILE, join_outcomes, write_record
-from genrec_bench.runs.request import Request, begin, configuration_of, fitting_backbone
-from genrec_bench.runs.run_folder import find_finished, run_folder
-from genrec_bench.runs.run_record import record_of
+from genrec_bench.runs.record_schema import SPLITS, Record
+from genrec_bench.runs.records import RECORD_FILE, complete_record, join_outcomes, write_record
+from genrec_bench.runs.registry import source_hash
+from genrec_bench.runs.request import Beginning, Request, begin, configuration_of, fitting_backbone
+from genrec_bench.runs.run_folder import CHECKPOINTS, find_finished, folders_of, run_folder
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
@@ -59,21 +62,20 @@ def run(
     progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
 
     known = begin(request, workers, progress)
-    start, track = known.start, known.track
+    start = known.start
     if reuse:
         finished = find_finished(known.parent, known.digest, workers)
         if finished is not None:
             progress.say(f"found: {finished}")
             return finished
     with run_folder(known, request, workers) as opened:
-        folder, run_id, began = opened
+        folder, run_id, _ = opened
         ledger = Ledger(workers.device)
         if workers.is_main:
             ledger.add("sft", start.cost)
         before = evaluate_start(
             start, backbone, dataset, settings, workers, progress, request.splits
         )
-        configuration = configuration_of(request)
         tags = {
             "algorithm": request.entry.name,
             "dataset": dataset.name,
@@ -87,17 +89,7 @@ def run(
         def keep(failure: str, after: Mapping[str, Evaluation]) -> Path:
             """Write the record, of a run that failed too: what it spent is spent."""
             spent = total_spent(ledger, workers)
-            record = record_of(
-                request,
-                known,
-                run_id=run_id,
-                began=began,
-                spent=spent,
-                before=before,
-                after=after,
-                failure=failure,
-                workers=workers,
-            )
+            record = _record(request, known, opened, spent, before, after, failure, workers)
             if workers.is_main:
                 outcomes = join_outcomes(
                     {split: result.outcomes for split, result in after.items()},
@@ -106,14 +98,15 @@ def run(
                 write_record(folder, record, outcomes, pd.DataFrame(curves))
             return folder / RECORD_FILE
 
-        with tracker.track(folder, run_id, {**configuration, "track": track}, tags):
+        params = {**configuration_of(request), "track": known.track}
+        with tracker.track(folder, run_id, params, tags):
             try:
                 policy, after = post_train(
                     request,
                     backbone,
                     start,
                     ledger,
-                    folder / "checkpoints",
+                    folder / CHECKPOINTS,
                     curves,
                     on_validation,
                     workers,
@@ -135,7 +128,7 @@ def run(
                 save_policy(policy, folder / "policy")
             path = keep("", after)
             if workers.is_main:
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             workers.wait()
     return path
 
@@ -146,14 +139,106 @@ def find_equal(
 ) -> Path | None:
     """Return the record of an equal run that is finished, or None.
 
-    Args:
-        failed: whether the record of a run that failed will do, if none succeeded.
+    With ``failed`` the record of a run that failed will do, if none succeeded.
 
     Raises:
         UserError: on bad input.
     """
     known = begin(request, workers, progress)
     return find_finished(known.parent, known.digest, workers, failed=failed)
+
+
+def records_of(request: Request, workers: Workers, progress: Progress) -> list[Path]:
+    """Return the records of all runs equal to this one, of failed ones too."""
+    known = begin(request, workers, progress)
+    found = [folder / RECORD_FILE for folder in folders_of(known.parent, known.digest)]
+    return [record for record in found if record.exists()]
+
+
+def leave_failure(request: Request, reason: str, workers: Workers, progress: Progress) -> Path:
+    """Write a record that says, in one line, why a run never began: its place on a board is no gap.
+
+    Returns:
+        The path of the record.
+
+    Raises:
+        StorageError: the disk refuses, or the run did begin: it is not for others to say what it
+            had cost.
+    """
+    known = begin(request, workers, progress)
+    dataset, settings = request.dataset, request.settings
+    before = evaluate_start(
+        known.start, known.backbone, dataset, settings, workers, progress, request.splits
+    )
+    with run_folder(known, request, workers) as opened:
+        folder = opened[0]
+        if (folder / CHECKPOINTS).exists():
+            raise StorageError(
+                f"{folder}: the run left no record: {reason}; the same command again goes on"
+            )
+        record = _record(request, known, opened, {}, before, {}, reason, workers)
+        return write_record(folder, record, join_outcomes({}), pd.DataFrame())
+
+
+def _record(
+    request: Request,
+    known: Beginning,
+    opened: tuple[Path, str, datetime],
+    spent: Mapping[str, Mapping[str, float]],
+    before: Mapping[str, Evaluation],
+    after: Mapping[str, Evaluation],
+    failure: str,
+    workers: Workers,
+) -> Record:
+    """Put a run's record together.
+
+    Args:
+        opened: as ``run_folder`` yields it.
+        spent: by phase of the ledger, all processes together.
+        before: what was found of the SFT start, by split.
+        after: what was found of the policy, by split; empty for a run that failed.
+        failure: why the run is not complete, in one line; empty if it is.
+    """
+    dataset = request.dataset
+    _, run_id, began = opened
+
+    def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
+        return {split: found[split].metrics if split in found else {} for split in SPLITS}
+
+    return complete_record(
+        {
+            "run_id": run_id,
+            "algorithm": request.entry.name,
+            "dataset": dataset.name,
+            "seed": request.seed,
+            "complete": not failure,
+            "failure": failure,
+            "control": request.control,
+            "splits": request.splits,
+            "tuning": request.tuning,
+            # The training set is smaller than the card expects.
+            "partial": dataset.partial,
+            "track": known.track,
+            "configuration": configuration_of(request),
+            "fingerprints": {
+                "dataset": dataset.fingerprint,
+                "sids": dataset.sid_fingerprint,
+                "sft": known.start.fingerprint,
+                "algorithm": source_hash(request.entry),
+            },
+            "versions": versions(),
+            "commit": commit(),
+            "hardware": {**hardware(str(workers.device)), "processes": workers.count},
+            "budget": {"limit": request.budget.text if request.budget else None, "spent": spent},
+            "sft": metrics_of(before),
+            "metrics": metrics_of(after),
+            "ceiling": dataset.ceiling,
+            "times": {
+                "started": began.astimezone(UTC).isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        }
+    )
 
 
 def _reason(error: Exception) -> str:

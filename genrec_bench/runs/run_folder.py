@@ -22,11 +22,7 @@ CHECKPOINTS = "checkpoints"
 def find_finished(
     parent: Path, digest: str, workers: Workers, *, failed: bool = False
 ) -> Path | None:
-    """Return the record of the first finished run of this digest, or None.
-
-    Args:
-        failed: whether the record of a run that failed will do, if none succeeded.
-    """
+    """Return the record of the first finished run of this digest, or None; see `run.find_equal`."""
     found: str | None = None
     for folder in folders_of(parent, digest) if workers.is_main else ():
         if not (folder / RECORD_FILE).exists():

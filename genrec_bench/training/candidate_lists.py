@@ -3,7 +3,8 @@
 A hit is an item, not a SID. Where several items share a SID, the SID stands for all of them, in the
 order that the dataset's card declares, so it takes as many places of the item list as it has items.
 
-Shapes: n examples, W beam width, S samples, k places of an item list.
+Shapes: n examples, W beam width, S samples, k places of an item list. ``candidates`` are [n, W] SID
+indices, best first, -1 where there is no candidate; ``targets`` are [n] item indices.
 """
 
 import numpy as np
@@ -19,50 +20,28 @@ MISSING = -1
 def item_ranks(
     candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
 ) -> NDArray[np.int32]:
-    """Zero-based rank of each target in the list of items that its SID list expands to.
+    """[n] zero-based rank of each target in the list of items that its SID list expands to.
 
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        targets: [n] item indices.
-
-    Returns:
-        [n] rank of the target item, -1 where it is missing. Where a list holds a SID twice, the
-        first place counts, and the second still takes up its places.
+    Where a list holds a SID twice, the first place counts, and the second still takes up its
+    places. A target that is in no place has rank -1.
     """
-    hits = _hits(candidates, targets, catalog)
     sizes, places = _sizes_and_places(catalog)
     taken = np.where(candidates >= 0, sizes[candidates], 0)
-    before = np.cumsum(taken, axis=1) - taken
-    ranks = _at_first_hit(before, hits) + places[targets]
-    return np.where(hits.any(axis=1), ranks, MISSING).astype(np.int32)
+    return _ranks(candidates, targets, catalog, taken, places[targets])
 
 
 def sid_ranks(
     candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
 ) -> NDArray[np.int32]:
-    """Zero-based rank of each target's SID among the real candidates.
-
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        targets: [n] item indices.
-
-    Returns:
-        [n] rank of the target's SID, -1 where it is missing.
-    """
-    hits = _hits(candidates, targets, catalog)
+    """[n] zero-based rank of each target's SID among the real candidates, -1 where missing."""
     taken = (candidates >= 0).astype(np.int64)
-    before = np.cumsum(taken, axis=1) - taken
-    return np.where(hits.any(axis=1), _at_first_hit(before, hits), MISSING).astype(np.int32)
+    return _ranks(candidates, targets, catalog, taken, np.int64(0))
 
 
 def sampled_hits(
     samples: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Count the samples that hit; one recommends a single item, the first of its SID.
-
-    Args:
-        samples: [n, S] SID indices.
-        targets: [n] item indices.
+    """Count the samples [n, S] that hit; one recommends a single item, the first of its SID.
 
     Returns:
         [n] samples that recommend the target item, and [n] samples that are the target's SID.
@@ -73,15 +52,7 @@ def sampled_hits(
 
 
 def expand(candidates: NDArray[np.int32], catalog: Catalog, k: int) -> NDArray[np.int32]:
-    """First k items of the lists that SID lists expand to.
-
-    Args:
-        candidates: [n, W] SID indices, best first, -1 where there is no candidate.
-        k: places to fill.
-
-    Returns:
-        [n, k] item indices, -1 in the places that are left over.
-    """
+    """[n, k] first k items of the lists that SID lists expand to, -1 in places left over."""
     sizes, places = _sizes_and_places(catalog)
     by_sid = np.lexsort((places, catalog.sid_of_item))
     starts = np.cumsum(sizes) - sizes
@@ -107,9 +78,23 @@ def _hits(
     return np.asarray(candidates == catalog.sid_of_item[targets][:, None])
 
 
-def _at_first_hit(values: NDArray[np.int64], hits: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[n] value in the column of each row's first hit; meaningless in rows without one."""
-    return np.take_along_axis(values, hits.argmax(axis=1)[:, None], axis=1)[:, 0]
+def _ranks(
+    candidates: NDArray[np.int32],
+    targets: NDArray[np.int32],
+    catalog: Catalog,
+    taken: NDArray[np.int64],
+    places: NDArray[np.int64] | np.int64,
+) -> NDArray[np.int32]:
+    """[n] places that stand before the target, -1 where it is missing.
+
+    Args:
+        taken: [n, W] places that each candidate takes.
+        places: [n] place of the target among those of its SID.
+    """
+    hits = _hits(candidates, targets, catalog)
+    before = np.cumsum(taken, axis=1) - taken
+    at_first_hit = np.take_along_axis(before, hits.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(hits.any(axis=1), at_first_hit + places, MISSING).astype(np.int32)
 
 
 def _sizes_and_places(catalog: Catalog) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

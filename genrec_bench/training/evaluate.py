@@ -32,7 +32,6 @@ PROMPTS_AT_ONCE = 512
 SAMPLING_KEY = 0
 """Seeds all samples of an evaluation, which therefore leaves torch's generators alone."""
 
-
 LOOKED_AT = ("HR@10", "NDCG@10")
 """Metrics of a look at validation data while training."""
 
@@ -41,35 +40,8 @@ LOOK_BEAM = 10
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How candidates are drawn for Pass@k.
-
-    Attributes:
-        count: S, candidates of each example.
-        temperature: see ``sampling.sample``; so is the next.
-        top_p: share of the probability mass to draw from.
-    """
-
-    count: int
-    temperature: float
-    top_p: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Sampling | None:
-        """Return what the settings say; None if nothing is to be drawn."""
-        if settings.pass_samples == 0:
-            return None
-        return cls(settings.pass_samples, settings.pass_temperature, settings.pass_top_p)
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """What was found on one split.
-
-    Attributes:
-        metrics: by name, see ``metrics.METRICS``.
-        outcomes: one row for each example.
-    """
+    """What was found on one split: figures by name, and a row for each example."""
 
     metrics: dict[str, float]
     outcomes: pd.DataFrame
@@ -86,22 +58,21 @@ def evaluate(
     *,
     title: str,
     algorithm: Algorithm | None = None,
-    sampling: Sampling | None = None,
+    sampling: Settings | None = None,
 ) -> Evaluation:
     """Rank the catalog for every history, by constrained beam search or as the algorithm decodes.
 
     Args:
-        examples: a split; all of it counts.
         beam_width: W, the length of the lists.
         algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
-        sampling: how to draw candidates for Pass@k; None for no such figure.
+        sampling: say how to draw candidates for Pass@k; None for no such figure.
     """
     policy.eval()
     mine = workers.mine(np.arange(len(examples)))
     # Histories of one length share a grid, so that little of it is padding.
     order = np.argsort(examples.history_lengths[mine], kind="stable")
     num_levels = catalog.num_levels
-    num_samples = 0 if sampling is None else sampling.count
+    num_samples = 0 if sampling is None else sampling.pass_samples
     # For each list: W rows of the catalog's SIDs, the codes that were really written, and S rows of
     # what was drawn.
     columns = beam_width * (1 + num_levels) + num_samples
@@ -119,13 +90,13 @@ def evaluate(
                 leaves = leaves.gather(1, _new_order(policy, prompts, tree, algorithm))
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
             columns_of_part = [policy.trie.sid_index(leaves), codes]
-            if sampling is not None:
+            if sampling is not None and num_samples:
                 drawn = sample(
                     policy,
                     prompts,
-                    sampling.count,
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
+                    num_samples,
+                    temperature=sampling.pass_temperature,
+                    top_p=sampling.pass_top_p,
                     key=SAMPLING_KEY,
                 )
                 columns_of_part.append(policy.trie.sid_index(drawn.leaves))
@@ -135,7 +106,7 @@ def evaluate(
     candidates = lists[:, :beam_width]
     written = lists[:, beam_width : columns - num_samples]
     written = written.reshape(len(lists), beam_width, num_levels)
-    samples = None if sampling is None else lists[:, columns - num_samples :]
+    samples = lists[:, columns - num_samples :] if num_samples else None
     found = Lists(candidates, examples.targets, catalog, written)
     return Evaluation(*evaluate_lists(found, samples))
 

@@ -12,10 +12,10 @@ from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import content_digest, file_sha256
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.evaluate import Evaluation, Sampling, evaluate
+from genrec_bench.training.evaluate import Evaluation, evaluate
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import total_spent
 from genrec_bench.training.settings import Settings
@@ -24,11 +24,7 @@ from genrec_bench.training.workers import Workers
 
 @dataclass(frozen=True)
 class KeptEvaluation(Evaluation):
-    """What was found on one split.
-
-    Attributes:
-        cost: of the evaluation, when it was done.
-    """
+    """What was found on one split, and what that cost when it was done."""
 
     cost: Cost
 
@@ -52,7 +48,6 @@ def evaluate_once(
             beside it as ``.parquet``.
         policy: makes the policy, if it is needed.
         split: to evaluate on; no example of another one is read.
-        algorithm: see ``evaluate``.
 
     Raises:
         StorageError: the files are damaged or cannot be written.
@@ -70,7 +65,7 @@ def evaluate_once(
                 progress,
                 title=title,
                 algorithm=algorithm,
-                sampling=Sampling.of(settings),
+                sampling=settings,
             )
         cost = total_spent(ledger, workers)["evaluation"]
         if workers.is_main:
@@ -78,7 +73,7 @@ def evaluate_once(
             write_atomically(file.with_suffix(".parquet"), table)
             content = {"cost": cost, "metrics": found.metrics, "outcomes": content_digest(table)}
             # Written last: it says that both are there.
-            write_atomically(file, json.dumps(content, indent=2, sort_keys=True).encode())
+            write_json(file, content)
         workers.wait()
     try:
         content = json.loads(file.read_text())

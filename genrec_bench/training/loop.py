@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -44,7 +45,6 @@ class Limit:
     """When training ends.
 
     Attributes:
-        budget: what may be spent, or None.
         steps: how many steps to take if there is no budget.
         strict: whether the budget must not be exceeded. Every step is then a whole batch, and is
             taken only if the largest step so far would still fit. Otherwise training ends as near
@@ -85,12 +85,7 @@ class Watch:
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
 
     def is_due(self, step: int, before: float, share: float) -> bool:
-        """Return whether to look after a step.
-
-        Args:
-            before: the share of the limit that was spent before the last one.
-            share: the same after it.
-        """
+        """Return whether to look after a step that took the spent share from one to the other."""
         if not self.count:
             return step % self.every == 0
         return int(share * self.count) > int(before * self.count)
@@ -160,7 +155,7 @@ def train(
                 )
             figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
             curves.append(figures)
-            reserve = None if reserve is None else max(reserve, _last_step(curves, limit))
+            reserve = _largest_step(curves, limit)
             taken += figures["part"]
             part = _next_part(limit, share, taken, reserve, smallest)
             if watch is not None and (watch.is_due(step, before, share) or not part):
@@ -182,15 +177,8 @@ def _largest_step(curves: list[dict[str, float]], limit: Limit) -> float | None:
     if not limit.strict or limit.budget is None:
         return None
     spent = [0.0, *(figures[limit.budget.kind] for figures in curves)]
-    steps = [after - before for before, after in zip(spent, spent[1:], strict=False)]
-    return max(steps, default=0.0) / limit.budget.amount
-
-
-def _last_step(curves: list[dict[str, float]], limit: Limit) -> float:
-    """Return the share of the budget that the last step took."""
-    assert limit.budget is not None
-    spent = [0.0, *(figures[limit.budget.kind] for figures in curves[-2:])]
-    return (spent[-1] - spent[-2]) / limit.budget.amount
+    largest = max((after - before for before, after in pairwise(spent)), default=0.0)
+    return largest / limit.budget.amount
 
 
 def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:

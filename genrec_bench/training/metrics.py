@@ -85,35 +85,26 @@ class MetricEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class RankMetric(MetricEntry):
-    """A mean over examples of something that follows from the target's rank.
-
-    Attributes:
-        of_example: takes [n] zero-based ranks, -1 where the target is missing, and K; returns [n].
-    """
+    """A mean over examples of something that follows from the target's rank."""
 
     of_example: Callable[[NDArray[np.integer], int], NDArray[np.float64]]
+    """Takes [n] zero-based ranks, -1 where the target is missing, and K; returns [n]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleMetric(MetricEntry):
-    """Something that follows from how many of an example's samples hit.
-
-    Attributes:
-        mean: takes [n] hits, S and K; returns the mean over examples.
-    """
+    """Something that follows from how many of an example's samples hit."""
 
     mean: Callable[[NDArray[np.integer], int, int], float]
+    """Takes [n] hits, S and K; returns the mean over examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListMetric(MetricEntry):
-    """A figure of whole lists, which the outcomes of examples do not determine.
-
-    Attributes:
-        of_lists: takes the lists and K; returns None where the figure does not exist.
-    """
+    """A figure of whole lists, which the outcomes of examples do not determine."""
 
     of_lists: Callable[[Lists, int], float | None]
+    """Takes the lists and K; returns None where the figure does not exist."""
 
 
 def _hit(ranks: NDArray[np.integer], k: int) -> NDArray[np.float64]:
@@ -255,14 +246,10 @@ def find_metric(figure: str) -> tuple[MetricEntry, int] | None:
 
 
 def values_of(figure: str, ranks: NDArray[np.integer]) -> NDArray[np.float64]:
-    """A figure's value of each example, of which it is the mean.
+    """[n] the value of each example, of which a figure of ranks such as `NDCG@10` is the mean.
 
     Args:
-        figure: of a metric of ranks, such as `NDCG@10`; any cutoff will do.
         ranks: [n] zero-based ranks, -1 where the target is missing; by SID for `sid/NDCG@10`.
-
-    Returns:
-        [n].
 
     Raises:
         ValueError: the table has no such metric of ranks.
@@ -274,11 +261,7 @@ def values_of(figure: str, ranks: NDArray[np.integer]) -> NDArray[np.float64]:
 
 
 def rank_metrics(ranks: NDArray[np.integer], longest: int) -> dict[str, float]:
-    """All metrics of ranks, of one relevant item per example.
-
-    Args:
-        ranks: [n] zero-based ranks, -1 where the target is missing, which counts as zero.
-        longest: the largest cutoff.
+    """All metrics of ranks [n] with cutoffs up to `longest`; -1, a missing target, counts as zero.
 
     Raises:
         ValueError: there is no example, so that the means do not exist.
@@ -294,11 +277,7 @@ def rank_metrics(ranks: NDArray[np.integer], longest: int) -> dict[str, float]:
 
 
 def sample_metrics(hits: NDArray[np.integer], num_samples: int) -> dict[str, float]:
-    """All metrics of samples.
-
-    Args:
-        hits: [n] samples of each example that hit.
-        num_samples: S; larger cutoffs are left out.
+    """All metrics of hits [n] among S samples; larger cutoffs are left out.
 
     Raises:
         ValueError: there is no example, so that the means do not exist.
@@ -331,7 +310,7 @@ def outcome_metrics(
 
     Args:
         outcomes: [n] rows, see `evaluate_lists`; at least one.
-        width: W; larger cutoffs are left out.
+        width: W, the largest cutoff.
         num_samples: S; 0 where nothing was drawn.
         prefix: of the columns: `start_` for the SFT start.
     """

@@ -24,7 +24,6 @@ from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import read_json
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import locked
-from genrec_bench.training.evaluate import Sampling
 from genrec_bench.training.evaluation_cache import KeptEvaluation, evaluate_once
 from genrec_bench.training.ledger import Cost
 from genrec_bench.training.settings import Settings
@@ -34,13 +33,7 @@ from genrec_bench.training.workers import Workers
 
 @dataclass(frozen=True)
 class SFTStart:
-    """A finished SFT stage.
-
-    Attributes:
-        folder: of the policy.
-        fingerprint: of its weights.
-        cost: of its training, without validation.
-    """
+    """A finished SFT stage: its folder, its weights' fingerprint, its cost without validation."""
 
     folder: Path
     fingerprint: str
@@ -125,21 +118,14 @@ def evaluate_start(
     progress: Progress,
     splits: Sequence[str] = ("valid", "test"),
 ) -> dict[str, KeptEvaluation]:
-    """Evaluate the SFT start, once for each split and each way to do so.
-
-    Args:
-        splits: to evaluate; no example of another one is read.
-
-    Returns:
-        By split.
+    """Evaluate the SFT start, once for each split and each way; no other split is read.
 
     Raises:
         StorageError: the cache is damaged or cannot be written.
     """
-    sampling = Sampling.of(settings)
-    way = f"beam-{settings.beam_width}-pass-0"
-    if sampling is not None:
-        way = way[:-1] + f"{sampling.count}-{sampling.temperature!r}-{sampling.top_p!r}"
+    way = f"beam-{settings.beam_width}-pass-{settings.pass_samples}"
+    if settings.pass_samples:
+        way += f"-{settings.pass_temperature!r}-{settings.pass_top_p!r}"
 
     @functools.cache
     def policy() -> Policy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import files_digest
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import remove
 from genrec_bench.training.checkpoints import HEADS, save_policy
 from genrec_bench.training.evaluate import validation
@@ -47,8 +46,6 @@ def train_start(
     """Train a start, or the rest of it, into a folder that nobody else writes.
 
     Args:
-        dataset: its training examples are learned, its validation examples say when to stop.
-        settings: those named ``sft_...`` and what the policy is made of.
         folder: gets the policy, the ledger, the curve and the hash of the weights.
         key: all that the start depends on, kept beside it.
 
@@ -139,8 +136,7 @@ def train_start(
             "spent": spent,
             "weights": weights_hash(folder / "policy"),
         }
-        text = json.dumps(content, indent=2, sort_keys=True)
-        write_atomically(folder / START_FILE, text.encode())
+        write_json(folder / START_FILE, content)
         remove(folder / CHECKPOINTS)
     workers.wait()
 

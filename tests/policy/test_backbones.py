@@ -22,7 +22,7 @@ from small_models import (
     save_model,
     save_tokenizer,
 )
-from tiny_runs import call, only_error, run_folders, run_words, save_tiny
+from tiny_runs import Called, call, only_error, run_folders, run_words, save_tiny
 from transformers import AutoModelForCausalLM
 
 from genrec_bench.decoding.beam import beam_search
@@ -42,35 +42,17 @@ def test_nothing_of_a_generation_config_reaches_the_beam(tmp_path: Path) -> None
     expected = beam_search(plain, prompts, 5)
     best = plain.tokens_of(plain.trie.prefixes(expected.leaves))[0, 0].tolist()
 
-    nasty = {
-        "do_sample": True,
-        "temperature": 0.1,
-        "top_k": 1,
-        "top_p": 0.1,
-        "min_p": 0.9,
-        "typical_p": 0.1,
-        "repetition_penalty": 50.0,
-        "no_repeat_ngram_size": 1,
-        "num_beams": 3,
-        "num_return_sequences": 2,
-        "length_penalty": -5.0,
-        "early_stopping": True,
-        "max_length": 1,
-        "max_new_tokens": 1,
-        "min_new_tokens": 50,
-        "bad_words_ids": [[token] for token in best],
-        "suppress_tokens": best,
-        "begin_suppress_tokens": best,
-        "forced_bos_token_id": 3,
-        "forced_eos_token_id": 3,
-        "sequence_bias": [[[best[0]], -100.0]],
-        "exponential_decay_length_penalty": [1, 9.0],
-        "eos_token_id": best,
-        "pad_token_id": best[0],
-        "guidance_scale": 9.0,
-        "use_cache": True,
-        "cache_implementation": "static",
-    }
+    likely: dict[str, Any] = {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1}
+    likely |= {"min_p": 0.9, "typical_p": 0.1, "num_beams": 3, "num_return_sequences": 2}
+    likely |= {"length_penalty": -5.0, "early_stopping": True, "use_cache": True}
+    lengths = {"max_length": 1, "max_new_tokens": 1, "min_new_tokens": 50}
+    lengths |= {"exponential_decay_length_penalty": [1, 9.0], "no_repeat_ngram_size": 1}
+    names: dict[str, Any] = {"suppress_tokens": best, "begin_suppress_tokens": best}
+    names |= {"bad_words_ids": [[token] for token in best], "eos_token_id": best}
+    names |= {"forced_bos_token_id": 3, "forced_eos_token_id": 3, "pad_token_id": best[0]}
+    names |= {"sequence_bias": [[[best[0]], -100.0]], "repetition_penalty": 50.0}
+    others = {"guidance_scale": 9.0, "cache_implementation": "static"}
+    nasty = {**likely, **lengths, **names, **others}
     model.save_pretrained(tmp_path / "nasty")
     (tmp_path / "nasty" / "generation_config.json").write_text(json.dumps(nasty))
     policy = load(tmp_path / "nasty")
@@ -237,58 +219,45 @@ def test_transformers_reads_a_saved_policy(tmp_path: Path) -> None:
 QUICK = ("sft_epochs=0.2", "sft_learning_rate=0.001", "sft_patience=1")
 
 
-def test_a_run_on_a_language_model_and_a_run_on_its_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("prompt", ["text", "compact"])
+def test_a_run_on_a_backbone_and_a_run_on_its_result(
+    prompt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
-    backbone = save_backbone(tmp_path / "backbone")
-    called = call(capsys, run_words("ugr", data, output, "--backbone", str(backbone), *QUICK))
-    assert called.code == 0, called.err
-    (folder,) = run_folders(output)
-    record = read_record(folder)
-    assert record["track"]["prompt"] == "text"
-    assert record["metrics"]["test"]["invalid_rate"] == 0
+    data = save_tiny(tmp_path / "data")
+    own, other = [f"prompt={prompt}"], {"text": ["prompt=compact"], "compact": []}[prompt]
 
-    former = folder / "policy"
-    words = ["--backbone", str(former), "sft_epochs=0"]
-    called = call(capsys, run_words("grpo", data, tmp_path / "second", *words))
-    assert called.code == 0, called.err
-    (second,) = run_folders(tmp_path / "second")
+    def called(algorithm: str, backbone: Path, output: Path, *words: str) -> Called:
+        words = ("--backbone", str(backbone), *words)
+        return call(capsys, run_words(algorithm, data, output, *words))
+
+    def run(algorithm: str, backbone: Path, output: Path, *words: str) -> Path:
+        said = called(algorithm, backbone, output, *words)
+        assert said.code == 0, said.err
+        (folder,) = run_folders(output)
+        return folder
+
+    if prompt == "text":
+        own = []  # a language model's prompt is in words unless told otherwise
+        save_backbone(tmp_path / "backbone")
+    else:
+        save_model(tmp_path / "backbone", qwen3(VOCABULARY))
+    folder = run("ugr", tmp_path / "backbone", tmp_path / "first", *own, *QUICK)
+    record, former = read_record(folder), folder / "policy"
+    assert record["track"]["prompt"] == prompt
+    assert record["metrics"]["test"]["invalid_rate"] == 0
+    second = run("grpo", former, tmp_path / "second", *own, "sft_epochs=0")
     # Nothing was trained in between: the second run starts where the first one ended.
     start, end = read_record(second)["sft"]["test"], record["metrics"]["test"]
     assert start == pytest.approx(end, abs=1e-6)
 
-    words = ["--backbone", str(former), "prompt=compact", "sft_epochs=0"]
-    message = only_error(call(capsys, run_words("grpo", data, tmp_path / "third", *words)))
+    message = only_error(called("grpo", former, tmp_path / "third", *other, "sft_epochs=0"))
+    wanted = "compact" if prompt == "text" else "text"
     assert message.endswith(
-        "the checkpoint does not fit: it was trained with prompt text, and this run has compact"
+        f"the checkpoint does not fit: it was trained with prompt {prompt}, and this run has "
+        f"{wanted}"
     )
-
-
-def test_a_run_on_the_result_of_a_compact_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
-    backbone = tmp_path / "backbone"
-    save_model(backbone, qwen3(VOCABULARY))
-    words = ["--backbone", str(backbone), "prompt=compact", *QUICK]
-    called = call(capsys, run_words("ugr", data, output, *words))
-    assert called.code == 0, called.err
-    (folder,) = run_folders(output)
-    former = folder / "policy"
-    words = ["--backbone", str(former), "prompt=compact", "sft_epochs=0"]
-    called = call(capsys, run_words("ugr", data, tmp_path / "second", *words))
-    assert called.code == 0, called.err
-    (second,) = run_folders(tmp_path / "second")
-    start, end = read_record(second)["sft"]["test"], read_record(folder)["metrics"]["test"]
-    assert start == pytest.approx(end, abs=1e-6)
-
-    words = ["--backbone", str(former), "sft_epochs=0"]
-    message = only_error(call(capsys, run_words("grpo", data, tmp_path / "third", *words)))
-    assert "trained with prompt compact, and this run has text" in message
     description = json.loads((former / "policy.json").read_text())
     description["codes_per_level"] = [4, 4, 4]
     (former / "policy.json").write_text(json.dumps(description))
-    words = ["--backbone", str(former), "prompt=compact", "sft_epochs=0"]
-    message = only_error(call(capsys, run_words("grpo", data, tmp_path / "fourth", *words)))
+    message = only_error(called("grpo", former, tmp_path / "fourth", *own, "sft_epochs=0"))
     assert "trained with codes_per_level [4, 4, 4], and this run has [256, 256, 256]" in message

@@ -22,7 +22,7 @@ from genrec_bench.runs.jobs import (
 )
 from genrec_bench.runs.options import add_context_options, context_of, several_seeds
 from genrec_bench.runs.records import read_record
-from genrec_bench.training.evaluate import Sampling, evaluate
+from genrec_bench.training.evaluate import evaluate
 
 Make = Callable[..., Context]
 
@@ -89,7 +89,7 @@ def metrics_of(policy: Policy, context: Context, job: Job) -> dict[str, float]:
         context.progress,
         title="again",
         algorithm=algorithm,
-        sampling=Sampling.of(settings),
+        sampling=settings,
     ).metrics
 
 

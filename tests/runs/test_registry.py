@@ -49,6 +49,12 @@ class Mine(Algorithm):
 '''
 
 
+def write(folder: Path, text: str = GOOD, name: str = "mine.py") -> Path:
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
 @pytest.fixture
 def dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that counts as the folder of algorithms, beside the real one."""
@@ -98,7 +104,7 @@ def test_the_algorithms_that_are_shipped_can_all_be_used(root: Path) -> None:
 
 
 def test_a_file_is_found_by_being_dropped_in(dropped: Path) -> None:
-    (dropped / "mine.py").write_text(GOOD)
+    write(dropped)
     entry = discover().get("mine")
     assert entry.algorithm.__name__ == "Mine"
     assert entry.summary == "Mine: a name for the tests."
@@ -119,8 +125,7 @@ def test_a_file_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_edited_file_is_read_anew_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(GOOD)
+    file = write(tmp_path)
     before = file.stat()
     find(str(file))
     file.write_text(GOOD.replace("Learns nothing", "Learns NOTHING"))
@@ -212,7 +217,7 @@ def test_a_broken_file_is_named_and_breaks_nothing_else(
 ) -> None:
     shipped = {entry.name for entry in discover().entries}
     (dropped / "broken.py").write_text(text)
-    (dropped / "mine.py").write_text(GOOD)
+    write(dropped)
     assert {entry.name for entry in discover().entries} == shipped | {"mine"}
     assert said in reason("broken")
     message = refused("broken")
@@ -221,8 +226,7 @@ def test_a_broken_file_is_named_and_breaks_nothing_else(
 
 
 def test_a_helper_beside_the_class_and_an_alias_do_not_count(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(GOOD + "\nclass _Helper(Mine): pass\nAlias = Mine\n")
+    file = write(tmp_path, GOOD + "\nclass _Helper(Mine): pass\nAlias = Mine\n")
     assert find(str(file)).algorithm.__name__ == "Mine"
 
 
@@ -234,11 +238,10 @@ def test_a_dot_in_a_files_name_is_a_problem_not_a_silence(dropped: Path) -> None
 def test_two_of_one_name_are_both_named(
     dropped: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (dropped / "mine.py").write_text(GOOD)
+    write(dropped)
     site = tmp_path_factory.mktemp("site")
     install(site, monkeypatch, "mine = their_lab:Theirs")
-    elsewhere = site / "mine.py"
-    elsewhere.write_text(GOOD)
+    elsewhere = write(site)
     origins = [str(dropped / "mine.py"), "entry point their_lab:Theirs of their_lab 1.2"]
     assert "mine" not in {entry.name for entry in discover().entries}
     message = refused("mine")
@@ -248,9 +251,9 @@ def test_two_of_one_name_are_both_named(
 
 
 def test_a_file_that_takes_a_shipped_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "sft.py").write_text(GOOD)
-    message = refused(str(tmp_path / "sft.py"))
-    assert str(tmp_path / "sft.py") in message and message.count("sft.py") == 2
+    file = write(tmp_path, name="sft.py")
+    message = refused(str(file))
+    assert str(file) in message and message.count("sft.py") == 2
 
 
 def test_an_unknown_name_brings_the_nearest_and_the_list() -> None:
@@ -261,12 +264,7 @@ def test_an_unknown_name_brings_the_nearest_and_the_list() -> None:
 
 @pytest.mark.parametrize(
     ("argument", "said"),
-    [
-        ("./missing.py", "there is no such file"),
-        ("missing.py", "there is no such file"),
-        ("./mine", "is a Python file"),
-        ("some/folder", "is a Python file"),
-    ],
+    [("./missing.py", "no such file"), ("missing.py", "no such file"), ("./mine", "a Python file")],
 )
 def test_a_path_to_nothing_is_refused(argument: str, said: str) -> None:
     message = refused(argument)
@@ -274,8 +272,7 @@ def test_a_path_to_nothing_is_refused(argument: str, said: str) -> None:
 
 
 def test_a_hyperparameter_must_not_have_the_name_of_a_setting(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(FIELDS)
+    file = write(tmp_path, FIELDS)
     assert find(str(file), reserved=("group_size",)).name == "mine"
     message = refused(str(file), reserved=("group_size", "weight"))
     assert "hyperparameter 'weight' of MineHyperparameters" in message
@@ -284,7 +281,7 @@ def test_a_hyperparameter_must_not_have_the_name_of_a_setting(tmp_path: Path) ->
 def test_the_hash_is_that_of_the_file_and_of_those_it_derives_from(
     dropped: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    (dropped / "mine.py").write_text(GOOD)
+    write(dropped)
     parent = discover().get("mine")
     assert source_hash(parent) == hashlib.sha256(GOOD.encode()).hexdigest()
     child = tmp_path_factory.mktemp("child") / "yours.py"
@@ -305,7 +302,7 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 def test_the_command_lists_what_is_found_and_what_is_broken(
     dropped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (dropped / "mine.py").write_text(GOOD)
+    write(dropped)
     code, text = answer(capsys)
     assert code == 0
     (line,) = [line for line in text.splitlines() if line.startswith("mine")]
@@ -324,8 +321,7 @@ def test_the_command_lists_what_is_found_and_what_is_broken(
 
 
 def test_the_command_describes_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(FIELDS)
+    file = write(tmp_path, FIELDS)
     code, text = answer(capsys, str(file))
     assert code == 0
     assert "Learns nothing." in text
@@ -337,13 +333,7 @@ def test_the_command_describes_one(tmp_path: Path, capsys: pytest.CaptureFixture
     assert said["sha256"] == hashlib.sha256(FIELDS.encode()).hexdigest()
     assert [row["name"] for row in said["hyperparameters"]] == ["learning_rate", "weight", "centre"]
     assert "group_size" in [row["name"] for row in said["settings"]]
-
-
-def test_the_command_refuses_a_hyperparameter_named_as_a_setting(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(FIELDS.replace("weight:", "group_size:"))
+    write(tmp_path, FIELDS.replace("weight:", "group_size:"))
     with pytest.raises(UserError, match="'group_size' of MineHyperparameters has the name of a"):
         answer(capsys, str(file))
 
@@ -351,15 +341,13 @@ def test_the_command_refuses_a_hyperparameter_named_as_a_setting(
 def test_what_an_algorithm_prints_does_not_spoil_the_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(GOOD + "\nprint('loading')\n")
+    file = write(tmp_path, GOOD + "\nprint('loading')\n")
     code, text = answer(capsys, str(file), "--json")
     assert code == 0 and json.loads(text)["name"] == "mine"
 
 
 def test_the_command_checks_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(FIELDS)
+    file = write(tmp_path, FIELDS)
     code, text = answer(capsys, str(file), "--check")
     assert code == 0 and "ok      hyperparameters" in text and "FAILED" not in text
     file.write_text(FIELDS.replace('help="of the term"', 'help=""'))
@@ -368,13 +356,8 @@ def test_the_command_checks_one(tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, text = answer(capsys, str(file), "--check", "--json")
     failed = [row for row in json.loads(text)["checks"] if row["failure"]]
     assert code == 2
-    assert failed == [
-        {
-            "algorithm": "mine",
-            "check": "hyperparameters",
-            "failure": "weight has no help text",
-        }
-    ]
+    found = {"check": "hyperparameters", "failure": "weight has no help text"}
+    assert failed == [{"algorithm": "mine", **found}]
 
 
 def test_one_algorithm_is_the_baseline_and_those_derived_from_it_are_not() -> None:

@@ -86,15 +86,19 @@ def test_the_same_command_resumes_a_run_that_was_cut_short(
     assert third not in (whole, cut) and (cut / "record.json").read_bytes() == before
 
 
-def test_a_run_cut_short_in_its_evaluation_does_not_train_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = record_and_curves(bench.run("grpo"))[0]
-    (whole,) = run_folders(bench.output)
+def cut_after_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(post_training, "merge_adapters", lambda _: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             bench.call("grpo")
+
+
+def test_a_run_cut_short_in_its_evaluation_does_not_train_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = bench.run("grpo")
+    expected = record_and_curves(whole)[0]
+    cut_after_training(bench, monkeypatch)
     (cut,) = set(run_folders(bench.output)) - {whole}
     with monkeypatch.context() as patch:
         patch.delattr(steps.RolloutStepper, "step")
@@ -105,53 +109,35 @@ def test_a_run_cut_short_in_its_evaluation_does_not_train_again(
 def test_another_request_does_not_take_a_cut_run_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(post_training, "merge_adapters", lambda _: (_ for _ in ()).throw(Killed()))
-        with pytest.raises(Killed):
-            bench.call("grpo")
+    cut_after_training(bench, monkeypatch)
     (cut,) = run_folders(bench.output)
     for more in (("--seed", "1"), ("clip_low=0.1",), ("steps=3",), ("beam_width=12",)):
         assert bench.run("grpo", *more) != cut
     assert bench.run("ugr") != cut
 
 
+@pytest.mark.parametrize(
+    ("where", "name"), [(steps.RolloutStepper, "step"), (run_folder_module, "try_lock")]
+)
 def test_two_equal_runs_at_once_get_a_folder_each(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
-    real = steps.RolloutStepper.step
+    """Overtaken by another in a step, or between making its folder and locking it."""
     inner: list[Called] = []
+    real = getattr(where, name)
 
-    def run_another(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+    def overtaken(*arguments: Any) -> Any:
         if not inner:
-            # Set before the call: the other run's own steps start no third one.
+            # Set before the call: the other run starts no third one.
             inner.append(Called(0, "", ""))
             inner[0] = bench.call("grpo")
-        return real(self, index, share, part)
+        return real(*arguments)
 
-    monkeypatch.setattr(steps.RolloutStepper, "step", run_another)
+    monkeypatch.setattr(where, name, overtaken)
     outer = bench.run("grpo")
-    assert inner[0].code == 0 and len(run_folders(bench.output)) == 2
-    one, other = (record_and_curves(folder)[0] for folder in run_folders(bench.output))
-    assert outer in run_folders(bench.output)
-    assert comparable(one) == comparable(other)
-
-
-def test_two_equal_runs_at_the_same_moment_do_too(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between making its folder and locking it, a run can be overtaken by another."""
-    inner: list[Called] = []
-
-    def overtaken(*arguments: Any) -> bool:
-        if not inner:
-            inner.append(Called(0, "", ""))
-            inner[0] = bench.call("grpo")
-        return try_lock(*arguments)
-
-    monkeypatch.setattr(run_folder_module, "try_lock", overtaken)
-    bench.run("grpo")
-    assert inner[0].code == 0 and len(run_folders(bench.output)) == 2
-    one, other = (record_and_curves(folder)[0] for folder in run_folders(bench.output))
+    folders = run_folders(bench.output)
+    assert inner[0].code == 0 and len(folders) == 2 and outer in folders
+    one, other = (record_and_curves(folder)[0] for folder in folders)
     assert comparable(one) == comparable(other)
 
 

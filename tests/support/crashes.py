@@ -30,14 +30,7 @@ MOMENTS = ("fsync", "mkdir", "rename", "replace", "rmdir", "unlink")
 ROOT = "{root}"
 """In the words of a command, the folder that holds its data directory and its output."""
 
-QUICK = (
-    "steps=4",
-    "validations=2",
-    "sft_epochs=0.2",
-    "sft_evaluations=10",
-    "pass_samples=2",
-    "prompts_per_step=4",
-)
+QUICK = "steps=4 validations=2 sft_epochs=0.2 sft_evaluations=10 pass_samples=2 prompts_per_step=4"
 
 RUNS: dict[str, tuple[str, ...]] = {
     "grpo": ("grpo", "beta=0.1", "sync_every=1", "minibatches=2", "updates_per_rollout=2"),
@@ -64,39 +57,32 @@ tables:
 
 def run_command(algorithm: str, *more: str) -> list[str]:
     """The words of a quick run."""
-    quick = [word for word in QUICK if word.partition("=")[0] not in _names(more)]
+    given = {word.partition("=")[0] for word in more if "=" in word}
+    quick = [word for word in QUICK.split() if word.partition("=")[0] not in given]
     return run_words(algorithm, Path(ROOT) / "data", Path(ROOT) / "out", *more, *quick)
 
 
-def ablate_command() -> list[str]:
-    """The words of a quick ablation."""
-    _, _, *rest = run_command("grpo")
-    return ["ablate", f"{ROOT}/ablation.yaml", "--seeds", "0", *rest]
-
-
-def compare_command() -> list[str]:
-    """The words of a quick comparison."""
-    _, _, *rest = run_command("grpo", "pass_samples=0", "validations=1")
-    budgets = ["--tuning-budget", "120Mflop", "--trial-budget", "60Mflop", "--budget", "80Mflop"]
-    return ["compare", "--algorithms", "grpo", *budgets, "--seeds", "1", *rest]
-
-
-def sweep_command() -> list[str]:
-    """The words of a quick sweep in which the pruner has a say."""
-    _, _, *rest = run_command("grpo", "pass_samples=0", "validations=4")
-    budgets = ["--total-budget", "240Mflop", "--trial-budget", "60Mflop", "--sampler", "random"]
-    return ["sweep", "grpo", *budgets, *rest]
-
-
-def _names(words: Sequence[str]) -> set[str]:
-    return {word.partition("=")[0] for word in words if "=" in word}
+def study_command(words: str, *settings: str) -> list[str]:
+    """The words of a study that makes quick runs."""
+    _, _, *rest = run_command("grpo", *settings)
+    return [*words.split(), *rest]
 
 
 COMMANDS: dict[str, list[str]] = {
     **{name: run_command(*words) for name, words in RUNS.items()},
-    "ablate": ablate_command(),
-    "compare": compare_command(),
-    "sweep": sweep_command(),
+    "ablate": study_command(f"ablate {ROOT}/ablation.yaml --seeds 0"),
+    "compare": study_command(
+        "compare --algorithms grpo --tuning-budget 120Mflop --trial-budget 60Mflop "
+        "--budget 80Mflop --seeds 1",
+        "pass_samples=0",
+        "validations=1",
+    ),
+    # The pruner has a say in it.
+    "sweep": study_command(
+        "sweep grpo --total-budget 240Mflop --trial-budget 60Mflop --sampler random",
+        "pass_samples=0",
+        "validations=4",
+    ),
 }
 """To be killed, by name."""
 
@@ -117,9 +103,7 @@ def prepare(root: Path) -> Path:
 def moments(root: Path, reached: Callable[[int, str], None]) -> Iterator[None]:
     """Call a function just before every moment that leaves a trace below a folder.
 
-    Args:
-        root: the folder.
-        reached: is given how many moments there were before, and which of `MOMENTS` this one is.
+    It is given how many moments there were before, and which of `MOMENTS` this one is.
     """
     count = 0
     busy = False
@@ -169,26 +153,14 @@ def carry_out(words: Sequence[str], root: Path, expected_code: int = 0) -> None:
 
 def count_moments(words: Sequence[str], root: Path) -> int:
     """Carry a command out, and return how many moments there were to kill it."""
-    last = -1
-
-    def reached(number: int, name: str) -> None:
-        nonlocal last
-        last = number
-
-    with moments(root, reached):
+    names: list[str] = []
+    with moments(root, lambda number, name: names.append(name)):
         carry_out(words, root)
-    return last + 1
+    return len(names)
 
 
 def kills(words: Sequence[str], root: Path, chosen: Sequence[int], copies: Path) -> list[Path]:
-    """Carry a command out, and return what kills at some moments would have left.
-
-    Args:
-        words: of the command.
-        root: the folder to carry it out in.
-        chosen: numbers of moments.
-        copies: folder for the copies, outside of the root.
-    """
+    """Carry a command out, and return copies of what kills at some moments would have left."""
     taken: list[Path] = []
 
     def reached(number: int, name: str) -> None:
@@ -204,10 +176,7 @@ def kills(words: Sequence[str], root: Path, chosen: Sequence[int], copies: Path)
 def assert_same_end(expected: Path, found: Path, *, repeats: bool = False) -> None:
     """Compare what a command left that was killed with what it leaves when it is not.
 
-    Args:
-        expected: root of the undisturbed one.
-        found: root of the other.
-        repeats: whether the command may have made a run once more, being killed at its very end.
+    With `repeats` it may have made a run once more, being killed at its very end.
     """
     runs, others = _runs(expected / "out"), _runs(found / "out")
     assert runs and runs.keys() == others.keys(), "records, but for times"

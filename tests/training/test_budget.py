@@ -62,37 +62,12 @@ def test_canonical_text_means_the_same_budget(number: float, unit: str) -> None:
     assert parse_budget(budget.text) == budget
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "90",
-        "s",
-        "flop",
-        "nan",
-        "nans",
-        "infs",
-        "-90s",
-        "+90s",
-        "0s",
-        "0.0Tflop",
-        "1e400flop",
-        "1e-400s",
-        "1e999999999s",
-        "90sec",
-        "90 s",
-        "1m30s",
-        "20mtok",
-        "20Ktok",
-        "20MTOK",
-        "20Ms",
-        "1_000tok",
-        "1,5h",
-        "0x10tok",
-        "٣s",
-        "90s\n5m",
-    ],
-)
+NO_NUMBER = "90 s flop nan nans infs -90s +90s 0x10tok ٣s 1_000tok 1,5h".split()
+OUT_OF_RANGE = "0s 0.0Tflop 1e400flop 1e-400s 1e999999999s".split()
+NO_UNIT = "90sec 1m30s 20mtok 20Ktok 20MTOK 20Ms".split()
+
+
+@pytest.mark.parametrize("text", ["", "90 s", "90s\n5m", *NO_NUMBER, *OUT_OF_RANGE, *NO_UNIT])
 def test_anything_else_is_refused_with_what_would_be_right(text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_budget(text)

@@ -15,7 +15,7 @@ from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.training import evaluation_cache, sft_start
-from genrec_bench.training.evaluate import PROMPTS_AT_ONCE, Evaluation, Sampling, evaluate
+from genrec_bench.training.evaluate import PROMPTS_AT_ONCE, Evaluation, evaluate
 from genrec_bench.training.hyperparameters import build
 from genrec_bench.training.metrics import sample_metrics
 from genrec_bench.training.settings import Settings
@@ -24,11 +24,11 @@ from genrec_bench.training.workers import Workers
 
 CATALOG = tiny_catalog()
 EXAMPLES = tiny_examples(CATALOG, 40)
-SAMPLING = Sampling(10, 0.7, 0.9)
+SAMPLING = Settings()
 
 
 def found(
-    sampling: Sampling | None = SAMPLING,
+    sampling: Settings | None = SAMPLING,
     examples: Examples = EXAMPLES,
     policy: Policy | None = None,
 ) -> Evaluation:
@@ -39,8 +39,13 @@ def found(
     )
 
 
+def drawn(samples: int, temperature: float) -> Settings:
+    return Settings(pass_samples=samples, pass_temperature=temperature, pass_top_p=1.0)
+
+
 def test_samples_add_figures_and_change_none() -> None:
     without, with_samples = found(None), found()
+    assert found(drawn(0, 1.0)).metrics == without.metrics
     named = {f"{prefix}Pass@{k}" for prefix in ("", "sid/") for k in (1, 5, 10)}
     assert with_samples.metrics.keys() - without.metrics.keys() == named
     assert without.metrics == {k: v for k, v in with_samples.metrics.items() if k not in named}
@@ -62,7 +67,7 @@ def test_pass_at_k_can_be_told_from_the_outcomes() -> None:
 def test_the_figures_are_those_of_single_draws() -> None:
     # At a low temperature every draw is the most probable code after the other, and so is the beam
     # of one.
-    metrics = found(Sampling(2, 0.01, 1.0)).metrics
+    metrics = found(drawn(2, 0.01)).metrics
     quiet = Progress(quiet=True)
     greedy = evaluate(tiny_policy(CATALOG), EXAMPLES, CATALOG, Workers(), 1, quiet, title="test")
     assert metrics["Pass@1"] == pytest.approx(greedy.metrics["HR@1"])
@@ -77,7 +82,7 @@ def test_an_evaluation_is_repeatable_and_leaves_the_generators_alone() -> None:
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
     again = found()
     assert again.metrics == first.metrics and again.outcomes.equals(first.outcomes)
-    warmer = found(Sampling(10, 2.0, 1.0)).outcomes
+    warmer = found(drawn(10, 2.0)).outcomes
     assert not warmer["sampled_hits"].equals(first.outcomes["sampled_hits"])
 
 
@@ -98,13 +103,6 @@ def test_more_examples_than_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genrec_bench.training.evaluate.PROMPTS_AT_ONCE", 7)
     parts = found()
     assert parts.outcomes.equals(whole.outcomes) and parts.metrics == whole.metrics
-
-
-def test_settings_say_how_to_sample() -> None:
-    assert Sampling.of(Settings()) == Sampling(10, 0.7, 0.9), "GREAM's 6.1.2"
-    assert Sampling.of(build(Settings, {"pass_samples": "0"})) is None
-    chosen = {"pass_samples": "3", "pass_temperature": "1.5", "pass_top_p": "1"}
-    assert Sampling.of(build(Settings, chosen)) == Sampling(3, 1.5, 1.0)
 
 
 def test_the_sft_start_is_evaluated_once_for_each_way_to_do_so(

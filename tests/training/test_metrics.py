@@ -40,6 +40,9 @@ def make_catalog(sids: list[list[int]], popularity: list[int], rule: str = "popu
 # Items 1, 2 and 4 share SID 1; by popularity their order is 4, 1, 2, by index 1, 2, 4.
 SIDS = [[0, 0], [0, 1], [0, 1], [1, 0], [0, 1], [1, 1]]
 POPULARITY = [4, 2, 2, 0, 7, 3]
+CATALOG = make_catalog(SIDS, POPULARITY)
+
+Case = tuple[Catalog, NDArray[np.int32], NDArray[np.int32]]
 
 
 def lists(*rows: list[int]) -> NDArray[np.int32]:
@@ -51,12 +54,11 @@ def items(*targets: int) -> NDArray[np.int32]:
 
 
 def test_item_ranks_count_every_item_of_a_shared_sid() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     # SIDs 2, 1, 0 expand to the items 3 | 4, 1, 2 | 0.
     candidates = lists([2, 1, 0]).repeat(6, axis=0)
     targets = items(0, 1, 2, 3, 4, 5)
-    assert item_ranks(candidates, targets, catalog).tolist() == [4, 2, 3, 0, 1, -1]
-    assert sid_ranks(candidates, targets, catalog).tolist() == [2, 1, 1, 0, 1, -1]
+    assert item_ranks(candidates, targets, CATALOG).tolist() == [4, 2, 3, 0, 1, -1]
+    assert sid_ranks(candidates, targets, CATALOG).tolist() == [2, 1, 1, 0, 1, -1]
 
 
 def test_the_cards_rule_orders_the_items_of_a_shared_sid() -> None:
@@ -66,10 +68,9 @@ def test_the_cards_rule_orders_the_items_of_a_shared_sid() -> None:
 
 
 def test_empty_places_take_no_rank() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     candidates = lists([-1, 3, -1, 0], [-1, -1, -1, -1])
-    assert item_ranks(candidates, items(0, 0), catalog).tolist() == [1, -1]
-    assert sid_ranks(candidates, items(0, 0), catalog).tolist() == [1, -1]
+    assert item_ranks(candidates, items(0, 0), CATALOG).tolist() == [1, -1]
+    assert sid_ranks(candidates, items(0, 0), CATALOG).tolist() == [1, -1]
 
 
 def test_ranking_metrics_by_hand() -> None:
@@ -132,10 +133,9 @@ def test_many_samples_are_counted_exactly() -> None:
 
 
 def test_a_sample_recommends_the_first_item_of_its_sid() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     # The SID of items 4, 1, 2 is drawn twice, that of item 0 once, that of item 3 never.
     samples = lists([1, 0, 1]).repeat(5, axis=0)
-    by_item, by_sid = sampled_hits(samples, items(0, 1, 2, 3, 4), catalog)
+    by_item, by_sid = sampled_hits(samples, items(0, 1, 2, 3, 4), CATALOG)
     assert by_item.tolist() == [1, 0, 0, 0, 2]
     assert by_sid.tolist() == [1, 2, 2, 0, 2]
     by_index = make_catalog(SIDS, POPULARITY, rule="index")
@@ -143,16 +143,14 @@ def test_a_sample_recommends_the_first_item_of_its_sid() -> None:
 
 
 def test_expand_fills_places_in_order_and_cuts_a_shared_sid() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
-    expanded = expand(lists([0, 1, 3], [2, -1, -1]), catalog, 3)
+    expanded = expand(lists([0, 1, 3], [2, -1, -1]), CATALOG, 3)
     assert expanded.tolist() == [[0, 4, 1], [3, -1, -1]]
 
 
 def test_list_metrics_by_hand() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     # Ten wide, so that the figures at 10 are given. The lists hold items 0, 3 and 5, 3.
     candidates = lists([0, 2] + [-1] * 8, [3, 2] + [-1] * 8)
-    metrics = list_metrics(Lists(candidates, items(1, 5), catalog))
+    metrics = list_metrics(Lists(candidates, items(1, 5), CATALOG))
     assert metrics == pytest.approx(
         {
             "unique_candidates": 2.0,
@@ -166,9 +164,8 @@ def test_list_metrics_by_hand() -> None:
 
 
 def test_items_that_share_a_sid_are_not_diverse() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     candidates = lists([1] + [-1] * 9)
-    assert list_metrics(Lists(candidates, items(0), catalog))["diversity@10"] == 0.0
+    assert list_metrics(Lists(candidates, items(0), CATALOG))["diversity@10"] == 0.0
 
 
 def test_figures_that_do_not_exist_are_left_out() -> None:
@@ -181,8 +178,7 @@ def test_figures_that_do_not_exist_are_left_out() -> None:
 
 
 def test_unique_candidates_counts_neither_repeats_nor_empty_places() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
-    metrics = list_metrics(Lists(lists([3, 0, 3, -1], [2, 1, 0, 3]), items(0, 0), catalog))
+    metrics = list_metrics(Lists(lists([3, 0, 3, -1], [2, 1, 0, 3]), items(0, 0), CATALOG))
     assert metrics["unique_candidates"] == 3.0
 
 
@@ -202,9 +198,8 @@ def test_invalid_rate_reads_codes() -> None:
 
 
 def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     beam = lists([1, 0, -1], [2, 3, -1])
-    metrics, outcomes = evaluate_lists(Lists(beam, items(0, 1), catalog))
+    metrics, outcomes = evaluate_lists(Lists(beam, items(0, 1), CATALOG))
     # Item 0 is fourth among items and second among SIDs.
     assert metrics["HR@3"] == 0.0 and metrics["sid/HR@3"] == 0.5
     assert metrics["sid/NDCG@3"] == pytest.approx(0.5 / math.log2(3))
@@ -221,9 +216,8 @@ def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
 
 
 def test_evaluate_lists_adds_pass_at_k_of_what_was_drawn() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     samples = lists([0, 1, 0, 2, 2], [1, 1, 1, 3, 0])
-    beam = Lists(lists([1, 0], [2, 3]), items(0, 2), catalog)
+    beam = Lists(lists([1, 0], [2, 3]), items(0, 2), CATALOG)
     metrics, outcomes = evaluate_lists(beam, samples)
     # Item 0 is drawn in two of five samples. Item 2 is not the first of its SID, drawn thrice.
     assert outcomes["sampled_hits"].tolist() == [2, 0]
@@ -236,13 +230,12 @@ def test_evaluate_lists_adds_pass_at_k_of_what_was_drawn() -> None:
 
 
 def test_lists_and_targets_must_match() -> None:
-    catalog = make_catalog(SIDS, POPULARITY)
     with pytest.raises(ValueError, match="not one list for each"):
-        evaluate_lists(Lists(lists([1, 0]), items(0, 1), catalog))
+        evaluate_lists(Lists(lists([1, 0]), items(0, 1), CATALOG))
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Catalog, NDArray[np.int32], NDArray[np.int32]]:
+def cases(draw: st.DrawFn) -> Case:
     """Give a catalog with shared SIDs, candidate lists (distinct, then empty), and targets."""
     levels = draw(st.integers(1, 3))
     code = st.integers(0, 2)
@@ -262,9 +255,7 @@ def cases(draw: st.DrawFn) -> tuple[Catalog, NDArray[np.int32], NDArray[np.int32
 
 
 @given(cases())
-def test_ranks_are_places_in_the_written_out_list(
-    case: tuple[Catalog, NDArray[np.int32], NDArray[np.int32]],
-) -> None:
+def test_ranks_are_places_in_the_written_out_list(case: Case) -> None:
     catalog, candidates, targets = case
     ranks = item_ranks(candidates, targets, catalog)
     expanded = expand(candidates, catalog, 4)
@@ -276,9 +267,7 @@ def test_ranks_are_places_in_the_written_out_list(
 
 
 @given(cases())
-def test_an_item_is_never_ranked_above_its_sid(
-    case: tuple[Catalog, NDArray[np.int32], NDArray[np.int32]],
-) -> None:
+def test_an_item_is_never_ranked_above_its_sid(case: Case) -> None:
     catalog, candidates, targets = case
     by_item = item_ranks(candidates, targets, catalog)
     by_sid = sid_ranks(candidates, targets, catalog)
@@ -300,15 +289,10 @@ def test_longer_lists_never_score_lower_and_ndcg_never_exceeds_hr(ranks: list[in
     assert hits[0] - 1e-12 <= values_of("MRR", np.array(ranks)).mean() <= hits[-1] + 1e-12
 
 
-@pytest.mark.parametrize(
-    ("figure", "name", "cutoff"),
-    [("sid/HR@50", "HR", 50), ("NDCG@10", "NDCG", 10), ("coverage@10", "coverage", 10)],
-)
-def test_a_figure_is_found_in_the_table_with_any_cutoff(
-    figure: str, name: str, cutoff: int
-) -> None:
-    found = find_metric(figure)
-    assert found is not None and (found[0].name, found[1]) == (name, cutoff)
+def test_a_figure_is_found_in_the_table_with_any_cutoff() -> None:
+    found = [find_metric(figure) for figure in ("sid/HR@50", "NDCG@10", "coverage@10")]
+    expected = [("HR", 50), ("NDCG", 10), ("coverage", 10)]
+    assert [one and (one[0].name, one[1]) for one in found] == expected
 
 
 @pytest.mark.parametrize(
@@ -323,9 +307,7 @@ def test_what_the_table_does_not_have_is_no_figure(figure: str) -> None:
 
 @given(cases())
 @settings(max_examples=50)
-def test_list_figures_stay_in_their_ranges(
-    case: tuple[Catalog, NDArray[np.int32], NDArray[np.int32]],
-) -> None:
+def test_list_figures_stay_in_their_ranges(case: Case) -> None:
     catalog, candidates, targets = case
     wide = np.full((len(candidates), 12), -1, dtype=np.int32)
     wide[:, : candidates.shape[1]] = candidates

@@ -9,24 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from watched_steps import CATALOG, EXAMPLES, GROUP_SIZE, PROMPTS, Watched, rollout_stepper
 
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
 from genrec_bench.algorithms.srpo import SRPO, SRPOHyperparameters
-from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.training.base_algorithm import Groups
 from genrec_bench.training.ledger import Ledger
-from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.rollouts import Rollouts, Sampler, join
 from genrec_bench.training.steps import RolloutStepper
 from genrec_bench.training.workers import Workers
-
-CATALOG = tiny_catalog()
-EXAMPLES = tiny_examples(CATALOG, num_examples=20, seed=3)
-GROUP_SIZE = 4
-PROMPTS = 6
 
 
 class Picky(GRPO):
@@ -54,16 +49,11 @@ def target_leaves(share: float) -> set[int]:
     return set(leaves[: round(share * len(leaves))])
 
 
-def rollouts_of(algorithm: GRPO, policy: Policy | None = None, seed: int = 0) -> Rollouts:
-    return Rollouts(
-        policy or tiny_policy(CATALOG),
-        algorithm,
-        EXAMPLES,
-        Workers(),
-        group_size=GROUP_SIZE,
-        prompts_per_step=PROMPTS,
-        seed=seed,
-    )
+def rollouts_of(
+    algorithm: GRPO, policy: Policy | None = None, seed: int = 0, examples: Examples = EXAMPLES
+) -> Rollouts:
+    sizes = {"group_size": GROUP_SIZE, "prompts_per_step": PROMPTS, "seed": seed}
+    return Rollouts(policy or tiny_policy(CATALOG), algorithm, examples, Workers(), **sizes)
 
 
 def rows_of(groups: Groups | None) -> list[tuple[int, ...]]:
@@ -122,11 +112,8 @@ def test_prompts_padded_on_either_side_join() -> None:
     )
     joined = Prompts.join([left, right])
     assert joined.tokens.shape == joined.mask.shape == (3, 4)
-    assert [joined.tokens[row][joined.mask[row]].tolist() for row in range(3)] == [
-        [7],
-        [1, 2, 3, 4],
-        [5, 6],
-    ]
+    rows = [joined.tokens[row][joined.mask[row]].tolist() for row in range(3)]
+    assert rows == [[7], [1, 2, 3, 4], [5, 6]]
 
 
 def test_without_refills_a_steps_rows_are_its_own() -> None:
@@ -142,45 +129,45 @@ def test_without_refills_a_steps_rows_are_its_own() -> None:
     assert rollouts.refilled == 0
 
 
-def test_a_part_of_a_batch_is_filled_and_the_next_step_goes_on_behind_it() -> None:
-    liked, policy = target_leaves(0.5), tiny_policy(CATALOG)
-    leaves = leaves_of(policy)
-    visits = Sampler(20, PROMPTS, 0).visits(0, 500).tolist()
-    rollouts = rollouts_of(Picky(liked, refills=50), policy)
-    at = 0
-    for index, (part, wanted) in enumerate([(0.5, 3), (1.0, PROMPTS), (0.01, 1), (1.0, PROMPTS)]):
-        batch: list[int] = []
-        while len(batch) < wanted:
-            batch += [visits[at]] if leaves[visits[at]] in liked else []
-            at += 1
-        rollout = rollouts.gather(index, part)
-        assert rows_of(rollout.groups) == expected_rows(policy, batch)
-        assert rollout.size == wanted and rollout.part == wanted / PROMPTS
-        assert rollouts.refilled == at - (index + 1) * PROMPTS
+WHOLE = (1.0, PROMPTS)
 
 
-@pytest.mark.parametrize("share", [0.9, 0.5, 0.3])
-def test_what_is_rejected_is_replaced_by_the_next_prompts(share: float) -> None:
-    """Walked through by hand: the accepted ones of the visits, until the batch is full."""
+@pytest.mark.parametrize(
+    ("share", "parts"),
+    [
+        (0.9, [WHOLE] * 3),
+        (0.5, [WHOLE] * 3),
+        (0.3, [WHOLE] * 3),
+        (0.5, [(0.5, 3), WHOLE, (0.01, 1), WHOLE]),
+    ],
+)
+def test_what_is_rejected_is_replaced_by_the_next_prompts(
+    share: float, parts: list[tuple[float, int]]
+) -> None:
+    """Walked through by hand: the accepted ones of the visits, until the batch is full.
+
+    A part of a batch is filled in the same way, and the next step goes on behind it.
+    """
     liked, policy = target_leaves(share), tiny_policy(CATALOG)
     rollouts = rollouts_of(Picky(liked, refills=50), policy)
     leaves = leaves_of(policy)
     visits = Sampler(20, PROMPTS, 0).visits(0, 500).tolist()
     at = 0
-    for index in range(3):
+    for index, (part, wanted) in enumerate(parts):
         batch: list[int] = []
         start = at
-        while len(batch) < PROMPTS:
+        while len(batch) < wanted:
             batch += [visits[at]] if leaves[visits[at]] in liked else []
             at += 1
-        rollout = rollouts.gather(index)
+        rollout = rollouts.gather(index, part)
         assert rows_of(rollout.groups) == expected_rows(policy, batch)
         # The last prompt drawn is the last one that is needed: nothing accepted is thrown away.
-        assert (rollout.size, rollout.drawn) == (PROMPTS, at - start)
-        assert rollout.places.tolist() == list(range(PROMPTS))
-        assert rollout.figures["accepted"] == PROMPTS / (at - start)
+        assert (rollout.size, rollout.drawn) == (wanted, at - start)
+        assert rollout.part == wanted / PROMPTS
+        assert rollout.places.tolist() == list(range(wanted))
+        assert rollout.figures["accepted"] == wanted / (at - start)
         assert rollouts.refilled == at - (index + 1) * PROMPTS
-    assert rollouts.refilled > 0
+    assert rollouts.refilled > 0 or len(parts) > 3
 
 
 def test_a_batch_that_stays_short_is_what_it_is() -> None:
@@ -232,8 +219,7 @@ def test_curves_tell_of_all_that_was_rolled_out() -> None:
 def drawing(examples: Examples, seed: int) -> Rollouts:
     """Six of them a step, or all there are; every group is kept."""
     algorithm = SRPO(SRPOHyperparameters(temperature=1.0, dynamic_sampling=False))
-    sizes = {"group_size": GROUP_SIZE, "prompts_per_step": PROMPTS, "seed": seed}
-    return Rollouts(tiny_policy(CATALOG), algorithm, examples, Workers(), **sizes)
+    return rollouts_of(algorithm, seed=seed, examples=examples)
 
 
 def drawn_candidates(rollouts: Rollouts, index: int) -> dict[tuple[int, ...], list[int]]:
@@ -262,39 +248,13 @@ def test_seed_and_visit_decide_what_is_drawn_and_the_global_generator_does_not()
 # A whole step
 
 
-class Watched(Optimization):
-    """Keeps the gradients of every step, and stands still."""
-
-    def step(self, share: float, loss: float, where: str) -> float:
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        self.seen.append(torch.cat([grad.flatten().double() for grad in grads]))
-        self.optimizer.zero_grad(set_to_none=True)
-        return 0.0
-
-    @property
-    def seen(self) -> list[Tensor]:
-        return self.__dict__.setdefault("_seen", [])  # type: ignore[no-any-return]
-
-
 def stepper_of(
     algorithm: GRPO, examples: Examples = EXAMPLES, prompts: int = PROMPTS
 ) -> tuple[RolloutStepper, Watched, Ledger]:
-    policy = tiny_policy(CATALOG)
-    ledger = policy.meter = Ledger(torch.device("cpu"))
-    optimization = Watched(
-        policy, Workers(), learning_rate=0.01, weight_decay=0.0, warmup=0.0, max_grad_norm=1.0
-    )
-    stepper = RolloutStepper(
-        policy,
-        algorithm,
-        examples,
-        optimization,
-        ledger,
-        Workers(),
-        group_size=GROUP_SIZE,
-        prompts_per_step=prompts,
-        seed=0,
-    )
+    """One whose weights stand still."""
+    made = rollout_stepper(algorithm, examples=examples, prompts=prompts)
+    stepper, _, optimization, ledger = made
+    optimization.still = True
     return stepper, optimization, ledger
 
 

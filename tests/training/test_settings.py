@@ -102,6 +102,12 @@ def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
     assert set(Settings().resolved()) == set(SETTING_NAMES) - {"tokens_per_forward"}
 
 
+def test_samples_are_drawn_as_the_paper_draws_them() -> None:
+    usual = Settings()
+    drawn = usual.pass_samples, usual.pass_temperature, usual.pass_top_p
+    assert drawn == (10, 0.7, 0.9), "GREAM's 6.1.2"
+
+
 def test_every_setting_is_explained() -> None:
     for row in describe(Settings):
         assert row["meaning"], row["name"]

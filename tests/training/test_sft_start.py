@@ -86,7 +86,7 @@ STEP = (steps.SupervisedStepper, "step")
 LOOK = (evaluate_module, "evaluate")
 SAVE = (loop, "save_training")
 POLICY = (sft_training, "save_policy")
-RECORD = (sft_training, "write_atomically")
+RECORD = (sft_training, "write_json")
 
 
 @pytest.fixture(scope="module")

@@ -7,83 +7,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched_steps import CATALOG, EXAMPLES, GROUP_SIZE, PROMPTS, Watched, rollout_stepper
 
 from genrec_bench.algorithm import Algorithm
 from genrec_bench.algorithms.grpo import GRPO
 from genrec_bench.algorithms.ugr import UGR
-from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
-from genrec_bench.data.dataset import Examples
+from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.training import steps
 from genrec_bench.training.hyperparameters import build
 from genrec_bench.training.ledger import Ledger
-from genrec_bench.training.optimization import NotFiniteError, Optimization
+from genrec_bench.training.optimization import NotFiniteError
 from genrec_bench.training.rollouts import Sampler
-from genrec_bench.training.steps import RolloutStepper, SupervisedStepper
+from genrec_bench.training.steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
-
-GROUP_SIZE = 4
-PROMPTS = 6
-
-
-class Watched(Optimization):
-    """Keeps the gradients of every step, and takes steps unless told to stand still."""
-
-    still = False
-
-    def step(self, share: float, loss: float, where: str) -> float:
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        self.seen.append(torch.cat([grad.flatten().double() for grad in grads]))
-        if not self.still:
-            return super().step(share, loss, where)
-        self.optimizer.zero_grad(set_to_none=True)
-        return 0.0
-
-    @property
-    def seen(self) -> list[torch.Tensor]:
-        return self.__dict__.setdefault("_seen", [])  # type: ignore[no-any-return]
 
 
 def algorithm_of(kind: type[Algorithm], **texts: str) -> Algorithm:
     return kind(build(kind.hyperparameters_class, texts))
-
-
-def optimization_of(policy: Policy) -> Watched:
-    return Watched(
-        policy,
-        Workers(),
-        learning_rate=1e-2,
-        weight_decay=0.0,
-        warmup=0.0,
-        max_grad_norm=1.0,
-    )
-
-
-def examples_of(policy: Policy) -> Examples:
-    return tiny_examples(tiny_catalog(), num_examples=20, seed=3)
-
-
-def rollout_stepper(
-    algorithm: Algorithm, tokens_per_forward: int = 4096, seed: int = 0
-) -> tuple[RolloutStepper, Policy, Watched, Ledger]:
-    policy = tiny_policy(tiny_catalog(), extra_tokens=algorithm.tokens)
-    policy.tokens_per_forward = tokens_per_forward
-    ledger = Ledger(torch.device("cpu"))
-    policy.meter = ledger
-    optimization = optimization_of(policy)
-    stepper = RolloutStepper(
-        policy,
-        algorithm,
-        examples_of(policy),
-        optimization,
-        ledger,
-        Workers(),
-        group_size=GROUP_SIZE,
-        prompts_per_step=PROMPTS,
-        seed=seed,
-    )
-    return stepper, policy, optimization, ledger
 
 
 def snapshot(policy: Policy) -> dict[str, torch.Tensor]:
@@ -166,19 +108,11 @@ def test_many_forward_passes_are_really_taken(monkeypatch: pytest.MonkeyPatch) -
 
 
 def supervised(tokens_per_forward: int) -> tuple[dict[str, float], torch.Tensor]:
-    policy = tiny_policy(tiny_catalog())
+    policy = tiny_policy(CATALOG)
     policy.tokens_per_forward = tokens_per_forward
-    optimization = optimization_of(policy)
-    stepper = SupervisedStepper(
-        policy,
-        examples_of(policy),
-        optimization,
-        Ledger(torch.device("cpu")),
-        Workers(),
-        batch=12,
-        seed=0,
-        phase="sft",
-    )
+    optimization, ledger = Watched(policy), Ledger(torch.device("cpu"))
+    sizes: dict[str, Any] = {"batch": 12, "seed": 0, "phase": "sft"}
+    stepper = SupervisedStepper(policy, EXAMPLES, optimization, ledger, Workers(), **sizes)
     return stepper.step(0, 0.0), optimization.seen[0]
 
 

@@ -20,10 +20,10 @@ from genrec_bench.boards.board import Board
 from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import find_backbone
-from genrec_bench.runs.failed_run import leave_failure, records_of
 from genrec_bench.runs.jobs import Context, Job, configure, do, find_done, request_of
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.registry import source_hash
+from genrec_bench.runs.run import leave_failure, records_of
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.locks import locked
 from genrec_bench.storage.parquet import read_frame
