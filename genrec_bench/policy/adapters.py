@@ -14,21 +14,14 @@ def add_adapters(policy: Policy, rank: int) -> None:
     """Freeze the backbone and train low-rank adapters of all its layers, and the embeddings.
 
     The embeddings are trained because a pretrained backbone has never seen a code. Rank and alpha
-    (twice the rank) as in UGR's appendix C.
-
-    Args:
-        rank: of the adapters; 0 leaves the policy as it is, all weights trained.
+    (twice the rank) as in UGR's appendix C. Rank 0 leaves the policy as it is, all weights trained.
     """
     if rank == 0:
         return
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     policy.backbone = cast(PreTrainedModel, get_peft_model(policy.backbone, config))
-    for embeddings in (
-        policy.backbone.get_input_embeddings(),
-        policy.backbone.get_output_embeddings(),
-    ):
-        for parameter in embeddings.parameters():
-            parameter.requires_grad_(True)
+    policy.backbone.get_input_embeddings().requires_grad_(True)
+    policy.backbone.get_output_embeddings().requires_grad_(True)
     policy.count_flops()
 
 

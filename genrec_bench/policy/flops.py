@@ -215,9 +215,7 @@ def _plain(model: PreTrainedModel | PeftModel) -> Iterator[None]:
 
 
 def measure_peak(
-    seconds: float = 1.0,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    seconds: float = 1.0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> float:
     """Measure how fast this machine multiplies matrices, to judge other rates by.
 

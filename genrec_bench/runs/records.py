@@ -24,14 +24,7 @@ from genrec_bench.storage.parquet import parquet_bytes
 
 RECORD_FILE = "record.json"
 
-OUTCOME_COLUMNS = (
-    "split",
-    "example",
-    "item_rank",
-    "sid_rank",
-    "sampled_hits",
-    "sid_sampled_hits",
-)
+OUTCOME_COLUMNS = ("split", "example", "item_rank", "sid_rank", "sampled_hits", "sid_sampled_hits")
 
 START_COLUMNS = tuple(f"start_{name}" for name in OUTCOME_COLUMNS[2:])
 """The same columns for the SFT start."""

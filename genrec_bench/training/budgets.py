@@ -42,10 +42,7 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """Read a budget as a user writes it.
-
-    Args:
-        text: a number and its unit, such as ``90s``, ``1.5h``, ``2Tflop`` or ``800ktok``.
+    """Read a budget as a user writes it, such as ``90s``, ``1.5h``, ``2Tflop`` or ``800ktok``.
 
     Raises:
         UserError: `text` is not a budget, or its amount is not finite and more than zero.

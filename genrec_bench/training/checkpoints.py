@@ -37,12 +37,7 @@ KEPT = 2
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Write a policy so that transformers, too, can load its backbone.
-
-    Args:
-        policy: without adapters.
-        folder: replaced as a whole if it is there.
-    """
+    """Write a policy without adapters so that transformers, too, can load its backbone."""
 
     def write(new: Path) -> None:
         policy.backbone.save_pretrained(new)
@@ -112,13 +107,10 @@ def save_training(
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint to resume from, then drop those before the last ones.
+    """Write a checkpoint to resume from, its state as JSON, and drop those before the last ones.
 
     A whole checkpoint of the same step is left as it is: it says the same, and while it is replaced
     there would be none.
-
-    Args:
-        state: the rest, in plain JSON types.
 
     Raises:
         StorageError: the disk refuses.
@@ -157,7 +149,6 @@ def resume_training(
 
     Args:
         folder: of all checkpoints of a run; may be missing.
-        modules: filled in place.
 
     Returns:
         As ``load_training``; None if there is no checkpoint.
@@ -168,9 +159,8 @@ def resume_training(
     name, damage = "", ""
     if workers.is_main:
         remove_leftovers(folder)
-        checkpoints = training_checkpoints(folder)
         damaged: list[Path] = []
-        for checkpoint in reversed(checkpoints):
+        for checkpoint in reversed(training_checkpoints(folder)):
             try:
                 _verified(checkpoint)
             except StorageError as error:
@@ -193,10 +183,7 @@ def resume_training(
 def load_training(
     checkpoint: Path, modules: Mapping[str, nn.Module]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint back.
-
-    Args:
-        modules: filled in place.
+    """Read a checkpoint back, into the modules.
 
     Returns:
         The optimizer's tensors, and the state.
@@ -216,12 +203,9 @@ def load_training(
 
 
 def random_state(device: torch.device) -> dict[str, list[int]]:
-    """Return the states of torch's generators, in JSON types.
+    """Return the states of torch's generators, in JSON types; CUDA has one of its own.
 
     No other library's are used: the contract of algorithms forbids it.
-
-    Args:
-        device: where the work is done; on CUDA it has a generator of its own.
     """
     state = {"cpu": torch.get_rng_state().tolist()}
     if device.type == "cuda":

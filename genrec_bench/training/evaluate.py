@@ -65,7 +65,7 @@ def evaluate(
     Args:
         beam_width: W, the length of the lists.
         algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
-        sampling: say how to draw candidates for Pass@k; None for no such figure.
+        sampling: settings that say how to draw candidates for Pass@k; None for no such figure.
     """
     policy.eval()
     mine = workers.mine(np.arange(len(examples)))

@@ -24,11 +24,7 @@ PHASES = ("sft", *TRAINING_PHASES, "evaluation")
 
 
 def of_training(spent: Mapping[str, Mapping[str, float]], kind: str) -> float:
-    """Return the part of a record's costs that counts against a budget.
-
-    Args:
-        spent: costs by phase and kind.
-    """
+    """Return the part of a record's costs, by phase and kind, that counts against a budget."""
     return math.fsum(spent[phase][kind] for phase in TRAINING_PHASES if phase in spent)
 
 
@@ -37,8 +33,7 @@ class Cost:
     """What one phase has cost.
 
     Attributes:
-        seconds: device seconds.
-        tokens: tokens sent through the backbone.
+        tokens: sent through the backbone.
         flops: floating-point operations of the matrix products (see `genrec_bench.policy.flops`).
         peak_memory_bytes: the most memory seen; see `Ledger` for what that means on each device.
     """
@@ -127,7 +122,7 @@ class Ledger:
         """
         if not self._open:
             raise RuntimeError("work was done outside of any phase of the ledger")
-        self._book(Cost(tokens=tokens, flops=flops))
+        self.add(self._open[-1], Cost(tokens=tokens, flops=flops))
 
     def add(self, phase: str, cost: Cost) -> None:
         """Add a cost that was metered elsewhere, such as that of a cached SFT stage.
@@ -154,9 +149,6 @@ class Ledger:
         """Return the spent share of a budget: 0 at the start, 1 and more when it is used up."""
         return self.total(budget.kind) / budget.amount
 
-    def _book(self, cost: Cost) -> None:
-        self.add(self._open[-1], cost)
-
     def _read_clock(self, closing: bool = False) -> None:
         """Charge all that happened since the last reading to the innermost open phase."""
         peak = 0
@@ -168,16 +160,14 @@ class Ledger:
         elif self._device.type == "mps":
             torch.mps.synchronize()
         now = self._clock()
-        if closing and self._device.type in ("cpu", "mps"):
-            peak = self._memory_in_use()
+        if closing and self._device.type == "mps":
+            peak = torch.mps.current_allocated_memory()
+        elif closing and self._device.type == "cpu":
+            peak = int(self._process.memory_info().rss)
         if self._open:
-            self._book(Cost(seconds=now - self._last_reading, peak_memory_bytes=peak))
+            cost = Cost(seconds=now - self._last_reading, peak_memory_bytes=peak)
+            self.add(self._open[-1], cost)
         self._last_reading = now
-
-    def _memory_in_use(self) -> int:
-        if self._device.type == "mps":
-            return torch.mps.current_allocated_memory()
-        return int(self._process.memory_info().rss)
 
 
 def _check_name(name: str) -> None:

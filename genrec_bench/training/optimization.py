@@ -59,19 +59,10 @@ class Optimization:
             ):
                 if chosen or not is_head:
                     groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
 
     def schedule(self, share: float) -> float:
-        """Return the share of the peak learning rate that is due after a share of the work.
-
-        Args:
-            share: 0 at the start, 1 at the end.
-        """
+        """Return the share of the peak learning rate that is due after a share of the work."""
         if share < self._warmup:
             return max(share / self._warmup, 0.05)
         progress = min((share - self._warmup) / (1.0 - self._warmup), 1.0)

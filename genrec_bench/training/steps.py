@@ -244,11 +244,7 @@ class RolloutStepper:
         return [np.sort(part) for part in np.array_split(order, count)]
 
     def _accumulate(
-        self,
-        rollout: Rollout,
-        batch: Batch | None,
-        part: NDArray[np.int64],
-        sums: dict[str, float],
+        self, rollout: Rollout, batch: Batch | None, part: NDArray[np.int64], sums: dict[str, float]
     ) -> float:
         """Accumulate gradients over this process's share of some places of the whole batch.
 

@@ -51,11 +51,7 @@ class Workers:
         return [float(value) for value in reduced.tolist()]
 
     def sum_named(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Add up numbers by name over all processes, of which some may have no such number.
-
-        Returns:
-            The same in every process: every name that any of them has.
-        """
+        """Add up numbers by name over all processes; the result has every name that any has."""
         if self.count == 1:
             return dict(values)
         total: dict[str, float] = {}
@@ -90,14 +86,7 @@ class Workers:
             start = end
 
     def interleave(self, part: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Put the parts that ``mine`` gave back in order, in every process.
-
-        Args:
-            part: [n_i, ...] this process's rows.
-
-        Returns:
-            [n, ...] all rows.
-        """
+        """Put the parts [n_i, ...] that ``mine`` gave back in order: [n, ...] in every process."""
         if self.count == 1:
             return part
         parts: list[NDArray[np.int32]] = gather_object([part])

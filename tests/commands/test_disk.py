@@ -8,16 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crashes import (
-    COMMANDS,
-    assert_same_end,
-    checkpoint_every_step,
-    count_moments,
-    in_root,
-    kills,
-    moments,
-    prepare,
-)
+from crashes import COMMANDS, assert_same_end, count_moments, in_root, kills, moments, prepare
+from fake_training import checkpoint_every_step
 from tiny_runs import Called, call, last_error, shrink_backbone
 
 from genrec_bench.training.checkpoints import training_checkpoints

@@ -7,27 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import save_backbone, save_model
-from tiny_runs import call, run_folders, run_words, save_tiny, shrink_backbone, tiny_dataset
+from small_models import DATASET, load, save_backbone, save_model
+from tiny_runs import call, run_folders, run_words, save_tiny, shrink_backbone
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen3Config
 
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
-from genrec_bench.policy.backbones import find_backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import supervised_loss
 from genrec_bench.runs.records import read_record
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.settings import Settings
 
-DATASET = tiny_dataset()
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte")
-
-
-def load(folder: Path, settings: Settings | None = None) -> Policy:
-    backbone = find_backbone(str(folder))
-    return make_policy(backbone, DATASET, settings or Settings(), torch.device("cpu"))
 
 
 def loss_of(policy: Policy) -> Tensor:
@@ -47,7 +40,7 @@ def train(policy: Policy, steps: int = 3) -> None:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_only_adapters_and_embeddings_are_trained(tied: bool, tmp_path: Path) -> None:
-    policy = load(save_backbone(tmp_path, tie_word_embeddings=tied))
+    policy = load(save_backbone(tmp_path, tie_word_embeddings=tied), Settings())
     before = {name: value.clone() for name, value in policy.backbone.state_dict().items()}
     plain_loss = loss_of(policy).item()
     torch.manual_seed(0)
@@ -73,11 +66,9 @@ def test_only_adapters_and_embeddings_are_trained(tied: bool, tmp_path: Path) ->
     assert loss_of(policy).item() == pytest.approx(trained_loss, rel=1e-5)
     assert not any("lora" in name for name, _ in policy.named_parameters())
     assert all(parameter.requires_grad for parameter in policy.parameters())
-    embeddings, head = (
-        policy.backbone.get_input_embeddings(),
-        policy.backbone.get_output_embeddings(),
-    )
-    assert (embeddings.weight is head.weight) == tied
+    backbone = policy.backbone
+    one_matrix = backbone.get_input_embeddings().weight is backbone.get_output_embeddings().weight
+    assert one_matrix == tied
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "gpt2"])
@@ -89,7 +80,7 @@ def test_a_merged_policy_is_a_plain_model(kind: str, tmp_path: Path) -> None:
         else GPT2Config(vocab_size=900, **shape)
     )
     save_model(tmp_path / "start", config)
-    policy = load(tmp_path / "start", Settings(prompt="compact"))
+    policy = load(tmp_path / "start")
     torch.manual_seed(0)
     add_adapters(policy, rank=2)
     train(policy)
@@ -110,7 +101,7 @@ def test_a_merged_policy_is_a_plain_model(kind: str, tmp_path: Path) -> None:
 
 
 def test_flops_are_counted_anew(tmp_path: Path) -> None:
-    policy = load(save_backbone(tmp_path))
+    policy = load(save_backbone(tmp_path), Settings())
     work = {"tokens": 10, "pairs": 100, "head_rows": 10}
 
     def backward() -> float:

@@ -62,10 +62,7 @@ ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere, logits multiplied": ("Cohere", general(logit_scale=0.25)),
     "cohere2, some layers without positions": ("Cohere2", general(sliding_window=32)),
     "phi, a biased head": ("Phi", general()),
-    "opt, projected embeddings": (
-        "OPT",
-        general(ffn_dim=64, word_embed_proj_dim=16),
-    ),
+    "opt, projected embeddings": ("OPT", general(ffn_dim=64, word_embed_proj_dim=16)),
     "gpt-neox": ("GPTNeoX", general()),
     "deepseek3, latent attention": (
         "DeepseekV3",
@@ -88,11 +85,7 @@ ACCEPTED: dict[str, tuple[str, dict[str, Any]]] = {
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a window narrower than a history": ("Mistral", general(sliding_window=16), "allows 13;"),
-    "a window in some layers": (
-        "Gemma3Text",
-        general(head_dim=8, sliding_window=16),
-        "allows 13;",
-    ),
+    "a window in some layers": ("Gemma3Text", general(head_dim=8, sliding_window=16), "allows 13;"),
     "few positions": ("GPT2", older(n_positions=20), "allows 17;"),
     "gemma2, attention capped": ("Gemma2", general(head_dim=8), "'softcap' is not supported"),
     "gpt-oss, sinks": (

@@ -45,7 +45,7 @@ def test_nothing_of_a_generation_config_reaches_the_beam(tmp_path: Path) -> None
     likely: dict[str, Any] = {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1}
     likely |= {"min_p": 0.9, "typical_p": 0.1, "num_beams": 3, "num_return_sequences": 2}
     likely |= {"length_penalty": -5.0, "early_stopping": True, "use_cache": True}
-    lengths = {"max_length": 1, "max_new_tokens": 1, "min_new_tokens": 50}
+    lengths: dict[str, Any] = {"max_length": 1, "max_new_tokens": 1, "min_new_tokens": 50}
     lengths |= {"exponential_decay_length_penalty": [1, 9.0], "no_repeat_ngram_size": 1}
     names: dict[str, Any] = {"suppress_tokens": best, "begin_suppress_tokens": best}
     names |= {"bad_words_ids": [[token] for token in best], "eos_token_id": best}

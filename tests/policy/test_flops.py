@@ -224,7 +224,11 @@ def test_other_architectures() -> None:
 
 @pytest.mark.parametrize("implementation", ["eager", "grouped_mm"])
 def test_experts_are_those_that_a_token_meets(implementation: str) -> None:
-    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    experts: dict[str, Any] = {
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+    }
     model = build(Qwen3MoeConfig(**LLAMA_LIKE, num_key_value_heads=2, **experts))
     model.set_experts_implementation("eager")
     forward = counted(lambda: model(**inputs(3, 7, 7), use_cache=False))

@@ -10,14 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from crashes import (
-    COMMANDS,
-    assert_same_end,
-    carry_out,
-    count_moments,
-    kills,
-    prepare,
-)
+from crashes import COMMANDS, assert_same_end, carry_out, count_moments, kills, prepare
 from tiny_runs import shrink_backbone
 
 LONGEST = 120.0

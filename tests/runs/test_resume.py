@@ -5,15 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from board_world import comparable
-from tiny_runs import (
-    Bench,
-    Called,
-    Killed,
-    equal_weights,
-    record_and_curves,
-    run_folders,
-    weights,
-)
+from tiny_runs import Bench, Called, Killed, equal_weights, record_and_curves, run_folders, weights
 
 from genrec_bench.runs import post_training
 from genrec_bench.runs import run_folder as run_folder_module

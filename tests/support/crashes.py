@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 from board_world import comparable
+from fake_training import checkpoint_every_step
 from tiny_runs import run_words, save_tiny
 
 from genrec_bench.boards.collecting import record_paths
 from genrec_bench.commands.cli import main
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.folders import LEFTOVER
-from genrec_bench.training import loop
 
 MOMENTS = ("fsync", "mkdir", "rename", "replace", "rmdir", "unlink")
 """Functions of `os` around which a kill matters: everything that is written comes by them."""
@@ -132,17 +132,6 @@ def moments(root: Path, reached: Callable[[int, str], None]) -> Iterator[None]:
     finally:
         for name, function in real.items():
             setattr(os, name, function)
-
-
-@contextlib.contextmanager
-def checkpoint_every_step() -> Iterator[None]:
-    """Save after each step, so that there is something to break."""
-    before = loop.SECONDS_BETWEEN_CHECKPOINTS
-    loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
-    try:
-        yield
-    finally:
-        loop.SECONDS_BETWEEN_CHECKPOINTS = before
 
 
 def carry_out(words: Sequence[str], root: Path, expected_code: int = 0) -> None:

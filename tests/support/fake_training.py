@@ -86,6 +86,18 @@ class Fake:
         return {"part": part, "loss": float(loss.detach())}
 
 
+class Uneven(Fake):
+    """Some of its steps, by their indices, take other than a second."""
+
+    def __init__(self, seconds: Mapping[int, float]) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+        self.cost = (self.seconds.get(index, 1.0), 10, 100.0)
+        return super().step(index, share, part)
+
+
 def go(
     fake: Fake,
     folder: Path,
@@ -96,21 +108,13 @@ def go(
     curves: list[dict[str, float]] | None = None,
 ) -> pd.DataFrame:
     limit = Limit(parse_budget(budget) if budget else None, steps, strict)
-    return train(
-        fake,
-        fake.optimization,
-        fake.ledger,
-        limit,
-        Workers(),
-        folder,
-        Progress(quiet=True),
-        watch,
-        curves,
-    )
+    ledger, workers, quiet = fake.ledger, Workers(), Progress(quiet=True)
+    return train(fake, fake.optimization, ledger, limit, workers, folder, quiet, watch, curves)
 
 
 @contextlib.contextmanager
 def checkpoint_every_step() -> Iterator[None]:
+    """Save after each step, so that there is something to break."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
         yield

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import tiny_dataset
+from tiny_runs import SMALL, tiny_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -64,17 +64,8 @@ def save_tokenizer(folder: Path, *, wrap: bool = False) -> int:
 
 def qwen3(vocab_size: int, **changes: Any) -> Qwen3Config:
     """A shape that takes milliseconds."""
-    shape: dict[str, Any] = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": False,
-    }
-    return Qwen3Config(vocab_size=vocab_size, **{**shape, **changes})
+    shape: dict[str, Any] = {"max_position_embeddings": 256, "tie_word_embeddings": False}
+    return Qwen3Config(vocab_size=vocab_size, **{**SMALL, **shape, **changes})
 
 
 def save_model(folder: Path, config: PretrainedConfig) -> PreTrainedModel:

@@ -1,5 +1,7 @@
 """Steps in a tiny world, with the gradients that they take."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,6 @@ def rollout_stepper(
     policy.tokens_per_forward = tokens_per_forward
     ledger = policy.meter = Ledger(torch.device("cpu"))
     optimization, workers = Watched(policy), Workers()
-    sizes = {"group_size": GROUP_SIZE, "prompts_per_step": prompts, "seed": seed}
+    sizes: dict[str, Any] = {"group_size": GROUP_SIZE, "prompts_per_step": prompts, "seed": seed}
     stepper = RolloutStepper(policy, algorithm, examples, optimization, ledger, workers, **sizes)
     return stepper, policy, optimization, ledger

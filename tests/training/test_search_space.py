@@ -62,17 +62,9 @@ def test_a_space_holds_what_may_be_searched_in_the_order_of_the_fields() -> None
 
 
 def test_the_search_begins_at_the_defaults_with_the_backbones_rates() -> None:
-    assert defaults_of(SPACE) == {
-        "learning_rate": 3e-5,
-        "clip": 0.2,
-        "beta": 0.0,
-        "weight": 1.0,
-        "count": 2,
-        "width": 8,
-        "divide": True,
-        "reward": "rule",
-        "head": 2e-3,
-    }
+    numbers = {"clip": 0.2, "beta": 0.0, "weight": 1.0, "count": 2, "width": 8}
+    rates = {"learning_rate": 3e-5, "head": 2e-3}
+    assert defaults_of(SPACE) == {**rates, **numbers, "divide": True, "reward": "rule"}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +131,9 @@ def problem(**declared: Any) -> str | None:
     return search_problem(found, field_types(cls)["some"])
 
 
+RATE: dict[str, Any] = {"kind": float | None, "default": None}
+
+
 @pytest.mark.parametrize(
     ("declared", "said"),
     [
@@ -166,22 +161,13 @@ def problem(**declared: Any) -> str | None:
         ({"kind": bool, "default": True, "search": (0, 1)}, "some: true and false have no range"),
         ({"kind": str, "default": "a", "choices": ("a", "b")}, None),
         ({"kind": str, "default": "a"}, "some: words without choices have no range; declare"),
-        ({"kind": float | None, "default": None, "search": (0, 1)}, "some: None lies in no range"),
-        ({"kind": float | None, "default": None, "search": Times(0.1, 10)}, None),
+        ({**RATE, "search": (0, 1)}, "some: None lies in no range"),
+        ({**RATE, "search": Times(0.1, 10)}, None),
+        ({**RATE, "search": Times(2, 10)}, "some: 2 .. 10 times a rate must hold the rate"),
+        ({**RATE, "search": Times(0, 10)}, "some: 0 .. 10 times a rate must hold the rate"),
+        ({**RATE, "search": Times(0.1, 10, of="width")}, "some: the backbone has no rate 'width'"),  # type: ignore[arg-type]
         (
-            {"kind": float | None, "default": None, "search": Times(2, 10)},
-            "some: 2 .. 10 times a rate must hold the rate",
-        ),
-        (
-            {"kind": float | None, "default": None, "search": Times(0, 10)},
-            "some: 0 .. 10 times a rate must hold the rate",
-        ),
-        (
-            {"kind": float | None, "default": None, "search": Times(0.1, 10, of="width")},  # type: ignore[arg-type]
-            "some: the backbone has no rate 'width'",
-        ),
-        (
-            {"kind": float | None, "default": None, "search": Times(0.1, 10, default="depth")},  # type: ignore[arg-type]
+            {**RATE, "search": Times(0.1, 10, default="depth")},  # type: ignore[arg-type]
             "some: the backbone has no rate 'depth'",
         ),
     ],
@@ -238,9 +224,7 @@ def test_continued_sft_may_learn_as_fast_as_its_own_stage() -> None:
 
 
 @pytest.mark.parametrize("entry", discover().entries, ids=lambda entry: entry.name)
-def test_every_algorithm_can_be_built_at_both_ends_of_its_space_and_is_no_other(
-    entry: Any,
-) -> None:
+def test_every_algorithm_can_be_built_at_both_ends_of_its_space_and_is_no_other(entry: Any) -> None:
     cls = entry.algorithm.hyperparameters_class
     for backbone in (TINY, Backbone("hub/model", "", False, 2e-4, 2e-6)):
         space = space_of(cls, backbone)

@@ -232,14 +232,12 @@ def test_a_start_is_evaluated_split_by_split(
 
 def test_what_an_evaluation_of_the_start_costs(undisturbed: Callable[..., SFTStart]) -> None:
     start = undisturbed("sft_epochs=0.2")
-    both = evaluated(start)
-    for found in both.values():
+    levels = DATASET.catalog.num_levels
+    for split, found in evaluated(start).items():
         cost = found.cost
         assert cost.seconds > 0 and cost.flops > 0 and cost.peak_memory_bytes > 0
-    # The prompts alone have a token for each code of a history.
-    levels = DATASET.catalog.num_levels
-    for split, found in both.items():
-        assert found.cost.tokens > levels * DATASET.splits[split].history_lengths.sum()
+        # The prompts alone have a token for each code of a history.
+        assert cost.tokens > levels * DATASET.splits[split].history_lengths.sum()
     assert start.cost.tokens > 0
 
 

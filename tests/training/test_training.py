@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from fake_training import PEAK, Fake, checkpoint_every_step, go
+from fake_training import BATCH, PEAK, Fake, Uneven, checkpoint_every_step, go
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,48 +33,37 @@ def test_without_a_budget_the_steps_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "parts"),
-    [
-        ("4s", [1, 1, 1, 1]),
-        ("3.5s", [1, 1, 1, 0.5]),
-        ("3.25s", [1, 1, 1, 0.25]),
-        # A part below the smallest one is taken if that ends nearer to the budget.
-        ("3.07s", [1, 1, 1, SMALLEST_PART]),
-        ("3.06s", [1, 1, 1]),
-        ("1s", [1]),
-        ("40tok", [1, 1, 1, 1]),
-        ("35tok", [1, 1, 1, 0.5]),
-        ("400flop", [1, 1, 1, 1]),
-        ("325flop", [1, 1, 1, 0.25]),
-        ("0.1kflop", [1]),
-    ],
-)
-def test_the_last_step_is_as_large_as_what_is_left(
-    tmp_path: Path, budget: str, parts: list[float]
-) -> None:
-    fake = Fake()
-    curves = go(fake, tmp_path, budget, steps=1000)
-    assert curves["part"].tolist() == parts
-    # No step begins when the budget is spent.
-    assert all(share < 1.0 for _, share in fake.asked)
-    assert curves["share"].iloc[-1] <= 1.0
-
-
-@pytest.mark.parametrize(
     ("batch", "budget", "parts"),
     [
+        (BATCH, "4s", [1, 1, 1, 1]),
+        (BATCH, "3.5s", [1, 1, 1, 0.5]),
+        (BATCH, "3.25s", [1, 1, 1, 0.25]),
+        # A part below the smallest one is taken if that ends nearer to the budget.
+        (BATCH, "3.07s", [1, 1, 1, SMALLEST_PART]),
+        (BATCH, "3.06s", [1, 1, 1]),
+        (BATCH, "1s", [1]),
+        (BATCH, "40tok", [1, 1, 1, 1]),
+        (BATCH, "35tok", [1, 1, 1, 0.5]),
+        (BATCH, "400flop", [1, 1, 1, 1]),
+        (BATCH, "325flop", [1, 1, 1, 0.25]),
+        (BATCH, "0.1kflop", [1]),
+        # A single prompt may be more than what is left.
         (1, "3.4s", [1, 1, 1]),
         (1, "3.6s", [1, 1, 1, 1]),
         (4, "3.1s", [1, 1, 1]),
         (4, "3.2s", [1, 1, 1, 0.25]),
     ],
 )
-def test_a_single_prompt_may_be_more_than_what_is_left(
+def test_the_last_step_is_as_large_as_what_is_left(
     tmp_path: Path, batch: int, budget: str, parts: list[float]
 ) -> None:
     fake = Fake()
     fake.batch = batch
-    assert go(fake, tmp_path, budget)["part"].tolist() == parts
+    curves = go(fake, tmp_path, budget, steps=1000)
+    assert curves["part"].tolist() == parts
+    # No step begins when the budget is spent.
+    assert all(share < 1.0 for _, share in fake.asked)
+    assert curves["share"].iloc[-1] <= 1.0
 
 
 @pytest.mark.parametrize("cut", [2, 4])
@@ -99,15 +88,7 @@ def test_steps_of_older_checkpoints_were_whole(
 
 
 def test_where_the_last_step_was_cheap_another_part_follows(tmp_path: Path) -> None:
-    fake = Fake()
-    real = fake.step
-
-    def step(index: int, share: float, part: float = 1.0) -> dict[str, float]:
-        fake.cost = (0.5, 10, 100.0) if index == 3 else (1.0, 10, 100.0)
-        return real(index, share, part)
-
-    fake.step = step  # type: ignore[method-assign]
-    curves = go(fake, tmp_path, "3.5s")
+    curves = go(Uneven({3: 0.5}), tmp_path, "3.5s")
     # What half a batch cost less is spent on what it pays for by the average of 3.25 s for 3.5.
     assert curves["part"].tolist() == [1, 1, 1, 0.5, round(64 * 0.25 * 3.5 / 3.25) / 64]
     assert curves["seconds"].iloc[-1] == pytest.approx(3.25 + 17 / 64)
@@ -232,9 +213,8 @@ def test_a_loss_without_a_value_keeps_the_last_good_checkpoint(
     *_, kept = training_checkpoints(tmp_path)
     assert kept.name == "step-00000002"
     said = str(raised.value)
-    assert (
-        said.startswith("step 3: the loss is nan") and said.endswith(kept.name) and "\n" not in said
-    )
+    assert said.startswith("step 3: the loss is nan") and said.endswith(kept.name)
+    assert "\n" not in said
     again = Fake()
     _, state = load_training(kept, again.modules())
     assert state["step"] == 2 and len(state["curves"]) == 2

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_training import Fake, go
+from fake_training import Fake, Uneven, checkpoint_every_step, go
 
-from genrec_bench.training import loop
 from genrec_bench.training.loop import Pruned, Watch
 
 
@@ -58,14 +57,13 @@ def test_a_watch_looks_once_where_the_end_is_a_share_too(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("cut", range(1, 10))
 def test_a_watched_training_that_was_cut_short_ends_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+    tmp_path: Path, cut: int
 ) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     whole = Fake()
     expected = go(whole, tmp_path / "whole", "10s", watch=Looks(whole, 4).watch)
     first = Fake()
     first.fail_at = cut
-    with pytest.raises(KeyboardInterrupt):
+    with checkpoint_every_step(), pytest.raises(KeyboardInterrupt):
         go(first, tmp_path / "cut", "10s", watch=Looks(first, 4).watch)
     second = Fake()
     looks = Looks(second, 4)
@@ -94,25 +92,15 @@ def test_a_strict_limit_is_never_exceeded(tmp_path: Path, seconds: float, taken:
     assert len(fake.asked) == taken
 
 
-def test_a_strict_limit_reserves_the_largest_step_so_far(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Uneven(Fake):
-        """Its second step is long."""
-
-        def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
-            self.cost = (5.0 if index == 1 else 1.0, 10, 100.0)
-            return super().step(index, share, part)
-
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    fake = Uneven()
+def test_a_strict_limit_reserves_the_largest_step_so_far(tmp_path: Path) -> None:
+    fake = Uneven({1: 5.0})
     go(fake, tmp_path / "whole", "12.5s", strict=True)
     # 1, 6, 7: after that 5 are left, and an 8th would leave 4.
     assert fake.ledger.total("seconds") == 8.0
-    first = Uneven()
+    first = Uneven({1: 5.0})
     first.fail_at = 2
-    with pytest.raises(KeyboardInterrupt):
+    with checkpoint_every_step(), pytest.raises(KeyboardInterrupt):
         go(first, tmp_path / "cut", "12.5s", strict=True)
-    second = Uneven()
+    second = Uneven({1: 5.0})
     go(second, tmp_path / "cut", "12.5s", strict=True)
     assert second.ledger.total("seconds") == 8.0, "what was largest is not forgotten"

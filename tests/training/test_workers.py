@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,30 +164,18 @@ def work(folder: Path) -> dict[str, Any]:
     result["collectives"] = collectives(workers)
     for name, algorithm in ALGORITHMS.items():
         result[name] = two_steps(algorithm, workers, folder / f"{name}.safetensors")
-    found = evaluate(
-        tiny_policy(CATALOG), EXAMPLES, CATALOG, workers, 5, Progress(quiet=True), title="test"
-    )
-    result["evaluation"] = found.metrics
-    result["outcomes"] = found.outcomes.to_dict("list")
-    few = EXAMPLES.subset([0])
-    alone = evaluate(
-        tiny_policy(CATALOG), few, CATALOG, workers, 5, Progress(quiet=True), title="test"
-    )
-    result["evaluation of one"] = alone.metrics
+    policy, quiet = tiny_policy(CATALOG), Progress(quiet=True)
+    for name, examples in (("all", EXAMPLES), ("one", EXAMPLES.subset([0]))):
+        found = evaluate(policy, examples, CATALOG, workers, 5, quiet, title="test")
+        result[f"evaluation of {name}"] = [found.metrics, found.outcomes.to_dict("list")]
     return result
 
 
-RUNS: dict[str, Callable[[Path], list[str]]] = {
-    "steps": lambda shared: run_words(
-        "ugr", shared, shared / "steps", "prompts_per_step=3", "minibatches=2", "sft_epochs=0.5"
-    ),
-    "budget": lambda shared: run_words(
-        "grpo", shared, shared / "budget", "--budget", "1500tok", "sft_epochs=0.5"
-    ),
+RUNS = {
+    "steps": ("ugr", "prompts_per_step=3", "minibatches=2"),
+    "budget": ("grpo", "--budget", "1500tok"),
     # The main process makes the embeddings and hands them to the other.
-    "embeddings": lambda shared: run_words(
-        "vstar", shared, shared / "embeddings", "prompts_per_step=3", "sft_epochs=0.5"
-    ),
+    "embeddings": ("vstar", "prompts_per_step=3"),
 }
 
 
@@ -199,8 +186,9 @@ def do_everything(shared: Path) -> None:
         own = shared / f"process {os.environ.get('RANK', '0')}"
         own.mkdir()
         (own / "result.json").write_text(json.dumps(work(own)))
-        for words in RUNS.values():
-            assert main(words(shared)) == 0
+        for name, (algorithm, *words) in RUNS.items():
+            given = run_words(algorithm, shared, shared / name, *words, "sft_epochs=0.5")
+            assert main(given) == 0
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +298,7 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
 
 
 def test_evaluation_is_the_same_to_the_last_digit(one: Path, two: Path) -> None:
-    for key in ("evaluation", "outcomes", "evaluation of one"):
+    for key in ("evaluation of all", "evaluation of one"):
         assert result(two, 0)[key] == result(two, 1)[key] == result(one)[key]
 
 
