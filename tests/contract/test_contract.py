@@ -1,18 +1,15 @@
 """Every algorithm that is found keeps the contract; the checks catch those that do not.
 
-``pytest tests/test_contract.py --algorithm ./mine.py`` looks at that file instead.
+``pytest tests/contract --algorithm ./mine.py`` looks at that file instead.
 """
 
-import random
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from genrec_bench.algorithm import Algorithm
-from genrec_bench.contract.played import Check
+from genrec_bench.contract.played import Check, no_global_randomness
 from genrec_bench.contract.stated import checks_for, name_of, run_check
 from genrec_bench.contract.tiny_world import groups, play, tiny_catalog, tiny_world
 from genrec_bench.runs.registry import discover, find
@@ -40,6 +37,14 @@ class Reinforce(Algorithm):
 
 Change = tuple[str, str]
 
+ARGUMENTS = {
+    "rollout": "policy, prompts, group_size",
+    "decode": "policy, prompts, width",
+    "accepts": "tree, targets, rewards",
+    "values": "scores",
+    "heads": "hidden_size",
+}
+
 
 def member(code: str) -> Change:
     """Put something at the beginning of the class."""
@@ -47,220 +52,171 @@ def member(code: str) -> Change:
     return ('finds."""\n', f'finds."""\n\n{lines}')
 
 
-def hyperparameters(*lines: str) -> Change:
-    """Put a dataclass of hyperparameters before the class."""
+def method(name: str, *lines: str, also: str = "") -> list[Change]:
+    """Put a method at the beginning of the class, and perhaps a line of its own."""
+    body = "".join(f"\n    {line}" for line in ("import dataclasses, torch", *lines))
+    return [member(f"{also}\ndef {name}(self, {ARGUMENTS[name]}):{body}")]
+
+
+def hyperparameters(*lines: str) -> list[Change]:
+    """Put a dataclass of hyperparameters before the class, and use it."""
     body = "".join(f"    {line}\n" for line in lines)
-    return (
-        "\n\nclass Reinforce(Algorithm):\n",
-        "\nfrom dataclasses import dataclass\n"
-        "from genrec_bench.algorithm import Hyperparameters, hyperparameter\n\n"
-        f"@dataclass(frozen=True)\nclass Mine(Hyperparameters):\n{body}\n"
-        "class Reinforce(Algorithm):\n",
-    )
+    return [
+        (
+            "\n\nclass Reinforce(Algorithm):\n",
+            "\nfrom dataclasses import dataclass\n"
+            "from genrec_bench.algorithm import Hyperparameters, hyperparameter\n\n"
+            f"@dataclass(frozen=True)\nclass Mine(Hyperparameters):\n{body}\n"
+            "class Reinforce(Algorithm):\n",
+        ),
+        member("hyperparameters_class = Mine"),
+    ]
 
 
-USE = member("hyperparameters_class = Mine")
-ROLLOUT = "def rollout(self, policy, prompts, group_size):\n"
-DECODE = "def decode(self, policy, prompts, width):\n"
-FOUND = "    return super().decode(policy, prompts, width)"
+DECODED = "tree = super().decode(policy, prompts, width)"
+ROLLED = "tree = super().rollout(policy, prompts, group_size)"
+MINE = 'decoding = "mine"'
 
-# The check that must object to REINFORCE after these changes.
-BROKEN: dict[str, tuple[str, list[Change]]] = {
-    "no docstring": (
-        "documentation",
-        [('    """Policy gradient over the candidates that beam search finds."""\n', "")],
-    ),
-    "no meaning": ("hyperparameters", [hyperparameters("scale: float = 1.0"), USE]),
-    "no range": (
-        "hyperparameters",
-        [hyperparameters('scale: float = hyperparameter(1.0, help="s")'), USE],
-    ),
-    "default of another type": (
-        "hyperparameters",
-        [hyperparameters('scale: int = hyperparameter(0.5, low=0, high=1, help="s")'), USE],
-    ),
-    "type that cannot be written": (
-        "hyperparameters",
-        [hyperparameters('scale: tuple[int, ...] = hyperparameter(None, help="s")'), USE],
-    ),
-    "range that is not checked": (
-        "hyperparameters",
-        [
-            hyperparameters(
-                'scale: float = hyperparameter(1.0, low=0, high=1, help="s")',
-                "def __post_init__(self): pass",
-            ),
-            USE,
+# By check, the changes of REINFORCE that it must object to.
+BROKEN: dict[str, dict[str, list[Change]]] = {
+    "documentation": {
+        "no docstring": [
+            ('    """Policy gradient over the candidates that beam search finds."""\n', "")
+        ]
+    },
+    "hyperparameters": {
+        "no meaning": hyperparameters("scale: float = 1.0"),
+        "no range": hyperparameters('scale: float = hyperparameter(1.0, help="s")'),
+        "default of another type": hyperparameters(
+            'scale: int = hyperparameter(0.5, low=0, high=1, help="s")'
+        ),
+        "type that cannot be written": hyperparameters(
+            'scale: tuple[int, ...] = hyperparameter(None, help="s")'
+        ),
+        "range that is not checked": hyperparameters(
+            'scale: float = hyperparameter(1.0, low=0, high=1, help="s")',
+            "def __post_init__(self): pass",
+        ),
+    },
+    "declarations": {
+        "no update": [member("minibatches = 0")],
+        "token twice": [member('tokens = ("<think>", "<think>")')],
+        "refills that are no number": [member("most_refills = None")],
+    },
+    "rerank": {"reranks by nothing": [member("reranks = True")]},
+    "decoding": {
+        "no name": [member('decoding = ""')],
+        "global random numbers": method(
+            "decode", "torch.rand(1)", DECODED, "return tree", also=MINE
+        ),
+        "one candidate many times": method(
+            "decode",
+            DECODED,
+            "paths, valid = tree.paths[:, :1], tree.valid[:, :1]",
+            "return dataclasses.replace(",
+            "    tree, paths=paths.expand_as(tree.paths), valid=valid.expand_as(tree.valid)",
+            ")",
+            also=MINE,
+        ),
+    },
+    "values": {
+        "of candidates": method(
+            "values", "return scores.log_probs.sum(-1)", also="estimates_values = True"
+        ),
+        "of padding": method(
+            "values", "return scores.node_log_probs + 1", also="estimates_values = True"
+        ),
+    },
+    "rollout": {
+        "of another size": method(
+            "rollout", "return super().rollout(policy, prompts, group_size + 1)"
+        ),
+        "with other probabilities": method(
+            "rollout",
+            ROLLED,
+            "return dataclasses.replace(tree, log_probs=tree.log_probs / 2)",
+        ),
+    },
+    "rollout leaves the policy alone": {
+        "rollout that trains": method(
+            "rollout",
+            "policy.backbone.get_input_embeddings().weight.mul_(1.01)",
+            ROLLED,
+            "return tree",
+        )
+    },
+    "rewards": {
+        "at empty places": [(".float()", ".float() - 1")],
+        "not finite": [(".float()", ".float().log()")],
+        "of each prompt": [(".float()", ".float().sum(1)")],
+    },
+    "accepts": {
+        "no bool for each group": method("accepts", "return rewards.sum(1)"),
+        "by comparison": method(
+            "accepts", "return tree.valid.any(1) & (torch.arange(len(rewards)) == 0)"
+        ),
+    },
+    "advantages": {
+        "division by no deviation": [
+            ("* tree.valid", "* tree.valid / rewards.std(1, keepdim=True)")
         ],
-    ),
-    "no update": ("declarations", [member("minibatches = 0")]),
-    "token twice": ("declarations", [member('tokens = ("<think>", "<think>")')]),
-    "reranks by nothing": ("rerank", [member("reranks = True")]),
-    "decoding without a name": ("decoding", [member('decoding = ""')]),
-    "decoding by global random numbers": (
-        "decoding",
-        [member('decoding = "mine"\n' + DECODE + '    __import__("torch").rand(1)\n' + FOUND)],
-    ),
-    "decoding of one candidate many times": (
-        "decoding",
-        [
-            member(
-                'decoding = "mine"\n' + DECODE + "    import dataclasses\n"
-                "    tree = super().decode(policy, prompts, width)\n"
-                "    paths, valid = tree.paths[:, :1], tree.valid[:, :1]\n"
-                "    return dataclasses.replace(\n"
-                "        tree,\n"
-                "        paths=paths.expand_as(tree.paths),\n"
-                "        valid=valid.expand_as(tree.valid),\n"
-                "    )"
-            )
+        "at empty places": [
+            ("(rewards - mean) * tree.valid", "rewards - rewards.mean(1, keepdim=True)")
         ],
-    ),
-    "values of candidates": (
-        "values",
-        [
-            member(
-                "estimates_values = True\n"
-                "def values(self, scores):\n    return scores.log_probs.sum(-1)"
-            )
+    },
+    "loss": {
+        "one for all prompts": [(".sum(1), {}", ".sum(), {}")],
+        "without a gradient": [("scores.log_probs.", "scores.log_probs.detach().")],
+        "without a finite gradient": [
+            (".sum(1), {}", ".sum(1) + (log_probs - log_probs.detach()).abs().sqrt().sum(1), {}")
         ],
-    ),
-    "values of padding": (
-        "values",
-        [
-            member(
-                "estimates_values = True\n"
-                "def values(self, scores):\n    return scores.node_log_probs + 1"
-            )
+        "one figure for all prompts": [("{}", '{"mean": log_probs.mean().detach()}')],
+        "figure with a gradient": [("{}", '{"mean": log_probs.mean(1)}')],
+    },
+    "gradients": {
+        "loss that teaches nothing": [("log_probs).sum(1)", "log_probs * 0).sum(1)")],
+        "head that is not used": method(
+            "heads", 'return {"value": torch.nn.Linear(hidden_size, 1)}'
+        ),
+        "token that is not used": [member('tokens = ("<think>",)')],
+    },
+    "loss of each prompt alone": {
+        "loss that depends on the batch": [
+            ("log_probs).sum(1)", "log_probs).sum(1) / (1 + batch.rewards.sum())")
+        ]
+    },
+    "empty places": {"term without a mask": [("sum(1), {}", "sum(1) - log_probs.mean(1), {}")]},
+    "order and padding": {
+        "credit by place in the batch": [
+            ("* tree.valid", "* tree.valid * (targets.cumsum(0) * 0 + 1).cumsum(0)[:, None]")
+        ]
+    },
+    "global randomness": {
+        "torch's": [
+            ("tree.hits(targets).float()", "tree.hits(targets) * __import__('torch').rand(1)")
         ],
-    ),
-    "rollout of another size": (
-        "rollout",
-        [member(ROLLOUT + "    return super().rollout(policy, prompts, group_size + 1)")],
-    ),
-    "rollout with other probabilities": (
-        "rollout",
-        [
-            member(
-                ROLLOUT + "    import dataclasses\n"
-                "    tree = super().rollout(policy, prompts, group_size)\n"
-                "    return dataclasses.replace(tree, log_probs=tree.log_probs / 2)"
-            )
-        ],
-    ),
-    "rollout that trains": (
-        "rollout leaves the policy alone",
-        [
-            member(
-                ROLLOUT + "    tree = super().rollout(policy, prompts, group_size)\n"
-                "    policy.backbone.get_input_embeddings().weight.mul_(1.01)\n"
-                "    return tree"
-            )
-        ],
-    ),
-    "reward at empty places": ("rewards", [(".float()", ".float() - 1")]),
-    "reward that is not finite": ("rewards", [(".float()", ".float().log()")]),
-    "reward of each prompt": ("rewards", [(".float()", ".float().sum(1)")]),
-    "no bool for each group": (
-        "accepts",
-        [member("def accepts(self, tree, targets, rewards):\n    return rewards.sum(1)")],
-    ),
-    "groups accepted by comparison": (
-        "accepts",
-        [
-            member(
-                "def accepts(self, tree, targets, rewards):\n"
-                "    import torch\n"
-                "    return tree.valid.any(1) & (torch.arange(len(rewards)) == 0)"
-            )
-        ],
-    ),
-    "refills that are no number": ("declarations", [member("most_refills = None")]),
-    "division by no deviation": (
-        "advantages",
-        [("* tree.valid", "* tree.valid / rewards.std(1, keepdim=True)")],
-    ),
-    "credit at empty places": (
-        "advantages",
-        [("(rewards - mean) * tree.valid", "rewards - rewards.mean(1, keepdim=True)")],
-    ),
-    "one loss for all prompts": ("loss", [(".sum(1), {}", ".sum(), {}")]),
-    "loss without a gradient": ("loss", [("scores.log_probs.", "scores.log_probs.detach().")]),
-    "loss without a finite gradient": (
-        "loss",
-        [(".sum(1), {}", ".sum(1) + (log_probs - log_probs.detach()).abs().sqrt().sum(1), {}")],
-    ),
-    "one figure for all prompts": ("loss", [("{}", '{"mean": log_probs.mean().detach()}')]),
-    "figure with a gradient": ("loss", [("{}", '{"mean": log_probs.mean(1)}')]),
-    "loss that teaches nothing": ("gradients", [("log_probs).sum(1)", "log_probs * 0).sum(1)")]),
-    "head that is not used": (
-        "gradients",
-        [
-            member(
-                "def heads(self, hidden_size):\n"
-                "    import torch\n"
-                '    return {"value": torch.nn.Linear(hidden_size, 1)}'
-            )
-        ],
-    ),
-    "token that is not used": ("gradients", [member('tokens = ("<think>",)')]),
-    "loss that depends on the batch": (
-        "loss of each prompt alone",
-        [("log_probs).sum(1)", "log_probs).sum(1) / (1 + batch.rewards.sum())")],
-    ),
-    "term without a mask": ("empty places", [("sum(1), {}", "sum(1) - log_probs.mean(1), {}")]),
-    "credit by place in the batch": (
-        "order and padding",
-        [("* tree.valid", "* tree.valid * (targets.cumsum(0) * 0 + 1).cumsum(0)[:, None]")],
-    ),
-    "global random numbers": (
-        "global randomness",
-        [("tree.hits(targets).float()", "tree.hits(targets) * __import__('torch').rand(1)")],
-    ),
-    "numpy's random numbers": (
-        "global randomness",
-        [(".float()", ".float() * __import__('numpy').random.rand()")],
-    ),
-    "random acceptance": (
-        "global randomness",
-        [
-            member(
-                "def accepts(self, tree, targets, rewards):\n"
-                "    import torch\n"
-                "    return torch.rand(len(targets)) < 0.5"
-            )
-        ],
-    ),
-    "random numbers without a seed": (
-        "determinism",
-        [(".float()", ".float() * __import__('numpy').random.default_rng().random()")],
-    ),
-    "switch that breaks it": (
-        "switches",
-        [
-            hyperparameters('centre: bool = hyperparameter(True, help="subtract the mean")'),
-            USE,
+        "numpy's": [(".float()", ".float() * __import__('numpy').random.rand()")],
+        "in what is accepted": method("accepts", "return torch.rand(len(targets)) < 0.5"),
+    },
+    "determinism": {
+        "random numbers without a seed": [
+            (".float()", ".float() * __import__('numpy').random.default_rng().random()")
+        ]
+    },
+    "switches": {
+        "switch": [
+            *hyperparameters('centre: bool = hyperparameter(True, help="subtract the mean")'),
             ("* tree.valid", "* (tree.valid if self.hyperparameters.centre else 1)"),
         ],
-    ),
-    "weight that breaks it when turned on": (
-        "switches",
-        [
-            hyperparameters('beta: float = hyperparameter(0.0, low=0, high=1, help="weight")'),
-            USE,
+        "weight when turned on": [
+            *hyperparameters('beta: float = hyperparameter(0.0, low=0, high=1, help="weight")'),
             ("sum(1), {}", "sum(1) + self.hyperparameters.beta * log_probs.mean(1), {}"),
         ],
-    ),
-    "choice that breaks it": (
-        "switches",
-        [
-            hyperparameters(
-                'mode: str = hyperparameter("a", choices=("a", "b"), help="which")',
-            ),
-            USE,
+        "choice": [
+            *hyperparameters('mode: str = hyperparameter("a", choices=("a", "b"), help="which")'),
             (".float()", '.float() * {"a": 1.0}[self.hyperparameters.mode]'),
         ],
-    ),
+    },
 }
 
 
@@ -300,21 +256,23 @@ def test_a_good_algorithm_passes_every_check(tmp_path: Path) -> None:
     assert failures(load(tmp_path, [])) == {}
 
 
-@pytest.mark.parametrize("fault", BROKEN)
-def test_a_fault_is_caught_by_the_check_of_its_promise(tmp_path: Path, fault: str) -> None:
-    check, changes = BROKEN[fault]
-    algorithm = load(tmp_path, changes)
+@pytest.mark.parametrize(
+    ("check", "fault"), [(check, fault) for check, faults in BROKEN.items() for fault in faults]
+)
+def test_a_fault_is_caught_by_the_check_of_its_promise(
+    tmp_path: Path, check: str, fault: str
+) -> None:
+    algorithm = load(tmp_path, BROKEN[check][fault])
     (wanted,) = [each for each in checks_for(algorithm) if name_of(each) == check]
     assert run_check(wanted, algorithm) is not None
 
 
 def test_every_check_is_shown_to_catch_something(tmp_path: Path) -> None:
-    names = {name_of(check) for check in checks_for(load(tmp_path, []))}
-    assert names == {check for check, _ in BROKEN.values()}
+    assert {name_of(check) for check in checks_for(load(tmp_path, []))} == set(BROKEN)
 
 
 def test_a_fault_in_a_switch_names_the_switch(tmp_path: Path) -> None:
-    reasons = failures(load(tmp_path, BROKEN["choice that breaks it"][1]))
+    reasons = failures(load(tmp_path, BROKEN["switches"]["choice"]))
     assert list(reasons) == ["switches"]
     assert reasons["switches"].startswith("with mode=b, ")
     assert "KeyError: 'b'" in reasons["switches"]
@@ -357,14 +315,8 @@ def test_the_tiny_world_holds_what_the_checks_need(tmp_path: Path) -> None:
 
 
 def test_the_tiny_world_comes_from_its_seed_alone() -> None:
-    torch.manual_seed(1)
-    random.seed(1)
-    np.random.seed(1)
-    states: list[Any] = [torch.get_rng_state(), random.getstate(), np.random.get_state()]
-    first, second, other = tiny_world(), tiny_world(), tiny_world(seed=1)
-    now: list[Any] = [torch.get_rng_state(), random.getstate(), np.random.get_state()]
-    assert torch.equal(states[0], now[0]) and states[1] == now[1]
-    assert (states[2][1] == now[2][1]).all() and states[2][2:] == now[2][2:]
+    with no_global_randomness():
+        first, second, other = tiny_world(), tiny_world(), tiny_world(seed=1)
     for name, weight in first.policy.state_dict().items():
         assert torch.equal(weight, second.policy.state_dict()[name])
     name = "backbone.lm_head.weight"
