@@ -1,11 +1,11 @@
-from contextlib import AbstractContextManager, nullcontext
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
+from search_world import Meter, turned, world
+from torch.nn.functional import pad
 
-from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.contract.tiny_world import tiny_catalog
 from genrec_bench.decoding.beam import TreeDecoder, beam_search, chunks, ranks_in_rows
 from genrec_bench.policy.policy import LogProbSpace
 from genrec_bench.policy.prompts import Prompts
@@ -21,8 +21,7 @@ def test_a_beam_as_wide_as_the_catalog_ranks_it_by_brute_force(
     codes: tuple[int, ...], space: LogProbSpace
 ) -> None:
     catalog = tiny_catalog(18, codes, seed=len(codes))
-    policy = tiny_policy(catalog, logprob_space=space)
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    policy, prompts = world(catalog, space)
     num_sids = len(catalog.unique_sids)
 
     tree = beam_search(policy, prompts, num_sids + 2)
@@ -39,9 +38,7 @@ def test_a_beam_as_wide_as_the_catalog_ranks_it_by_brute_force(
 @torch.no_grad()
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_a_narrow_beam_keeps_the_best_prefixes_of_each_level(width: int) -> None:
-    catalog = tiny_catalog(25, (5, 5, 5), seed=3)
-    policy = tiny_policy(catalog)
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    policy, prompts = world(tiny_catalog(25, (5, 5, 5), seed=3))
 
     tree = beam_search(policy, prompts, width)
 
@@ -67,21 +64,15 @@ def test_a_narrow_beam_keeps_the_best_prefixes_of_each_level(width: int) -> None
 
 @torch.no_grad()
 def test_padding_and_neighbours_change_nothing() -> None:
-    catalog = tiny_catalog(seed=1)
-    policy = tiny_policy(catalog)
-    right = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
-    shift = right.tokens.shape[1] + 3
-    tokens = torch.full((5, shift), 7)
-    mask = torch.zeros(5, shift, dtype=torch.bool)
-    for row in range(5):
-        real = right.tokens[row][right.mask[row]]
-        tokens[row, shift - len(real) :] = real
-        mask[row, shift - len(real) :] = True
+    policy, prompts = world(tiny_catalog(seed=1))
+    on_left, order = turned(prompts)
+    # More padding on the left than there has to be.
+    wider = Prompts(pad(on_left.tokens, (3, 0), value=7), pad(on_left.mask, (3, 0)))
 
-    whole = beam_search(policy, right, 6)
-    left = beam_search(policy, Prompts(tokens, mask), 6)
+    whole = beam_search(policy, prompts, 6)
+    left = beam_search(policy, wider, 6).select(order)
     policy.tokens_per_forward = 1
-    alone = beam_search(policy, right, 6)
+    alone = beam_search(policy, prompts, 6)
 
     for other in (left, alone):
         assert torch.equal(whole.leaves, other.leaves)
@@ -90,20 +81,8 @@ def test_padding_and_neighbours_change_nothing() -> None:
 
 @torch.no_grad()
 def test_the_meter_hears_of_each_prompt_and_each_node_once() -> None:
-    class Meter:
-        tokens = 0
-
-        def charge(self, *, tokens: int, flops: float) -> None:
-            assert flops > 0
-            self.tokens += tokens
-
-        def phase(self, name: str) -> AbstractContextManager[None]:
-            return nullcontext()
-
-    catalog = tiny_catalog(seed=1)
-    policy = tiny_policy(catalog)
+    policy, prompts = world(tiny_catalog(seed=1))
     policy.meter = meter = Meter()
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
     width = 3
 
     beam_search(policy, prompts, width)
@@ -114,9 +93,7 @@ def test_the_meter_hears_of_each_prompt_and_each_node_once() -> None:
 
 
 def test_more_nodes_than_there_is_room_for_are_refused() -> None:
-    catalog = tiny_catalog()
-    policy = tiny_policy(catalog)
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    policy, prompts = world(tiny_catalog())
     with torch.no_grad():
         decoder = TreeDecoder(policy, prompts, capacity=1)
         states = decoder.roots().states[:, 0, :2]
@@ -127,9 +104,7 @@ def test_more_nodes_than_there_is_room_for_are_refused() -> None:
 @torch.no_grad()
 def test_nodes_may_be_expanded_in_any_order() -> None:
     """A node of level 2 before its aunt of level 1: what a search by value does."""
-    catalog = tiny_catalog(25, (5, 5, 5), seed=3)
-    policy = tiny_policy(catalog)
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    policy, prompts = world(tiny_catalog(25, (5, 5, 5), seed=3))
     trie = policy.trie
     decoder = TreeDecoder(policy, prompts, capacity=3)
 
@@ -152,9 +127,7 @@ def test_nodes_may_be_expanded_in_any_order() -> None:
 
 @torch.no_grad()
 def test_prompts_may_read_different_nodes_in_different_numbers() -> None:
-    catalog = tiny_catalog(25, (5, 5, 5), seed=3)
-    policy = tiny_policy(catalog)
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    policy, prompts = world(tiny_catalog(25, (5, 5, 5), seed=3))
     trie = policy.trie
     sids = torch.tensor([[0, 24], [3, 20], [7, 8], [11, 1], [24, 2]])
     leaves = trie.leaf(sids)

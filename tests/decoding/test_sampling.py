@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from itertools import combinations
 from typing import cast, get_args
 
@@ -10,15 +9,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from search_world import Meter, turned
+from search_world import world as world_of
 from torch import Tensor, nn
 
-from genrec_bench.contract.tiny_world import (
-    TinyWorld,
-    tiny_catalog,
-    tiny_examples,
-    tiny_policy,
-    tiny_world,
-)
+from genrec_bench.contract.tiny_world import tiny_catalog, tiny_policy, tiny_world
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.decoding.beam import TreeDecoder, beam_search
 from genrec_bench.decoding.sampling import sample, stochastic_beam
@@ -106,38 +101,37 @@ def test_one_prompts_draws_follow_the_probabilities_too() -> None:
     assert chisquare(found, 150 * CHANCES).pvalue > UNLIKELY
 
 
-def test_temperature_and_top_p_act_on_every_code() -> None:
+@pytest.mark.parametrize(
+    ("draw", "options", "expected"),
+    [
+        # Level 1 squared: .25, .09, .04 of .38 are .658, .237, .105; the first two reach .85 and
+        # have 25/34 and 9/34 of their sum. Level 2 squared: .36 and .16 of .52; both are needed.
+        (
+            sample,
+            {"temperature": 0.5, "top_p": 0.85, "key": 3},
+            [25 / 34 * 36 / 52, 25 / 34 * 16 / 52, 9 / 34],
+        ),
+        # The best two codes of every node, or the best.
+        (sample, {"top_k": 1, "key": 3}, [1]),
+        (sample, {"top_k": 2, "key": 3}, [0.3 / 0.8, 0.2 / 0.8, 0.3 / 0.8]),
+        # The first of a stochastic beam is a draw.
+        (stochastic_beam, {"key": 11}, CHANCES),
+        (
+            stochastic_beam,
+            {"temperature": 0.5, "key": 12},
+            np.array([25 * 9 / 13, 25 * 4 / 13, 9, 4 * 9 / 13, 4 * 4 / 13]) / 38,
+        ),
+    ],
+)
+def test_temperature_top_p_and_top_k_act_on_every_code(
+    draw: Draw, options: dict[str, float], expected: list[float]
+) -> None:
     policy = known_policy()
-    tree = sample(policy, many_prompts(policy), 1, temperature=0.5, top_p=0.85, key=3)
-    # Level 1 squared: .25, .09, .04 of .38 are .658, .237, .105; the first two reach .85 and have
-    # 25/34 and 9/34 of their sum. Level 2 squared: .36 and .16 of .52; both are needed.
-    first = 25 / 34
-    expected = np.array([first * 36 / 52, first * 16 / 52, 9 / 34])
-    found = counts(tree)
-    assert found[3:].tolist() == [0, 0]
-    assert chisquare(found[:3], MANY * expected).pvalue > UNLIKELY
-
-
-def test_top_k_is_of_every_node() -> None:
-    policy = known_policy()
-    tree = sample(policy, many_prompts(policy), 1, top_k=1, key=3)
-    assert counts(tree).tolist() == [MANY, 0, 0, 0, 0]
-    tree = sample(policy, many_prompts(policy), 1, top_k=2, key=3)
-    expected = np.array([0.5 * 0.6, 0.5 * 0.4, 0.3]) / 0.8
-    assert (
-        chisquare(counts(tree)[:3], MANY * expected).pvalue > UNLIKELY
-        and not counts(tree)[3:].any()
-    )
-
-
-def test_the_first_of_a_stochastic_beam_is_a_draw() -> None:
-    policy = known_policy()
-    tree = stochastic_beam(policy, many_prompts(policy), 1, key=11)
-    assert chisquare(counts(tree), MANY * CHANCES).pvalue > UNLIKELY
-    tree = stochastic_beam(policy, many_prompts(policy), 1, temperature=0.5, key=12)
-    first = np.array([25, 9, 4]) / 38
-    squared = [first[0] * 9 / 13, first[0] * 4 / 13, first[1], first[2] * 9 / 13, first[2] * 4 / 13]
-    assert chisquare(counts(tree), MANY * np.array(squared)).pvalue > UNLIKELY
+    found = counts(draw(policy, many_prompts(policy), 1, **options))
+    possible = len(expected)
+    assert not found[possible:].any()
+    if possible > 1:
+        assert chisquare(found[:possible], MANY * np.array(expected)).pvalue > UNLIKELY
 
 
 def test_a_stochastic_beam_draws_without_replacement() -> None:
@@ -202,23 +196,12 @@ def test_the_space_of_log_probabilities_does_not_decide_what_is_drawn() -> None:
         assert all(torch.equal(first, other) for other in others)
 
 
-def turned(world: TinyWorld) -> tuple[Prompts, Tensor]:
-    """The world's prompts the other way round, padded on the left with something else."""
-    prompts = world.prompts
-    order = torch.arange(len(prompts)).flip(0)
-    width = prompts.mask.shape[1]
-    place = (torch.arange(width) + prompts.lengths.unsqueeze(1)) % width
-    mask = prompts.mask.gather(1, place)
-    tokens = prompts.tokens.gather(1, place).masked_fill(~mask, 3)
-    return Prompts(tokens, mask).select(order), order
-
-
 @pytest.mark.parametrize("draw", [sample, stochastic_beam])
 def test_neither_order_nor_padding_nor_chunks_nor_neighbours_matter(draw: Draw) -> None:
     world = tiny_world()
     policy, prompts = world.policy, world.prompts
     whole = draw(policy, prompts, 8, key=9)
-    other_way, order = turned(world)
+    other_way, order = turned(prompts)
     again = draw(policy, other_way, 8, key=9)
     alone = [draw(policy, prompts.select(torch.tensor([row])), 8, key=9) for row in range(5)]
     policy.tokens_per_forward = 60
@@ -257,15 +240,6 @@ def test_a_key_or_torchs_generator_decides(draw: Draw) -> None:
 
 @pytest.mark.parametrize("draw", [sample, stochastic_beam])
 def test_a_prefix_is_paid_for_once_however_many_draws_share_it(draw: Draw) -> None:
-    class Meter:
-        tokens = 0
-
-        def charge(self, *, tokens: int, flops: float) -> None:
-            self.tokens += tokens
-
-        def phase(self, name: str) -> AbstractContextManager[None]:
-            return nullcontext()
-
     world = tiny_world()
     world.policy.meter = meter = Meter()
     tree = draw(world.policy, world.prompts, 12, top_k=2, key=6)
@@ -320,9 +294,7 @@ def test_a_stochastic_beam_is_sorted_and_keeps_to_each_nodes_best_children() -> 
 @pytest.mark.parametrize("codes", [(30,), (3, 4), (2, 3, 2, 3), (2, 3, 2, 2, 2)])
 def test_any_number_of_levels(codes: tuple[int, ...]) -> None:
     num_sids = min(18, int(np.prod(codes)))
-    catalog = tiny_catalog(num_sids, codes, seed=len(codes))
-    policy = tiny_policy(catalog)
-    prompts = policy.prompt_format.encode(tiny_examples(catalog), np.arange(5))
+    policy, prompts = world_of(tiny_catalog(num_sids, codes, seed=len(codes)))
     drawn = sample(policy, prompts, 40, temperature=3.0, key=1)
     beam = stochastic_beam(policy, prompts, num_sids - 2, temperature=3.0, key=1)
     assert drawn.valid.all() and drawn.paths.shape == (5, 40, len(codes))

@@ -18,12 +18,28 @@ def share(chances: tuple[float, ...], **how: Any) -> list[float]:
     return [float(chance) for chance in sampling_log_probs(log_probs, **how).exp()]
 
 
-def test_temperature_by_hand() -> None:
-    # 1 / T = 2 squares: .25, .0625, .0225, .01, which add up to .345.
-    squared = [0.25 / 0.345, 0.0625 / 0.345, 0.0225 / 0.345, 0.01 / 0.345]
-    assert share(HALF_QUARTER, temperature=0.5) == pytest.approx(squared)
-    # 1 / T = 1 / 2 takes roots; of two children with 0.8 and 0.2, twice as much for the first.
-    assert share((0.8, 0.2), temperature=2.0) == pytest.approx([2 / 3, 1 / 3])
+@pytest.mark.parametrize(
+    ("chances", "how", "expected"),
+    [
+        # 1 / T = 2 squares: .25, .0625, .0225, .01, which add up to .345.
+        (HALF_QUARTER, {"temperature": 0.5}, [x / 0.345 for x in (0.25, 0.0625, 0.0225, 0.01)]),
+        # 1 / T = 1 / 2 takes roots; of two children with 0.8 and 0.2, twice as much for the first.
+        ((0.8, 0.2), {"temperature": 2.0}, [2 / 3, 1 / 3]),
+        # The temperature comes first. Squared: .7246, .1812, .0652, .0290. Two reach .9 (.9058),
+        # which without squaring takes three.
+        (HALF_QUARTER, {"temperature": 0.5, "top_p": 0.9}, [0.8, 0.2, 0, 0]),
+        # Then top-k: of the best two the first has 4/7, more than one half; of all it has only .4.
+        ((0.4, 0.3, 0.2, 0.1), {"top_k": 2, "top_p": 0.5}, [1, 0, 0, 0]),
+        ((0.4, 0.3, 0.2, 0.1), {"top_p": 0.5}, [4 / 7, 3 / 7, 0, 0]),
+        ((0.4, 0.3, 0.2, 0.1), {"top_k": 3}, [4 / 9, 3 / 9, 2 / 9, 0]),
+        # Of equals the first are kept.
+        ((0.25,) * 4, {"top_k": 2}, [0.5, 0.5, 0, 0]),
+    ],
+)
+def test_temperature_then_top_k_then_top_p_by_hand(
+    chances: tuple[float, ...], how: dict[str, float], expected: list[float]
+) -> None:
+    assert share(chances, **how) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -37,16 +53,6 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p(top_p: float, kept: 
     assert share(HALF_QUARTER, top_p=top_p) == pytest.approx(expected)
 
 
-def test_the_order_of_temperature_top_k_and_top_p() -> None:
-    # Squared: .7246, .1812, .0652, .0290. Two reach .9 (.9058), which without squaring takes three.
-    assert share(HALF_QUARTER, temperature=0.5, top_p=0.9) == pytest.approx([0.8, 0.2, 0, 0])
-    # Of the best two the first has 4/7, more than one half; of all it has only .4.
-    chances = (0.4, 0.3, 0.2, 0.1)
-    assert share(chances, top_k=2, top_p=0.5) == pytest.approx([1, 0, 0, 0])
-    assert share(chances, top_p=0.5) == pytest.approx([4 / 7, 3 / 7, 0, 0])
-    assert share(chances, top_k=3) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])
-
-
 def test_children_need_not_be_sorted_nor_sum_to_one_nor_exist() -> None:
     # A fifth of the mass is on codes that are no children; the third place has no child.
     log_probs = torch.tensor([[0.1, 0.2, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]]).log()
@@ -56,10 +62,6 @@ def test_children_need_not_be_sorted_nor_sum_to_one_nor_exist() -> None:
     assert sampling_log_probs(log_probs).exp()[0].tolist() == pytest.approx(
         [1 / 8, 2 / 8, 0, 5 / 8]
     )
-
-
-def test_of_equals_the_first_are_kept() -> None:
-    assert share((0.25,) * 4, top_k=2) == pytest.approx([0.5, 0.5, 0, 0])
 
 
 def test_a_temperature_near_zero_leaves_probabilities_that_numbers_can_hold() -> None:

@@ -1,14 +1,22 @@
 """VED: the budget to the token, its choices, and its purpose: to find what beams miss."""
 
 import dataclasses
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_world import NUM_PROMPTS, constant, full_catalog, oracle, random_table, world
+from search_world import (
+    NUM_PROMPTS,
+    Meter,
+    constant,
+    full_catalog,
+    oracle,
+    random_table,
+    turned,
+    world,
+)
 from torch import Tensor
 
 from genrec_bench.contract.tiny_world import tiny_catalog
@@ -20,12 +28,18 @@ from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 
 
-def test_the_budget_is_that_of_a_beam() -> None:
+def test_budget_first_beam_and_traversals_of_a_round() -> None:
     # §5.5: a beam of 16 at L = 3 spends 1 + 2 * 16; two, three and four times as much beyond the 1.
     sizes = [VEDOptions(token_budget=scale).budget(3, 16) for scale in (1, 2, 3, 4)]
     assert sizes == [33, 65, 97, 129]
     assert VEDOptions(token_budget=1.3).budget(3, 5) == 1 + 13
     assert VEDOptions(token_budget=9).budget(1, 16) == 1
+    # The first beam leaves half of the group to the search.
+    assert [VEDOptions().first_beam(count) for count in (1, 2, 10, 16, 64)] == [1, 1, 5, 8, 8]
+    assert VEDOptions(initial_beam=3).first_beam(16) == 3
+    # A large budget takes more traversals a round unless told otherwise.
+    assert [VEDOptions(token_budget=scale).traversals for scale in (1, 1.5, 4)] == [1, 3, 8]
+    assert VEDOptions(token_budget=4, traversals_per_round=1).traversals == 1
 
 
 @pytest.mark.parametrize(
@@ -36,18 +50,6 @@ def test_the_budget_is_that_of_a_beam() -> None:
 def test_options_that_cannot_be_meant_are_refused(choice: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(choice))):
         dataclasses.replace(VEDOptions(), **choice)  # type: ignore[arg-type]
-
-
-class Meter:
-    """Adds up tokens."""
-
-    tokens = 0
-
-    def charge(self, *, tokens: int, flops: float) -> None:
-        self.tokens += tokens
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 @pytest.mark.parametrize("leaf_value", ["own", "parent"])
@@ -292,19 +294,15 @@ def test_neither_order_nor_chunks_nor_padding_matter(leaf_value: str) -> None:
     options = VEDOptions(leaf_value=leaf_value)  # type: ignore[arg-type]
     search = ved(policy, prompts, 12, oracle(table), options, key=3)
 
-    order = torch.arange(NUM_PROMPTS).flip(0)
-    width = prompts.mask.shape[1]
-    place = (torch.arange(width) + prompts.lengths.unsqueeze(1)) % width
-    on_left = Prompts(prompts.tokens.gather(1, place), prompts.mask.gather(1, place))
-    turned = ved(policy, on_left.select(order), 12, oracle(table[order]), options, key=3)
+    on_left, order = turned(prompts)
+    again = ved(policy, on_left, 12, oracle(table[order]), options, key=3)
     policy.tokens_per_forward = 1
     alone = ved(policy, prompts, 12, oracle(table), options, key=3)
 
-    for other, rows in ((turned, order), (alone, torch.arange(NUM_PROMPTS))):
+    for other, rows in ((again, order), (alone, torch.arange(NUM_PROMPTS))):
         assert torch.equal(search.tree.leaves[rows], other.tree.leaves)
-        assert torch.equal(search.values[rows], other.values)
-        assert torch.equal(search.tokens[rows], other.tokens)
-        assert torch.equal(search.gated_out[rows], other.gated_out)
+        for name in ("values", "tokens", "gated_out"):
+            assert torch.equal(getattr(search, name)[rows], getattr(other, name)), name
     different = ved(policy, prompts, 12, oracle(table), options, key=4)
     assert not torch.equal(search.tree.leaves, different.tree.leaves)
 
@@ -357,16 +355,6 @@ def test_the_value_sees_the_hidden_states_of_the_whole_path() -> None:
             found = prefixes.hidden[i, : level + 1]
             assert torch.allclose(found, torch.stack(expected), atol=1e-4)
     assert checked > NUM_PROMPTS
-
-
-def test_a_large_budget_takes_more_traversals_a_round_unless_told_otherwise() -> None:
-    assert [VEDOptions(token_budget=scale).traversals for scale in (1, 1.5, 4)] == [1, 3, 8]
-    assert VEDOptions(token_budget=4, traversals_per_round=1).traversals == 1
-
-
-def test_the_first_beam_leaves_half_the_group_to_the_search() -> None:
-    assert [VEDOptions().first_beam(count) for count in (1, 2, 10, 16, 64)] == [1, 1, 5, 8, 8]
-    assert VEDOptions(initial_beam=3).first_beam(16) == 3
 
 
 def test_more_traversals_a_round_take_fewer_rounds_for_the_same_tokens() -> None:

@@ -37,14 +37,18 @@ def run_by_hand(
     return search, (of_first & (search.values < 0.01)).sum(dim=1)
 
 
+def figures(search: Search) -> list[list[int]]:
+    """What a search spent, walked, added and refused, of each prompt."""
+    return torch.stack(
+        [search.tokens, search.traversals, search.expansions, search.gated_out], dim=1
+    ).tolist()
+
+
 def test_one_traversal_by_hand() -> None:
     # Budget 5: the root, code a and its best leaf, and two more. The traversal gives the root its
     # other code b, and a, alone at its level, its other leaf. b's leaves fill up.
     search, of_first = run_by_hand(2, 4, first=0.5, second=0.4, exploration=1)
-    assert search.tokens.tolist() == [5] * NUM_PROMPTS
-    assert search.traversals.tolist() == [1] * NUM_PROMPTS and search.rounds == 1
-    assert search.expansions.tolist() == [2] * NUM_PROMPTS
-    assert search.gated_out.tolist() == [0] * NUM_PROMPTS
+    assert figures(search) == [[5, 1, 2, 0]] * NUM_PROMPTS and search.rounds == 1
     assert of_first.tolist() == [2] * NUM_PROMPTS
     assert (search.values[:, 0] >= search.values[:, 1]).all()
     assert search.values[:, 2:].flatten().tolist() == pytest.approx([0.4] * 2 * NUM_PROMPTS)
@@ -74,10 +78,7 @@ def test_ucb_and_gate_by_hand(
     of_first: int,
 ) -> None:
     search, found = run_by_hand(3, 5, first, second, exploration)
-    assert search.tokens.tolist() == [6] * NUM_PROMPTS
-    assert search.expansions.tolist() == [3] * NUM_PROMPTS
-    assert search.traversals.tolist() == [traversals] * NUM_PROMPTS
-    assert search.gated_out.tolist() == [gated_out] * NUM_PROMPTS
+    assert figures(search) == [[6, traversals, 3, gated_out]] * NUM_PROMPTS
     assert found.tolist() == [of_first] * NUM_PROMPTS
 
 
