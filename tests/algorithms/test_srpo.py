@@ -61,23 +61,17 @@ def accepted(chosen: SRPO, *sids: int) -> bool:
 # Eq. 13 and 14
 
 
-def test_the_residual_reward_is_the_root_of_the_share_of_leading_codes() -> None:
+def test_the_residual_reward_is_a_power_of_the_share_of_leading_codes() -> None:
     # sqrt(0), sqrt(1/4), sqrt(2/4), sqrt(3/4), sqrt(4/4).
     found = rewards(NOTHING, ONE, TWO, THREE, TARGET)
     assert found == pytest.approx([0.0, 0.5, 0.70710678, 0.86602540, 1.0])
     # Of empty places and of equal candidates.
     assert rewards(ONE, EMPTY, TARGET, ONE, TARGET) == [0.5, 0.0, 1.0, 0.5, 1.0]
-
-
-def test_the_power_bends_the_residual_reward() -> None:
     assert rewards(NOTHING, ONE, TWO, THREE, TARGET, power=1.0) == [0.0, 0.25, 0.5, 0.75, 1.0]
     # (1/4)^0.25 is the root of 0.5.
     assert rewards(ONE, TARGET, power=0.25) == pytest.approx([0.70710678, 1.0])
-
-
-def test_the_residual_reward_of_one_code_is_the_hit() -> None:
-    found = algorithm().reward(*group_of([0.4, 0.3, 0.2], hit=1))
-    assert found.tolist() == [[0, 1, 0]]
+    # Of one code it is the hit.
+    assert algorithm().reward(*group_of([0.4, 0.3, 0.2], hit=1)).tolist() == [[0, 1, 0]]
 
 
 # Eq. 15 to 20
@@ -92,46 +86,35 @@ def bonus_of(hits: int, size: int, k: int, empty: int = 0) -> tuple[float, float
 
 
 @pytest.mark.parametrize(
-    ("hits", "hit_gets", "other_gets"),
+    ("hits", "size", "k", "hit_gets", "other_gets"),
     [
         # n = 10, k = 4: C(10, 4) = 210 and C(9, 3) = 84.
         # c = 1: 1 - rho = C(9, 4) / 210 = 126 / 210 = 0.6, sigma = sqrt(0.24),
         # delta = C(8, 3) / 84 = 56 / 84: 0.6 / sigma and (0.6 - 0.66667) / sigma.
-        (1, 1.224745, -0.136083),
+        (1, 10, 4, 1.224745, -0.136083),
         # c = 2: 70 / 210 = 1/3, sigma = sqrt(2) / 3, delta = 35 / 84 = 5/12: minus 1/12.
-        (2, 0.707107, -0.176777),
+        (2, 10, 4, 0.707107, -0.176777),
         # c = 5: 5 / 210 = 1/42, sigma = sqrt(41) / 42, delta = C(4, 3) / 84 = 1/21: minus 1/42.
-        (5, 0.156174, -0.156174),
+        (5, 10, 4, 0.156174, -0.156174),
         # c = 6: 1 / 210, sigma = sqrt(209) / 210, delta = C(3, 3) / 84 = 1 / 84.
         # 1/210 - 1/84 = -1/140, and 210 / (140 sqrt(209)) = 1.5 / sqrt(209).
-        (6, 0.069171, -0.103757),
-    ],
-)
-def test_success_bonus_of_ten(hits: int, hit_gets: float, other_gets: float) -> None:
-    assert bonus_of(hits, 10, 4) == pytest.approx((hit_gets, other_gets), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("hits", "size", "k"),
-    [
+        (6, 10, 4, 0.069171, -0.103757),
         # Without a hit no draw succeeds; with seven of ten no four are all wrong.
-        *((hits, 10, 4) for hits in (0, 7, 8, 9, 10)),
+        *((hits, 10, 4, 0, 0) for hits in (0, 7, 8, 9, 10)),
         # These groups are drawn whole.
-        *((hits, 5, k) for hits in (0, 1, 4, 5) for k in (5, 6, 100)),
-        (1, 1, 1),
+        *((hits, 5, k, 0, 0) for hits in (0, 1, 4, 5) for k in (5, 6, 100)),
+        (1, 1, 1, 0, 0),
+        # k = 1: delta is 1 and rho = c / n. n = 4, c = 1: (3/4) / (sqrt(3) / 4) and (-1/4) over it.
+        (1, 4, 1, 3**0.5, -(3**-0.5)),
+        # n = 5, c = 2: sigma = sqrt(6) / 5; 3 / sqrt(6) and -2 / sqrt(6).
+        (2, 5, 1, 1.2247449, -0.8164966),
     ],
 )
-def test_success_bonus_is_nothing_where_every_draw_says_the_same(
-    hits: int, size: int, k: int
+def test_success_bonus_by_hand(
+    hits: int, size: int, k: int, hit_gets: float, other_gets: float
 ) -> None:
-    assert bonus_of(hits, size, k) == (0.0, 0.0)
-
-
-def test_success_bonus_of_one_draw_is_the_distance_in_deviations() -> None:
-    # k = 1: delta is 1 and rho = c / n. n = 4, c = 1: (3/4) / (sqrt(3) / 4) and (-1/4) over it.
-    assert bonus_of(1, 4, 1) == pytest.approx((math.sqrt(3), -1 / math.sqrt(3)))
-    # n = 5, c = 2: sigma = sqrt(6) / 5; 3 / sqrt(6) and -2 / sqrt(6).
-    assert bonus_of(2, 5, 1) == pytest.approx((1.2247449, -0.8164966))
+    found = bonus_of(hits, size, k)
+    assert found == pytest.approx((hit_gets, other_gets), abs=1e-6 if hit_gets else 0)
 
 
 def test_success_bonus_counts_real_candidates_only() -> None:
@@ -189,11 +172,24 @@ def test_the_advantage_of_eq_21() -> None:
         assert credit(algorithm(k=k), *group_of_four) == pytest.approx(expected, abs=1e-5)
 
 
-def test_equal_candidates_count_as_often_as_they_were_drawn() -> None:
-    # Rewards 1, 1, 0.5, 0.5: mean 0.75, variance 4/16 / 3 = 1/12: 0.25 * sqrt(12) = 0.8660254.
-    # k = 1, c = 2 of 4: rho = 1/2, so 1 for hits and (1/2 - 1) / (1/2) = -1 for others.
-    found = credit(algorithm(k=1), TARGET, TARGET, ONE, ONE)
-    assert found == pytest.approx([1.8660254, 1.8660254, -1.8660254, -1.8660254], abs=1e-5)
+@pytest.mark.parametrize(
+    ("k", "sids", "expected"),
+    [
+        # Equal candidates count as often as they were drawn. Rewards 1, 1, 0.5, 0.5: mean 0.75,
+        # variance 4/16 / 3 = 1/12: 0.25 * sqrt(12) = 0.8660254. k = 1, c = 2 of 4: rho = 1/2, so 1
+        # for hits and (1/2 - 1) / (1/2) = -1 for others.
+        (1, (TARGET, TARGET, ONE, ONE), [1.8660254, 1.8660254, -1.8660254, -1.8660254]),
+        # Without a hit prefixes still give credit. Rewards 0.5, 0, 0: mean 1/6, variance
+        # (1/9 + 2/36) / 2 = 1/12; 1/3 * sqrt(12) = 1.1547005.
+        (2, (ONE, NOTHING, NOTHING), [1.1547005, -0.5773503, -0.5773503]),
+        # Groups that are rejected would have taught nothing.
+        *((1, sids, [0.0] * 2) for sids in ((NOTHING, NOTHING), (TARGET, TARGET))),
+        *((1, sids, [0.0] * 2) for sids in ((ONE, ALSO_ONE), (ONE, EMPTY))),
+    ],
+)
+def test_credit_by_hand(k: int, sids: tuple[int, ...], expected: list[float]) -> None:
+    found = credit(algorithm(k=k), *sids)
+    assert found == pytest.approx(expected, abs=1e-5 if any(expected) else 0)
 
 
 def test_a_bonus_that_is_saturated_leaves_the_dense_advantage() -> None:
@@ -201,12 +197,6 @@ def test_a_bonus_that_is_saturated_leaves_the_dense_advantage() -> None:
     hits = (TARGET, TARGET, TARGET, ONE)
     assert credit(algorithm(k=2), *hits) == credit(algorithm(bonus=False), *hits)
     assert abs(credit(algorithm(k=2), *hits)[3]) > 1
-
-
-def test_without_a_hit_prefixes_still_give_credit() -> None:
-    # Rewards 0.5, 0, 0: mean 1/6, variance (1/9 + 2/36) / 2 = 1/12; 1/3 * sqrt(12) = 1.1547005.
-    found = credit(algorithm(k=2), ONE, NOTHING, NOTHING)
-    assert found == pytest.approx([1.1547005, -0.5773503, -0.5773503], abs=1e-5)
 
 
 def test_empty_places_get_no_credit_and_change_none() -> None:
@@ -217,32 +207,26 @@ def test_empty_places_get_no_credit_and_change_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sids", "varies"),
+    ("sids", "residual", "varies"),
     [
-        ((TARGET, NOTHING, NOTHING), True),
-        ((ONE, NOTHING, NOTHING), True),
-        ((NOTHING, NOTHING, NOTHING), False),
-        ((TARGET, TARGET, TARGET), False),
+        ((TARGET, NOTHING, NOTHING), True, True),
+        ((ONE, NOTHING, NOTHING), True, True),
+        ((NOTHING, NOTHING, NOTHING), True, False),
+        ((TARGET, TARGET, TARGET), True, False),
         # Different candidates of equal worth; their square roots may differ by nothing either.
-        ((ONE, ALSO_ONE, ONE), False),
-        ((ONE, EMPTY, EMPTY), False),
-        ((EMPTY, ONE, ALSO_ONE), False),
-        ((EMPTY, ONE, TARGET), True),
+        ((ONE, ALSO_ONE, ONE), True, False),
+        ((ONE, EMPTY, EMPTY), True, False),
+        ((EMPTY, ONE, ALSO_ONE), True, False),
+        ((EMPTY, ONE, TARGET), True, True),
+        # What varies depends on the reward: here it is the hit.
+        ((ONE, NOTHING), False, False),
+        ((TARGET, ONE), False, True),
     ],
 )
-def test_groups_whose_rewards_vary_are_accepted(sids: tuple[int, ...], varies: bool) -> None:
-    assert accepted(algorithm(), *sids) is varies
-
-
-def test_what_varies_depends_on_the_reward() -> None:
-    rule = algorithm(residual=False)
-    assert not accepted(rule, ONE, NOTHING) and accepted(algorithm(), ONE, NOTHING)
-    assert accepted(rule, TARGET, ONE)
-
-
-def test_a_group_that_is_rejected_would_have_taught_nothing() -> None:
-    for sids in ((NOTHING, NOTHING), (TARGET, TARGET), (ONE, ALSO_ONE), (ONE, EMPTY)):
-        assert credit(algorithm(k=1), *sids) == [0.0] * 2
+def test_groups_whose_rewards_vary_are_accepted(
+    sids: tuple[int, ...], residual: bool, varies: bool
+) -> None:
+    assert accepted(algorithm(residual=residual), *sids) is varies
 
 
 def test_the_stages_of_table_3() -> None:

@@ -103,10 +103,7 @@ def test_nodes_are_compared_with_their_siblings_by_the_mean_of_their_candidates(
     for better, worse in (((0, 0), (0, 1)), ((0, 0, 0), (0, 0, 1))):
         assert float(found[node(tree, *better)]) == pytest.approx(1.0)
         assert float(found[node(tree, *worse)]) == pytest.approx(-1.0)
-
-
-def test_a_node_without_siblings_has_no_advantage() -> None:
-    tree = tree_of([0, 1, 2, 3, 4])
+    # A node without siblings has no advantage.
     found = sibling_advantage(tree, REWARDS)[0]
     for alone in ((0, 1, 0), (1, 0), (1, 0, 0), (2, 0), (2, 0, 0)):
         assert found[node(tree, *alone)] == 0
@@ -130,10 +127,10 @@ def test_a_candidate_drawn_twice_weighs_twice_in_its_node_and_is_one_sibling() -
     assert float(found[node(tree, 0, 0, 0)]) == pytest.approx(0.5 / (0.5 + 1 / 3))
 
 
-@pytest.mark.parametrize("reward", [0.0, 1.0, -0.3])
-def test_equal_rewards_give_no_node_an_advantage(reward: float) -> None:
-    found = sibling_advantage(tree_of([0, 1, 2, 3, -1]), torch.full((1, 5), reward))
-    assert found.abs().max() < 1e-3
+def test_equal_rewards_give_no_node_an_advantage() -> None:
+    for reward in (0.0, 1.0, -0.3):
+        found = sibling_advantage(tree_of([0, 1, 2, 3, -1]), torch.full((1, 5), reward))
+        assert found.abs().max() < 1e-3
 
 
 def test_siblings_are_of_one_prompt() -> None:
@@ -184,19 +181,14 @@ def test_td_loss() -> None:
     ]
 
 
-def test_td_loss_of_one_level_regresses_the_reward() -> None:
-    values, rewards = torch.tensor([[[0.5], [-1.0]]]), torch.tensor([[[1.0], [-1.5]]])
-    both = torch.ones(1, 2, dtype=torch.bool)
-    assert td_loss(values, rewards, both, 0.99).tolist() == [0.25]
-
-
 def test_values_that_obey_bellman_have_no_temporal_difference() -> None:
     rewards = torch.tensor([[[0.3, -0.5, 1.0]]])
-    last = 1.0
-    middle = -0.5 + 0.9 * last
-    values = torch.tensor([[[0.3 + 0.9 * middle, middle, last]]])
-    found = td_loss(values, rewards, torch.ones(1, 1).bool(), 0.9)
+    # -0.5 + 0.9 * 1 = 0.4 and 0.3 + 0.9 * 0.4 = 0.66.
+    found = td_loss(torch.tensor([[[0.66, 0.4, 1.0]]]), rewards, torch.ones(1, 1).bool(), 0.9)
     assert found.item() == pytest.approx(0.0, abs=1e-12)
+    # One level regresses the reward: errors 0.5 and 0.5.
+    values, rewards = torch.tensor([[[0.5], [-1.0]]]), torch.tensor([[[1.0], [-1.5]]])
+    assert td_loss(values, rewards, torch.ones(1, 2).bool(), 0.99).tolist() == [0.25]
 
 
 def test_sibling_loss_weighs_each_node_by_its_credit() -> None:
@@ -246,7 +238,3 @@ def test_the_head_learns_the_discounted_return() -> None:
     found = chosen.of_tree(tree, root, nodes)[0].detach()
     for prefix, value in expected.items():
         assert float(found[node(tree, *prefix)]) == pytest.approx(value, abs=0.02), prefix
-
-
-def test_the_hand_made_trie_is_the_catalog_of_the_tests() -> None:
-    assert TRIE.num_leaves == len(SIDS)

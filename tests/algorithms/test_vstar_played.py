@@ -10,7 +10,6 @@ from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters, sibling_a
 from genrec_bench.contract.tiny_world import Play, TinyWorld, groups, play, tiny_world
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.errors import UserError
-from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.objectives import group_mean, k3_divergence
@@ -28,12 +27,12 @@ def world() -> TinyWorld:
     return tiny_world(algorithm())
 
 
-@pytest.fixture(scope="module")
-def cases(world: TinyWorld) -> dict[str, tuple[CandidateTree, torch.Tensor]]:
-    return groups(algorithm(), world)
-
-
 Cases = dict[str, tuple[CandidateTree, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def cases(world: TinyWorld) -> Cases:
+    return groups(algorithm(), world)
 
 
 def played(world: TinyWorld, case: tuple[CandidateTree, torch.Tensor], **values: object) -> Play:
@@ -70,15 +69,12 @@ def test_weights_scale_their_parts(world: TinyWorld, cases: Cases) -> None:
     assert torch.allclose(both, none + 3.0 * sibling + 0.5 * value, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["one real candidate, a hit", "one real candidate, no hit"])
-def test_a_group_of_one_teaches_the_policy_nothing(
-    world: TinyWorld, cases: Cases, name: str
-) -> None:
-    found = played(world, cases[name], beta=0.0, value_weight=0.0)
-    assert found.losses.eq(0).all()
-    (gradient,) = torch.autograd.grad(found.losses.sum(), [found.scores.node_log_probs])
-    assert gradient.eq(0).all()
-    assert found.figures["nodes_with_credit"].eq(0).all()
+def test_a_group_of_one_teaches_the_policy_nothing(world: TinyWorld, cases: Cases) -> None:
+    for name in ("one real candidate, a hit", "one real candidate, no hit"):
+        found = played(world, cases[name], beta=0.0, value_weight=0.0)
+        (gradient,) = torch.autograd.grad(found.losses.sum(), [found.scores.node_log_probs])
+        for nothing in (found.losses, gradient, found.figures["nodes_with_credit"]):
+            assert nothing.eq(0).all()
 
 
 def test_a_miss_teaches_the_value_and_not_the_policy(world: TinyWorld, cases: Cases) -> None:
@@ -128,14 +124,16 @@ def test_the_divergence_is_all_that_is_left_without_objectives(
     assert torch.allclose(found.losses, 0.001 * found.figures["divergence"], atol=1e-7)
 
 
-@pytest.mark.parametrize("case", ["a rollout", "a hit at rank 0", "no hit"])
+@pytest.mark.parametrize("case", ["a rollout", "more places than SIDs", "no hit"])
 def test_the_gap_between_values_of_hits_and_of_wrong_candidates(case: str, cases: Cases) -> None:
     chosen = algorithm()
     world = tiny_world(chosen)
     torch.nn.init.normal_(world.policy.heads["value"].value.weight)  # type: ignore[union-attr,arg-type]
     found = play(chosen, world, *cases[case])
     tree, hits = found.batch.tree, found.batch.tree.hits(found.batch.targets)
-    last = tree.on_paths(chosen.values(found.scores))[..., -1].detach()
+    values = chosen.values(found.scores).detach()
+    assert values[tree.is_node].ne(0).all() and values[~tree.is_node].eq(0).all()
+    last = tree.on_paths(values)[..., -1]
     assert bool(hits.any()) == (case != "no hit")
     for row in range(len(hits)):
         hit, wrong = last[row][hits[row]], last[row][tree.valid[row] & ~hits[row]]
@@ -146,18 +144,16 @@ def test_the_gap_between_values_of_hits_and_of_wrong_candidates(case: str, cases
 # How candidates are found
 
 
-def test_a_beam_in_training_spends_its_budget_on_more_candidates() -> None:
-    chosen = algorithm(training="beam", token_budget=2.0)
-    world = tiny_world(chosen)
-    found = chosen.rollout(world.policy, world.prompts, 4)
-    assert torch.equal(found.leaves, beam_search(world.policy, world.prompts, 8).leaves)
-
-
-@pytest.mark.parametrize("training", ["ved", "top-k"])
-def test_other_searches_keep_the_group_as_large_as_it_is(training: str) -> None:
+@pytest.mark.parametrize(("training", "size"), [("beam", 8), ("ved", 4), ("top-k", 4)])
+def test_only_a_beam_in_training_spends_its_budget_on_more_candidates(
+    training: str, size: int
+) -> None:
     chosen = algorithm(training=training, token_budget=2.0)
     world = tiny_world(chosen)
-    assert chosen.rollout(world.policy, world.prompts, 4).group_size == 4
+    found = chosen.rollout(world.policy, world.prompts, 4)
+    assert found.group_size == size
+    if training == "beam":
+        assert torch.equal(found.leaves, beam_search(world.policy, world.prompts, 8).leaves)
 
 
 def test_top_k_draws_from_as_many_codes() -> None:
@@ -250,23 +246,10 @@ def test_evaluation_by_value_costs_training_nothing() -> None:
 
 
 def test_a_head_that_is_not_trained_expects_nothing() -> None:
-    untrained = algorithm(value_weight=0.0)
-    assert not untrained.estimates_values and not untrained.scores_leaves
-    assert not untrained.uses_embeddings
-    trained = algorithm()
-    assert trained.estimates_values and trained.scores_leaves and trained.uses_embeddings
+    untrained, trained = algorithm(value_weight=0.0), algorithm()
+    for name in ("estimates_values", "scores_leaves", "uses_embeddings"):
+        assert getattr(trained, name) and not getattr(untrained, name)
     assert set(untrained.heads(8)) == {"value"}
-
-
-def test_values_are_those_of_the_head(world: TinyWorld, cases: Cases) -> None:
-    tree, _ = cases["more places than SIDs"]
-    chosen = algorithm()
-    world = tiny_world(chosen)
-    torch.nn.init.normal_(world.policy.heads["value"].value.weight)  # type: ignore[union-attr,arg-type]
-    scores = score(world.policy, world.prompts, tree, leaves=True)
-    values = chosen.values(scores)
-    assert values.shape == tree.states.shape
-    assert values[tree.is_node].ne(0).all() and values[~tree.is_node].eq(0).all()
 
 
 def test_what_is_given_is_checked_and_kept() -> None:

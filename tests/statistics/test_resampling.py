@@ -163,9 +163,7 @@ def test_an_estimate_says_what_it_is_of() -> None:
     assert found.covers_seeds
     assert not estimate(values[:1], generator()).covers_seeds
     assert estimate(values[:1], generator(), fixed=True).covers_seeds
-
-
-def test_values_that_never_differ_have_an_interval_of_no_length() -> None:
+    # Values that never differ have an interval of no length.
     found = estimate(np.full((3, 20), 0.25), generator(), resamples=100)
     assert (found.interval.low, found.interval.high) == (0.25, 0.25)
 
@@ -212,10 +210,7 @@ def test_estimates_follow_their_values(
 
 
 def test_users_are_sorted_whatever_order_they_come_in() -> None:
-    tables = [
-        generator(place).integers(2, size=(rows, 50)).astype(np.float64)
-        for place, rows in enumerate((2, 1))
-    ]
+    tables = [hits.astype(np.float64) for hits in generator().integers(2, size=(2, 2, 50))]
     shuffle = generator(3).permutation(50)
     shuffled = [table[:, shuffle] for table in tables]
     order, other = same_order(tables), same_order(shuffled)
