@@ -2,14 +2,19 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from compare_world import Compare, Sweeps
     from local_server import LocalServer
+    from sweep_world import Make
     from tiny_runs import Bench
+
+    from genrec_bench.studies.sweeps.result import SweepResult
 
 # Set before torch, Hugging Face and MLflow are imported; subprocesses inherit them. The tests'
 # tensors are small: more threads than two only wait for each other.
@@ -64,6 +69,56 @@ def bench(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> "Be
     from tiny_runs import Bench
 
     return Bench(capsys, data, tmp_path / "runs")
+
+
+@pytest.fixture
+def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stay out of the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def compare(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, somewhere: None
+) -> "Compare":
+    """Calls the command with quick settings."""
+    from compare_world import Compare
+
+    return Compare(capsys, data, tmp_path / "runs")
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> "Sweeps":
+    """A stand-in for the sweeps of a comparison."""
+    from compare_world import stand_in
+
+    return stand_in(monkeypatch)
+
+
+@pytest.fixture
+def steps_taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Counts the steps of rollouts in `taken`; `raise` says at which one to raise what."""
+    from compare_world import count_steps
+
+    return count_steps(monkeypatch)
+
+
+@pytest.fixture
+def make(data: Path, tmp_path: Path) -> "Make":
+    """Makes contexts of quick runs from words of `--set`."""
+    from sweep_world import quick_context
+
+    return partial(quick_context, data, tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> "SweepResult":
+    """What the quick sweep comes to when nothing happens to it."""
+    from sweep_world import quick_context, request
+
+    from genrec_bench.studies.sweeps.sweep import sweep
+
+    return sweep(request(), quick_context(data, tmp_path_factory.mktemp("undisturbed")))
 
 
 @pytest.fixture(scope="session", autouse=True)

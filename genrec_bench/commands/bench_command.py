@@ -20,8 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Measure, and print the result."""
     with contextlib.redirect_stdout(sys.stderr):
-        from genrec_bench.studies.speed.bench import bench, render
+        from genrec_bench.studies.speed.bench import bench, bench_text
 
         result = bench()
-    print(json.dumps(result, indent=2) if args.json else render(result))
+    print(json.dumps(result, indent=2) if args.json else bench_text(result))
     return 0

@@ -8,7 +8,7 @@ top of this, and ``scoring.py`` scores them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
@@ -35,6 +35,21 @@ class Meter(Protocol):
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Open a phase for the body of a ``with`` statement."""
+
+
+class WorkCount:
+    """A meter that adds up tokens and FLOPs, whatever the phase."""
+
+    tokens, flops = 0, 0.0
+
+    def charge(self, *, tokens: int, flops: float) -> None:
+        """Add work to what was done before."""
+        self.tokens += tokens
+        self.flops += flops
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Open nothing: all phases count alike."""
+        return nullcontext()
 
 
 class Policy(nn.Module):

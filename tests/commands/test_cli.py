@@ -26,6 +26,7 @@ from genrec_bench.runs.records import read_record
 from genrec_bench.training import loop
 
 Capture = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.usefixtures("somewhere")
 
 INTERFACE = {
     "algorithm": str,
@@ -38,12 +39,6 @@ INTERFACE = {
     "sft": dict,
     "metrics": dict,
 }
-
-
-@pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stay out of the repository."""
-    monkeypatch.chdir(tmp_path)
 
 
 def environment(root: Path) -> dict[str, str]:

@@ -17,12 +17,7 @@ from genrec_bench.commands.cli import main
 from genrec_bench.training import rollouts
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stay out of the repository."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("somewhere")
 
 
 def environment(root: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ from genrec_bench.contract.tiny_world import tiny_catalog, tiny_policy, tiny_wor
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.decoding.beam import TreeDecoder, beam_search
 from genrec_bench.decoding.sampling import sample, stochastic_beam
-from genrec_bench.policy.policy import LogProbSpace, Policy
+from genrec_bench.policy.policy import LogProbSpace, Policy, WorkCount
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.selfcheck import repeated_log_probs
 from genrec_bench.policy.tree import CandidateTree
@@ -241,7 +241,7 @@ def test_a_key_or_torchs_generator_decides(draw: Draw) -> None:
 @pytest.mark.parametrize("draw", [sample, stochastic_beam])
 def test_a_prefix_is_paid_for_once_however_many_draws_share_it(draw: Draw) -> None:
     world = tiny_world()
-    world.policy.meter = meter = Meter()
+    world.policy.meter = meter = WorkCount()
     tree = draw(world.policy, world.prompts, 12, top_k=2, key=6)
     expanded = 0
     if draw is sample:

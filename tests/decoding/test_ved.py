@@ -23,7 +23,7 @@ from genrec_bench.contract.tiny_world import tiny_catalog
 from genrec_bench.decoding.beam import TreeDecoder, beam_search
 from genrec_bench.decoding.value import Prefixes, Value
 from genrec_bench.decoding.ved import VEDOptions, ved
-from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.policy import Policy, WorkCount
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 
@@ -56,7 +56,7 @@ def test_options_that_cannot_be_meant_are_refused(choice: dict[str, object]) -> 
 @pytest.mark.parametrize("scale", [1, 4])
 def test_every_token_that_is_spent_is_metered(scale: float, leaf_value: str) -> None:
     policy, prompts = world(full_catalog(120, 3, 3))
-    policy.meter = meter = Meter()
+    policy.meter = meter = WorkCount()
     options = VEDOptions(token_budget=scale, leaf_value=leaf_value)  # type: ignore[arg-type]
     search = ved(policy, prompts, 16, constant, options, key=0)
     # The root's prediction is the prompt's last token.

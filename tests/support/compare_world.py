@@ -31,13 +31,10 @@ TUNING = ("--seeds", "1", "--trials", "3", "--tuning-budget", "400Mflop", "--tri
 """Words of a short sweep; the budget of its trials comes next."""
 
 
-Capture = pytest.CaptureFixture[str]
-
-
 class Compare:
     """Calls the command with quick settings."""
 
-    def __init__(self, capsys: Capture, data: Path, output: Path) -> None:
+    def __init__(self, capsys: pytest.CaptureFixture[str], data: Path, output: Path) -> None:
         self.capsys, self.data, self.output = capsys, data, output
 
     def words(self, algorithms: str, *more: str) -> list[str]:

@@ -7,7 +7,6 @@ stay equal when they are averaged.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -29,27 +28,8 @@ SEED = 0
 QUERIES_AT_ONCE = 128
 
 
-class TokenCount:
-    """A meter that counts the tokens sent through the backbone, and nothing else."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-
-    def charge(self, *, tokens: int, flops: float) -> None:
-        """Add tokens."""
-        self.tokens += tokens
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Open nothing: all phases count alike."""
-        return nullcontext()
-
-
 def choose(examples: Examples, count: int) -> Examples:
-    """Return some examples, in their order; all if there are no more, or ``count`` is 0.
-
-    Args:
-        count: how many; always the same ones for the same number.
-    """
+    """Return some examples in their order, always the same for one count; all for a count of 0."""
     if count == 0 or count >= len(examples):
         return examples
     chosen = np.random.default_rng(SEED).choice(len(examples), size=count, replace=False)

@@ -50,9 +50,10 @@ def measure(
     import torch
 
     from genrec_bench.decoding.beam import beam_search
-    from genrec_bench.studies.analyses._candidate_sets import TokenCount, batches, pair_distances
+    from genrec_bench.policy.policy import WorkCount
+    from genrec_bench.studies.analyses._candidate_sets import batches, pair_distances
 
-    count = TokenCount()
+    count = WorkCount()
     distances, best, real = [], [], []
     prompt_tokens = 0
     policy.meter = count

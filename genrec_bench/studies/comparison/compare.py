@@ -28,19 +28,9 @@ from genrec_bench.storage.files import write_json
 from genrec_bench.storage.locks import locked
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.studies.attempts import Failure, attempt
-from genrec_bench.studies.comparison.comparison_result import (
-    ComparisonResult,
-    ComparisonRun,
-    Tuned,
-)
+from genrec_bench.studies.comparison.comparison_result import ComparisonResult, ComparisonRun, Tuned
 from genrec_bench.studies.comparison.pace import Pace, duration
-from genrec_bench.studies.comparison.plan import (
-    Plan,
-    PlanRow,
-    plan_text,
-    time_left,
-    total_price,
-)
+from genrec_bench.studies.comparison.plan import Plan, PlanRow, plan_text, time_left, total_price
 from genrec_bench.studies.comparison.report import result_values, write_board
 from genrec_bench.studies.study_folder import show_study, study_folder
 from genrec_bench.studies.sweeps.sweep import AllFailed, sweep
@@ -57,18 +47,12 @@ _OURS = re.compile(r"[A-Z]\w*: ")
 
 
 def compare(
-    plan: Plan,
-    context: Context,
-    pace: Pace,
-    *,
-    storage: str | None = None,
-    retry_failed: bool = False,
+    plan: Plan, context: Context, pace: Pace, *, storage: str | None, retry_failed: bool
 ) -> tuple[ComparisonResult, Path, Board]:
     """Do all of a plan that is not done yet, and write the board.
 
     Args:
-        plan: what to do; it is printed with its price before anything else.
-        context: what the runs share.
+        plan: printed with its price before anything else.
         pace: what is known of how fast work goes; learns more.
         storage: where sweeps keep their trials; None for a file of their own.
         retry_failed: whether to try again what failed before.
@@ -87,17 +71,11 @@ def compare(
         if not free:
             raise UserError(f"{folder}: an equal comparison is at work on it; wait for its end")
         write_json(folder / PLAN_FILE, plan.as_dict())
-        result = _Work(plan, context, pace, storage, retry_failed).all(folder)
+        result = _Comparison(plan, context, pace, storage, retry_failed).results(folder)
         board = write_board(result, folder)
         write_json(folder / RESULT_FILE, result_values(result, folder))
-        show_study(
-            context,
-            folder,
-            f"compare-{folder.name}",
-            {"kind": "comparison"},
-            plan.as_dict(),
-            failed=bool(result.failures),
-        )
+        name, tags = f"compare-{folder.name}", {"kind": "comparison"}
+        show_study(context, folder, name, tags, plan.as_dict(), failed=bool(result.failures))
     return result, folder, board
 
 
@@ -134,7 +112,7 @@ def first_pace(plan: Plan, context: Context) -> Pace:
     return pace
 
 
-class _Work:
+class _Comparison:
     """A comparison on its way."""
 
     def __init__(
@@ -147,7 +125,7 @@ class _Work:
         self._found: dict[tuple[str, int], Path] = {}
         self._said = 0
 
-    def all(self, folder: Path) -> ComparisonResult:
+    def results(self, folder: Path) -> ComparisonResult:
         """Tune, then run seed by seed; write a board after each round of seeds but the last."""
         plan, say = self._plan, self._context.progress.say
         for row in plan.rows:
@@ -213,21 +191,19 @@ class _Work:
         job, context, unit = self._job(name, seed), self._context, self._plan.unit
         self._tell(f"{name}, seed {seed}")
         began = time.monotonic()
-        path = self._found.get((name, seed))
+        path: Path | Failure | None = self._found.get((name, seed))
         request = request_of(job, context)
         earlier = records_of(request, context.workers, context.progress)
         failure: Failure | None = None
         if path is None:
-            made = self._make(job)
-            if isinstance(made, Failure):
-                failure = made
-                # Its own record, with what it spent, and not that of an attempt before it.
-                now = records_of(request, context.workers, context.progress)
-                path = next((record for record in now if record not in earlier), None)
-                if path is None:
-                    path = leave_failure(request, made.reason, context.workers, context.progress)
-            else:
-                path = made
+            path = self._make(job)
+        if isinstance(path, Failure):
+            failure = path
+            # Its own record, with what it spent, and not that of an attempt before it.
+            now = records_of(request, context.workers, context.progress)
+            path = next((record for record in now if record not in earlier), None)
+            if path is None:
+                path = leave_failure(request, failure.reason, context.workers, context.progress)
         record = read_record(path)
         spent = record["budget"]["spent"]
         if failure is None and not record["complete"]:
@@ -277,8 +253,6 @@ def tune(
     """Find an algorithm's best configuration within the tuning budget.
 
     Args:
-        plan: says the budgets, and how to search.
-        context: what the trials share.
         storage: where the trials are kept; None for a file of the sweep's own.
         retry_failed: whether a sweep whose trials all failed makes more of them, if its budget
             pays for one.

@@ -41,7 +41,6 @@ class ComparisonRun:
 
     Attributes:
         name: of the row.
-        seed: of the run.
         record: path of its record, which a run that failed has too.
         spent: by the run, in the budgets' unit.
         failure: why it failed.

@@ -26,7 +26,6 @@ class PlanRow:
     """A row of the board that the comparison makes.
 
     Attributes:
-        name: what it is called.
         algorithm: a name, or the path of a Python file.
         assignments: words of ``--set`` that make it what it is.
         control: what it is a control for; empty for an algorithm that is compared, and tuned.
@@ -47,7 +46,6 @@ class Plan:
     """A comparison as it was asked for.
 
     Attributes:
-        dataset: its name.
         partial: whether the training set is smaller than the card expects.
         backbone: its name; of a folder the last part.
         tuned: the algorithms, in the order given.
@@ -57,8 +55,6 @@ class Plan:
         trial: of one trial.
         budget: of the training of each row and seed.
         most_trials: of one algorithm, or None.
-        sampler: how a trial's hyperparameters are chosen.
-        pruner: which trials are cut short.
         assignments: words of ``--set`` for all.
         examples: number of examples by split, "valid" and "test".
         validations: how often a training is validated.
@@ -194,13 +190,7 @@ def make_rows(
 
 @dataclass(frozen=True)
 class PriceLine:
-    """A part of the price.
-
-    Attributes:
-        what: is bought, in words.
-        count: how often.
-        each: what one costs, in the budgets' unit.
-    """
+    """A part of the price: what is bought, how often, and what one costs in the budgets' unit."""
 
     what: str
     count: int

@@ -36,7 +36,6 @@ def write_board(result: ComparisonResult, folder: Path) -> Board:
 
 def result_values(result: ComparisonResult, folder: Path) -> dict[str, Any]:
     """Return what came of a comparison, as JSON holds it; paths are relative to its folder."""
-    runs = folder.parent.parent
     return {
         "plan": result.plan.as_dict(),
         "tuned": [
@@ -53,7 +52,7 @@ def result_values(result: ComparisonResult, folder: Path) -> dict[str, Any]:
             {
                 "name": run.name,
                 "seed": run.seed,
-                "record": f"../../{run.record.relative_to(runs).as_posix()}",
+                "record": f"../../{run.record.relative_to(folder.parent.parent).as_posix()}",
                 "spent": run.spent,
                 "wasted": run.wasted,
                 "step": run.step,
@@ -98,8 +97,8 @@ def _bill(result: ComparisonResult) -> str:
     """Return the price that was paid beside the one that was announced."""
     plan, paid = result.plan, result.paid
 
-    def both(spent: float, announced: float) -> str:
-        return f"{with_unit(spent, plan.unit)} of {with_unit(announced, plan.unit)}"
+    def both(*amounts: float) -> str:
+        return " of ".join(with_unit(amount, plan.unit) for amount in amounts)
 
     parts = [f"{part.what} {both(paid[part.what], part.total)}" for part in price_of(plan)]
     total = both(sum(paid.values()), total_price(plan))

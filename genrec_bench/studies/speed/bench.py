@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,8 @@ class Workload:
     """What is measured.
 
     Attributes:
-        num_prompts: B.
         history_length: items of each prompt.
-        group_size: G.
         num_sids: of the catalog, drawn at random.
-        codes_per_level: K_l.
         small: shape of the policy that is compared with its rival.
         large: shape of the policy whose share of the peak counts.
         rounds: how often everything takes its turn.
@@ -91,14 +89,8 @@ class Workload:
     peak_seconds: float = 0.6
 
 
-DEFAULT = Workload()
-
-
-def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, Any]:
-    """Measure rollout and update.
-
-    Args:
-        device: where; by default a CUDA device if there is one.
+def bench(workload: Workload | None = None, device: str | None = None) -> dict[str, Any]:
+    """Measure rollout and update, by default on a CUDA device if there is one.
 
     Returns:
         Under ``rollout`` and ``update``: ``speedup`` over the rival, ``peak_share`` of the large
@@ -107,6 +99,7 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
         ``SEARCHES``, the ``ratio`` of its time to that of a beam of the same budget. The rest
         describes the machine and the workload.
     """
+    workload = workload or Workload()
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     progress = Progress()
     progress.say("bench: warming up, and finding what suits the rival")
@@ -117,37 +110,33 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
         for shape in (workload.small, workload.large)
     )
     rival = Rival(small.policy, small.prompts, workload.group_size)
-    codes = small.codes()
-
-    def rival_rollout(prompts: int) -> Tensor:
-        return rival.rollout(prompts)
+    codes, num_prompts = small.codes(), workload.num_prompts
 
     def rival_update(sequences: int) -> None:
         rival.update(codes, small.advantages, sequences)
 
-    num_prompts = workload.num_prompts
-    prompts_per_call = _fastest(rival_rollout, num_prompts, where)
+    prompts_per_call = _fastest(rival.rollout, num_prompts, where)
     sequences = _fastest(rival_update, num_prompts * workload.group_size, where)
     work: dict[str, Callable[[], object]] = {
         "small rollout": small.rollout,
         "small update": small.update,
         "large rollout": large.rollout,
         "large update": large.update,
-        "rival rollout": lambda: rival_rollout(prompts_per_call),
-        "rival update": lambda: rival_update(sequences),
     }
     flops = {
-        name: (small if name.startswith("small") else large).flops(work[name])
-        for name in work
-        if not name.startswith("rival")
+        name: (small if name.startswith("small") else large).flops(does)
+        for name, does in work.items()
     }
-    searches = _searches(small)
     agreement = {
-        "candidates": _shared(codes, rival_rollout(prompts_per_call)),
+        "candidates": _shared(codes, rival.rollout(prompts_per_call)),
         "gradient_cosine": _cosine(small.policy.backbone, rival.model),
     }
-    turns = [*TURNS, *(name for pair in searches for name in pair)]
-    work |= {name: does for pair in searches for name, does in pair.items()}
+    work["rival rollout"] = partial(rival.rollout, prompts_per_call)
+    work["rival update"] = partial(rival_update, sequences)
+    for scale, traversals in SEARCHES:
+        work[f"beam beside {scale}, {traversals}"] = partial(small.rollout, scale)
+        work[f"ved {scale}, {traversals}"] = partial(small.search, scale, traversals)
+    turns = [*TURNS, *(name for name in work if name not in TURNS)]
     seconds, peak = _take_turns(work, turns, workload, where, progress)
     result: dict[str, Any] = {}
     for kind in ("rollout", "update"):
@@ -167,8 +156,8 @@ def bench(workload: Workload = DEFAULT, device: str | None = None) -> dict[str, 
     result["rollout"]["rival"]["prompts_per_call"] = prompts_per_call
     result["update"]["rival"]["sequences_per_forward"] = sequences
     result["ved"] = [
-        _compare_search(choice, small, [seconds[name] for name in pair], num_prompts)
-        for choice, pair in zip(SEARCHES, searches, strict=True)
+        _compare_search(scale, traversals, small, seconds, num_prompts)
+        for scale, traversals in SEARCHES
     ]
     return result | {
         "agreement": agreement,
@@ -210,29 +199,21 @@ def _fastest(work: Callable[[int], object], whole: int, device: torch.device) ->
     return min(sizes, key=lambda size: _seconds(lambda: work(size), device))
 
 
-def _searches(ours: Ours) -> list[dict[str, Callable[[], object]]]:
-    """Return the beam and the search of each of ``SEARCHES``, by name."""
-
-    def pair(scale: int, traversals: int) -> dict[str, Callable[[], object]]:
-        return {
-            f"beam beside {scale}, {traversals}": lambda: ours.rollout(scale),
-            f"ved {scale}, {traversals}": lambda: ours.search(scale, traversals),
-        }
-
-    return [pair(*choice) for choice in SEARCHES]
-
-
 def _compare_search(
-    choice: tuple[int, int],
+    scale: int,
+    traversals: int,
     ours: Ours,
-    seconds: list[list[float]],
+    seconds: Mapping[str, list[float]],
     num_prompts: int,
 ) -> dict[str, Any]:
-    beam, search = (_figures(each, num_prompts) for each in seconds)
-    found = ours.search(*choice)
+    beam, search = (
+        _figures(seconds[f"{name} {scale}, {traversals}"], num_prompts)
+        for name in ("beam beside", "ved")
+    )
+    found = ours.search(scale, traversals)
     return {
-        "token_budget": choice[0],
-        "traversals_per_round": choice[1],
+        "token_budget": scale,
+        "traversals_per_round": traversals,
         "ratio": search["seconds"] / beam["seconds"],
         "rounds": found.rounds,
         "tokens": float(found.tokens.float().mean()),
@@ -283,7 +264,7 @@ def _cosine(ours: torch.nn.Module, theirs: torch.nn.Module) -> float:
     return float(cosine_similarity(left, right, dim=0))
 
 
-def render(result: Mapping[str, Any]) -> str:
+def bench_text(result: Mapping[str, Any]) -> str:
     """Write the result of ``bench`` as text for a person."""
     machine, workload, agreement = result["hardware"], result["workload"], result["agreement"]
     lines = [
@@ -310,11 +291,9 @@ def render(result: Mapping[str, Any]) -> str:
             f"{row['token_budget']:<10}{row['traversals_per_round']:20}"
             f"{row['beam']['seconds']:8.3f} s{row['ved']['seconds']:8.3f} s{row['ratio']:7.2f}x"
         )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"candidates in common {agreement['candidates']:.2%}, "
-            f"cosine of the gradients {agreement['gradient_cosine']:.7f}",
-        ]
-    )
+    lines += [
+        "",
+        f"candidates in common {agreement['candidates']:.2%}, "
+        f"cosine of the gradients {agreement['gradient_cosine']:.7f}",
+    ]
+    return "\n".join(lines)

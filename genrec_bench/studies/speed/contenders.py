@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -24,17 +23,16 @@ from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.decoding.value import ValueHead
 from genrec_bench.decoding.ved import Search, VEDOptions, ved
-from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.policy import Policy, WorkCount
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 
 
 class Ours:
-    """Rollout and update of one policy, as a run does them.
+    """Rollout and update of one policy of random weights in eval mode, as a run does them.
 
     Attributes:
-        policy: random weights, in eval mode.
         prompts: B of them.
         tree: what a rollout found.
         advantages: [B, G] drawn at random.
@@ -52,10 +50,8 @@ class Ours:
 
         Args:
             shape: of the backbone, as ``backbones.TINY``.
-            catalog: whose SIDs the policy speaks.
             examples: their histories are the prompts.
             group_size: G.
-            device: where to work.
         """
         prompt_format = CompactPrompt(catalog)
         config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **shape)
@@ -108,23 +104,10 @@ class Ours:
 
     def flops(self, work: Callable[[], object]) -> float:
         """Do some work of this policy, and return its FLOPs as the ledger counts them."""
-        meter = _Flops()
-        self.policy.meter = meter
+        self.policy.meter = count = WorkCount()
         work()
         self.policy.meter = None
-        return meter.total
-
-
-class _Flops:
-    """A meter that adds up."""
-
-    total = 0.0
-
-    def charge(self, *, tokens: int, flops: float) -> None:
-        self.total += flops
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
+        return count.flops
 
 
 class Rival:
@@ -180,14 +163,7 @@ class Rival:
 
     @torch.no_grad()
     def rollout(self, prompts_per_call: int) -> Tensor:
-        """Find candidates by ``generate``.
-
-        Args:
-            prompts_per_call: how many prompts one call of ``generate`` is given.
-
-        Returns:
-            [B, G, L] tokens.
-        """
+        """Return [B, G, L] tokens of candidates, found by calls of ``generate``."""
         length = self._prompts.shape[1]
 
         def allowed(_: int, sequence: Tensor) -> list[int]:
@@ -207,7 +183,7 @@ class Rival:
         Args:
             codes: [B, G, L] tokens of the candidates.
             advantages: [B, G].
-            sequences_per_forward: how many (prompt, candidate) pairs one forward pass is given.
+            sequences_per_forward: how many pairs of prompt and candidate a forward pass is given.
         """
         num_prompts, group_size, num_levels = codes.shape
         repeated = self._prompts.repeat_interleave(group_size, dim=0)
@@ -229,11 +205,7 @@ class Rival:
 
 
 def _allowed_tokens(sids: Tensor) -> dict[tuple[int, ...], list[int]]:
-    """Return the tokens that may follow each prefix.
-
-    Args:
-        sids: [num_sids, L] tokens.
-    """
+    """Return the tokens that may follow each prefix of these SIDs, [num_sids, L] tokens."""
     allowed: dict[tuple[int, ...], set[int]] = defaultdict(set)
     for sid in sids.tolist():
         for level, token in enumerate(sid):

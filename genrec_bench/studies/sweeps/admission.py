@@ -56,7 +56,7 @@ def verdict(
 
     Args:
         trials: all that come before it.
-        trial_budget: what the trial may cost, in the same unit.
+        trial_budget: what the trial may cost, in the unit of ``total``.
         most: how many trials may start in all; None for any number.
         excused: how many of the first trials ``most`` leaves out; what they cost counts.
 
@@ -77,30 +77,20 @@ def pays(trials: Sequence[Trial], total: Budget, trial_budget: float) -> bool:
 
 
 def is_stuck(trials: Sequence[Trial], excused: int = 0) -> bool:
-    """Return whether one trial after the other fails before it costs anything.
-
-    Args:
-        trials: of a study, in order.
-        excused: how many of the first trials do not count.
-    """
+    """Return whether one trial after the other fails at no cost, but for the first ``excused``."""
     ended = [trial for trial in trials[excused:] if trial.state not in ("refused", "running")]
     free = [trial.state == "failed" and trial.charge == 0 for trial in ended[-FREE_TRIALS:]]
     return len(free) == FREE_TRIALS and all(free)
 
 
 def first_of(trials: Sequence[Trial], most: int | None, excused: int = 0) -> tuple[Trial, ...]:
-    """Return the trials that a sweep of so many looks at; others may have made more.
+    """Return the trials that a sweep of at most ``most`` looks at; others may have made more.
 
-    Args:
-        trials: of a study, in order.
-        most: how many may start; None for all.
-        excused: how many of the first trials do not count among these.
+    The first ``excused`` trials come on top of ``most``. None for ``most``: all trials.
     """
-    looked_at = tuple(trials)
-    if most is not None and _counted(looked_at, excused) > most:
-        counted = [n for n, t in enumerate(looked_at) if n >= excused and t.state != "refused"]
-        looked_at = looked_at[: counted[most]]
-    return looked_at
+    counted = [n for n, t in enumerate(trials) if n >= excused and t.state != "refused"]
+    end = len(trials) if most is None or len(counted) <= most else counted[most]
+    return tuple(trials[:end])
 
 
 def _counted(trials: Sequence[Trial], excused: int) -> int:

@@ -39,23 +39,23 @@ def open_storage(url: str, heartbeat: int, grace: int) -> optuna.storages.RDBSto
     """
     # A file is locked for as long as somebody writes; the default gives up after five seconds.
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    for attempt in range(TRIES):
-        try:
-            with quiet():
-                return optuna.storages.RDBStorage(
-                    url, engine_kwargs=options, heartbeat_interval=heartbeat, grace_period=grace
-                )
-        # What a driver raises is known to the driver alone. Two workers that make the tables at
-        # one moment trip over each other, once.
-        except Exception as error:
-            if attempt == TRIES - 1 or isinstance(error, ImportError):
-                reason = " ".join(str(error).split())[:200]
-                raise UserError(
-                    f"--storage {shown_url(url)}: cannot be opened: {reason}; give the address of "
-                    "a database such as sqlite:///FILE or postgresql://USER@HOST/NAME"
-                ) from None
-            time.sleep(PAUSE * 2**attempt)
-    raise AssertionError("not reached")
+
+    def opened() -> optuna.storages.RDBStorage:
+        with quiet():
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs=options, heartbeat_interval=heartbeat, grace_period=grace
+            )
+
+    # What a driver raises is known to the driver alone. Two workers that make the tables at one
+    # moment trip over each other, once.
+    return _repeated(
+        opened,
+        (Exception,),
+        lambda reason: UserError(
+            f"--storage {shown_url(url)}: cannot be opened: {reason}; give the address of a "
+            "database such as sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ),
+    )
 
 
 def patiently(action: Callable[[], T]) -> T:
@@ -64,16 +64,27 @@ def patiently(action: Callable[[], T]) -> T:
     Raises:
         StorageError: it does not answer however often it is asked.
     """
+    return _repeated(
+        action,
+        # Optuna's own for most of what a driver raises; a rollback that fails too comes as it is.
+        (optuna.exceptions.StorageInternalError, SQLAlchemyError),
+        lambda reason: StorageError(
+            f"the study's database does not answer: {reason}; the command given again goes on"
+        ),
+    )
+
+
+def _repeated(
+    action: Callable[[], T],
+    passing: tuple[type[Exception], ...],
+    refusal: Callable[[str], Exception],
+) -> T:
+    """Do something up to ``TRIES`` times while it raises errors that may pass."""
     for attempt in range(TRIES):
         try:
             return action()
-        # Optuna's own for most of what a driver raises; a rollback that fails too comes as it is.
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-            if attempt == TRIES - 1:
-                reason = " ".join(str(error.__cause__ or error).split())[:200]
-                raise StorageError(
-                    f"the study's database does not answer: {reason}; the command given again goes "
-                    "on"
-                ) from None
+        except passing as error:
+            if attempt == TRIES - 1 or isinstance(error, ImportError):
+                raise refusal(" ".join(str(error.__cause__ or error).split())[:200]) from None
             time.sleep(PAUSE * 2**attempt)
     raise AssertionError("not reached")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.studies.sweeps.admission import Trial
+from genrec_bench.studies.text_tables import csv_text
 from genrec_bench.training.budgets import parse_budget
 
 BEST_FILE, TABLE_FILE = "best.json", "trials.csv"
@@ -26,7 +25,6 @@ class SweepResult:
     """What has become of a sweep so far.
 
     Attributes:
-        study: its name; part of its folder's.
         folder: holds trials, `best.json`, `trials.csv`, and the database unless that is elsewhere.
         limit: the total budget, as it is written.
         trials: all of them, in the order in which they were asked for.
@@ -102,26 +100,16 @@ def write_result(result: SweepResult) -> None:
     """
     content = {name: value for name, value in result.plain().items() if name != "table"}
     write_json(result.folder / BEST_FILE, content)
-    write_atomically(result.folder / TABLE_FILE, _table(result).encode())
-
-
-def _table(result: SweepResult) -> str:
-    """Return the trials as CSV."""
-    text = io.StringIO()
     names = list(dict.fromkeys(name for trial in result.trials for name in trial.point))
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["trial", "state", OBJECTIVE, *KINDS, "charge", *names, "reason"])
-    for trial in result.trials:
-        cost = trial.cost or {}
-        rows.writerow(
-            [
-                trial.number,
-                trial.state,
-                trial.value,
-                *(cost.get(kind) for kind in KINDS),
-                trial.charge,
-                *(trial.point.get(name) for name in names),
-                trial.reason,
-            ]
-        )
-    return text.getvalue()
+    rows = [
+        [
+            *(trial.number, trial.state, trial.value),
+            *((trial.cost or {}).get(kind) for kind in KINDS),
+            trial.charge,
+            *(trial.point.get(name) for name in names),
+            trial.reason,
+        ]
+        for trial in result.trials
+    ]
+    headers = ["trial", "state", OBJECTIVE, *KINDS, "charge", *names, "reason"]
+    write_atomically(result.folder / TABLE_FILE, csv_text(headers, rows).encode())

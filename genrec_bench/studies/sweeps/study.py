@@ -28,9 +28,8 @@ from genrec_bench.storage.digests import content_digest
 from genrec_bench.studies.sweeps.admission import Trial, Verdict, verdict
 from genrec_bench.studies.sweeps.database import open_storage, patiently, shown_url
 from genrec_bench.studies.sweeps.halving import LAST_RUNG, falls_behind
-from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
+from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.studies.sweeps.trial_sampler import EXCUSED, SweepSampler, quiet
-from genrec_bench.training.budgets import Budget
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import Dimension
 
@@ -48,13 +47,10 @@ class Study:
     """The trials of one sweep, shared by all who work on it.
 
     Args:
+        url: of the database.
         name: of the study; workers that give the same one share it.
-        pruner: whether to give trials up early.
-        trial: budget of a trial; of the same kind.
-        most: how many trials may start; None for any number.
 
     Attributes:
-        name: of the study.
         mark: tells it from studies of this name in other databases.
 
     Raises:
@@ -63,22 +59,9 @@ class Study:
     """
 
     def __init__(
-        self,
-        url: str,
-        name: str,
-        space: Sequence[Dimension],
-        *,
-        sampler: SamplerName,
-        pruner: PrunerName,
-        seed: int,
-        total: Budget,
-        trial: Budget,
-        most: int | None = None,
+        self, url: str, name: str, space: Sequence[Dimension], request: SweepRequest
     ) -> None:
-        self.name = name
-        self._space = tuple(space)
-        self._prunes = pruner == "halving"
-        self._total, self._trial, self._most = total, trial, most
+        self.name, self._space, self._asked = name, space, request
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage = open_storage(url, HEARTBEAT_SECONDS, GRACE_SECONDS)
         self._study = patiently(
@@ -87,13 +70,12 @@ class Study:
                 study_name=name,
                 direction="maximize",
                 load_if_exists=True,
-                sampler=SweepSampler(sampler, seed, space),
+                sampler=SweepSampler(request.sampler, request.seed, space),
                 pruner=optuna.pruners.NopPruner(),
             )
         )
         self._id: int = patiently(lambda: self._storage.get_study_id_from_name(name))
-        named = f"{shown_url(url)} {self._id}"
-        self.mark = content_digest(named)[:32]
+        self.mark = content_digest(f"{shown_url(url)} {self._id}")[:32]
 
     def trials(self) -> list[Trial]:
         """Return all trials as they are now, in order of number."""
@@ -102,8 +84,8 @@ class Study:
 
     def verdict(self, before: int | None = None) -> Verdict:
         """Say whether a trial may start: that of a number, or the next one."""
-        trials = self.trials()
-        return verdict(trials[:before], self._total, self._trial.amount, self._most, self.excused)
+        trials, asked = self.trials()[:before], self._asked
+        return verdict(trials, asked.total, asked.trial.amount, asked.most, self.excused)
 
     @property
     def excused(self) -> int:
@@ -142,7 +124,6 @@ class Study:
 
         Args:
             share: of its budget that is spent.
-            value: validation NDCG@10.
         """
         step = int(100 * share)
         with quiet():
@@ -154,7 +135,8 @@ class Study:
             if step <= noted.get(KEPT, -1) or not math.isfinite(value):
                 return False
             patiently(lambda: trial.report(value, step))
-            behind = self._prunes and step < LAST_RUNG and self._falls_behind(number, step)
+            prunes = self._asked.pruner == "halving" and step < LAST_RUNG
+            behind = prunes and self._falls_behind(number, step)
             patiently(lambda: trial.set_user_attr(PRUNED if behind else KEPT, step))
         return behind
 
@@ -185,11 +167,7 @@ class Study:
 
     @contextlib.contextmanager
     def beating(self, numbers: Callable[[], Sequence[int]]) -> Iterator[None]:
-        """Give signs of life while the body of a ``with`` statement runs.
-
-        Args:
-            numbers: says of which trials, at any time.
-        """
+        """Give signs of life of the trials that ``numbers`` names at any time, in a ``with``."""
         over = threading.Event()
 
         def beat() -> None:
@@ -266,14 +244,14 @@ class Study:
         cost, told = trial.user_attrs.get(COST), trial.state.is_finished()
         states = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
         state: Any = states.get(trial.state, "running")
-        charge, reason = self._trial.amount, str(trial.user_attrs.get(REASON, ""))
+        charge, reason = self._asked.trial.amount, str(trial.user_attrs.get(REASON, ""))
         if told and trial.user_attrs.get(REFUSED):
             state, charge = "refused", 0.0
         elif trial.state == TrialState.FAIL:
             state = "failed" if cost is not None else "died"
             reason = reason or "gave no sign of life; charged with all it may have spent"
         if told and cost is not None:
-            charge = float(cost[self._trial.kind])
+            charge = float(cost[self._asked.trial.kind])
         return Trial(trial.number, state, trial.value, trial.params, cost, charge, reason)
 
 

@@ -31,7 +31,7 @@ from genrec_bench.studies.sweeps.admission import FREE_TRIALS, Trial, first_of, 
 from genrec_bench.studies.sweeps.result import OBJECTIVE, SweepResult, write_result
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
-from genrec_bench.studies.sweeps.trial import Ending, blind, carry_out, tidy
+from genrec_bench.studies.sweeps.trial import Ending, blind, run_trial, tidy
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import describe_space, space_of, words_of
 from genrec_bench.training.sft_start import sft_start
@@ -52,7 +52,6 @@ class AllFailed(UserError):
     """The first trials of a sweep all failed; a comparison reads from ``result`` what they cost."""
 
     def __init__(self, message: str, result: SweepResult) -> None:
-        """Say why, and keep the result."""
         super().__init__(message)
         self.result = result
 
@@ -61,8 +60,7 @@ def sweep(request: SweepRequest, context: Context) -> SweepResult:
     """Carry a sweep out, or the rest of it; other workers may be at it too.
 
     Args:
-        request: what to search, and for how much.
-        context: dataset, backbone, words, folders; its budget is not asked.
+        context: what the trials share; its budget is not asked.
 
     Returns:
         What the study came to. It is finished, whoever finished it. With ``most`` it is that of
@@ -72,7 +70,7 @@ def sweep(request: SweepRequest, context: Context) -> SweepResult:
         UserError: on bad input, or if the first trials all failed.
         StorageError: the disk or the database refuses; the same sweep again goes on.
     """
-    work = _Work(request, context)
+    work = SweepWorker(request, context)
     if request.retry_failed:
         work.excuse()
     if not work.result().finished:
@@ -85,7 +83,7 @@ def sweep(request: SweepRequest, context: Context) -> SweepResult:
     return result
 
 
-class _Work:
+class SweepWorker:
     """One worker's part in a sweep."""
 
     def __init__(self, request: SweepRequest, context: Context) -> None:
@@ -121,32 +119,17 @@ class _Work:
         url = request.storage or URL.create("sqlite", database=file).render_as_string()
         # Two workers that make the tables at one moment would trip over each other.
         with locked(self._folder / LOCK_FILE, wait=True):
-            self.study = Study(
-                url,
-                self._name,
-                space,
-                sampler=request.sampler,
-                pruner=request.pruner,
-                seed=request.seed,
-                total=request.total,
-                trial=request.trial,
-                most=request.most,
-            )
+            self.study = Study(url, self._name, space, request)
 
     def begin(self) -> None:
         """Do what is the same for all trials."""
-        self._context.progress.say(
-            f"study {self._name}: {len(self._space)} hyperparameters, {self._asked.total.text} in "
-            f"trials of {self._asked.trial.text}"
+        context, asked = self._context, self._asked
+        context.progress.say(
+            f"study {self._name}: {len(self._space)} hyperparameters, {asked.total.text} in trials "
+            f"of {asked.trial.text}"
         )
-        sft_start(
-            self._backbone,
-            self._context.dataset,
-            self._settings,
-            self._context.data_dir,
-            self._context.workers,
-            self._context.progress,
-        )
+        what = (self._backbone, context.dataset, self._settings)
+        sft_start(*what, context.data_dir, context.workers, context.progress)
 
     def ours(self) -> list[int]:
         """Return the running trials that are this folder's to carry out."""
@@ -208,15 +191,10 @@ class _Work:
     @contextlib.contextmanager
     def parent(self) -> Iterator[None]:
         """Have MLflow keep the study's trials under one run."""
-        params = {
-            "algorithm": self._asked.algorithm,
-            "total_budget": self._asked.total.text,
-            "trial_budget": self._asked.trial.text,
-            "sampler": self._asked.sampler,
-            "pruner": self._asked.pruner,
-            "seed": self._asked.seed,
-            "space": describe_space(self._space),
-        }
+        asked = self._asked
+        params = {name: getattr(asked, name) for name in ("algorithm", "sampler", "pruner", "seed")}
+        params |= {"total_budget": asked.total.text, "trial_budget": asked.trial.text}
+        params["space"] = describe_space(self._space)
         tags = {"dataset": self._context.dataset.name, "study": self._name}
         tracker = self._context.tracker
         with tracker.track(self._folder, self._name, params, tags, shared=True) as parent:
@@ -235,7 +213,7 @@ class _Work:
             point = self.study.start(number)
             if point is None:
                 return True
-            ending = carry_out(
+            ending = run_trial(
                 self._job(point),
                 replace(self._context, output=folder),
                 self._parent.child(str(number)),

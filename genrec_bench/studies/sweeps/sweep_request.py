@@ -25,13 +25,10 @@ class SweepRequest:
     Attributes:
         algorithm: a name, or the path of a Python file.
         total: what all trials may spend together.
-        trial: what one of them may spend.
         assignments: words of ``--set`` for every trial; a hyperparameter among them, or among the
             context's, is not searched.
         most: how many trials may start; None for as many as the total budget pays for.
         storage: address of the database; None for a file in the sweep's folder.
-        sampler: how points are chosen.
-        pruner: whether trials that do badly are given up early.
         seed: of the choices and of each trial's training.
         retry_failed: whether a study whose trials all failed makes a further attempt, with what is
             left of its budget.

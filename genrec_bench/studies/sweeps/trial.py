@@ -30,7 +30,6 @@ class Ending:
     """What became of a trial.
 
     Attributes:
-        state: how it ended.
         cost: what counts against its budget: seconds, flops and tokens.
         value: validation NDCG@10 if it is complete.
         reason: why it is not.
@@ -42,16 +41,14 @@ class Ending:
     reason: str = ""
 
 
-def carry_out(
+def run_trial(
     job: Job, context: Context, tracker: NullTracker, give_up: Callable[[float, float], bool]
 ) -> Ending:
     """Run a trial, or what is left of it; what an earlier process has finished is found.
 
     Args:
-        job: the trial as a run.
         context: with the trial's budget, a folder of its own as the output folder, and a dataset
             that ``blind`` returned.
-        tracker: is told of the trial's folder.
         give_up: is told the share of the budget spent and validation NDCG@10 at every look, and
             says whether the trial is not worth the rest.
 
@@ -64,7 +61,6 @@ def carry_out(
             raise Pruned(f"{PRUNED}{100 * share:.0f}% of its budget")
 
     workers, quiet = context.workers, _Bars()
-    reason = ""
     try:
         request = replace(request_of(job, context), splits=("valid",), strict=True)
         # The objective needs no samples, and drawing them costs as much as ranking.
@@ -73,6 +69,7 @@ def carry_out(
         raise
     except UserError as error:  # values that exclude each other
         return _never_began(job, context, tracker, str(error))
+    reason = ""
     try:
         # Killed between its record and its end in the study: what was paid for is done.
         record = find_equal(request, workers, quiet, failed=True)

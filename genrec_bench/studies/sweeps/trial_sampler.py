@@ -31,16 +31,13 @@ class SweepSampler(optuna.samplers.BaseSampler):
     of the defaults: unless its trial fails, a study ends with no less than no tuning would have
     given. If the first trials all failed and a further attempt is made, it begins with the defaults
     too.
-
-    Args:
-        name: of the way to choose.
     """
 
     def __init__(self, name: SamplerName, seed: int, space: Sequence[Dimension]) -> None:
         self._name = name
         self._seed = seed
         self._space = space
-        self._distributions = distributions_of(space)
+        self._distributions = {dimension.name: dimension.distribution() for dimension in space}
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -65,11 +62,12 @@ class SweepSampler(optuna.samplers.BaseSampler):
             return point_at(self._space, sequence.random(1)[0].tolist())
         found: dict[str, Any] = {}
         if self._name == "tpe":
+            digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
             with quiet():
                 tpe = optuna.samplers.TPESampler(
                     n_startup_trials=RANDOM_TRIALS,
                     constant_liar=True,
-                    seed=_mixed(self._seed, trial.number) % 2**32,
+                    seed=int.from_bytes(digest[4:8], "big"),
                 )
                 found = tpe.sample_relative(study, trial, search_space)
         if not found:
@@ -86,16 +84,6 @@ class SweepSampler(optuna.samplers.BaseSampler):
     ) -> Any:
         """Never asked: all of the space is chosen together."""
         raise AssertionError(f"{param_name} is not part of the search space")
-
-
-def distributions_of(space: Sequence[Dimension]) -> dict[str, BaseDistribution]:
-    """Return a search space as Optuna knows it."""
-    return {dimension.name: dimension.distribution() for dimension in space}
-
-
-def _mixed(seed: int, number: int) -> int:
-    digest = hashlib.sha256(f"{seed} {number}".encode()).digest()
-    return int.from_bytes(digest[:8], "big")
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from genrec_bench.runs.records import read_record
 from genrec_bench.training import evaluation_cache, steps
 
 Capture = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.usefixtures("somewhere")
 
 BROKEN = '''
 """GRPO that fails."""
@@ -40,12 +41,6 @@ class Broken(GRPO):
         """Fail."""
         raise {error}("no reward\\nand a second line")
 '''
-
-
-@pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stay out of the repository."""
-    monkeypatch.chdir(tmp_path)
 
 
 class Ablate:

@@ -37,17 +37,12 @@ from genrec_bench.studies.analyses import (
 )
 
 Capture = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.usefixtures("somewhere")
 
 FILES = ["analysis.json", "figure.png", "table.csv", "table.md"]
 TABLE = pd.DataFrame(
     {"name": ["a|b", "c"], "value": [1 / 3, np.nan], "count": [3, 4], "flops": [1.25e13, 2.0]}
 )
-
-
-@pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stay out of the repository."""
-    monkeypatch.chdir(tmp_path)
 
 
 def words(data: Path, kind: str, *more: str) -> list[str]:

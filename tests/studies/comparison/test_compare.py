@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from compare_world import TUNING, Compare, Sweeps, count_steps, stand_in
+from compare_world import TUNING, Compare, Sweeps
 from tiny_runs import Killed, last_error, only_error, run_folders, save_tiny
 
 from genrec_bench.runs import jobs, post_training
@@ -19,27 +19,6 @@ from genrec_bench.studies.comparison import compare as compare_module
 from genrec_bench.studies.comparison import comparison_result
 from genrec_bench.studies.comparison.comparison_result import Tuned
 from genrec_bench.training import evaluation_cache, workers
-
-Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def compare(
-    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Compare:
-    """Stays out of the repository."""
-    monkeypatch.chdir(tmp_path)
-    return Compare(capsys, data, tmp_path / "runs")
-
-
-@pytest.fixture
-def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-def steps_taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return count_steps(monkeypatch)
 
 
 def largest_step(record: Path, kind: str) -> float:

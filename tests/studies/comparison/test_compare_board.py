@@ -1,31 +1,14 @@
 """The board of a comparison: made of records that hold, and kept in one run of MLflow."""
 
 import json
-from pathlib import Path
 
 import pytest
 from board_world import reseal
-from compare_world import Compare, Sweeps, stand_in
+from compare_world import Compare, Sweeps
 from fake_mlflow import FakeServer, install
 from tiny_runs import call
 
 from genrec_bench.tracking.exporter import SENT_FILE
-
-Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def compare(
-    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Compare:
-    """Stays out of the repository."""
-    monkeypatch.chdir(tmp_path)
-    return Compare(capsys, data, tmp_path / "runs")
-
-
-@pytest.fixture
-def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
-    return stand_in(monkeypatch)
 
 
 def test_no_board_is_made_of_records_that_do_not_hold(compare: Compare, sweeps: Sweeps) -> None:

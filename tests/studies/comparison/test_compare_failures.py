@@ -1,37 +1,15 @@
 """What fails in a comparison is a row of its board, and is not tried again unasked."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_world import TUNING, Compare, Sweeps, count_steps, stand_in
+from compare_world import TUNING, Compare, Sweeps
 from tiny_runs import last_error, run_folders
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs import run
 from genrec_bench.studies.attempts import Failure
 from genrec_bench.studies.comparison import compare as compare_module
-
-Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def compare(
-    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Compare:
-    """Stays out of the repository."""
-    monkeypatch.chdir(tmp_path)
-    return Compare(capsys, data, tmp_path / "runs")
-
-
-@pytest.fixture
-def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-def steps_taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return count_steps(monkeypatch)
 
 
 def test_what_fails_is_a_row_and_is_tried_again_only_if_asked_for(

@@ -10,7 +10,7 @@ from genrec_bench.contract.tiny_world import tiny_catalog, tiny_policy
 from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.prompts import Prompts
-from genrec_bench.studies.speed.bench import Workload, bench, render
+from genrec_bench.studies.speed.bench import Workload, bench, bench_text
 from genrec_bench.studies.speed.contenders import Ours, Rival
 
 SMALL = {**TINY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
@@ -58,7 +58,7 @@ def test_search_and_beam_are_compared_at_equal_budgets(result: dict[str, Any]) -
         # A beam of that width over the two levels above the leaves, and the root's prediction.
         most = 1 + row["token_budget"] * 2 * MINIATURE.group_size
         assert 1 < row["tokens"] <= most
-    assert f"{result['ved'][0]['ratio']:.2f}x" in render(result)
+    assert f"{result['ved'][0]['ratio']:.2f}x" in bench_text(result)
 
 
 def test_work_is_counted_on_real_tokens_once() -> None:
@@ -85,7 +85,7 @@ def test_work_is_counted_on_real_tokens_once() -> None:
 
 def test_result_can_be_printed(result: dict[str, Any]) -> None:
     assert json.loads(json.dumps(result))["workload"]["num_prompts"] == MINIATURE.num_prompts
-    text = render(result)
+    text = bench_text(result)
     assert "rollout" in text and f"{result['update']['speedup']:.1f}x" in text
 
 

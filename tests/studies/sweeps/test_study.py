@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
+from sweep_world import SPACE, open_study, trial_of
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.studies.sweeps import admission, database
@@ -19,50 +20,29 @@ from genrec_bench.studies.sweeps.admission import Trial, verdict
 from genrec_bench.studies.sweeps.database import shown_url
 from genrec_bench.studies.sweeps.halving import falls_behind
 from genrec_bench.studies.sweeps.study import Study
+from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.training.budgets import Budget, parse_budget
-from genrec_bench.training.search_space import Dimension
 
-SPACE = (
-    Dimension("rate", 1e-3, low=1e-4, high=1e-2, log=True),
-    Dimension("count", 2, low=1, high=4, whole=True),
-    Dimension("divide", True, choices=(True, False)),
-)
-TOTAL, TRIAL = parse_budget("100tok"), parse_budget("10tok")
+TOTAL = parse_budget("100tok")
 
 
 def cost(tokens: float) -> dict[str, float]:
     return {"seconds": 1.0, "flops": 2.0, "tokens": tokens}
 
 
-def make(folder: Path, name: str = "s", **changed: Any) -> Study:
-    given: dict[str, Any] = {
-        "sampler": "random",
-        "pruner": "halving",
-        "seed": 1,
-        "total": TOTAL,
-        "trial": TRIAL,
-        **changed,
-    }
-    return Study(f"sqlite:///{folder}/study.db", name, SPACE, **given)
-
-
-def of(state: Any, charge: float) -> Trial:
-    return Trial(0, state, None, {}, None, charge, "")
-
-
 def test_the_next_trial_has_to_be_paid_for_in_full() -> None:
-    spent = [of("complete", 60), of("failed", 20), of("died", 10)]
+    spent = [trial_of("complete", 60), trial_of("failed", 20), trial_of("died", 10)]
     assert verdict(spent, TOTAL, 10) == "start", "90 + 10 <= 100"
-    assert verdict([*spent, of("pruned", 1)], TOTAL, 10) == "stop", "91 + 10 > 100"
-    assert verdict([*spent, of("running", 10)], TOTAL, 10) == "wait", "it may cost less"
-    assert verdict([*spent, of("refused", 0)], TOTAL, 10) == "start"
+    assert verdict([*spent, trial_of("pruned", 1)], TOTAL, 10) == "stop", "91 + 10 > 100"
+    assert verdict([*spent, trial_of("running", 10)], TOTAL, 10) == "wait", "it may cost less"
+    assert verdict([*spent, trial_of("refused", 0)], TOTAL, 10) == "start"
     assert verdict(spent, TOTAL, 10, most=3) == "stop"
-    assert verdict([*spent, of("refused", 0)], TOTAL, 10, most=4) == "start"
+    assert verdict([*spent, trial_of("refused", 0)], TOTAL, 10, most=4) == "start"
 
 
 def test_decimal_fractions_that_add_up_are_enough() -> None:
     assert 0.1 + 0.1 + 0.1 > 0.3
-    spent = [of("complete", 0.1)] * 2
+    spent = [trial_of("complete", 0.1)] * 2
     assert verdict(spent, Budget("tokens", 0.3, ""), 0.1) == "start"
 
 
@@ -78,7 +58,7 @@ def test_workers_that_see_old_states_never_exceed_the_budget_together(data: st.D
         open_ = [n for n, trial in enumerate(trials) if trial.state == "running"]
         what = data.draw(st.sampled_from(["ask", "look", "decide", "end"]))
         if what == "ask":
-            trials.append(of("running", 10.0))
+            trials.append(trial_of("running", 10.0))
         elif what == "look" and open_:
             number = data.draw(st.sampled_from(open_))
             seen[number] = trials[:number]
@@ -88,23 +68,23 @@ def test_workers_that_see_old_states_never_exceed_the_budget_together(data: st.D
                 if verdict(seen.pop(number), TOTAL, 10.0, most) == "start":
                     started.add(number)
                 else:
-                    trials[number] = of("refused", 0.0)
+                    trials[number] = trial_of("refused", 0.0)
         elif what == "end" and started & set(open_):
             number = data.draw(st.sampled_from(sorted(started & set(open_))))
             state = data.draw(st.sampled_from(["complete", "pruned", "failed", "died"]))
             spent = 10.0 if state == "died" else data.draw(st.floats(0, 10))
-            trials[number] = of(state, spent)
+            trials[number] = trial_of(state, spent)
         in_all = sum(trials[number].charge for number in started)
         assert in_all <= 100 * (1 + 1e-9)
         assert most is None or len(started) <= most
 
 
 def test_threads_on_one_database_spend_all_that_pays_for_a_trial(tmp_path: Path) -> None:
-    make(tmp_path)
+    open_study(tmp_path)
     spent: list[float] = []
 
     def work(seed: int) -> None:
-        study, generator = make(tmp_path), random.Random(seed)
+        study, generator = open_study(tmp_path), random.Random(seed)
         while (now := study.verdict()) != "stop":
             if now == "start":
                 number = study.ask()
@@ -120,14 +100,14 @@ def test_threads_on_one_database_spend_all_that_pays_for_a_trial(tmp_path: Path)
     for thread in threads:
         thread.join()
     assert 90 < sum(spent) <= 100
-    trials = make(tmp_path).trials()
+    trials = open_study(tmp_path).trials()
     assert sum(trial.charge for trial in trials) == pytest.approx(sum(spent))
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert sum(trial.state != "refused" for trial in trials) == len(spent)
 
 
 def test_a_trial_that_is_not_paid_for_is_closed_and_costs_nothing(tmp_path: Path) -> None:
-    study = make(tmp_path, total=parse_budget("25tok"))
+    study = open_study(tmp_path, total=parse_budget("25tok"))
     numbers = [study.ask() for _ in range(3)]
     assert [study.start(number) is None for number in numbers] == [False, False, True]
     assert [trial.state for trial in study.trials()] == ["running", "running", "refused"]
@@ -141,13 +121,15 @@ def test_a_trial_that_is_not_paid_for_is_closed_and_costs_nothing(tmp_path: Path
 
 
 def test_no_more_trials_start_than_allowed(tmp_path: Path) -> None:
-    study = make(tmp_path, most=1)
+    study = open_study(tmp_path, most=1)
     assert study.start(study.ask()) is not None
     assert study.verdict() == "wait"
     assert study.start(study.ask()) is None
     assert study.complete(0, 0.5, cost(1))
     assert study.verdict() == "stop"
-    assert make(tmp_path, most=2).verdict() == "start", "a number of trials is not the study's own"
+    assert open_study(tmp_path, most=2).verdict() == "start", (
+        "a number of trials is not the study's own"
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
@@ -156,11 +138,11 @@ def test_a_worker_that_starts_anew_chooses_as_if_it_had_never_stopped(
 ) -> None:
     def points(folder: Path, anew: bool) -> list[dict[str, Any]]:
         folder.mkdir()
-        study = make(folder, sampler=sampler)
+        study = open_study(folder, sampler=sampler)
         for number in range(8):
             assert study.ask() == number
             if anew and number in (3, 7):
-                study = make(folder, sampler=sampler)
+                study = open_study(folder, sampler=sampler)
             point = study.start(number)
             assert point is not None and study.start(number) == point, "and asked again, the same"
             study.complete(number, -abs(point["rate"] - 3e-3), cost(1))  # type: ignore[operator]
@@ -172,13 +154,13 @@ def test_a_worker_that_starts_anew_chooses_as_if_it_had_never_stopped(
     assert len({point["rate"] for point in first}) == 8
     for point in first:
         assert 1e-4 <= point["rate"] <= 1e-2 and point["count"] in (1, 2, 3, 4)
-    study = make(tmp_path / "a", "other", sampler=sampler, seed=2)
+    study = open_study(tmp_path / "a", "other", sampler=sampler, seed=2)
     study.ask(), study.ask()
     assert study.start(1) != first[1], "another seed"
 
 
 def test_quasi_random_points_fill_the_space_evenly(tmp_path: Path) -> None:
-    study = make(tmp_path, sampler="qmc")
+    study = open_study(tmp_path, sampler="qmc")
     points = [study.start(study.ask()) for _ in range(9)][1:]
     # Eight points of a Sobol sequence: each eighth of a dimension holds one, each quarter two.
     counts = [point["count"] for point in points if point is not None]
@@ -186,7 +168,7 @@ def test_quasi_random_points_fill_the_space_evenly(tmp_path: Path) -> None:
 
 
 def test_halving_lets_the_better_half_go_on(tmp_path: Path) -> None:
-    study = make(tmp_path, total=parse_budget("1ktok"))
+    study = open_study(tmp_path, total=parse_budget("1ktok"))
     # At a quarter of the budget the first trial has nobody to lose against, the second loses, the
     # third wins; of four the better two would go on, and the fourth is the third best.
     values = {0: 0.5, 1: 0.4, 2: 0.6, 3: 0.45}
@@ -223,7 +205,7 @@ def test_a_rung_by_hand() -> None:
 
 
 def test_the_trial_with_the_defaults_is_never_pruned(tmp_path: Path) -> None:
-    study = make(tmp_path)
+    study = open_study(tmp_path)
     for _ in range(3):
         study.ask()
     assert not study.report(1, 0.26, 0.5)
@@ -233,21 +215,21 @@ def test_the_trial_with_the_defaults_is_never_pruned(tmp_path: Path) -> None:
 
 
 def test_a_trial_killed_while_it_is_judged_is_judged_alike(tmp_path: Path) -> None:
-    study = make(tmp_path)
+    study = open_study(tmp_path)
     for _ in range(4):
         study.ask()
     assert not study.report(0, 0.26, 0.5)
     # Killed after the look was written down and before the verdict.
     study._open(1).report(0.4, 26)
     assert not study.report(1, 0.13, 0.2), "it goes on from an earlier checkpoint"
-    assert make(tmp_path).report(1, 0.26, 0.4)
+    assert open_study(tmp_path).report(1, 0.26, 0.4)
     # Killed once more, after the verdict and before the record: pruned where it was, not before.
-    assert not make(tmp_path).report(1, 0.13, 0.2)
-    assert make(tmp_path).report(1, 0.26, 0.4)
+    assert not open_study(tmp_path).report(1, 0.13, 0.2)
+    assert open_study(tmp_path).report(1, 0.26, 0.4)
     # What was let go on goes on, whoever came to the rung since.
     assert not study.report(2, 0.26, 0.6)
     assert not study.report(3, 0.26, 0.9)
-    assert not make(tmp_path).report(2, 0.26, 0.6)
+    assert not open_study(tmp_path).report(2, 0.26, 0.6)
 
 
 @pytest.mark.parametrize("fails", ["get_all_trials", "record_heartbeat", "_get_stale_trial_ids"])
@@ -255,7 +237,7 @@ def test_a_database_that_falls_silent_is_asked_again_and_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     monkeypatch.setattr(database, "PAUSE", 0.001)
-    study = make(tmp_path)
+    study = open_study(tmp_path)
     assert study.start(study.ask()) is not None
     # Optuna reads trials through a cache of its own.
     asked: Any = study._study._storage if fails == "get_all_trials" else study._storage
@@ -286,23 +268,23 @@ def test_a_database_that_falls_silent_is_asked_again_and_then_named(
 
 def test_a_study_is_told_from_one_of_its_name_in_another_database(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    mark = make(tmp_path).mark
-    assert make(tmp_path).mark == mark != make(tmp_path / "other").mark
-    assert make(tmp_path, "s2").mark != mark
+    mark = open_study(tmp_path).mark
+    assert open_study(tmp_path).mark == mark != open_study(tmp_path / "other").mark
+    assert open_study(tmp_path, "s2").mark != mark
 
 
 def test_points_that_cost_nothing_do_not_go_on_for_ever() -> None:
-    free, paid = of("failed", 0), of("failed", 1)
+    free, paid = trial_of("failed", 0), trial_of("failed", 1)
     most = admission.FREE_TRIALS
     assert verdict([free] * (most - 1), TOTAL, 10) == "start"
-    assert verdict([of("complete", 10), *[free] * most], TOTAL, 10) == "stop"
+    assert verdict([trial_of("complete", 10), *[free] * most], TOTAL, 10) == "stop"
     assert verdict([*[free] * most, paid], TOTAL, 10) == "start"
-    assert verdict([*[free] * most, of("running", 10)], TOTAL, 10) == "wait"
+    assert verdict([*[free] * most, trial_of("running", 10)], TOTAL, 10) == "wait"
     assert verdict([free] * most, TOTAL, 10, excused=1) == "start"
 
 
 def test_without_a_pruner_nothing_is_pruned(tmp_path: Path) -> None:
-    study = make(tmp_path, pruner="none")
+    study = open_study(tmp_path, pruner="none")
     for number in range(4):
         study.ask()
         assert not study.report(number, 0.26, -number)
@@ -313,7 +295,7 @@ def test_a_trial_without_a_sign_of_life_is_dead_and_charged_in_full(
 ) -> None:
     monkeypatch.setattr(study_module, "HEARTBEAT_SECONDS", 1)
     monkeypatch.setattr(study_module, "GRACE_SECONDS", 1)
-    study = make(tmp_path)
+    study = open_study(tmp_path)
     for _ in range(4):
         study.ask()
     for number in (0, 1, 2):
@@ -341,10 +323,10 @@ def test_a_trial_without_a_sign_of_life_is_dead_and_charged_in_full(
 
 
 def test_workers_leave_notes_for_each_other(tmp_path: Path) -> None:
-    assert make(tmp_path).noted("mlflow") is None
-    make(tmp_path).note("mlflow", "abc")
-    assert make(tmp_path).noted("mlflow") == "abc"
-    assert make(tmp_path, "other").noted("mlflow") is None
+    assert open_study(tmp_path).noted("mlflow") is None
+    open_study(tmp_path).note("mlflow", "abc")
+    assert open_study(tmp_path).noted("mlflow") == "abc"
+    assert open_study(tmp_path, "other").noted("mlflow") is None
 
 
 @pytest.mark.parametrize("url", ["sqlite:////no/such/folder/x.db", "nonsense", "ftp://a:b@c/d"])
@@ -353,7 +335,7 @@ def test_a_database_that_cannot_be_opened_is_named(
 ) -> None:
     monkeypatch.setattr(database, "PAUSE", 0.001)
     with pytest.raises(UserError, match=r"^--storage .*: cannot be opened: ") as raised:
-        Study(url, "s", SPACE, sampler="tpe", pruner="none", seed=0, total=TOTAL, trial=TRIAL)
+        Study(url, "s", SPACE, SweepRequest("grpo", TOTAL, TOTAL))
     assert "\n" not in str(raised.value)
 
 

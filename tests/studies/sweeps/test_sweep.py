@@ -1,6 +1,5 @@
 """Sweeps: trials within a total budget, cut short at any moment, blind to test examples."""
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,40 +12,14 @@ from sweep_world import TOTAL, TRIAL, Make, request, table
 from tiny_runs import SETTINGS, Bench, Killed, call, only_error
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context
-from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.locks import locked
 from genrec_bench.studies.sweeps import sweep as sweep_module
 from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep import sweep
-from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.steps import RolloutStepper
-
-
-@pytest.fixture
-def make(data: Path, tmp_path: Path) -> Make:
-    def context(*words: str, output: str = "runs", tracked: bool = False) -> Context:
-        parser = argparse.ArgumentParser()
-        add_context_options(parser)
-        given = ["--dataset", "industrial", "--data-dir", str(data)]
-        given += ["--output", str(tmp_path / output), "--set", *SETTINGS, *words]
-        with context_of(parser.parse_args(given), Tracker if tracked else None) as opened:
-            return opened
-
-    return context
-
-
-@pytest.fixture(scope="module")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
-    parser = argparse.ArgumentParser()
-    add_context_options(parser)
-    output = tmp_path_factory.mktemp("undisturbed")
-    words = ["--dataset", "industrial", "--data-dir", str(data), "--output", str(output)]
-    with context_of(parser.parse_args([*words, "--no-mlflow", "--set", *SETTINGS])) as context:
-        return sweep(request(), context)
 
 
 def test_a_sweep_spends_its_budget_and_finds_the_best(undisturbed: SweepResult) -> None:
@@ -91,7 +64,7 @@ def test_trials_leave_records_of_validation_alone_and_no_weights(undisturbed: Sw
 def test_a_finished_sweep_returns_at_once(
     undisturbed: SweepResult, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "carry_out", None)
+    monkeypatch.setattr(sweep_module, "run_trial", None)
     context = replace(make(), output=undisturbed.folder.parents[2])
     assert sweep(request(), context) == undisturbed
     # Fewer trials are those that a sweep of so many would have made, whatever others found since.
@@ -185,8 +158,8 @@ def test_words_that_are_given_are_not_searched(make: Make) -> None:
 
 
 def test_a_trial_of_a_study_of_this_name_elsewhere_is_not_ours(make: Make, tmp_path: Path) -> None:
-    here = sweep_module._Work(request(), make())
-    shared = sweep_module._Work(request(storage=f"sqlite:///{tmp_path}/shared.db"), make())
+    here = sweep_module.SweepWorker(request(), make())
+    shared = sweep_module.SweepWorker(request(storage=f"sqlite:///{tmp_path}/shared.db"), make())
     assert here.study.name == shared.study.name and here._folder == shared._folder
     for work in (here, shared):
         assert work.study.ask() == 0
@@ -207,7 +180,7 @@ def test_with_a_budget_in_seconds_another_number_of_threads_is_another_study(
         found = []
         for total, trial in ((TOTAL, TRIAL), ("9s", "1s")):
             asked = request(total=parse_budget(total), trial=parse_budget(trial))
-            found.append(sweep_module._Work(asked, make()).study.name)
+            found.append(sweep_module.SweepWorker(asked, make()).study.name)
         return found
 
     (operations, seconds), (same, other) = names(1), names(2)
@@ -262,7 +235,7 @@ def test_mistakes_are_one_line(bench: Bench) -> None:
     assert "--total-budget" in error("--trial-budget", "1s")
     assert "give both in one unit" in error("--total-budget", "9s", "--trial-budget", "1Mflop")
     assert "would not pay for one trial" in error("--total-budget", "1s", "--trial-budget", "9s")
-    assert "must be between 1 and" in error(
+    assert "must be a whole number from 1 to" in error(
         "--total-budget", "9s", "--trial-budget", "1s", "--trials", "0"
     )
     assert "unrecognized arguments: --budget" in error(

@@ -1,6 +1,5 @@
 """Trials that fail, points that are refused, and what is no trial's fault."""
 
-import argparse
 import json
 import re
 from collections.abc import Callable
@@ -11,42 +10,15 @@ import optuna
 import pandas as pd
 import pytest
 from sweep_world import FAILS, Make, request, table
-from tiny_runs import SETTINGS
 
 from genrec_bench.algorithms.grpo import GRPO
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.runs.jobs import Context
-from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.studies.sweeps import admission
 from genrec_bench.studies.sweeps import trial as sweep_trial
 from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.sweep import sweep
-from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.steps import RolloutStepper
-
-
-@pytest.fixture
-def make(data: Path, tmp_path: Path) -> Make:
-    def context(*words: str, output: str = "runs", tracked: bool = False) -> Context:
-        parser = argparse.ArgumentParser()
-        add_context_options(parser)
-        given = ["--dataset", "industrial", "--data-dir", str(data)]
-        given += ["--output", str(tmp_path / output), "--set", *SETTINGS, *words]
-        with context_of(parser.parse_args(given), Tracker if tracked else None) as opened:
-            return opened
-
-    return context
-
-
-@pytest.fixture(scope="module")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
-    parser = argparse.ArgumentParser()
-    add_context_options(parser)
-    output = tmp_path_factory.mktemp("undisturbed")
-    words = ["--dataset", "industrial", "--data-dir", str(data), "--output", str(output)]
-    with context_of(parser.parse_args([*words, "--no-mlflow", "--set", *SETTINGS])) as context:
-        return sweep(request(), context)
 
 
 def test_what_fails_is_charged_and_the_sweep_goes_on(make: Make, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Several workers on one study: started together, told apart, and mourned without harm."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -10,27 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sweep_world import Make
 from tiny_runs import SETTINGS, save_tiny
 
 from genrec_bench.commands import cli
-from genrec_bench.runs.jobs import Context
-from genrec_bench.runs.options import add_context_options, context_of
 from genrec_bench.storage.locks import locked
 from genrec_bench.studies.sweeps import sweep as sweep_module
 from genrec_bench.studies.sweeps.other_workers import other_workers
 from genrec_bench.studies.sweeps.sweep import sweep
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.training.budgets import parse_budget
-
-
-@pytest.fixture
-def context(data: Path, tmp_path: Path) -> Context:
-    parser = argparse.ArgumentParser()
-    add_context_options(parser)
-    words = ["--dataset", "industrial", "--data-dir", str(data), "--no-mlflow"]
-    given = parser.parse_args([*words, "--output", str(tmp_path / "runs"), "--set", *SETTINGS])
-    with context_of(given) as opened:
-        return opened
 
 
 def test_a_worker_is_given_the_same_sweep() -> None:
@@ -72,10 +60,11 @@ def test_other_workers_end_when_the_first_is_interrupted(
 
 
 def test_a_worker_waits_for_anothers_trial_and_takes_it_up_if_that_one_dies(
-    context: Context, monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    context = make()
     asked = SweepRequest("grpo", parse_budget("200Mflop"), parse_budget("200Mflop"))
-    other = sweep_module._Work(asked, context)
+    other = sweep_module.SweepWorker(asked, context)
     number = other.study.ask()
     lock = locked(other._trial_folder(number) / sweep_module.LOCK_FILE)
     assert lock.__enter__()
