@@ -80,10 +80,7 @@ def _listing(registry: Registry) -> dict[str, Any]:
             {"name": entry.name, "summary": entry.summary, "origin": entry.origin}
             for entry in registry.entries
         ],
-        "problems": [
-            {"name": problem.name, "origin": problem.origin, "reason": problem.reason}
-            for problem in registry.problems
-        ],
+        "problems": [dataclasses.asdict(problem) for problem in registry.problems],
     }
 
 

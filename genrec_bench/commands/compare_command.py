@@ -9,13 +9,7 @@ from genrec_bench.commands.sweep_command import add_search_options
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure
 from genrec_bench.runs.options import add_context_options, context_of, whole_number
-from genrec_bench.studies.comparison.plan import (
-    Plan,
-    control_row,
-    make_rows,
-    plan_text,
-    scaled,
-)
+from genrec_bench.studies.comparison.plan import Plan, control_row, make_rows, plan_text, scaled
 from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
 

@@ -58,32 +58,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Do what the second word says."""
+    from genrec_bench.data.dataset_store import data_directory
+
+    args.data_dir = data_directory(args.data_dir)
     code: int = args.act(args)
     return code
 
 
 def _list(args: argparse.Namespace) -> int:
     from genrec_bench.data.data_report import format_list, list_datasets
-    from genrec_bench.data.dataset_store import data_directory
 
-    rows = list_datasets(data_directory(args.data_dir))
+    rows = list_datasets(args.data_dir)
     print(_json(rows) if args.json else format_list(rows))
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
     from genrec_bench.data.data_report import describe, format_description
-    from genrec_bench.data.dataset_store import (
-        data_directory,
-        dataset_of,
-        load_contents,
-        read_manifest,
-        split_name,
-    )
+    from genrec_bench.data.dataset_store import dataset_of, load_contents, read_manifest, split_name
     from genrec_bench.data.sids.sid_store import labels
 
-    data_dir = data_directory(args.data_dir)
-    base, label = split_name(args.name)
+    data_dir, (base, label) = args.data_dir, split_name(args.name)
     contents = load_contents(base, data_dir)
     card = contents.card
     wanted = label or (card.sids.label(card.codes_per_level) if card.sids else "")
@@ -96,15 +91,13 @@ def _show(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     from genrec_bench.data.cards import load_card
-    from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.obtain import prepare_dataset
     from genrec_bench.data.preparation.prepare import format_report
     from genrec_bench.progress import Progress
 
-    data_dir = data_directory(args.data_dir)
     report = prepare_dataset(
         load_card(args.name),
-        data_dir,
+        args.data_dir,
         Progress(),
         interactions=args.reviews,
         items=args.metadata,
@@ -114,7 +107,7 @@ def _prepare(args: argparse.Namespace) -> int:
         print(_json(asdict(report)))
     else:
         print(format_report(report))
-        print(f"\nwritten to {data_dir / args.name}")
+        print(f"\nwritten to {args.data_dir / args.name}")
         print(f"SIDs come with the first run, or now: genrec-bench sids build {args.name}")
     return 0
 
@@ -122,12 +115,12 @@ def _prepare(args: argparse.Namespace) -> int:
 def _import(args: argparse.Namespace) -> int:
     from genrec_bench.data.cards import load_card
     from genrec_bench.data.data_report import format_imported
-    from genrec_bench.data.dataset_store import data_directory, differing_sources, save_contents
+    from genrec_bench.data.dataset_store import differing_sources, save_contents
     from genrec_bench.data.importers import import_contents
 
     card = load_card(args.name)
     contents, sources = import_contents(args.layout, Path(args.directory), card)
-    folder = save_contents(contents, data_directory(args.data_dir), sources)
+    folder = save_contents(contents, args.data_dir, sources)
     print(format_imported(contents.own, card, differing_sources(card, sources)))
     print(f"written to {folder}")
     return 0
@@ -135,9 +128,8 @@ def _import(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from genrec_bench.data.data_report import verify
-    from genrec_bench.data.dataset_store import data_directory
 
-    problems = verify(args.name, data_directory(args.data_dir))
+    problems = verify(args.name, args.data_dir)
     if problems:
         raise UserError("; ".join(problems))
     print(f"{args.name}: files and contents are as they were prepared")

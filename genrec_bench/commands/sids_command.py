@@ -84,6 +84,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Do what the second word says."""
+    from genrec_bench.data.dataset_store import data_directory
+
+    args.data_dir = data_directory(args.data_dir)
     code: int = args.act(args)
     return code
 
@@ -92,8 +95,7 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
     """Return the recipe that the options ask for, the card's where they say nothing.
 
     Args:
-        args: of ``sids build``.
-        card: of the dataset; one without a recipe is quantized by residual k-means.
+        card: one without a recipe is quantized by residual k-means.
         has_titles: whether items have texts, which are then what is quantized by default.
     """
     usual = card.sids or SIDRecipe("rq-kmeans", "text" if has_titles else "collaborative")
@@ -112,12 +114,7 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
 
 
 def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
-    """Return the codes of each level that the options ask for, the card's where they say nothing.
-
-    Args:
-        args: of ``sids build``.
-        card: of the dataset.
-    """
+    """Return the codes of each level that the options ask for, the card's where they say nothing."""
     usual = card.codes_per_level
     if args.codes is args.levels is None:
         return usual
@@ -125,7 +122,6 @@ def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.obtain import obtain_contents
     from genrec_bench.data.sids.build import build
     from genrec_bench.data.sids.sid_quality import format_quality
@@ -133,7 +129,7 @@ def _build(args: argparse.Namespace) -> int:
     from genrec_bench.data.vectors.item_vectors import check_source
     from genrec_bench.progress import Progress
 
-    card, data_dir, progress = load_card(args.name), data_directory(args.data_dir), Progress()
+    card, data_dir, progress = load_card(args.name), args.data_dir, Progress()
     # A mistyped option should not wait for a download.
     codes_per_level = codes_of(args, card)
     if args.label is not None:
@@ -164,13 +160,12 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.obtain import obtain_contents
     from genrec_bench.data.sids.index_file import import_index
     from genrec_bench.data.sids.sid_store import sids_folder
     from genrec_bench.progress import Progress
 
-    card, data_dir = load_card(args.name), data_directory(args.data_dir)
+    card, data_dir = load_card(args.name), args.data_dir
     # A mistyped word should not wait for a download.
     sids_folder(card.name, args.label, data_dir)
     _refuse_label_of(card, args.label)
@@ -208,29 +203,28 @@ def _refuse_recipe(label: str) -> None:
 def _list(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.sids.sid_store import labels
 
-    data_dir = data_directory(args.data_dir)
     rows = [
         {"dataset": name, "label": label, "use": f"--dataset {name}{MARK}{label}"}
         for name in card_names()
-        for label in labels(name, data_dir)
+        for label in labels(name, args.data_dir)
     ]
     if args.json:
         print(_json(rows))
     else:
-        print(tabulate(rows, headers="keys") if rows else f"no SIDs were made yet in {data_dir}")
+        print(
+            tabulate(rows, headers="keys") if rows else f"no SIDs were made yet in {args.data_dir}"
+        )
     return 0
 
 
 def _show(args: argparse.Namespace) -> int:
-    from genrec_bench.data.dataset_store import data_directory, load_contents, split_name
+    from genrec_bench.data.dataset_store import load_contents, split_name
     from genrec_bench.data.sids.sid_quality import format_quality, quality_of
     from genrec_bench.data.sids.sid_store import FIGURE, TEXTS, load_sids, sids_folder
 
-    data_dir = data_directory(args.data_dir)
-    base, label = split_name(args.name)
+    data_dir, (base, label) = args.data_dir, split_name(args.name)
     contents = load_contents(base, data_dir)
     card = contents.card
     if not label:

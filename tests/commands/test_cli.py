@@ -9,15 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_runs import (
-    MINE,
-    call,
-    last_error,
-    only_error,
-    run_folders,
-    run_words,
-    save_tiny,
-)
+from tiny_runs import MINE, call, last_error, only_error, run_folders, run_words, save_tiny
 
 from genrec_bench import __version__
 from genrec_bench.commands.cli import main
@@ -113,10 +105,7 @@ def test_the_process_keeps_stdout_for_the_record(root: Path, data: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ["ugrr"],
-            "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: grpo, sft, srpo, ",
-        ),
+        (["ugrr"], "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: grpo, sft, srpo, "),
         (["ugr", "--set", "alpha_mn=0.1"], "did you mean 'alpha_min'?"),
         (["ugr", "--set", "beam_widht=5"], "did you mean 'beam_width'?"),
         (["grpo", "--set", "alpha_min=0"], "neither a hyperparameter of grpo nor a setting"),
@@ -174,14 +163,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         ([], "the following arguments are required: COMMAND"),
         (["rum"], "invalid choice: 'rum'"),
         (["run"], "the following arguments are required: ALGO"),
-        (
-            ["run", "ugr", "--seed", "-1"],
-            "argument --seed: -1: must be a whole number",
-        ),
-        (
-            ["run", "ugr", "--seed", "1.5"],
-            "argument --seed: 1.5: must be a whole number",
-        ),
+        (["run", "ugr", "--seed", "-1"], "argument --seed: -1: must be a whole number"),
+        (["run", "ugr", "--seed", "1.5"], "argument --seed: 1.5: must be a whole number"),
         (["run", "ugr", "--seed", "4294967296"], "must be a whole number from 0 to 2147483647"),
         (["run", "ugr", "--bugdet", "9s"], "unrecognized arguments: --bugdet 9s"),
         (["data"], "the following arguments are required: COMMAND"),

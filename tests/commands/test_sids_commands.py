@@ -158,22 +158,10 @@ def test_the_name_alone_means_the_sids_of_the_card(sids: Sids) -> None:
         (["sports", "--as", ""], "label '': must be letters, digits"),
         (["sports", "--as", "x" * 300], "label 'xxx"),
         (["sports", "--levels", "0"], "argument --levels: 0: must be a whole number"),
-        (
-            ["sports", "--levels", "27"],
-            "argument --levels: 27: must be a whole number",
-        ),
-        (
-            ["sports", "--codes", "-1"],
-            "argument --codes: -1: must be a whole number",
-        ),
-        (
-            ["sports", "--codes", "2.5"],
-            "argument --codes: 2.5: must be a whole number",
-        ),
-        (
-            ["sports", "--seed", "-1"],
-            "argument --seed: -1: must be a whole number",
-        ),
+        (["sports", "--levels", "27"], "argument --levels: 27: must be a whole number"),
+        (["sports", "--codes", "-1"], "argument --codes: -1: must be a whole number"),
+        (["sports", "--codes", "2.5"], "argument --codes: 2.5: must be a whole number"),
+        (["sports", "--seed", "-1"], "argument --seed: -1: must be a whole number"),
         (["sports", "--method", "vq"], "argument --method: invalid choice: 'vq'"),
         (["sports", "--collisions", "no"], "argument --collisions: invalid choice: 'no'"),
         (["sports", "--embeddings", "no.npy"], "embeddings=no.npy: there is no such file"),
@@ -290,10 +278,7 @@ def test_codes_per_level_are_the_cards_where_they_suffice(sids: Sids, tmp_path: 
         ("{", ", line 1: malformed JSON: "),
         ("[]", ": expected a JSON object with at least one entry"),
         ("{}", ": expected a JSON object with at least one entry"),
-        (
-            json.dumps(index()).replace('"B001"', '"B000"'),
-            ": key 'B000' stands twice",
-        ),
+        (json.dumps(index()).replace('"B001"', '"B000"'), ": key 'B000' stands twice"),
         (
             {name: sid for name, sid in index().items() if name != "B003"},
             ": 1 of 30 items of sports have no SID, such as 'B003'; the keys must be the ",

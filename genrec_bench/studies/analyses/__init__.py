@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.runs.jobs import split_words
 from genrec_bench.runs.options import one_seed, whole_number
 from genrec_bench.storage.figures import to_png
 from genrec_bench.studies.text_tables import table_text
@@ -60,7 +61,7 @@ class Analysis:
     """One kind of analysis.
 
     Attributes:
-        name: the word after ``genrec-bench analyze``; that of its module.
+        name: that of its module.
         help: one line: what it shows, and which table or figure of which paper it is.
         add_options: adds its own options to a parser that has those of every analysis (dataset,
             backbone, budget, settings, folders). Their values must be plain (numbers, text, lists):
@@ -99,25 +100,16 @@ def find_analysis(name: str) -> Analysis:
 def check_free(context: Context, *keys: str) -> None:
     """Make sure that the user leaves to the analysis what it must choose itself.
 
-    Args:
-        context: with the user's ``--set`` words.
-
     Raises:
         UserError: ``--set`` gives one of them.
     """
-    for word in context.assignments:
-        key = word.partition("=")[0]
+    for key in split_words(context.assignments):
         if key in keys:
             raise UserError(f"--set {key}: this analysis chooses it itself; leave it out")
 
 
 def add_query_options(parser: argparse.ArgumentParser, size: str) -> None:
-    """Add the number of candidates, of queries, and the seed of the training.
-
-    Args:
-        parser: of an analysis that asks a policy for candidates.
-        size: what there are ``--size`` of.
-    """
+    """Add the number of candidates, of queries, and the seed of the training; ``size``: of what."""
     parser.add_argument(
         "--size", type=whole_number(2), default=64, metavar="N", help=f"{size}; default: 64"
     )

@@ -85,11 +85,9 @@ def candidate_rewards(tree: CandidateTree, targets: Tensor, embeddings: Tensor |
 
 
 def prefix_rewards(tree: CandidateTree, rewards: Tensor) -> Tensor:
-    """Return [B, N] the mean reward of the candidates that share a prefix; 0 for padding.
+    """Return [B, N] the mean of rewards [B, G] of candidates that share a prefix; 0 for padding.
 
-    Args:
-        tree: the candidates; one that was drawn twice counts twice.
-        rewards: [B, G].
+    A candidate that was drawn twice counts twice.
     """
     return tree.bucket_mean(rewards.double().unsqueeze(-1)).squeeze(-1)
 
@@ -107,11 +105,7 @@ def prefix_log_probs(tree: CandidateTree) -> Tensor:
 def prefix_values(
     policy: Policy, algorithm: Algorithm, prompts: Prompts, tree: CandidateTree
 ) -> Tensor:
-    """Return [B, N] what an algorithm expects of each prefix; 0 for padding.
-
-    Args:
-        policy: in evaluation mode, with the algorithm's heads.
-    """
+    """Return [B, N] what an algorithm expects of each prefix; 0 for padding."""
     found = torch.zeros(tree.states.shape, dtype=torch.float64, device=tree.states.device)
     for rows in chunks(prompts.lengths + tree.is_node.sum(dim=1), policy.tokens_per_forward):
         part = tree.select(rows)
@@ -123,13 +117,8 @@ def prefix_values(
 def spearman(first: Tensor, second: Tensor, counted: Tensor) -> Tensor:
     """Return [B] Spearman's rank correlation of each row; equal values share their mean rank.
 
-    Args:
-        first: [B, N]
-        second: [B, N]
-        counted: [B, N] which places count.
-
-    Returns:
-        nan where either is the same at all places that count, or fewer than two do.
+    All are [B, N], and ``counted`` says which places count. Where either is the same at all places
+    that count, or fewer than two do, it is nan.
     """
     one, other = (
         rankdata(values.double().masked_fill(~counted, torch.nan).cpu(), axis=1, nan_policy="omit")

@@ -74,7 +74,6 @@ def correlations(
 
     Args:
         policy: in evaluation mode.
-        progress: shows how far it is.
         size: SIDs of a pool; one that is drawn twice is there twice.
         temperature: of the draws; log-probabilities are those of temperature 1.
         embeddings: [num_sids, E] for the semantic reward; None for the hit.

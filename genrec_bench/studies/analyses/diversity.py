@@ -39,7 +39,6 @@ def measure(
 
     Args:
         policy: in evaluation mode; its meter is replaced and taken away.
-        progress: shows how far it is.
 
     Returns:
         ``Div``, mean over sets of the mean distance of two candidates (nan if no set has two);

@@ -65,14 +65,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def reranked(
     candidates: NDArray[np.int32], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Put the candidates of each list in the order of their scores.
+    """Put candidates [n, W] and scores in descending order of score, list by list.
 
-    Args:
-        candidates: [n, W] SID indices in the order of the beam, -1 where there is none.
-        scores: [n, W] of the candidates; -inf where there is none.
-
-    Returns:
-        Both in descending order of score. Equal scores keep the order of the beam.
+    Empty places have the SID index -1 and the score -inf. Equal scores keep the order of the beam.
     """
     order = np.argsort(-scores, axis=1, kind="stable")
     return np.take_along_axis(candidates, order, 1), np.take_along_axis(scores, order, 1)
@@ -90,7 +85,6 @@ def item_scores(
         items: [n, k] what ``candidate_lists.expand`` made of the candidates, -1 in empty places.
         candidates: [n, W] SID indices, each at most once in a list.
         scores: [n, W] of the candidates.
-        catalog: gives the SID of each item.
 
     Returns:
         [n, k]; -inf in empty places.
@@ -165,7 +159,7 @@ def analyze(context: Context, args: argparse.Namespace) -> Result:
     check_free(context, "rerank", "rerank_weight")
     job = Job(args.algorithm, args.algorithm, seed=args.seed)
     hybrid = dataclasses.replace(job, assignments=("rerank=true", f"rerank_weight={args.weight}"))
-    width = _check(hybrid, context)
+    width = _beam_width(hybrid, context)
     path = do(job, context)
     policy, algorithm = load_policy(path, hybrid, context)
     candidates, scores = _search(policy, algorithm, context.dataset, width)
@@ -185,7 +179,7 @@ def _ndcg(ranks: NDArray[np.int32]) -> dict[str, float]:
     return {name: float(values_of(name, ranks).mean()) for name in (f"NDCG@{k}" for k in KS)}
 
 
-def _check(job: Job, context: Context) -> int:
+def _beam_width(job: Job, context: Context) -> int:
     """Refuse what cannot be ranked, before anything is trained; return the beam width."""
     _, algorithm, settings = configure(dataclasses.replace(job, assignments=()), context)
     fields = {field.name for field in dataclasses.fields(algorithm.hyperparameters)}
@@ -244,21 +238,17 @@ def _table(
     items = expand(candidates, catalog, LIST_LENGTH)
     before, after = _ndcg(original), _ndcg(ranks)
     ranking = pd.DataFrame([before, after, {key: after[key] - before[key] for key in after}])
+    cuts = [f"{percent}%" for percent in CUTS]
+    shown = item_scores(items, candidates, scores, catalog)
     parts = {
-        "re-ranking": (ranking.assign(requests=len(ranks)), ("original", "re-ranked", "gain")),
-        "rejection": (rejection(ranks, scores.max(axis=1), CUTS), CUTS),
-        "truncation": (
-            truncation(
-                items == targets[:, None], item_scores(items, candidates, scores, catalog), CUTS
-            ),
-            CUTS,
-        ),
+        "re-ranking": (ranking.assign(requests=len(ranks)), ["original", "re-ranked", "gain"]),
+        "rejection": (rejection(ranks, scores.max(axis=1), CUTS), cuts),
+        "truncation": (truncation(items == targets[:, None], shown, CUTS), cuts),
     }
-    tables = []
-    for part, (rows, settings) in parts.items():
-        names = [f"{setting}%" if part != "re-ranking" else setting for setting in settings]
-        tables.append(rows.assign(part=part, setting=names))
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(
+        [rows.assign(part=part, setting=settings) for part, (rows, settings) in parts.items()],
+        ignore_index=True,
+    )
     table = table[["part", "setting", "requests", *before, *TRUNCATION]]
     differences = values_of(f"NDCG@{LIST_LENGTH}", ranks)
     differences -= values_of(f"NDCG@{LIST_LENGTH}", original)

@@ -200,11 +200,7 @@ def _fastest(work: Callable[[int], object], whole: int, device: torch.device) ->
 
 
 def _compare_search(
-    scale: int,
-    traversals: int,
-    ours: Ours,
-    seconds: Mapping[str, list[float]],
-    num_prompts: int,
+    scale: int, traversals: int, ours: Ours, seconds: Mapping[str, list[float]], num_prompts: int
 ) -> dict[str, Any]:
     beam, search = (
         _figures(seconds[f"{name} {scale}, {traversals}"], num_prompts)

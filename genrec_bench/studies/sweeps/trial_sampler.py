@@ -46,10 +46,7 @@ class SweepSampler(optuna.samplers.BaseSampler):
         return self._distributions
 
     def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the trial's point."""
         if trial.number in (0, study.user_attrs.get(EXCUSED)):

@@ -9,16 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_mlflow import FakeServer, install
-from tiny_runs import (
-    SETTINGS,
-    Called,
-    Killed,
-    call,
-    last_error,
-    only_error,
-    run_folders,
-    run_words,
-)
+from tiny_runs import SETTINGS, Called, Killed, call, last_error, only_error, run_folders, run_words
 
 from genrec_bench.commands.cli import main
 from genrec_bench.runs.records import read_record
@@ -286,10 +277,7 @@ def test_a_row_that_fails_is_shown_and_the_others_go_on(
     ablate: Ablate, error: str, code: int
 ) -> None:
     Path("broken.py").write_text(BROKEN.format(error=error))
-    rows = [
-        {"label": "bad", "algorithm": "./broken.py"},
-        {"label": "good", "algorithm": "grpo"},
-    ]
+    rows = [{"label": "bad", "algorithm": "./broken.py"}, {"label": "good", "algorithm": "grpo"}]
     called = ablate.call(own(rows))
     assert called.code == code
     assert ("Traceback" in called.err) == (code == 1)

@@ -88,10 +88,7 @@ TWO = {"label": "two", "set": ["confidence=false"]}
     [
         ({"titel": "x"}, r"unknown key 'titel'; did you mean 'title'\?"),
         ({"tables": []}, "key 'tables' must be a list that is not empty"),
-        (
-            {"metrics": ["HR@1", "HR@1"]},
-            "key 'tables.1.metrics' must be .*the same name twice",
-        ),
+        ({"metrics": ["HR@1", "HR@1"]}, "key 'tables.1.metrics' must be .*the same name twice"),
         ({"metrics": [{"name": "x"}]}, "missing key 'tables.1.metrics.1.mean'"),
         ({"metrics": [{"name": "x", "mean": []}]}, "key 'tables.1.metrics.1.mean' must be a list"),
         ({"rows": [TWO, TWO]}, "key 'tables.1.rows' must be .*the same name twice"),

@@ -158,10 +158,7 @@ def test_a_folder_is_named_by_what_was_asked_for(
 
 
 def test_mlflow_gets_the_request_and_the_files(
-    capsys: Capture,
-    data: Path,
-    constant: list[argparse.Namespace],
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture, data: Path, constant: list[argparse.Namespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = install(monkeypatch, FakeServer())
     asked = words(data, "one", "--many", "3")
@@ -182,10 +179,7 @@ def test_mlflow_gets_the_request_and_the_files(
         (["analyze", "rsk"], "there is no analysis 'rsk'; did you mean 'risk'?"),
         (["analyze", "risk", "--bugdet", "9s"], "unrecognized arguments: --bugdet 9s"),
         (["analyze", "risk", "--budget", "9"], "budget '9' is not understood"),
-        (
-            ["analyze", "risk", "--seed", "x"],
-            "argument --seed: x: must be a whole number",
-        ),
+        (["analyze", "risk", "--seed", "x"], "argument --seed: x: must be a whole number"),
         (["analyze", "budget", "--scales", "0.5"], "must be different numbers from 1 on"),
         (["analyze", "budget", "--scales", "nan"], "must be different numbers from 1 on"),
         (["analyze", "budget", "--scales", "1,1"], "must be different numbers from 1 on"),

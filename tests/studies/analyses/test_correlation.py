@@ -105,10 +105,7 @@ def test_prefix_log_probs_by_hand() -> None:
     # Prompt 0: SIDs (0,1), (1,0), (0,0). Prompt 1: SID (2,0) and two empty places, whose numbers
     # mean nothing.
     log_probs = torch.tensor(
-        [
-            [[-0.25, -1.0], [-0.5, -2.0], [-0.25, -3.0]],
-            [[-0.5, -0.75], [9.0, 9.0], [9.0, 9.0]],
-        ]
+        [[[-0.25, -1.0], [-0.5, -2.0], [-0.25, -3.0]], [[-0.5, -0.75], [9.0, 9.0], [9.0, 9.0]]]
     )
     found = prefix_log_probs(tree_of([1, 2, 0], [4, -1, -1], log_probs=log_probs))
     # Nodes: (0), (1), (0,0), (0,1), (1,0); and (2), (2,0).

@@ -154,10 +154,7 @@ def test_the_command(
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = save_tiny(tmp_path / "data")
-    for more, expected in [
-        (["--size", "1"], "at least 2"),
-        (["--examples", "few"], "at least 0"),
-    ]:
+    for more, expected in [(["--size", "1"], "at least 2"), (["--examples", "few"], "at least 0")]:
         assert expected in only_error(call(capsys, words(data, tmp_path, *more)))
     chosen = call(capsys, [*words(data, tmp_path), "inference=ved"])
     assert "this analysis chooses it itself" in only_error(chosen)

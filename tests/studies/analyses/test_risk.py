@@ -7,12 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tiny_runs import tiny_dataset
 
-from genrec_bench.studies.analyses.risk import (
-    item_scores,
-    rejection,
-    reranked,
-    truncation,
-)
+from genrec_bench.studies.analyses.risk import item_scores, rejection, reranked, truncation
 from genrec_bench.training.candidate_lists import expand
 
 NONE = -np.inf

@@ -48,12 +48,7 @@ def test_the_whole_protocol_then_more_seeds(
     assert "spent 600 MFLOP of 1.2 GFLOP, about " in numbered[2]
 
     records = compare.records()
-    assert list(records) == [
-        ("grpo", 0),
-        ("ugr", 0),
-        ("SFT continued", 0),
-        ("random reward", 0),
-    ]
+    assert list(records) == [("grpo", 0), ("ugr", 0), ("SFT continued", 0), ("random reward", 0)]
     # One track, or no board could compare them; what tuning cost is with those that were tuned.
     assert len({record["track_id"] for record in records.values()}) == 1
     assert {record["track"]["tuning"] for record in records.values()} == {"400Mflop"}

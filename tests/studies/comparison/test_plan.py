@@ -173,11 +173,7 @@ def test_the_plan_as_it_is_told() -> None:
 
 
 def test_amounts_and_times_are_for_people() -> None:
-    assert [
-        with_unit(1.5e12, "flops"),
-        with_unit(2e15, "flops"),
-        with_unit(0.0, "flops"),
-    ] == [
+    assert [with_unit(1.5e12, "flops"), with_unit(2e15, "flops"), with_unit(0.0, "flops")] == [
         "1.5 TFLOP",
         "2 PFLOP",
         "0 FLOP",
