@@ -114,7 +114,7 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
 
 
 def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
-    """Return the codes of each level that the options ask for, the card's where they say nothing."""
+    """Return the codes per level that the options ask for, the card's where they say nothing."""
     usual = card.codes_per_level
     if args.codes is args.levels is None:
         return usual
