@@ -176,10 +176,7 @@ def test_a_mistake_in_the_words_is_one_line(
     words: list[str],
     said: str,
 ) -> None:
-    called = call(capsys, words)
-    assert called.code == 2 and called.out == ""
-    assert called.err.count("\n") == 1
-    assert called.err.startswith("genrec-bench: error: ") and said in called.err
+    assert said in only_error(call(capsys, words))
 
 
 def test_a_data_directory_that_cannot_be_written(capsys: Capture, tmp_path: Path) -> None:

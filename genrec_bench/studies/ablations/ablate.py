@@ -30,7 +30,6 @@ class RowFigures:
     """What a row came to.
 
     Attributes:
-        row: of the ablation's file.
         means: by metric's name, over the runs; empty where there is none.
         deviations: by metric's name, sample standard deviation over the runs; empty for less than
             two, and for the SFT start, which is one for all seeds.
@@ -82,15 +81,18 @@ def ablate(ablation: Ablation, seeds: Sequence[int], context: Context) -> Ablati
         figures = {}
         for row in table.rows:
             if not row.sft:
-                tried = [
-                    (job, runs[_identity(job, context)])
-                    for job in (_job(ablation, row, seed) for seed in seeds)
-                ]
+                jobs_of_row = (_job(ablation, row, seed) for seed in seeds)
+                tried = [(job, runs[_identity(job, context)]) for job in jobs_of_row]
                 figures[row.label] = _trained(table, row, tried, context)
         names = [name for found in figures.values() for name in found.runs.values()]
         for row in table.rows:
             if row.sft:
-                figures[row.label] = _start(table, row, names, context)
+                # Every run's record has the SFT start; without a run nothing is known of it.
+                start: Metrics = {}
+                if names:
+                    record = read_record(context.output / context.dataset.name / names[0])
+                    start = _columns(table, record["sft"][SPLIT])
+                figures[row.label] = RowFigures(row, start, {}, {}, {})
         tables.append((table, tuple(figures[row.label] for row in table.rows)))
     return tuple(tables)
 
@@ -158,16 +160,6 @@ def _evaluated(
     if _identity(with_words(job, row.evaluate), context) == _identity(job, context):
         return _columns(table, read_record(record)["metrics"][SPLIT])
     return _columns(table, evaluate_again(record, job, row.evaluate, SPLIT, context))
-
-
-def _start(
-    table: AblationTable, row: AblationRow, runs: Sequence[str], context: Context
-) -> RowFigures:
-    """Return the figures of the SFT start, which every run's record has; none without a run."""
-    if not runs:
-        return RowFigures(row, {}, {}, {}, {})
-    record = read_record(context.output / context.dataset.name / runs[0])
-    return RowFigures(row, _columns(table, record["sft"][SPLIT]), {}, {}, {})
 
 
 def _columns(table: AblationTable, metrics: Metrics) -> Metrics:

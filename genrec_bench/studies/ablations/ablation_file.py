@@ -67,12 +67,7 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class AblationTable:
-    """A table of the paper.
-
-    Attributes:
-        name: the paper's number of it.
-        note: what its reader must know.
-    """
+    """A table of the paper; its name is the paper's number of it."""
 
     name: str
     metrics: Annotated[tuple[Metric, ...], _distinct("name")]
@@ -85,7 +80,6 @@ class Ablation:
     """All that a file says.
 
     Attributes:
-        paper: authors, year and where it is.
         setting: in words, what the published figures were measured with.
         algorithm: of the rows that name none; a name, or the path of a Python file.
     """

@@ -20,11 +20,8 @@ class Measured:
     """What our figures were measured with.
 
     Attributes:
-        dataset: its name.
-        partial: whether its training set is smaller than its card expects.
-        backbone: its name.
+        partial: whether the training set is smaller than the dataset's card expects.
         budget: of a run, None for a number of steps.
-        seeds: of each row.
         assignments: words of ``--set`` for all rows.
     """
 

@@ -101,7 +101,6 @@ def rejection(
 
     Args:
         ranks: [n] zero-based rank of each target in its list of items, -1 where it is missing.
-        confidence: [n] of each request.
         percents: of the requests, to be rejected; rounded down to whole requests. Of equal ones
             the first in the split are rejected first.
 

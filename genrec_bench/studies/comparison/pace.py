@@ -35,7 +35,7 @@ class Pace:
         Args:
             name: of its row; algorithms differ in what a FLOP takes.
             amount: that training spent, in the budgets' unit.
-            examples: that were ranked to evaluate it.
+            examples: how many were ranked to evaluate it.
             around: seconds that everything but training took.
         """
         known = self._trained.get(name, (0.0, 0.0))

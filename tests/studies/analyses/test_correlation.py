@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from tiny_runs import SETTINGS, call, only_error, run_folders, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS, call, only_error, run_folders
 from torch import Tensor
 
 from genrec_bench.algorithm import Algorithm
@@ -220,11 +220,8 @@ def rows_of(out: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shrink_backbone(monkeypatch)
-    data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
+def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "runs"
     called = call(capsys, words(data, output, "--size", "12"))
     assert called.code == 0, called.err
     rows = rows_of(called.out)
@@ -251,9 +248,7 @@ def test_the_command(
     assert (data / "embeddings").is_dir()
 
 
-def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = save_tiny(tmp_path / "data")
-
+def test_mistakes(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def error(*more: str, assignments: tuple[str, ...] = ()) -> str:
         asked = words(data, tmp_path / "runs", *more, assignments=assignments)
         return only_error(call(capsys, asked))

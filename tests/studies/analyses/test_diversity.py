@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_runs import SETTINGS, call, only_error, run_folders, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS, call, only_error, run_folders
 
 from genrec_bench.algorithm import Algorithm
 from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
@@ -130,11 +130,8 @@ def words(data: Path, output: Path, *more: str) -> list[str]:
     return [*ours, "--data-dir", str(data), "--output", str(output), *more, "--set", *SETTINGS]
 
 
-def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shrink_backbone(monkeypatch)
-    asked = words(save_tiny(tmp_path / "data"), tmp_path / "runs", "--size", "6")
+def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = words(data, tmp_path / "runs", "--size", "6")
     first = call(capsys, asked)
     assert first.code == 0, first.err
     rows = {row["decoder"]: row for row in json.loads(first.out)["rows"]}
@@ -152,8 +149,7 @@ def test_the_command(
     assert again.out == first.out and len(run_folders(tmp_path / "runs")) == 1
 
 
-def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = save_tiny(tmp_path / "data")
+def test_mistakes(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for more, expected in [(["--size", "1"], "at least 2"), (["--examples", "few"], "at least 0")]:
         assert expected in only_error(call(capsys, words(data, tmp_path, *more)))
     chosen = call(capsys, [*words(data, tmp_path), "inference=ved"])

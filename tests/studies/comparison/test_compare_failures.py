@@ -1,15 +1,19 @@
-"""What fails in a comparison is a row of its board, and is not tried again unasked."""
+"""The board of a comparison: what fails is a row of it and not tried again unasked; MLflow."""
 
+import json
 from typing import Any
 
 import pytest
+from board_world import reseal
 from compare_world import TUNING, Compare, Sweeps
-from tiny_runs import last_error, run_folders
+from fake_mlflow import FakeServer, install
+from tiny_runs import call, last_error, run_folders
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs import run
 from genrec_bench.studies.attempts import Failure
 from genrec_bench.studies.comparison import compare as compare_module
+from genrec_bench.tracking.exporter import SENT_FILE
 
 
 def test_what_fails_is_a_row_and_is_tried_again_only_if_asked_for(
@@ -167,3 +171,41 @@ def test_trials_that_all_fail_leave_failed_rows(
     for words in ((), ("--retry-failed",)):
         assert compare.call("grpo", *TUNING, "100Mflop", *words).code == 0
     assert steps_taken["taken"] == taken
+
+
+def test_no_board_is_made_of_records_that_do_not_hold(compare: Compare, sweeps: Sweeps) -> None:
+    assert compare.call("grpo", "--seeds", "1").code == 0
+    result = json.loads((compare.folder() / "result.json").read_text())
+    path = (compare.folder() / result["cells"][0]["record"]).resolve()
+    record = json.loads(path.read_text())
+    record["metrics"]["test"]["HR@10"] = 0.99
+    reseal(path, record)
+    board = (compare.folder() / "board.md").read_bytes()
+    called = compare.call("grpo", "--seeds", "1")
+    assert called.code == 2 and called.out == ""
+    (altered,) = [line for line in called.err.splitlines() if line.startswith("altered: ")]
+    assert path.parent.name in altered and "metrics.test.HR@10: stated 0.99, found" in altered
+    assert "some records do not hold" in called.err.splitlines()[-1]
+    assert (compare.folder() / "board.md").read_bytes() == board
+
+
+def test_the_same_comparison_again_is_one_run_of_mlflow(
+    compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = install(monkeypatch, FakeServer())
+    words = [word for word in compare.words("grpo", "--seeds", "1") if word != "--no-mlflow"]
+    for _ in range(2):
+        assert call(compare.capsys, words).code == 0
+        found = server.by_name(f"compare-{compare.folder().name}")
+        assert found.status == "FINISHED" and found.tags["kind"] == "comparison"
+        assert set(found.files) == {"board.md", "board.csv", "board.html"}
+    others = [run.tags["algorithm"] for run in server.runs.values() if run is not found]
+    assert others == ["grpo", "sft", "grpo"]
+    # What a server that is away misses is sent later: the folder says that it has ended again.
+    server.away, ended = True, found.end_time
+    assert call(compare.capsys, words).code == 0
+    assert found.end_time == ended
+    server.away = False
+    assert call(compare.capsys, ["resend", "--output", str(compare.output)]).code == 0
+    assert found.end_time != ended and found.status == "FINISHED"
+    assert (compare.folder() / SENT_FILE).is_file()
