@@ -2,12 +2,12 @@ from typing import get_args
 
 import pytest
 import torch
-from search_world import Meter, turned, world
+from search_world import turned, world
 from torch.nn.functional import pad
 
 from genrec_bench.contract.tiny_world import tiny_catalog
 from genrec_bench.decoding.beam import TreeDecoder, beam_search, chunks, ranks_in_rows
-from genrec_bench.policy.policy import LogProbSpace
+from genrec_bench.policy.policy import LogProbSpace, WorkCount
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.selfcheck import repeated_log_probs
 
@@ -82,13 +82,14 @@ def test_padding_and_neighbours_change_nothing() -> None:
 @torch.no_grad()
 def test_the_meter_hears_of_each_prompt_and_each_node_once() -> None:
     policy, prompts = world(tiny_catalog(seed=1))
-    policy.meter = meter = Meter()
+    policy.meter = meter = WorkCount()
     width = 3
 
     beam_search(policy, prompts, width)
 
     # Levels 1 and 2 are read, `width` nodes each; every first code of this catalog is there.
     assert policy.trie.fan_out[0] >= width
+    assert meter.flops > 0
     assert meter.tokens == int(prompts.lengths.sum()) + 5 * 2 * width
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from search_world import Meter, turned
+from search_world import turned
 from search_world import world as world_of
 from torch import Tensor, nn
 

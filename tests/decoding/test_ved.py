@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_world import (
     NUM_PROMPTS,
-    Meter,
     constant,
     full_catalog,
     oracle,

@@ -1,7 +1,5 @@
 """A small policy, some prompts, and values that are known: what tests of searches share."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,19 +12,6 @@ from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.trie import Trie
 
 NUM_PROMPTS = 5
-
-
-class Meter:
-    """Adds up tokens."""
-
-    tokens = 0
-
-    def charge(self, *, tokens: int, flops: float) -> None:
-        assert flops > 0
-        self.tokens += tokens
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 def world(catalog: Catalog, space: LogProbSpace = "full") -> tuple[Policy, Prompts]:
