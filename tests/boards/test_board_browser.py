@@ -84,10 +84,8 @@ def show(browser: Any, width: int, height: int, mode: str) -> None:
 
 def names(browser: Any) -> list[str]:
     """The first table's lines in the order in which they are shown."""
-    script = f"""return [...document.querySelectorAll("#track-1 {QUALITY} tbody th")]
-        .map((head) => head.dataset.sort)"""
-    found: list[str] = browser.execute_script(script)
-    return found
+    heads = browser.find_elements("css selector", f"#track-1 {QUALITY} tbody th")
+    return [head.get_attribute("data-sort") for head in heads]
 
 
 def head(browser: Any, column: int) -> Any:
@@ -149,11 +147,10 @@ def test_the_keyboard_sorts_as_well(opened: Any) -> None:
 
 
 def test_one_column_sorts_at_a_time_and_other_tables_stay(opened: Any) -> None:
-    script = """return [...document.querySelectorAll("[aria-sort]")]
-        .map((head) => head.getAttribute("aria-sort")).filter((state) => state !== "none")"""
     for column in (1, 3, -1):
         head(opened, column).find_element("tag name", "button").click()
-        assert opened.execute_script(script) == ["descending"]
+        sorted_by = opened.find_elements("css selector", "[aria-sort]:not([aria-sort=none])")
+        assert [each.get_attribute("aria-sort") for each in sorted_by] == ["descending"]
 
 
 @pytest.mark.parametrize("width", [320, 360, 390, 768, 1280])
@@ -174,9 +171,8 @@ def test_only_tables_scroll_sideways(opened: Any, width: int) -> None:
 
 
 def test_links_lead_to_records(opened: Any, page: Path) -> None:
-    hrefs = opened.execute_script(
-        "return [...document.querySelectorAll('main a')].map((link) => link.href)"
-    )
+    links = "return [...document.querySelectorAll('main a')].map((link) => link.href)"
+    hrefs = opened.execute_script(links)
     assert len(hrefs) > 40
     for href in hrefs:
         assert href.startswith("file:")
@@ -213,14 +209,11 @@ def brightness(browser: Any, selector: str, kind: str) -> float:
 
 
 def test_everything_is_open_on_paper_and_as_before_afterwards(opened: Any) -> None:
-    count = "return document.querySelectorAll('details[open]').length"
-    assert opened.execute_script(count) == 0
+    assert not opened.find_elements("css selector", "details[open]")
     opened.execute_script("dispatchEvent(new Event('beforeprint'))")
-    assert (
-        opened.execute_script("return document.querySelectorAll('details:not([open])').length") == 0
-    )
+    assert not opened.find_elements("css selector", "details:not([open])")
     opened.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert opened.execute_script(count) == 0
+    assert not opened.find_elements("css selector", "details[open]")
 
 
 def test_without_scripts_all_is_there_but_the_buttons(browser: Any, page: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from genrec_bench.statistics.resampling import Interval
 
 def make(*evidence: Evidence) -> Board:
     return make_board(evidence, "industrial")
+
+
+def looked() -> list[Evidence]:
+    """GRPO gains 0.04 over 0.10; the looks of both are at 0, half and all of a teraflop."""
+    records = [whole("grpo", BEST, s, looks=(0.1, 0.121, 0.14), **BUDGET) for s in (0, 1)]
+    return records + [whole("ugr", GOOD, s, looks=(0.1, 0.1, 0.125), **BUDGET) for s in (0, 1)]
 
 
 def squeezed(page: str) -> str:
@@ -85,18 +92,12 @@ def test_a_board_without_outcomes_is_as_written_by_hand() -> None:
 
 
 def test_intervals_ranks_and_targets_are_those_of_the_board() -> None:
-    """GRPO gains 0.04 over 0.10; the looks of both are at 0, half and all of a teraflop."""
-    records = [whole("grpo", BEST, s, looks=(0.1, 0.121, 0.14), **BUDGET) for s in (0, 1)]
-    records += [whole("ugr", GOOD, s, looks=(0.1, 0.1, 0.125), **BUDGET) for s in (0, 1)]
-    board = make(*records)
-    by_name = {row.name: row for row in board.sections[0].rows}
+    board = make(*looked())
+    (estimate,) = [r.estimates["NDCG@10"] for r in board.sections[0].rows if r.name == "grpo"]
     page = to_markdown(board)
     line = part(page, "Quality at the equal budget").splitlines()[3]
-    estimate = by_name["grpo"].estimates["NDCG@10"]
-    low, high = estimate.interval.low, estimate.interval.high
-    assert cells(line)[2:5] == [f"{estimate.mean:.4f}", f"{low:.4f} to {high:.4f}"] + [
-        f"{estimate.iqm:.4f}"
-    ]
+    interval = f"{estimate.interval.low:.4f} to {estimate.interval.high:.4f}"
+    assert cells(line)[2:5] == [f"{estimate.mean:.4f}", interval, f"{estimate.iqm:.4f}"]
     targets = part(page, "Budget to reach targets")
     assert "25% is 0.1100, 50% is 0.1200, 75% is 0.1300, 100% is 0.1400" in targets
     assert targets.splitlines()[-2:] == [
@@ -128,16 +129,14 @@ def test_what_cannot_be_told_apart_is_one_line(told_apart: str, expected: str) -
     pairs = tuple(pair(*two, distinct=two in told_apart) for two in ("ab", "ac", "bc"))
     untested = pair("a", "d", distinct=False, tested=False)
     (section,) = make(bare("a", 0.1)).sections
-    told = type(section)(**{**vars(section), "pairs": {"HR@10": (*pairs, untested)}})
+    told = replace(section, pairs={"HR@10": (*pairs, untested)})
     assert apart_statement(told, "HR@10") == expected
     assert apart_statement(told, "NDCG@10") == "", "no test"
 
 
 def test_failures_are_rows_and_reasons() -> None:
     failed = {"complete": False, "metrics": {}, "failure": "loss is <nan> | stop"}
-    board = make(
-        bare("ugr", 0.1), bare("ugr", 0, seed=1, **failed), bare("grpo", 0, seed=3, **failed)
-    )
+    board = make(bare("ugr", 0.1), bare("ugr", 0, 1, **failed), bare("grpo", 0, 3, **failed))
     page = to_markdown(board)
     quality = part(page, "Quality at the equal budget")
     ugr, grpo = (cells(line) for line in quality.splitlines()[3:5])
@@ -186,16 +185,13 @@ def test_pages_and_tables_write_amounts_alike() -> None:
     assert "TFLOP" not in html and "Mtok" not in html and html.count("500.00") >= 2
 
 
-def test_controls_are_marked() -> None:
-    page = to_markdown(make(bare("sft", 0.1, control="SFT continued")))
-    assert "| SFT continued [control] |" in squeezed(page)
-
-
-def test_tuning_is_on_the_bill() -> None:
+def test_tuning_is_on_the_bill_and_controls_are_marked() -> None:
     tuning = {"limit": "6Tflop", "flops": 5.5e12, "trials": 9, "failed": 1, "pruned": 3}
-    page = to_markdown(make(bare("ugr", 0.1, tuning=tuning), bare("grpo", 0.2)))
+    control = bare("sft", 0.2, control="SFT continued")
+    page = to_markdown(make(bare("ugr", 0.1, tuning=tuning), control))
     spent = part(page, "What was spent").splitlines()
     assert spent[0].endswith("| tuning in all, TFLOP | trials (failed, pruned) |")
+    assert spent[2].startswith("| SFT continued [control] |")
     assert spent[2].endswith("| – | – |") and spent[3].endswith("| 5.50 | 9 (1, 3) |")
 
 
@@ -229,10 +225,8 @@ def read_csv(board: Board) -> list[dict[str, str]]:
 
 
 def test_csv_gives_back_every_number_of_the_board() -> None:
-    records = [whole("grpo", BEST, s, looks=(0.1, 0.121, 0.14), **BUDGET) for s in (0, 1)]
-    records += [whole("ugr", GOOD, s, looks=(0.1, 0.1, 0.125), **BUDGET) for s in (0, 1)]
-    records += [bare("srpo", 0, 5, complete=False, metrics={}, failure="no, it did", **BUDGET)]
-    board = make(*records)
+    failed = bare("srpo", 0, 5, complete=False, metrics={}, failure="no, it did", **BUDGET)
+    board = make(*looked(), failed)
     (section,) = board.sections
     lines = read_csv(board)
     assert list(lines[0]) == COLUMNS and len({len(line) for line in lines}) == 1
@@ -264,8 +258,8 @@ def test_csv_gives_back_every_number_of_the_board() -> None:
     grpo = found["result", "grpo", "", "test/HR@10"]
     assert (grpo["seeds"], grpo["by_seed"]) == ("0 1", "1.0 1.0")
     assert grpo["records"] == "grpo-seed0-0 grpo-seed1-0"
-    failed = found["failed", "srpo", "", "spent/seconds"]
-    assert (failed["failed_seeds"], failed["seeds"], failed["value"]) == ("5", "", "40.0")
+    srpo = found["failed", "srpo", "", "spent/seconds"]
+    assert (srpo["failed_seeds"], srpo["seeds"], srpo["value"]) == ("5", "", "40.0")
     assert found["reported", "UGR", "", "test/HR@1"]["value"] == "0.0747"
 
 

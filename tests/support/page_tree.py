@@ -93,16 +93,17 @@ def first_track(page: Node) -> Node:
 
 def table(section: Node, label: str) -> dict[str, list[Node]]:
     """A table's cells by the name of their line."""
-    (box,) = (node for node in section.all("div") if node.attributes.get("aria-label") == label)
-    lines = box.one("tbody").all("tr")
-    found = {
-        str(line.one("th").attributes["data-sort"]): [c for c in line.walk() if c.name == "td"]
-        for line in lines
-    }
+    lines = _box(section, label).one("tbody").all("tr")
+    found = {str(line.one("th").attributes["data-sort"]): line.all("td") for line in lines}
     assert len(found) == len(lines)
     return found
 
 
 def heads(section: Node, label: str) -> list[str]:
+    titles = _box(section, label).one("thead").all("span", class_="title")
+    return [title.text for title in titles]
+
+
+def _box(section: Node, label: str) -> Node:
     (box,) = (node for node in section.all("div") if node.attributes.get("aria-label") == label)
-    return [head.one("span", class_="title").text for head in box.one("thead").all("th")]
+    return box
