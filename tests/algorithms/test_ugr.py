@@ -30,16 +30,12 @@ def reward(probabilities: list[float], hit: int | None, **values: object) -> lis
 def test_wrong_candidates_share_a_punishment_of_one() -> None:
     # Wrong: 0.4, 0.2, 0.1, together 0.7.
     assert reward([0.4, 0.3, 0.2, 0.1], hit=1) == pytest.approx([-4 / 7, 1.0, -2 / 7, -1 / 7])
-
-
-def test_the_punishment_of_a_group_without_a_hit() -> None:
+    # Without a hit.
     found = reward([0.4, 0.3, 0.2, 0.1], hit=None)
     assert found == pytest.approx([-0.4, -0.3, -0.2, -0.1])
     assert reward([0.4, 0.3, 0.2, 0.1], hit=None, without_hit=False) == [0, 0, 0, 0]
-
-
-def test_the_released_codes_length_penalty() -> None:
-    # One code and one end token: s is halved, so that weights are square roots.
+    # The released code's length penalty. One code and one end token: s is halved, so that weights
+    # are square roots.
     found = reward([0.36, 0.3, 0.16], hit=1, length_penalty=1.0)
     assert found == pytest.approx([-0.6, 1.0, -0.4])
 
@@ -154,15 +150,3 @@ def test_switched_off_parts_cost_nothing() -> None:
     assert not algorithm(confidence=False).scores_leaves
     assert not algorithm(confidence=False, rerank=True).reranks
     assert not algorithm().uses_reference
-
-
-def test_gradient_at_the_rollout_is_that_of_the_advantage() -> None:
-    """With one update per rollout the ratio is 1 and clipping idle: A times the score function."""
-    chosen = algorithm(confidence=False, difficulty=False)
-    world = tiny_world(chosen)
-    played = with_hit(chosen, world)
-    (found,) = torch.autograd.grad(played.losses.sum(), [played.scores.log_probs])
-    advantages = played.batch.advantages.unsqueeze(-1)
-    count = played.batch.tree.valid.sum(dim=1).view(-1, 1, 1)
-    expected = -(advantages / count / 3).expand_as(found) * played.batch.tree.valid.unsqueeze(-1)
-    assert torch.allclose(found, expected, atol=1e-4)

@@ -201,9 +201,7 @@ def test_sibling_loss_weighs_each_node_by_its_credit() -> None:
     assert found.tolist() == pytest.approx([0.125])
     assert log_probs.grad is not None
     assert log_probs.grad[0].tolist() == pytest.approx([-0.375, 0.5, 0.0])
-
-
-def test_sibling_loss_of_a_prompt_without_candidates() -> None:
+    # A prompt without candidates has none.
     zeros = torch.zeros(1, 2)
     assert sibling_loss(zeros, zeros, zeros, torch.zeros(1, 3).bool()).tolist() == [0.0]
 

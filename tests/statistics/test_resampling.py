@@ -168,23 +168,6 @@ def test_an_estimate_says_what_it_is_of() -> None:
     assert (found.interval.low, found.interval.high) == (0.25, 0.25)
 
 
-def test_an_estimate_comes_from_its_generator_alone() -> None:
-    values = generator(4).random((3, 100))
-    np.random.seed(0)
-    first = estimate(values, generator(7), resamples=500)
-    np.random.seed(1)
-    assert estimate(values, generator(7), resamples=500) == first
-    assert estimate(values, generator(8), resamples=500) != first
-
-
-def test_with_two_seeds_the_interval_is_wide() -> None:
-    effects = np.array([[0.1], [-0.1]])
-    values = effects + 0.1 * generator(1).standard_normal((2, 500))
-    two = estimate(values, generator())
-    one = estimate(values[:1], generator())
-    assert two.interval.high - two.interval.low > 10 * (one.interval.high - one.interval.low)
-
-
 @given(
     seeds=st.integers(1, 5),
     users=st.integers(2, 12),
