@@ -74,11 +74,8 @@ class SyntheticParameters:
         recency_decay: weight of a history item falls by this factor for each step back.
         link_weights: probabilities of the successors of an item.
         follow_weights: probabilities of the follow-up subcategories.
-        repeat: probability that the next item repeats one of the history.
-        link: probability of a successor of the last item.
-        follow: probability of an item of a follow-up subcategory.
-        same_category: probability of an item of the last item's category.
-        noise: probability of any item; the five probabilities sum to 1.
+        repeat: like `link`, `follow`, `same_category` and `noise`, the probability of one of the
+            five ways to choose the next item; they sum to 1.
         categories: subcategory nouns by category, as many for each.
         qualities: first words of titles; `materials`: second words.
     """
@@ -111,8 +108,6 @@ class Card:
 
     Attributes:
         version: rises when anything that changes the prepared data changes.
-        title: one line for tables.
-        description: what the data are, filters included.
         source: who publishes them, and where they are described.
         history_length: most items in a history; the last ones are kept.
         codes_per_level: codes available on each SID level, but for a level that `sids` adds.

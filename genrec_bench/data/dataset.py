@@ -276,7 +276,6 @@ class Dataset:
     Attributes:
         name: the card's name; with SIDs that were made for it, ``NAME@LABEL``.
         contents: all of it but the SIDs; the fingerprint is theirs.
-        catalog: the items with their SIDs.
         splits: "train", "valid" and "test", those of the contents unless some are withheld.
     """
 

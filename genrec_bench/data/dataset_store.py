@@ -59,11 +59,7 @@ def ways_to_prepare(card: Card) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split ``NAME@LABEL`` into the name of a card and a label of SIDs, "" for none.
-
-    Raises:
-        UserError: there is a mark and no label behind it.
-    """
+    """Split ``NAME@LABEL`` into a card's name and a label, "" for none; UserError for ``NAME@``."""
     base, mark, label = name.partition(MARK)
     if mark and not label:
         raise UserError(f"dataset {name!r}: behind {MARK} belongs a label of SIDs")
@@ -78,9 +74,8 @@ def is_prepared(name: str, data_dir: Path) -> bool:
 def load_dataset(name: str, data_dir: Path) -> Dataset:
     """Return the dataset `name`; `synthetic` is drawn and kept when it is not there yet.
 
-    Args:
-        name: a card's name, for the SIDs that its files bring or else those of the card's recipe;
-            or ``NAME@LABEL``, for SIDs that `genrec-bench sids build` made.
+    A card's name stands for the SIDs that its files bring, or else those of the card's recipe;
+    ``NAME@LABEL`` for SIDs that `genrec-bench sids build` made.
 
     Raises:
         UserError: unknown name; not prepared yet (the message is the command to type); files
@@ -139,18 +134,48 @@ def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]
     Raises:
         StorageError: the folder cannot be written.
     """
-    folder = data_dir / contents.card.name
-    with written_whole(folder) as new:
-        _write(contents, new, sources)
-    return folder
+    card, num_items = contents.card, len(contents.item_names)
+    items: dict[str, Any] = {
+        "name": pa.array(contents.item_names, pa.string()),
+        "title": pa.array(contents.titles, pa.string()),
+        "description": pa.array(contents.descriptions, pa.string()),
+        "categories": pa.array(contents.categories, pa.list_(pa.string())),
+    }
+    if contents.sids is not None:
+        offsets = np.arange(num_items + 1) * contents.sids.shape[1]
+        items["sid"] = pa.LargeListArray.from_arrays(offsets, contents.sids.reshape(-1))
+    tables = {"items": items}
+    for split, part in contents.splits.items():
+        history = pa.LargeListArray.from_arrays(part.history_offsets, part.history_items)
+        tables[split] = {"user": part.users, "history": history, "target": part.targets}
+        if split in contents.times:
+            tables[split]["time"] = contents.times[split]
+    manifest = {
+        "name": card.name,
+        "version": card.version,
+        "made": contents.made,
+        "layout": card.layout,
+        "card": _card_hash(card, contents.made),
+        "sources": dict(sources),
+        "differs_from_card": differing_sources(card, sources),
+        "rows": {split: len(part) for split, part in contents.splits.items()},
+        "items": num_items,
+        "partial": contents.partial,
+        "fingerprint": contents.fingerprint,
+        "sid_fingerprint": "" if contents.sids is None else contents.own.sid_fingerprint,
+        "ceiling": contents.ceiling,
+        "report": contents.report,
+    }
+    with written_whole(data_dir / card.name) as folder:
+        for table, columns in tables.items():
+            pq.write_table(pa.table(columns), folder / f"{table}.parquet")
+        files = {path.name: file_sha256(path) for path in folder.iterdir()}
+        write_json(folder / "manifest.json", manifest | {"files": files})
+    return data_dir / card.name
 
 
 def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
-    """Return the manifest of a prepared dataset.
-
-    Raises:
-        UserError: missing, or not a manifest.
-    """
+    """Return the manifest of a prepared dataset; UserError where it is missing, or none."""
     path = data_dir / name / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -172,52 +197,6 @@ def changed_files(name: str, data_dir: Path) -> list[str]:
         for path in paths
         if not path.is_file() or file_sha256(path) != expected.get(path.name)
     ]
-
-
-def _write(contents: Contents, folder: Path, sources: Mapping[str, str]) -> None:
-    num_items = len(contents.item_names)
-    items: dict[str, Any] = {
-        "name": pa.array(contents.item_names, pa.string()),
-        "title": pa.array(contents.titles, pa.string()),
-        "description": pa.array(contents.descriptions, pa.string()),
-        "categories": pa.array(contents.categories, pa.list_(pa.string())),
-    }
-    sid_fingerprint = ""
-    if contents.sids is not None:
-        offsets = np.arange(num_items + 1) * contents.sids.shape[1]
-        items["sid"] = pa.LargeListArray.from_arrays(offsets, contents.sids.reshape(-1))
-        sid_fingerprint = contents.own.sid_fingerprint
-    pq.write_table(pa.table(items), folder / "items.parquet")
-    for split, examples in contents.splits.items():
-        columns: dict[str, Any] = {
-            "user": examples.users,
-            "history": pa.LargeListArray.from_arrays(
-                examples.history_offsets, examples.history_items
-            ),
-            "target": examples.targets,
-        }
-        if split in contents.times:
-            columns["time"] = contents.times[split]
-        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
-    card, rows = contents.card, {split: len(part) for split, part in contents.splits.items()}
-    manifest = {
-        "name": card.name,
-        "version": card.version,
-        "made": contents.made,
-        "layout": card.layout,
-        "card": _card_hash(card, contents.made),
-        "sources": dict(sources),
-        "differs_from_card": differing_sources(card, sources),
-        "rows": rows,
-        "items": num_items,
-        "partial": contents.partial,
-        "fingerprint": contents.fingerprint,
-        "sid_fingerprint": sid_fingerprint,
-        "ceiling": contents.ceiling,
-        "report": contents.report,
-        "files": {f"{table}.parquet": file_sha256(folder / f"{table}.parquet") for table in TABLES},
-    }
-    write_json(folder / "manifest.json", manifest)
 
 
 def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> Contents:

@@ -48,13 +48,9 @@ class Items:
 
 
 def import_contents(layout: str, directory: Path, card: Card) -> tuple[Contents, dict[str, str]]:
-    """Read the files in `directory` as the card's dataset.
+    """Return the contents of the files in a folder, and the sha256 of each by its path there.
 
-    Args:
-        layout: "minionerec" or "lcrec"; must be the card's.
-
-    Returns:
-        Contents with SIDs, and the sha256 of each file by its path in the folder.
+    ``layout`` is "minionerec" or "lcrec", and must be the card's.
 
     Raises:
         UserError: anything wrong with the files, naming file and line.

@@ -35,8 +35,7 @@ DOWNLOADS = "downloads"
 def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
     """Return a dataset, made now as far as it is not there: raw files, examples, SIDs.
 
-    Args:
-        name: a card's name, or ``NAME@LABEL`` for SIDs that were built; see `load_dataset`.
+    ``name`` is a card's, or ``NAME@LABEL`` for SIDs that were built; see `load_dataset`.
 
     Raises:
         UserError: it is unknown or damaged, a file cannot be had, or counts are not the card's; the
@@ -130,9 +129,7 @@ def prepare_dataset(
 ) -> PreparationReport:
     """Make a dataset from its raw files, and wait while others make it.
 
-    Args:
-        interactions: the user's own copy of the file; None to fetch it.
-        items: likewise. With the one given and the other not, the other is fetched.
+    ``interactions`` and ``items`` are the user's own copies; None stands for one to be fetched.
 
     Raises:
         UserError: the card has no raw files, a file cannot be had or read, or counts differ.

@@ -85,10 +85,8 @@ Text = Annotated[str, Must(bool, "text that is not empty")]
 def checked(kind: type[T], content: object, *, extra: str = "forbid") -> tuple[T | None, list[str]]:
     """Build a dataclass from plain JSON values; lists become tuples.
 
-    Args:
-        kind: its fields may be text, numbers, truth values, tuples, mappings and dataclasses.
-        content: as parsed.
-        extra: what becomes of keys that are no fields, "forbid" or "ignore".
+    Its fields may be text, numbers, truth values, tuples, mappings and dataclasses; ``extra`` says
+    what becomes of keys that are no fields, "forbid" or "ignore".
 
     Returns:
         The dataclass or None, and all that is wrong: keys unknown or missing, and values that are

@@ -60,10 +60,7 @@ def find(source: SourceFile, folder: Path) -> Path | None:
     """Return a file that is in the folder of downloads, without the network.
 
     A file that was put there by hand is as good as a fetched one. Where no checksum is published,
-    that of the first one seen is recorded.
-
-    Returns:
-        Its path; None where there is none.
+    that of the first one seen is recorded. None stands for no file.
 
     Raises:
         UserError: it is not the file that was published, or not the one that was there first.
@@ -96,15 +93,11 @@ def fetch(
 
     Args:
         folder: of downloads; made if missing.
-        progress: shows the bytes, and says why something is tried again.
         attempts: how many in a row may bring nothing new. What is tried again: connections that
             fail or fall silent, bodies cut short, and the answers 429 and 5xx.
         pause: seconds before the second attempt, doubled before each further one; where the server
             names a time, that is waited for instead.
         timeout: seconds to wait for a connection, and for each further byte.
-
-    Returns:
-        Its path.
 
     Raises:
         UserError: it cannot be fetched, or is not the file that was published, or not the one that

@@ -96,7 +96,6 @@ def find_leaks(
     Args:
         splits: "train", "valid" and "test", which share the indices of users and items.
         target_times: [n] of each split, in milliseconds; None or a split missing where unknown.
-        protocol: how the examples were split, for the note.
     """
     times = target_times or {}
     splits = {name: splits[name] for name in SPLITS}  # earlier ones first

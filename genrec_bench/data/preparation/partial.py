@@ -49,8 +49,7 @@ class Begun:
     def continued_by(self, response: requests.Response, have: int) -> Begun | None:
         """Return the same, with the size if only the answer tells it.
 
-        Returns:
-            None where the answer does not bring the bytes from ``have`` on, of the same version.
+        None where the answer does not bring the bytes from ``have`` on, of the same version.
         """
         span = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         if response.status_code != HTTPStatus.PARTIAL_CONTENT or span is None:

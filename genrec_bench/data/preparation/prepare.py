@@ -222,11 +222,9 @@ def _filtered(
 def check_counts(
     counts: Mapping[str, int], expected: Mapping[str, int | None], slack: float = 0.01
 ) -> list[str]:
-    """Return one line for each count that is not what the card says.
+    """Return one line for each count that differs from the card's by more than a share, ``slack``.
 
-    Args:
-        expected: by the same keys; None or missing where nobody says.
-        slack: the share of what is expected by which a count may differ.
+    What is expected is None or missing where nobody says.
     """
     lines = []
     for what, found in counts.items():

@@ -83,7 +83,6 @@ class Raw:
         how: what to fetch by hand and where to put it; "" where files are fetched from their URLs.
         malformed: the share of a file's lines that may be malformed, and are then skipped and
             reported; more than that is refused.
-        columns: what they are called, where the format leaves that open.
     """
 
     format: str
@@ -128,9 +127,7 @@ class Step:
 def check_steps(steps: Sequence[Step], where: str) -> None:
     """Raise UserError unless each step of a card has the options that it needs, and no other.
 
-    Args:
-        steps: in order; each option by itself is as its annotation says.
-        where: the card's file.
+    ``where`` is the card's file. Each option by itself is as its annotation says.
     """
     for place, step in enumerate(steps, start=1):
         key, window = f"filters.{place}.", (step.since, step.until)

@@ -51,13 +51,10 @@ def quantize(
     seed: int,
     progress: Progress,
 ) -> Quantized:
-    """Make a SID for each vector; on one machine the same for the same arguments.
+    """Make a SID for each of the vectors [n, E]; on one machine the same for the same arguments.
 
-    Args:
-        vectors: [n, E], one for each item.
-        codes_per_level: K_l of each level. A level may use fewer: no method finds more clusters
-            than there are different things to cluster.
-        seed: of everything random; the global generators are neither read nor changed.
+    A level may use fewer codes than K_l: no method finds more clusters than there are different
+    things to cluster. The global generators of random numbers are neither read nor changed.
 
     Raises:
         UserError: an unknown method, no items, no levels, or vectors that are not finite.

@@ -54,7 +54,6 @@ class Quality:
     """The quality of SIDs.
 
     Attributes:
-        items: number of items.
         distinct: number of distinct SIDs.
         sharing: share of items whose SID another item has too.
         largest: most items that have the same SID.
@@ -87,7 +86,6 @@ def quality(
 
     Args:
         codes: [n, L] zero-based, n > 0.
-        codes_per_level: K_l for each level.
         vectors: [n, E], or None where they are not known.
         reconstruction: [n, E] what the SIDs say of the vectors, or None.
         categories: for each item its categories from the widest to the narrowest, () where none is

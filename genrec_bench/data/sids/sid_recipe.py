@@ -21,7 +21,6 @@ class SIDRecipe:
         embeddings: what is quantized: "text", "collaborative", the name or folder of a
             sentence-transformers model, or a file ``*.npy`` with one row for each item.
         collisions: what becomes of items that share a SID.
-        seed: of everything random.
     """
 
     method: Annotated[str, one_of(METHODS)]

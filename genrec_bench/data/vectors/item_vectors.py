@@ -143,11 +143,7 @@ def word_vectors(titles: Sequence[str], descriptions: Sequence[str]) -> Floats:
 
 
 def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:
-    """Read [num_items, E] vectors of a NumPy file as they are, row i for item i.
-
-    Raises:
-        UserError: it is missing, or holds anything else.
-    """
+    """Read [num_items, E] vectors of a NumPy file as they are; UserError for anything else."""
     right = f"it must hold floats [{num_items}, E], one row for each item, saved with numpy.save"
     try:
         # A map, so that a header which promises more than the file holds takes no memory.

@@ -46,11 +46,7 @@ def load_vectors(path: Path, rows: int) -> NDArray[np.float32] | None:
 def cached_vectors(
     path: Path, rows: int, make: Callable[[], NDArray[np.floating]]
 ) -> NDArray[np.float32]:
-    """Read [rows, E] vectors; made now, and kept, where the file is missing or damaged.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
+    """Read [rows, E] vectors; made now, and kept, where the file is missing or damaged."""
     found = load_vectors(path, rows)
     if found is None:
         found = make().astype(np.float32)
@@ -59,10 +55,6 @@ def cached_vectors(
 
 
 def save_vectors(path: Path, vectors: NDArray[np.float32]) -> None:
-    """Write vectors whole or not at all.
-
-    Raises:
-        StorageError: the disk refuses.
-    """
+    """Write vectors whole or not at all; StorageError where the disk refuses."""
     # Safetensors takes the memory as it lies, and would mix the rows of a transposed array up.
     write_atomically(path, safetensors.numpy.save({"vectors": np.ascontiguousarray(vectors)}))

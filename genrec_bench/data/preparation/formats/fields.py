@@ -36,13 +36,7 @@ NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 @dataclass(frozen=True)
 class ItemText:
-    """What is said of an item, cleaned.
-
-    Attributes:
-        title: "" for none.
-        description: likewise.
-        categories: from the general to the special, where they are in order.
-    """
+    """What is said of an item, cleaned; categories from the general to the special if in order."""
 
     title: str
     description: str
