@@ -104,11 +104,6 @@ def test_equally_popular_items_of_a_sid_go_by_index() -> None:
 
 
 def test_partial_means_more_than_one_percent_short() -> None:
-    def partial(expected_rows: int) -> bool:
-        expected = dataclasses.replace(make_card().expected, train_rows=expected_rows)
-        return make_dataset(make_card(expected=expected)).partial
-
-    assert not partial(3) and partial(4)
     expected = dataclasses.replace(make_card().expected, train_rows=100)
     card = make_card(expected=expected)
     for rows, short in ((99, False), (98, True)):

@@ -160,6 +160,10 @@ def bad_json(path: str, content: object) -> Callable[[Path], None]:
     return lambda folder: write_json(folder / path, content)
 
 
+def bad_index(content: object) -> Callable[[Path], None]:
+    return bad_json(f"index/{NAME}.index.json", content)
+
+
 GOOD = row("A1", [0], 1)
 TRAIN = rf"train/{NAME}_5\.csv"
 INDEX = rf"index/{NAME}\.index\.json"
@@ -200,16 +204,12 @@ LCREC_INDEX = rf"{NAME}\.index\.json"
          f"{TRAIN}, line 2: SID <a_12><b_3> disagrees"),
         (bad_cell("['<a_0><b_1>']", "['<a_0><b_1>'"), f"{TRAIN}, line 2: history_item_s"),
         (bad_cell("['<a_0><b_1>']", "[]"), f"{TRAIN}, line 2: 1 ids .* but 0 SIDs"),
-        (bad_json(f"index/{NAME}.index.json", {"0": ["<a_0>", "<b_1>"], "2": ["<a_0>", "<b_1>"]}),
-         f"{INDEX}: item 1 has no SID"),
-        (bad_json(f"index/{NAME}.index.json", index(**{"3": ["<a_1>", "<b_1>"]})),
-         f"{INDEX}: SID <a_1><b_1> names no item: item 3"),
-        (bad_json(f"index/{NAME}.index.json", index(**{"1": "<a_1>"})), f"{INDEX}: item 1 must"),
-        (bad_json(f"index/{NAME}.index.json", index(**{"1": ["<a_x>", "<b_1>"]})),
-         f"{INDEX}, item 1: SID token '<a_x>'"),
-        (bad_json(f"index/{NAME}.index.json", index(**{"1": ["<a_1>"]})),
-         f"{INDEX}, item 1: SID has 1 levels, not 2"),
-        (bad_json(f"index/{NAME}.index.json", [1]), f"{INDEX}: expected a JSON object"),
+        (bad_index({"0": ["<a_0>", "<b_1>"], "2": []}), f"{INDEX}: item 1 has no SID"),
+        (bad_index(index(**{"3": ["<a_1>", "<b_1>"]})), f"{INDEX}: SID <a_1><b_1> names no item"),
+        (bad_index(index(**{"1": "<a_1>"})), f"{INDEX}: item 1 must"),
+        (bad_index(index(**{"1": ["<a_x>", "<b_1>"]})), f"{INDEX}, item 1: SID token '<a_x>'"),
+        (bad_index(index(**{"1": ["<a_1>"]})), f"{INDEX}, item 1: SID has 1 levels, not 2"),
+        (bad_index([1]), f"{INDEX}: expected a JSON object"),
         (bad_json(f"index/{NAME}.item.json", {"0": {}, "1": {"title": 3}, "2": {}}),
          r"item\.json: item 1 must be an object whose title is text"),
         (lambda d: (d / "index" / f"{NAME}.index.json").write_text('{"0":\n[}'),

@@ -52,6 +52,23 @@ def use_encoder(patch: pytest.MonkeyPatch, load: Callable[..., object]) -> None:
     patch.setattr(package, "SentenceTransformer", load, raising=False)
 
 
+def use_vectors(patch: pytest.MonkeyPatch, vector: Callable[[str], Sequence[float]]) -> list[str]:
+    """Have models whose vector of a text is that of a function; return what they will encode."""
+    encoded: list[str] = []
+
+    class Model:
+        def __init__(self, name: str, *, trust_remote_code: bool) -> None:
+            assert not trust_remote_code
+
+        def encode(self, texts: list[str], *, show_progress_bar: bool) -> NDArray[np.float32]:
+            assert not show_progress_bar
+            encoded.extend(texts)
+            return np.array([vector(text) for text in texts], dtype=np.float32)
+
+    use_encoder(patch, Model)
+    return encoded
+
+
 def build_dataset(
     card: Card,
     sids: NDArray[np.int32],

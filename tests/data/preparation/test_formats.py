@@ -1,8 +1,8 @@
 import ast
-import dataclasses
 import gzip
 import json
 from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,6 @@ from genrec_bench.data.preparation.raw_recipe import Columns
 ROWS = [(user, item, seconds * 1000) for user, item, seconds in LOG]
 AMAZON = ("amazon-2014", "amazon-2018", "amazon-2023")
 NAMES = Columns()
-YELP_DESCRIPTION = "Tools, Hand Tools, Tucson"
 
 
 def rows(format: str, path: Path, columns: Columns = NAMES) -> list[Row]:
@@ -43,18 +42,9 @@ def texts_of(format: str) -> dict[str, ItemText]:
     categories = () if format == "csv" else CATEGORIES
     found = {name: ItemText(*texts, categories) for name, texts in TEXTS.items()}
     if format == "yelp":
-        return {
-            name: dataclasses.replace(text, description=YELP_DESCRIPTION)
-            for name, text in found.items()
-        }
+        said = "Tools, Hand Tools, Tucson"
+        return {name: replace(text, description=said) for name, text in found.items()}
     return found
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_both_files_are_read_as_written(tmp_path: Path, format: str) -> None:
-    files = write_raw_files(format, tmp_path)
-    assert rows(format, files.interactions) == ROWS
-    assert dict(items(format, files.items)) == texts_of(format)
 
 
 def test_reviews_of_2014_may_be_literals(tmp_path: Path) -> None:
@@ -71,14 +61,17 @@ def test_ratings_are_read_as_reviews_are(tmp_path: Path, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_gzip_is_told_by_content_and_not_by_name(tmp_path: Path, format: str) -> None:
+def test_both_files_are_read_as_written_and_gzip_is_told_by_content(
+    tmp_path: Path, format: str
+) -> None:
     files = write_raw_files(format, tmp_path)
-    for path in (files.interactions, files.items):
-        content = path.read_bytes()
-        plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        path.write_bytes(plain if plain != content else gzip.compress(plain))
-    assert rows(format, files.interactions) == ROWS
-    assert dict(items(format, files.items)) == texts_of(format)
+    for compress in (gzip.compress, bytes):
+        for path in (files.interactions, files.items):
+            content = path.read_bytes()
+            plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+            path.write_bytes(compress(plain))
+        assert rows(format, files.interactions) == ROWS
+        assert dict(items(format, files.items)) == texts_of(format)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -213,10 +206,8 @@ def test_recbole_columns_stand_in_any_order(
 
 def test_recbole_titles_by_any_name_and_quotes_as_they_are(tmp_path: Path) -> None:
     header = ("item_id:token", "item_name:token_seq", "class:token_seq")
-    path = write(
-        tmp_path / "a.item",
-        plain_table([header, ("B00A", 'Pipe 12"', "['Tools', 'Hand Tools']"), ("B00C", "", "")]),
-    )
+    lines = [header, ("B00A", 'Pipe 12"', "['Tools', 'Hand Tools']"), ("B00C", "", "")]
+    path = write(tmp_path / "a.item", plain_table(lines))
     assert items("recbole", path) == [
         ("B00A", ItemText('Pipe 12"', "", CATEGORIES)),
         ("B00C", ItemText("", "", ())),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from download_world import refused
 from raw_world import ITEMS, RawWorld, raw_world
-from small_datasets import use_encoder
+from small_datasets import use_vectors
 
 from genrec_bench.data.dataset import Contents, Examples
 from genrec_bench.data.dataset_store import load_dataset
@@ -152,21 +152,11 @@ def test_what_is_kept_says_how_it_was_made(contents: Contents, tmp_path: Path) -
     assert str(tmp_path) not in (folder / "manifest.json").read_text()
 
 
-class Model:
-    """Stands in for the package of models."""
-
-    def __init__(self, name: str, *, trust_remote_code: bool) -> None:
-        pass
-
-    def encode(self, texts: list[str], *, show_progress_bar: bool) -> Floats:
-        return np.array([[len(text), text.count("a")] for text in texts], dtype=np.float32)
-
-
 @pytest.mark.usefixtures("no_figure")
 def test_a_model_of_ones_own_keeps_its_folder_to_itself(
     contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_encoder(monkeypatch, Model)
+    use_vectors(monkeypatch, lambda text: [len(text), text.count("a")])
     folder = tmp_path / "somewhere" / "encoder"
     folder.mkdir(parents=True)
     recipes = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_datasets import Rows, build_dataset, examples, use_encoder
+from small_datasets import Rows, build_dataset, examples, use_vectors
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.dataset import Dataset
@@ -71,9 +71,8 @@ def test_a_word_said_twice_counts_less_than_twice() -> None:
     # "a a" holds a twice and "a a" once, "a" holds a once. Sublinear: 1 + ln 2 = 1.693147, where
     # counts would say 2. Both features and lengths: a is in 4 of 4 titles (weight 1), "a a" in 2
     # of 4 (1.510826). Cosine 1.693147 / sqrt(1.693147^2 + 1.510826^2) = 0.746147.
-    assert cosines(title_vectors(["a", "a", "a a", "A A!"]))[0, 2] == pytest.approx(
-        0.746147, abs=1e-5
-    )
+    found = cosines(title_vectors(["a", "a", "a a", "A A!"]))
+    assert found[0, 2] == pytest.approx(0.746147, abs=1e-5)
 
 
 def test_collaborative_by_hand() -> None:
@@ -106,9 +105,7 @@ def test_a_user_counts_once() -> None:
     """Examples that repeat each other say no more than the longest of them."""
     nested = [(0, [0], 1), (0, [0, 1], 2), (0, [0, 1, 2], 3), (1, [3], 4), (1, [3, 4], 5)]
     longest = [(0, [0, 1, 2], 3), (1, [3, 4], 5)]
-    every_user_another = [
-        (user, history, target) for user, (_, history, target) in enumerate(nested)
-    ]
+    every_user_another = [(user, *row[1:]) for user, row in enumerate(nested)]
     found = collaborative_vectors(examples(nested), 7)
     assert np.array_equal(found, collaborative_vectors(examples(longest), 7))
     assert not np.allclose(found, collaborative_vectors(examples(every_user_another), 7))
@@ -141,9 +138,8 @@ def test_rows_follow_the_sids_and_unknown_items_are_left_out() -> None:
 
 def test_the_whole_way(tmp_path: Path) -> None:
     # Sorted by SID: code 0 is item 2, code 1 items 0 and 3, code 2 item 1.
-    found = sid_embeddings(
-        dataset(["red", "blue", "blue", "red"], codes=[1, 2, 0, 1]), "text", tmp_path
-    )
+    data = dataset(["red", "blue", "blue", "red"], codes=[1, 2, 0, 1])
+    found = sid_embeddings(data, "text", tmp_path)
     assert found.dtype == np.float32
     assert cosines(found) == pytest.approx(np.array([[1, 0, 1], [0, 1, 0], [1, 0, 1]]), abs=1e-5)
 
@@ -214,19 +210,8 @@ def test_a_model_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(raised.value)
 
 
-class Encoder:
-    """Stands in for a sentence-transformers model."""
-
-    def __init__(self, name: str, trust_remote_code: bool) -> None:
-        assert not trust_remote_code
-
-    def encode(self, titles: list[str], show_progress_bar: bool) -> np.ndarray[Any, Any]:
-        assert not show_progress_bar
-        return np.array([[len(title), 1.0] for title in titles], dtype=np.float32)
-
-
 def test_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_encoder(monkeypatch, Encoder)
+    use_vectors(monkeypatch, lambda title: [len(title), 1.0])
     data = dataset(["abc", " ", "abc"])
     # (3, 1) / sqrt(10); a title that is blank has no vector, whatever a model makes of it.
     near = [3 / 10**0.5, 1 / 10**0.5]

@@ -1,6 +1,5 @@
 """A vector for each item: numbers by hand, what may be read, files of the user's, and the cache."""
 
-import json
 import pickle
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_datasets import Rows, examples, use_encoder
+from small_datasets import Rows, examples, use_vectors
 
 from genrec_bench.data.cards import load_card
 from genrec_bench.data.importers import import_contents
@@ -86,13 +85,8 @@ def test_unknown_items_borrow_evenly_and_are_counted(
     lender = (found[3:] @ found[:3].T).argmax(axis=1)
     assert np.array_equal(found[3:], found[lender])
     assert sorted(np.bincount(lender).tolist()) == [2, 2, 3]
-
-
-def test_items_that_are_all_known_are_no_news(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     item_vectors("text", TITLES, [""] * 4, examples(TRAIN), tmp_path, Progress())
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "", "items that are all known are no news"
 
 
 def test_nothing_known_at_all(tmp_path: Path) -> None:
@@ -190,28 +184,14 @@ def test_every_item_has_a_vector_of_length_1_or_there_is_a_reason(
         assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
 
 
-class Encoder:
-    """Stands in for a sentence-transformers model."""
-
-    read: list[str] = []
-
-    def __init__(self, name: str, trust_remote_code: bool) -> None:
-        assert name == "a/model"
-
-    def encode(self, texts: list[str], *, show_progress_bar: bool) -> np.ndarray[Any, Any]:
-        Encoder.read += texts
-        return np.array([[3.0, 4.0] if "red" in text else [0.0, 5.0] for text in texts])
-
-
 def test_a_model_reads_title_and_description_as_one_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_encoder(monkeypatch, Encoder)
-    monkeypatch.setattr(Encoder, "read", [])
+    encoded = use_vectors(monkeypatch, lambda text: [3.0, 4.0] if "red" in text else [0.0, 5.0])
     texts = ["red box", "", "", "box"], ["a box", "blue", " ", ""]
     for _ in ("made", "read"):
         found = vectors("a/model", tmp_path, *texts)
-    assert Encoder.read == ["red box a box", "blue", "box"]
+    assert encoded == ["red box a box", "blue", "box"]
     assert found[[0, 1, 3]] == pytest.approx(np.array([[0.6, 0.8], [0, 1], [0, 1]]))
     assert found[2].tolist() in found[[0, 1, 3]].tolist(), "of the blank one nothing is known"
 
@@ -293,11 +273,7 @@ def test_what_is_bought_next_is_near(shared_data: Path, tmp_path: Path) -> None:
     """The held-out target is often among the ten items nearest to the last one of the history."""
     folder = shared_data / "minionerec"
     data = import_contents("minionerec", folder, load_card("industrial"))[0].own
-    entries = json.loads(
-        (folder / "index" / "Industrial_and_Scientific.item.json").read_text(encoding="utf-8")
-    )
-    items = [entries[str(item)] for item in range(data.catalog.num_items)]
-    titles, descriptions = ([item[key] for item in items] for key in ("title", "description"))
+    titles, descriptions = data.contents.titles, data.contents.descriptions
     last = data.valid.history_items[data.valid.history_offsets[1:] - 1]
     moved = last != data.valid.targets
     here, there = last[moved], data.valid.targets[moved]
