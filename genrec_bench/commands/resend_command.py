@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from genrec_bench.errors import UserError
 
-if TYPE_CHECKING:
-    from genrec_bench.tracking.exporter import Exporter
-
-OUTCOMES = ("sent", "ended", "live", "elsewhere", "left")
+NOTES = {
+    "ended": "cut short earlier, ended now",
+    "live": "under way, left alone",
+    "elsewhere": "kept for another server",
+    "refused": "entries that MLflow refused",
+}
+"""What is printed of the exporter's counts where they are not 0."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,47 +38,26 @@ def execute(args: argparse.Namespace) -> int:
     if not output.is_dir():
         raise UserError(f"--output {output}: there is no such folder")
     exporter = Exporter(Store(output))
-    place = exporter.store.place
+    place, counts = exporter.store.place, exporter.counts
     folders = sorted(file.parent.resolve() for file in output.rglob(TRACKING_FILE))
-    tally = Counter(dict.fromkeys(OUTCOMES, 0))
     for number, folder in enumerate(folders):
         try:
-            found = exporter.export(folder, verify=True)
+            exporter.export(folder)
         except Exception as error:  # MLflow, SQLAlchemy, requests, the file system
             raise UserError(
-                f"MLflow at {place} failed ({first_line(error)}): {tally['sent']} runs were sent, "
+                f"MLflow at {place} failed ({first_line(error)}): {counts['sent']} runs were sent, "
                 f"{len(folders) - number} are left; give the command again when it is back"
             ) from None
-        # A run that was cut short is sent, too.
-        tally.update({"ended", "sent"} if found == "ended" else {found} - {"done"})
-    figures = {
-        "figures": exporter.figures,
-        "files": exporter.files,
-        "refused": len(exporter.refused),
-    }
     if args.json:
-        print(json.dumps(tally | figures, indent=2, sort_keys=True))
+        print(json.dumps(counts, indent=2, sort_keys=True))
     else:
-        _print(tally, exporter)
-    if tally["left"]:
+        print("sent to {}: {sent} runs, {figures} figures, {files} files".format(place, **counts))
+        for kind, text in NOTES.items():
+            if counts[kind]:
+                print(f"{text}: {counts[kind]}")
+    if counts["left"]:
         raise UserError(
-            f"MLflow at {place} refused {tally['left']} runs ({exporter.kept[0]}), which are kept; "
-            "restore there what was deleted and give the command again"
+            f"MLflow at {place} refused {counts['left']} runs ({exporter.reasons['left']}), which "
+            "are kept; restore there what was deleted and give the command again"
         )
     return 0
-
-
-def _print(tally: Counter[str], exporter: Exporter) -> None:
-    print(
-        f"sent to {exporter.store.place}: {tally['sent']} runs, {exporter.figures} figures, "
-        f"{exporter.files} files"
-    )
-    notes = {
-        "cut short earlier, ended now": tally["ended"],
-        "under way, left alone": tally["live"],
-        "kept for another server": tally["elsewhere"],
-        "entries that MLflow refused": len(exporter.refused),
-    }
-    for text, count in notes.items():
-        if count:
-            print(f"{text}: {count}")

@@ -59,4 +59,4 @@ def show_study(
     dataset = context.dataset
     tags = {**tags, "dataset": dataset.name, "partial": str(dataset.partial).lower()}
     with context.tracker.track(folder, run_name, parameters, tags) as tracked:
-        tracked.status = "FAILED" if failed else "FINISHED"
+        tracked.failed = failed

@@ -1,49 +1,46 @@
 """The exporter: makes MLflow show what the folder of a run says, at any time and as often as asked.
 
-A run is found again at MLflow by its token, a tag. How much of it MLflow has is noted in one small
-file in the folder, `mlflow.json`, which is locked meanwhile. Without that file all is sent again:
-figures carry the moment at which they were made, so that a database takes an equal one once, and
-the rest overwrites itself.
+A run is found again at MLflow by its token, a tag. How much of it MLflow has stands in another tag
+of the run, so that it is never kept apart from what it tells of. Where an outage comes in between,
+some is sent again: figures carry the moment at which they were made, so that a database takes an
+equal one once, and the rest overwrites itself.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from genrec_bench.tracking.folder_view import (
-    TRACKING_FILE,
-    End,
-    end_of,
-    figures_of,
-    files_of,
-    is_live,
-    read_about,
-)
-from genrec_bench.tracking.store import REFUSED, Store, first_line, mlflow_name
+from genrec_bench.storage.locks import locked
+from genrec_bench.tracking import folder_view
+from genrec_bench.tracking.folder_view import TRACKING_FILE, About, read_about
+from genrec_bench.tracking.store import Store, first_line, mlflow_name
 
-SENT_FILE = "mlflow.json"
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
-TOKEN_TAG, PARENT_TAG = "genrec_bench_token", "mlflow.parentRunId"
+TOKEN_TAG, SENT_TAG = "genrec_bench_token", "genrec_bench_sent"
+PARENT_TAG = "mlflow.parentRunId"
+
+LOCK_FILE = ".tracking.lock"
+"""In the folder of a run: who holds it sends the run."""
+
+STATUS = {"complete": "FINISHED", "failed": "FAILED"}
+"""MLflow's words for how a run ended; pruned and interrupted ones are `KILLED`."""
+
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+"""What MLflow says to something that it will never take."""
 
 METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100
 """Limits of one request to MLflow."""
 
 MAX_PARAM, MAX_TAG = 6000, 8000
 """Lengths that MLflow takes, in characters."""
-
-BUSY_SECONDS, BUSY_PAUSE = 10.0, 0.05
-"""How long to wait for another process that is sending a run of ours, and how often to look."""
-
-Found = Literal["sent", "ended", "live", "elsewhere", "done", "left"]
-"""What became of a folder: sent to its end, of a run that was cut short too; of a live run; it
-belongs to another store; nothing was to be sent; MLflow does not take it."""
 
 
 class Exporter:
@@ -53,186 +50,137 @@ class Exporter:
         store: where to.
 
     Attributes:
-        refused: why MLflow would never take something, which was left out.
-        kept: why MLflow did not take a whole run, which it may take later.
-        figures: how many figures it took.
-        files: how many files it took.
+        counts: how many runs were ``sent``, how many of these were cut short and are ``ended`` now;
+            how many runs are ``live``, belong ``elsewhere``, or are ``left`` as MLflow does not
+            take them; how many ``figures`` and ``files`` it took, how many entries it ``refused``.
+        reasons: why it did not take the first of what is ``left`` and ``refused``.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.refused: list[str] = []
-        self.kept: list[str] = []
-        self.figures = self.files = 0
+        words = ("sent", "ended", "live", "elsewhere", "left", "figures", "files", "refused")
+        self.counts = Counter(dict.fromkeys(words, 0))
+        self.reasons: dict[str, str] = {}
 
-    def export(self, folder: Path, *, own: bool = False, verify: bool = False) -> Found:
+    def export(self, folder: Path, *, own: bool = False) -> None:
         """Make MLflow show what a folder says by now.
 
         Args:
             folder: of a run that is tracked.
             own: whether this process works in the folder; nobody else tells of a live run.
-            verify: whether to ask MLflow if it still knows a run of which it has all.
 
         Raises:
-            Exception: whatever MLflow and what it stands on raise. What was sent is noted.
+            Exception: whatever MLflow and what it stands on raise.
         """
-        if not own and is_live(folder):
-            return "live"
-        with _noted(folder / SENT_FILE, BUSY_SECONDS if own else 0.0) as sent:
-            about = read_about(folder)
-            if sent is None:
-                return "live"  # Another process is sending it.
-            if about is None:
-                return "done"
-            if sent.get("to", self.store.to) != self.store.to:
-                if not own:
-                    return "elsewhere"
-                sent.clear()
-            end = None if own and not about["ended"] else end_of(folder, about)
-            return self._export(folder, about, end, sent, verify)
-
-    def _export(
-        self,
-        folder: Path,
-        about: Mapping[str, Any],
-        end: End | None,
-        sent: dict[str, Any],
-        verify: bool,
-    ) -> Found:
         from mlflow.exceptions import MlflowException
 
-        try:
-            if end and "run" in sent and sent["end"] == [end.status, end.at]:
-                if sent["files"] == files_of(folder) and set(about["dead"]) <= set(sent["dead"]):
-                    if verify:
-                        self.store.ask("get_run", sent["run"])
-                    return "done"
-            self._send(folder, about, end, sent)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST" and "run" in sent:
-                # Somebody has deleted the run for good, or the whole store.
-                sent.clear()
-                self.store.forget()
-                self._send(folder, about, end, sent)
-            elif error.error_code in REFUSED:
-                self.kept.append(first_line(error))
-                return "left"
-            else:
-                raise
-        if end is None:
-            return "live"
-        return "sent" if end.is_told else "ended"
+        if not (folder / TRACKING_FILE).is_file():
+            return  # Somebody has removed the folder, which the lock would make again.
+        if not own and folder_view.is_live(folder):
+            self.counts["live"] += 1
+            return
+        with locked(folder / LOCK_FILE, wait=True):
+            about = read_about(folder)
+            if about is None:
+                return
+            if about.to != self.store.to:
+                self.counts["elsewhere"] += 1
+                return
+            is_under_way = own and about.end is None
+            end = None if is_under_way else folder_view.end_of(folder, about)
+            try:
+                self._send(folder, about, end)
+            except MlflowException as error:
+                if error.error_code not in REFUSED:
+                    raise
+                self._note("left", error)
 
-    def _send(
-        self, folder: Path, about: Mapping[str, Any], end: End | None, sent: dict[str, Any]
-    ) -> None:
-        if "run" not in sent:
-            run = self._open(folder, about)
-            sent |= {"to": self.store.to, "run": run, "step": -1, "all_figures": False}
-            sent |= {"files": {}, "dead": [], "end": None}
-        elif end is None and sent["end"] is not None:
-            self.store.ask("update_run", sent["run"], status="RUNNING")
-            sent["end"] = None
-        if not about["dead"]:
-            sent["dead"] = []  # It goes on, and may see the same child die again.
-        run = sent["run"]
-        self._send_figures(folder, about, run, sent)
-        if end is not None:
-            for name, signature in files_of(folder).items():
-                if sent["files"].get(name) != signature:
-                    self._offer("log_artifact", run, str(folder / name))
-                    self.files += 1
-                    sent["files"][name] = signature
-        for token, at in about["dead"].items():
-            if token not in sent["dead"]:
-                child = self._find(self.store.experiment(about["experiment"]), token)
-                # Each process and machine of a study says so; the first end stays.
-                if child and self._status(child) != "FAILED":
-                    self._end(child, End("FAILED", "failed", at), is_child=True)
-                sent["dead"].append(token)
-        if end is not None and sent["end"] != [end.status, end.at]:
-            # How a run ended that was cut short may be known better to its parent.
-            if end.is_told or self._status(run) == "RUNNING":
-                self._end(run, end, is_child=about["parent"] is not None)
-            sent["end"] = [end.status, end.at]
-
-    def _open(self, folder: Path, about: Mapping[str, Any]) -> str:
-        """Return MLflow's id of a run, made now if there is none."""
-        from mlflow.entities import Param, RunTag
-
-        experiment = self.store.experiment(about["experiment"])
-        tags = {TOKEN_TAG: about["token"], **about["tags"]}
-        parent = about["parent"] and self._parent(folder, experiment, about["parent"])
-        if parent:
-            tags[PARENT_TAG] = parent
-        tags = {key: str(value)[:MAX_TAG] for key, value in tags.items()}
-        run = self._find(experiment, about["token"])
-        if run is None:
-            made = self.store.ask("create_run", experiment, about["began"], tags, about["name"])
-            run = self._find(experiment, about["token"]) or str(made.info.run_id)
-            if run != made.info.run_id:
-                self.store.ask("delete_run", made.info.run_id)  # Another machine was faster.
-        else:
-            self.store.ask("update_run", run, status="RUNNING")
-            self.store.ask("log_batch", run, tags=[RunTag(*tag) for tag in tags.items()])
-        flat = {mlflow_name(key): value for key, value in _flatten(about["params"])}
-        params = [Param(key, value[:MAX_PARAM]) for key, value in flat.items()]
-        for first in range(0, len(params), PARAMS_PER_BATCH):
-            # Another process may have opened the same run with other ones.
-            self._offer("log_batch", run, params=params[first : first + PARAMS_PER_BATCH])
-        if any(len(value) > MAX_PARAM for value in flat.values()):
-            text = json.dumps(about["params"], indent=2, sort_keys=True)
-            self._offer("log_text", run, text, "configuration.json")
-        return run
-
-    def _parent(self, folder: Path, experiment: str, parent: Mapping[str, str]) -> str | None:
-        """Return the id of the run that this one belongs to; open that first if need be."""
-        found = self._find(experiment, parent["token"])
-        above = Path(os.path.normpath(folder / parent["folder"]))
-        if found is None and (above / TRACKING_FILE).is_file():
-            self.export(above, own=is_live(above))
-            found = self._find(experiment, parent["token"])
-            if found is None:
-                raise TimeoutError("another process is sending the run above")
-        return found
-
-    def _send_figures(
-        self, folder: Path, about: Mapping[str, Any], run: str, sent: dict[str, Any]
-    ) -> None:
+    def _send(self, folder: Path, about: About, end: tuple[str, int] | None) -> None:
         from mlflow.entities import Metric
 
-        if sent["all_figures"]:
-            return
-        rows, are_all = figures_of(folder, about, sent["step"])
-        batch: list[Metric] = []
-        for number, (step, at, values) in enumerate(rows):
-            batch += [Metric(mlflow_name(k), float(v), at, step) for k, v in values.items()]
-            following = len(rows[number + 1][2]) if number + 1 < len(rows) else METRICS_PER_BATCH
-            if len(batch) + following > METRICS_PER_BATCH:
-                if self._offer("log_batch", run, metrics=batch):
-                    self.figures += len(batch)
-                batch, sent["step"] = [], step
-        sent["all_figures"] = are_all
+        run = self._run_of(folder, about)
+        before = run.data.tags.get(SENT_TAG, "")
+        sent: dict[str, Any] = {"figures": 0, "files": {}, "ended": 0, "is_over": False}
+        if before:
+            sent |= json.loads(before)
+        else:
+            self._send_params(run, about.params)
+        # The last end counts: of a run that went on, of a study that several machines carry out,
+        # of a trial whose end is told by who saw it die.
+        is_news = end is None or end[1] > sent["ended"]
+        new = folder_view.figures_of(folder, about)[sent["figures"] :] if is_news else []
+        for batch in _batches(new, METRICS_PER_BATCH):
+            metrics = [Metric(mlflow_name(name), *figure) for name, *figure in batch]
+            if self._offer("log_batch", run, metrics=metrics):
+                self.counts["figures"] += len(batch)
+            sent["figures"] += len(batch)
+        for name, digest in folder_view.files_of(folder).items() if end else ():
+            if sent["files"].get(name) != digest:
+                if self._offer("log_artifact", run, str(folder / name)):
+                    self.counts["files"] += 1
+                sent["files"][name] = digest
+        if end is None and sent["is_over"]:
+            self.store.ask("update_run", run.info.run_id, status="RUNNING")
+            sent["is_over"] = False
+        elif end is not None and is_news:
+            if about.parent:
+                self._offer("set_tag", run, "trial_state", end[0])
+            status = STATUS.get(end[0], "KILLED")
+            self.store.ask("set_terminated", run.info.run_id, status, end_time=end[1])
+            sent |= {"ended": end[1], "is_over": True}
+            self.counts["ended"] += about.end is None
+        after = json.dumps(sent)
+        if after != before:
+            self.store.ask("set_tag", run.info.run_id, SENT_TAG, after)
+            self.counts["sent"] += 1
 
-    def _find(self, experiment: str, token: str) -> str | None:
-        """Return the id of the run with this token, or None.
+    def _run_of(self, folder: Path, about: About) -> Run:
+        """Return MLflow's run of a folder, made now if there is none; so is the run above it."""
+        experiment = self.store.experiment(about.experiment)
+        if found := self._find(experiment, about.token):
+            return found
+        tags = {TOKEN_TAG: about.token, **about.tags}
+        if about.parent:
+            above = Path(os.path.normpath(folder / about.parent[0]))
+            parent = self._find(experiment, about.parent[1])
+            if parent is None and (above / TRACKING_FILE).is_file():
+                with locked(above / LOCK_FILE, wait=True):
+                    known = read_about(above)
+                    parent = self._run_of(above, known) if known else None
+            if parent:
+                tags[PARENT_TAG] = parent.info.run_id
+        tags = {key: str(value)[:MAX_TAG] for key, value in tags.items()}
+        made: Run = self.store.ask("create_run", experiment, about.began, tags, about.name)
+        first = self._find(experiment, about.token) or made
+        if first.info.run_id != made.info.run_id:
+            self.store.ask("delete_run", made.info.run_id)  # Another machine was faster.
+        return first
+
+    def _find(self, experiment: str, token: str) -> Run | None:
+        """Return the run with this token, or None; a deleted one only if there is no other.
 
         If several machines opened one at the same moment, all agree on the same.
         """
+        from mlflow.entities import ViewType
+
         asked = f"tags.{TOKEN_TAG} = '{token}'"
-        found = self.store.ask("search_runs", [experiment], asked, order_by=["start_time ASC"])
-        runs = sorted((run.info.start_time, str(run.info.run_id)) for run in found)
-        return runs[0][1] if runs else None
+        found = self.store.ask("search_runs", [experiment], asked, ViewType.ALL)
+        order = attrgetter("info.lifecycle_stage", "info.start_time", "info.run_id")
+        return min(found, key=order, default=None)
 
-    def _status(self, run: str) -> str:
-        return str(self.store.ask("get_run", run).info.status)
+    def _send_params(self, run: Run, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
 
-    def _end(self, run: str, end: End, *, is_child: bool) -> None:
-        if is_child:
-            self._offer("set_tag", run, "trial_state", end.state)
-        self.store.ask("set_terminated", run, end.status, end_time=end.at)
+        flat = {mlflow_name(key): value for key, value in _flatten(params)}
+        entries = [Param(key, value[:MAX_PARAM]) for key, value in flat.items()]
+        for batch in _batches(entries, PARAMS_PER_BATCH):
+            # Another process may have opened the same run with other ones.
+            self._offer("log_batch", run, params=batch)
+        if any(len(value) > MAX_PARAM for value in flat.values()):
+            text = json.dumps(params, indent=2, sort_keys=True)
+            self._offer("log_text", run, text, "configuration.json")
 
-    def _offer(self, method: str, run: str, *args: Any, **more: Any) -> bool:
+    def _offer(self, method: str, run: Run, *args: Any, **more: Any) -> bool:
         """Ask for something that MLflow may refuse, which is then left out.
 
         Raises:
@@ -241,55 +189,21 @@ class Exporter:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.store.ask(method, run, *args, **more)
+            self.store.ask(method, run.info.run_id, *args, **more)
         except MlflowException as error:
-            deleted = self.store.ask("get_run", run).info.lifecycle_stage == "deleted"
-            if error.error_code not in REFUSED or deleted:
+            if error.error_code not in REFUSED or run.info.lifecycle_stage == "deleted":
                 raise
-            self.refused.append(first_line(error))
+            self._note("refused", error)
             return False
         return True
 
-
-@contextlib.contextmanager
-def _noted(file: Path, wait: float) -> Iterator[dict[str, Any] | None]:
-    """Lock a folder's note of what was sent, and write it when the body has changed it.
-
-    Args:
-        file: the note.
-        wait: seconds to wait for another process that has it.
-
-    Yields:
-        The note, empty if there is none; None if another process has it.
-    """
-    with file.open("a+", encoding="utf-8") as stream:
-        until = time.monotonic() + wait
-        while not _is_ours(stream):
-            if time.monotonic() >= until:
-                yield None
-                return
-            time.sleep(BUSY_PAUSE)
-        stream.seek(0)
-        before = stream.read()
-        sent: dict[str, Any] = {}
-        with contextlib.suppress(ValueError):  # A process was killed while it wrote.
-            sent = json.loads(before)
-        try:
-            yield sent
-        finally:
-            after = json.dumps(sent)
-            if after != before:
-                stream.seek(0)
-                stream.truncate()
-                stream.write(after)
+    def _note(self, kind: str, error: Exception) -> None:
+        self.counts[kind] += 1
+        self.reasons.setdefault(kind, first_line(error))
 
 
-def _is_ours(stream: IO[str]) -> bool:
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _batches(entries: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    yield from (entries[first : first + size] for first in range(0, len(entries), size))
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -13,7 +13,8 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,16 +22,16 @@ from typing import Any
 
 import pandas as pd
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import RECORD_FILE, read_record
 from genrec_bench.runs.run_folder import CHECKPOINTS
+from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.files import write_atomically
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.loop import PRUNED
 
 TRACKING_FILE = "tracking.json"
-
-KEYS = set("experiment name params tags token parent began dead ended".split())
 
 FILES = (
     RECORD_FILE,
@@ -44,90 +45,121 @@ FILES = (
 )
 """The files of a folder that MLflow gets, as far as they are there."""
 
-STATES = {"FINISHED": "complete", "FAILED": "failed", "KILLED": "interrupted"}
-"""What became of a trial; MLflow has one word for pruned and interrupted ones."""
+LAST_TRIES, LAST_PAUSE = 5, 0.05
+"""How often the last one to work in a folder makes sure of that, and seconds in between."""
 
 
-@dataclass(frozen=True)
-class End:
-    """How a run ended.
+@dataclass
+class About:
+    """What `tracking.json` says of a run.
 
     Attributes:
-        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-        state: ``complete``, ``failed``, ``pruned`` or ``interrupted``.
-        at: milliseconds since 1970.
-        is_told: whether the process told it itself; otherwise it was found out afterwards.
+        to: the store that it belongs to, see `Store.to`.
+        token: names the run at any server.
+        parent: the run that it belongs to: its folder, relative to this one, and its token.
+        began: milliseconds since 1970.
+        end: ``complete``, ``failed``, ``pruned`` or ``interrupted``, and milliseconds since 1970;
+            None until the process tells it.
     """
 
-    status: str
-    state: str
-    at: int
-    is_told: bool = True
+    to: str
+    experiment: str
+    name: str
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    token: str
+    parent: tuple[str, str] | None
+    began: int
+    end: tuple[str, int] | None = None
 
 
-def read_about(folder: Path) -> dict[str, Any] | None:
+def read_about(folder: Path) -> About | None:
     """Return what `tracking.json` says; None if the folder has none that can be read."""
     try:
-        about = json.loads((folder / TRACKING_FILE).read_text())
-        return about if set(about) >= KEYS else None
+        return About(**json.loads((folder / TRACKING_FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def end_of(folder: Path, about: Mapping[str, Any]) -> End:
-    """Return how a run ended in whose folder nobody works."""
-    if about["ended"]:
-        return End(**about["ended"])
+def write_about(folder: Path, about: About) -> None:
+    """Write `tracking.json`.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    text = json.dumps(vars(about), indent=1, sort_keys=True, default=str)
+    write_atomically(folder / TRACKING_FILE, text.encode())
+
+
+def tell_end(folder: Path, about: About, state: str, handle: int) -> None:
+    """Write down how a run ended, unless others still work on it here.
+
+    Args:
+        handle: from ``working_in``, whose lock is lost.
+    """
+    for _ in range(LAST_TRIES):
+        if _is_last(handle):
+            about.end = state, int(time.time() * 1000)
+            with contextlib.suppress(StorageError):
+                write_about(folder, about)
+            return
+        # Whoever looks whether the folder is in use holds it for a moment, too.
+        time.sleep(LAST_PAUSE)
+
+
+def end_of(folder: Path, about: About) -> tuple[str, int]:
+    """Return how and when a run ended in whose folder nobody works, see ``About.end``."""
+    if about.end:
+        return about.end
     record = _record(folder)
     if record is None:
         signs = [folder / TRACKING_FILE, *(folder / CHECKPOINTS).glob(f"*/{STATE}")]
-        return End("KILLED", "interrupted", max(map(_changed, signs)) // 1_000_000, False)
-    status = "FINISHED" if record["complete"] else "FAILED"
-    state = STATES[status]
-    if record["failure"].startswith(PRUNED):
-        status, state = "KILLED", "pruned"
-    return End(status, state, _finished(record), False)
+        return "interrupted", max(sign.stat().st_mtime_ns for sign in signs) // 1_000_000
+    failed = "pruned" if record["failure"].startswith(PRUNED) else "failed"
+    return "complete" if record["complete"] else failed, _finished(record)
 
 
-def figures_of(
-    folder: Path, about: Mapping[str, Any], after: int
-) -> tuple[list[tuple[int, int, dict[str, float]]], bool]:
-    """Return the figures of a run beyond a step, and whether they are all that there will be.
+def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
+    """Return the figures of a run, in an order that stays the same as more of them come.
 
-    Each comes with its step and its moment in milliseconds since 1970. A step's moment is the start
-    of the run and the seconds that were spent until then: it is the same whenever it is asked for.
-
-    Args:
-        folder: of the run.
-        about: from ``read_about``.
-        after: the last step that is known already; -1 for none.
+    Each has a name, a value, its moment in milliseconds since 1970, and its step. A step's moment
+    is the start of the run and the seconds that were spent until then: it is the same whenever it
+    is asked for.
     """
     record = _record(folder)
-    rows = _saved(folder, after) if record is None else _curves(folder)
-    began, last = int(about["began"]), 0
-    found = []
+    if record is None:
+        rows = _saved_curves(folder)
+    else:
+        rows = pd.read_parquet(folder / "curves.parquet").to_dict("records")
+    figures: list[tuple[str, float, int, int]] = []
+    step, at = 0, about.began
     for row in rows:
-        at, last = began + int(1000 * row.get("seconds", 0.0)), int(row["step"])
-        if last > after:
-            found.append((last, at, {name: row[name] for name in row if name != "step"}))
+        step, at = int(row["step"]), about.began + int(1000 * row.get("seconds", 0.0))
+        # A figure that a step does not have is not a number in the table of all steps.
+        figures += [
+            (str(name), float(value), at, step)
+            for name, value in sorted(row.items())
+            if name != "step" and not math.isnan(value)
+        ]
     if record is not None:
-        ends = {
-            **_joined("ledger", record["budget"]["spent"]),
-            **_joined("", record["metrics"]),
-        }
-        at = max([_finished(record), *(at + 1 for _, at, _ in found)])
-        found.append((last, at, ends))
-    return found, record is not None
+        spent = {f"ledger/{phase}": costs for phase, costs in record["budget"]["spent"].items()}
+        at = max(_finished(record), at + 1)
+        figures += [
+            (f"{prefix}/{name}", float(value), at, step)
+            for prefix, values in {**spent, **record["metrics"]}.items()
+            for name, value in values.items()
+        ]
+    return figures
 
 
-def files_of(folder: Path) -> dict[str, list[int]]:
-    """Return the names of the files that MLflow gets, with size and time of the last change.
+def files_of(folder: Path) -> dict[str, str]:
+    """Return the names of the files that MLflow gets, with digests of their contents.
 
     A link is none of them, as it may lead out of the folder.
     """
     paths = [folder / name for name in FILES]
-    stats = {path.name: path.stat() for path in paths if path.is_file() and not path.is_symlink()}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    files = [path for path in paths if path.is_file() and not path.is_symlink()]
+    return {path.name: file_sha256(path)[:16] for path in files}
 
 
 @contextlib.contextmanager
@@ -135,7 +167,7 @@ def working_in(folder: Path) -> Iterator[int]:
     """Lock a folder, together with others, while the body of a ``with`` statement works in it.
 
     Yields:
-        The handle, for ``let_go``.
+        The handle of the folder.
 
     Raises:
         OSError: the disk refuses.
@@ -148,7 +180,13 @@ def working_in(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def is_last(handle: int) -> bool:
+def is_live(folder: Path) -> bool:
+    """Return whether a process on this machine works in a folder."""
+    with working_in(folder) as handle:
+        return not _is_last(handle)
+
+
+def _is_last(handle: int) -> bool:
     """Return whether nobody else works in a folder; what lock ``working_in`` took may be lost."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,65 +195,22 @@ def is_last(handle: int) -> bool:
     return True
 
 
-def let_go(handle: int) -> None:
-    """Give the lock of ``working_in`` back before its body ends."""
-    fcntl.flock(handle, fcntl.LOCK_UN)
-
-
-def is_live(folder: Path) -> bool:
-    """Return whether a process on this machine works in a folder."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return not is_last(handle)
-    finally:
-        os.close(handle)
-
-
 def _record(folder: Path) -> Record | None:
     """Return a run's record; None if there is none that holds."""
-    if not (folder / RECORD_FILE).is_file():
-        return None
-    try:
+    with contextlib.suppress(UserError):
         return read_record(folder)
-    except UserError:
-        return None
+    return None
 
 
-def _saved(folder: Path, after: int) -> list[dict[str, float]]:
-    """Return the curves in the newest checkpoint, if it is of a step beyond ``after``."""
+def _saved_curves(folder: Path) -> list[dict[Hashable, Any]]:
+    """Return the curves in the newest checkpoint that can be read."""
     for checkpoint in reversed(training_checkpoints(folder / CHECKPOINTS)):
-        if int(checkpoint.name.removeprefix("step-")) <= after:
-            break
         # Older ones are removed meanwhile, and a damaged one is not for us to tell.
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            rows: list[dict[str, float]] = json.loads((checkpoint / STATE).read_text())["content"][
-                "curves"
-            ]
-            return rows
+            state = json.loads((checkpoint / STATE).read_text())
+            return list(state["content"]["curves"])
     return []
-
-
-def _curves(folder: Path) -> list[dict[str, float]]:
-    table = pd.read_parquet(folder / "curves.parquet")
-    # A figure that a step does not have is not a number in the table.
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
-    return [{name: v for name, v in row.items() if not math.isnan(v)} for row in rows]
-
-
-def _joined(prefix: str, maps: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    start = f"{prefix}/" if prefix else ""
-    return {f"{start}{key}/{name}": v for key, inner in maps.items() for name, v in inner.items()}
 
 
 def _finished(record: Record) -> int:
     return int(1000 * datetime.fromisoformat(record["times"]["finished"]).timestamp())
-
-
-def _changed(file: Path) -> int:
-    try:
-        return file.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
 import sqlite3
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from genrec_bench.storage.digests import content_digest
 from genrec_bench.storage.folders import remove
 from genrec_bench.storage.locks import locked
 
@@ -24,9 +25,6 @@ URI = "MLFLOW_TRACKING_URI"
 
 LOCAL, DATABASE, LOCK_FILE = "local", "mlflow.db", ".mlflow.lock"
 """Name of the store in the output folder, wherever that is moved, and of its files."""
-
-REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
-"""What MLflow says to something that it will never take."""
 
 MAX_KEY = 250
 """Characters that MLflow takes in the name of a metric or parameter."""
@@ -44,10 +42,6 @@ ENVIRONMENT = {
 _LIBRARIES = ("mlflow", "alembic", "sqlalchemy", "urllib3", "pydantic")
 
 
-class BrokenStoreError(Exception):
-    """The local database cannot be used any more."""
-
-
 class Store:
     """Where runs go; opened when something is asked of it.
 
@@ -57,7 +51,6 @@ class Store:
     Attributes:
         to: a name of the store that tells nothing of it; what folders know it by.
         place: its address without a password, for people.
-        key: tells stores apart within this process.
         asked_at: since when an answer is awaited, on the monotonic clock; None if none is.
         answers: whether it answered when it was last asked.
     """
@@ -65,14 +58,11 @@ class Store:
     def __init__(self, output: Path) -> None:
         self._output = output.resolve()
         self._uri = os.environ.get(URI, "")
-        digest = hashlib.sha256(self._uri.encode()).hexdigest()
-        self.to = digest[:16] if self._uri else LOCAL
+        self.to = content_digest(self._uri)[:16] if self._uri else LOCAL
         self.place = without_password(self._uri) or str(output / DATABASE)
-        self.key = self._uri or str(self._output)
         self.asked_at: float | None = None
         self.answers = False
         self._client: MlflowClient | None = None
-        self._experiments: dict[str, str] = {}
 
     def ask(self, method: str, *args: Any, **more: Any) -> Any:
         """Call a method of MLflow's client.
@@ -82,37 +72,36 @@ class Store:
         """
         if self._client is None:
             self._client = self._opened()
-        self.asked_at = time.monotonic()
-        try:
-            answer = getattr(self._client, method)(*args, **more)
-        except Exception:
-            self.answers = False
-            raise
-        finally:
-            self.asked_at = None
-        self.answers = True
-        return answer
+        with self._awaited():
+            return getattr(self._client, method)(*args, **more)
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, made now if there is none."""
         from mlflow.exceptions import MlflowException
 
-        if name not in self._experiments:
+        found = self.ask("get_experiment_by_name", name)
+        if found is None:
+            artifacts = None if self._uri else (self._output / "mlartifacts").as_uri()
+            # Another process may make it in between.
+            with contextlib.suppress(MlflowException):
+                self.ask("create_experiment", name, artifacts)
             found = self.ask("get_experiment_by_name", name)
-            if found is None:
-                artifacts = None if self._uri else (self._output / "mlartifacts").as_uri()
-                # Another process may make it in between.
-                with contextlib.suppress(MlflowException):
-                    self.ask("create_experiment", name, artifacts)
-                found = self.ask("get_experiment_by_name", name)
-            self._experiments[name] = str(found.experiment_id)
-        return self._experiments[name]
+        return str(found.experiment_id)
 
-    def forget(self) -> None:
-        """Look experiments up again: the store is not the one that it was."""
-        self._experiments.clear()
+    @contextlib.contextmanager
+    def _awaited(self) -> Iterator[None]:
+        self.asked_at = time.monotonic()
+        try:
+            yield
+            self.answers = True
+        except Exception:
+            self.answers = False
+            raise
+        finally:
+            self.asked_at = None
 
     def _opened(self) -> MlflowClient:
+        """Open a client; whoever needs the SQLite file first makes it, the others wait for that."""
         for key, value in ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         for name in _LIBRARIES:
@@ -122,35 +111,20 @@ class Store:
 
         for name in _LIBRARIES:  # MLflow sets its own when it is imported.
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        return connect(self._uri) if self._uri else self._local(MlflowClient)
-
-    def _local(self, client: type[MlflowClient]) -> MlflowClient:
-        """Open the SQLite file; whoever comes first makes it, and the others wait for that.
-
-        It gets its name when it is whole, so that a process that is killed leaves none that is not.
-        """
+        if self._uri:
+            return MlflowClient(self._uri)
         file = self._output / DATABASE
-        if not file.exists():
-            with locked(self._output / LOCK_FILE, wait=True):
-                if not file.exists():
-                    for left in self._output.glob(f".{DATABASE}.*"):
-                        remove(left)
-                    new = self._output / f".{DATABASE}.{uuid4().hex}"
-                    client(_address(new)).search_experiments(max_results=1)
-                    new.replace(file)
-        self.asked_at = time.monotonic()
-        try:
+        with locked(self._output / LOCK_FILE, wait=True):
+            if not file.exists():
+                # It gets its name when it is whole: a process that is killed leaves no half one.
+                for left in self._output.glob(f".{DATABASE}.*"):
+                    remove(left)
+                new = self._output / f".{DATABASE}.{uuid4().hex}"
+                MlflowClient(_address(new)).search_experiments(max_results=1)
+                new.replace(file)
+        with self._awaited():
             _look(file)
-            return connect(_address(file))
-        finally:
-            self.asked_at = None
-
-
-def connect(uri: str) -> MlflowClient:
-    """Open a client."""
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient(uri)
+        return MlflowClient(_address(file))
 
 
 def mlflow_name(name: str) -> str:
@@ -184,13 +158,13 @@ def _look(file: Path) -> None:
     """Raise at once if a database cannot be used: MLflow would try for two minutes.
 
     Raises:
-        BrokenStoreError: several processes made it at once, so that its tables are half made.
-        sqlite3.Error: it is no database, or cannot be read.
+        sqlite3.Error: it is no database, cannot be read, or was made by several programs at once,
+            so that its tables are half made.
     """
     with contextlib.closing(sqlite3.connect(file, timeout=10)) as connection:
         names = [name for (name,) in connection.execute("select name from sqlite_master")]
     if any(name.startswith("_alembic_tmp_") for name in names):
-        raise BrokenStoreError(
+        raise sqlite3.DatabaseError(
             f"{file} is broken, as several programs made it at once; move it away, then "
             "`genrec-bench resend` fills a new one"
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking import folder_view
 from genrec_bench.tracking.store import URI, Store
 
 
@@ -36,6 +38,10 @@ class FakeRun:
             status=self.status,
             lifecycle_stage="deleted" if self.server.deleted else "active",
         )
+
+    @property
+    def data(self) -> SimpleNamespace:
+        return SimpleNamespace(tags=dict(self.tags))
 
     def points(self) -> list[tuple[str, int, float]]:
         """What the database holds: equal figures of one moment are one."""
@@ -121,16 +127,9 @@ class FakeClient:
         self._server.runs[run.run_id] = run
         return run
 
-    def _search_runs(
-        self, experiments: list[str], asked: str, order_by: list[str]
-    ) -> list[FakeRun]:
-        if self._server.deleted:
-            return []
+    def _search_runs(self, experiments: list[str], asked: str, view: int) -> list[FakeRun]:
         name, _, token = asked.removeprefix("tags.").partition(" = ")
         return [r for r in self._server.runs.values() if r.tags.get(name) == token.strip("'")]
-
-    def _get_run(self, run_id: str) -> FakeRun:
-        return self._run(run_id)
 
     def _update_run(self, run_id: str, status: str) -> None:
         self._check_active()
@@ -140,7 +139,7 @@ class FakeClient:
         del self._server.runs[run_id]
 
     def _log_batch(
-        self, run_id: str, metrics: Iterable[Any] = (), params: Any = (), tags: Any = ()
+        self, run_id: str, metrics: Iterable[Any] = (), params: Iterable[Any] = ()
     ) -> None:
         from mlflow.exceptions import MlflowException
         from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -154,7 +153,6 @@ class FakeClient:
             raise MlflowException("not this one", INVALID_PARAMETER_VALUE)
         run.received += figures
         run.params |= {param.key: param.value for param in params}
-        run.tags |= {tag.key: tag.value for tag in tags}
 
     def _set_tag(self, run_id: str, key: str, value: str) -> None:
         self._check_active()
@@ -168,6 +166,14 @@ class FakeClient:
     def _log_artifact(self, run_id: str, path: str) -> None:
         with open(path, errors="replace") as file:
             self._run(run_id).files[path.rpartition("/")[2]] = file.read()
+
+
+@contextlib.contextmanager
+def dying() -> Iterator[None]:
+    """What a kill leaves: the locks are free, and no end is told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_view, "tell_end", lambda *_: None)
+        yield
 
 
 def install(patch: pytest.MonkeyPatch, server: FakeServer) -> FakeServer:

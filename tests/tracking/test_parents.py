@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from fake_mlflow import FakeServer, install
+from fake_mlflow import FakeServer, dying, install
 
 from genrec_bench.runs.null_tracker import Tracked
 from genrec_bench.tracking.exporter import PARENT_TAG, Exporter
@@ -30,21 +30,15 @@ def trial(output: Path, parent: Tracked, number: int) -> contextlib.AbstractCont
     return parent.child(str(number)).track(folder, f"trial {number}", {}, {})
 
 
-def resend(output: Path) -> list[str]:
+def resend(output: Path) -> Counter[str]:
     exporter = Exporter(Store(output))
-    return [exporter.export(file.parent) for file in sorted(output.rglob(TRACKING_FILE))]
+    for file in sorted(output.rglob(TRACKING_FILE)):
+        exporter.export(file.parent)
+    return +exporter.counts
 
 
 def states(server: FakeServer) -> dict[str, tuple[str, str | None]]:
     return {r.name: (r.status, r.tags.get("trial_state")) for r in server.runs.values()}
-
-
-@contextlib.contextmanager
-def dying() -> Iterator[None]:
-    """What a kill leaves: the locks are free, and no end is told."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tracker, "_end", lambda *_: None)
-        yield
 
 
 def test_children_stand_under_their_parent_and_say_how_they_ended(
@@ -54,7 +48,7 @@ def test_children_stand_under_their_parent_and_say_how_they_ended(
         with trial(tmp_path, parent, 0):
             pass
         with trial(tmp_path, parent, 1) as tracked:
-            tracked.status = "FAILED"
+            tracked.failed = True
         for number, error in ((2, Pruned), (3, KeyboardInterrupt), (4, ValueError)):
             with pytest.raises(error), trial(tmp_path, parent, number):
                 raise error
@@ -107,9 +101,9 @@ def test_while_mlflow_is_away_nothing_becomes_an_orphan(
 
 def test_a_study_that_is_alive_is_not_ended_by_others(server: FakeServer, tmp_path: Path) -> None:
     with dying(), study(tmp_path):
-        assert resend(tmp_path) == ["live"]
+        assert resend(tmp_path) == {"live": 1}
         assert server.by_name("study").status == "RUNNING"
-    assert resend(tmp_path) == ["ended"]
+    assert resend(tmp_path) == {"sent": 1, "ended": 1}
     assert server.by_name("study").status == "KILLED"
 
 
@@ -126,7 +120,9 @@ def test_a_trial_whose_process_died_is_ended_by_who_saw_it(
             if found_first:
                 resend(tmp_path)
                 assert states(server)["trial 1"] == ("KILLED", "interrupted")
-            parent.dead = ["1", "9"]  # MLflow never heard of the last one.
+            folder = tmp_path / "study" / "seen"
+            with parent.child("1").track(folder, "trial 1", {}, {}) as seen:
+                seen.failed = True
         assert states(server)["trial 1"] == ("FAILED", "failed")
         ended = server.by_name("trial 1").end_time
         resend(tmp_path)

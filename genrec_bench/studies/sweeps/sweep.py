@@ -32,6 +32,7 @@ from genrec_bench.studies.sweeps.result import OBJECTIVE, SweepResult, write_res
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.studies.sweeps.trial import Ending, blind, run_trial, tidy
+from genrec_bench.tracking.folder_view import TRACKING_FILE
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import describe_space, space_of, words_of
 from genrec_bench.training.sft_start import sft_start
@@ -201,8 +202,13 @@ class SweepWorker:
             self._parent = parent
             yield
             trials = self.study.trials()
-            parent.dead = [str(trial.number) for trial in trials if trial.state == "died"]
-            parent.status = "FAILED" if self._failed(trials) else "FINISHED"
+            for number in [trial.number for trial in trials if trial.state == "died"]:
+                folder, name = self._trial_folder(number), f"trial {number}"
+                # Its process could not tell its end; once is enough.
+                if not (folder / TRACKING_FILE).exists():
+                    with parent.child(str(number)).track(folder, name, {}, tags) as dead:
+                        dead.failed = True
+            parent.failed = self._failed(trials)
 
     def _take(self, number: int) -> bool:
         """Carry a running trial out unless someone else is at it; return whether it was free."""

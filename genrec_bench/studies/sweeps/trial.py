@@ -111,7 +111,7 @@ def _never_began(job: Job, context: Context, tracker: NullTracker, reason: str) 
     tags = {"algorithm": Path(job.algorithm).stem, "dataset": context.dataset.name}
     name = f"{tags['algorithm']}-s{job.seed}"
     with tracker.track(context.output, name, given, tags) as tracked:
-        tracked.status = "FAILED"
+        tracked.failed = True
     return Ending("failed", NOTHING, reason=reason)
 
 

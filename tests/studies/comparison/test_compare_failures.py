@@ -13,7 +13,7 @@ from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs import run
 from genrec_bench.studies.attempts import Failure
 from genrec_bench.studies.comparison import compare as compare_module
-from genrec_bench.tracking.exporter import SENT_FILE
+from genrec_bench.tracking.folder_view import TRACKING_FILE
 
 
 def test_what_fails_is_a_row_and_is_tried_again_only_if_asked_for(
@@ -208,4 +208,4 @@ def test_the_same_comparison_again_is_one_run_of_mlflow(
     server.away = False
     assert call(compare.capsys, ["resend", "--output", str(compare.output)]).code == 0
     assert found.end_time != ended and found.status == "FINISHED"
-    assert (compare.folder() / SENT_FILE).is_file()
+    assert (compare.folder() / TRACKING_FILE).is_file()

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from fake_mlflow import FakeServer, install
 from sweep_world import FAILS, Make, request, table
 
 from genrec_bench.algorithms.grpo import GRPO
@@ -135,7 +136,8 @@ def test_a_trial_that_another_machine_buried_stays_charged(
         return path
 
     monkeypatch.setattr(sweep_trial, "run", buries)
-    context = make()
+    server = install(monkeypatch, FakeServer())
+    context = make(tracked=True)
     said: list[str] = []
     monkeypatch.setattr(context.progress, "say", said.append)
     result = sweep(request(most=1, storage=url), context)
@@ -144,3 +146,6 @@ def test_a_trial_that_another_machine_buried_stays_charged(
     assert (trial.state, trial.charge, trial.cost) == ("died", 200e6, None)
     assert result.finished and result.best is None and result.bill["failed"] == 1
     assert not (result.folder / "study.db").exists()
+    trials = [run for run in server.runs.values() if "trial_state" in run.tags]
+    assert [(run.status, run.tags["trial_state"]) for run in trials] == [("FAILED", "failed")]
+    assert len(server.runs) == 2
