@@ -44,6 +44,12 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture
+def environment(root: Path) -> dict[str, str]:
+    """The environment of a process that runs the repository's own code."""
+    return os.environ | {"PYTHONPATH": str(root)}
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real data, in the layouts of the projects that publish it."""

@@ -33,10 +33,6 @@ INTERFACE = {
 }
 
 
-def environment(root: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(root)}
-
-
 def test_with_json_the_record_alone_is_on_stdout(
     capsys: Capture, data: Path, tmp_path: Path
 ) -> None:
@@ -84,7 +80,9 @@ def test_a_terminal_is_shown_a_bar_with_figures(
     assert "training" in shown and "loss" in shown and "spent" in shown and "100%" in shown
 
 
-def test_the_process_keeps_stdout_for_the_record(root: Path, data: Path, tmp_path: Path) -> None:
+def test_the_process_keeps_stdout_for_the_record(
+    environment: dict[str, str], data: Path, tmp_path: Path
+) -> None:
     # peft and transformers have things to say about adapters; nobody has to read them.
     choices = ("sft_epochs=0.05", "steps=1", "lora_rank=2")
     words = run_words("sft", data, tmp_path / "out", "--json", *choices)
@@ -92,7 +90,7 @@ def test_the_process_keeps_stdout_for_the_record(root: Path, data: Path, tmp_pat
         [sys.executable, "-m", "genrec_bench", *words],
         capture_output=True,
         text=True,
-        env=environment(root),
+        env=environment,
         check=False,
     )
     assert process.returncode == 0, process.stderr

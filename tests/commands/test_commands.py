@@ -20,10 +20,6 @@ Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("somewhere")
 
 
-def environment(root: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(root)}
-
-
 def test_help_and_version(capsys: Capture) -> None:
     called = call(capsys, ["--version"])
     assert (called.code, called.out) == (0, f"genrec-bench {__version__}\n")
@@ -42,7 +38,7 @@ def test_help_and_version(capsys: Capture) -> None:
 HEAVY = ("torch", "pandas", "mlflow", "sklearn", "matplotlib", "transformers", "pyarrow", "scipy")
 
 
-def test_help_and_typos_import_nothing_heavy(root: Path) -> None:
+def test_help_and_typos_import_nothing_heavy(environment: dict[str, str]) -> None:
     code = (
         "import sys; from genrec_bench.commands.cli import COMMANDS, main\n"
         "mistakes = [['ruN'], ['run'], ['run', 'ugr', '--bugdet', '9'], ['data', 'lost'],\n"
@@ -55,7 +51,7 @@ def test_help_and_typos_import_nothing_heavy(root: Path) -> None:
         f"sys.exit(str([name for name in {HEAVY} if name in sys.modules]))"
     )
     process = subprocess.run(
-        [sys.executable, "-c", code], env=environment(root), capture_output=True, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False
     )
     assert process.stderr.endswith(b"[]\n"), process.stderr
 
@@ -230,7 +226,7 @@ def test_mlflow_goes_where_it_is_sent(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_is_interrupted_closes_its_run_and_can_be_resumed(
-    root: Path, data: Path, tmp_path: Path, number: signal.Signals
+    environment: dict[str, str], data: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     words = tracked(run_words("ugr", data, tmp_path / "out", "steps=100000", "sft_epochs=0.05"))
     process = subprocess.Popen(
@@ -238,7 +234,7 @@ def test_a_process_that_is_interrupted_closes_its_run_and_can_be_resumed(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**environment(root), "MLFLOW_TRACKING_URI": ""},
+        env={**environment, "MLFLOW_TRACKING_URI": ""},
     )
     try:
         deadline = time.monotonic() + 120

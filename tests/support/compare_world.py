@@ -31,32 +31,43 @@ TUNING = ("--seeds", "1", "--trials", "3", "--tuning-budget", "400Mflop", "--tri
 """Words of a short sweep; the budget of its trials comes next."""
 
 
-class Compare:
-    """Calls the command with quick settings."""
+class StudyCommand:
+    """Calls the command of a study with quick settings; `place` is the folder of its kind."""
+
+    place = ""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], data: Path, output: Path) -> None:
         self.capsys, self.data, self.output = capsys, data, output
 
-    def words(self, algorithms: str, *more: str) -> list[str]:
-        words = ["compare", "--dataset", "industrial", "--algorithms", algorithms, "--no-mlflow"]
-        words += ["--data-dir", str(self.data), "--output", str(self.output), "--budget", BUDGET]
-        words += ["--tuning-budget", "400Mflop"]
-        words += [word for word in more if "=" not in word]
-        return [*words, "--set", *WORDS, *(word for word in more if "=" in word)]
+    def words(self, name: str, *more: str) -> list[str]:
+        raise NotImplementedError
 
-    def call(self, algorithms: str, *more: str) -> Called:
-        return call(self.capsys, self.words(algorithms, *more))
+    def call(self, name: str, *more: str) -> Called:
+        return call(self.capsys, self.words(name, *more))
 
-    def json(self, algorithms: str, *more: str, code: int = 0) -> dict[str, Any]:
-        called = self.call(algorithms, "--json", *more)
+    def json(self, name: str, *more: str, code: int = 0) -> dict[str, Any]:
+        called = self.call(name, "--json", *more)
         assert called.code == code, called.err
         told: dict[str, Any] = json.loads(called.out)
         return told
 
     def folder(self) -> Path:
-        """The one comparison's."""
-        (found,) = (self.output / "industrial" / "comparisons").iterdir()
+        """The one study's."""
+        (found,) = (self.output / "industrial" / self.place).iterdir()
         return found
+
+
+class Compare(StudyCommand):
+    """Compares the algorithms that are named."""
+
+    place = "comparisons"
+
+    def words(self, name: str, *more: str) -> list[str]:
+        words = ["compare", "--dataset", "industrial", "--algorithms", name, "--no-mlflow"]
+        words += ["--data-dir", str(self.data), "--output", str(self.output), "--budget", BUDGET]
+        words += ["--tuning-budget", "400Mflop"]
+        words += [word for word in more if "=" not in word]
+        return [*words, "--set", *WORDS, *(word for word in more if "=" in word)]
 
     def records(self) -> dict[tuple[str, int], dict[str, Any]]:
         """By name of the row and seed, read through the paths that the result gives."""

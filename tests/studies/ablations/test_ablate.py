@@ -3,13 +3,15 @@
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from compare_world import StudyCommand
 from fake_mlflow import FakeServer, install
-from tiny_runs import SETTINGS, Called, Killed, call, last_error, only_error, run_folders, run_words
+from tiny_runs import SETTINGS, Killed, call, last_error, only_error, run_folders, run_words
 
 from genrec_bench.commands.cli import main
 from genrec_bench.runs.records import read_record
@@ -34,12 +36,9 @@ class Broken(GRPO):
 '''
 
 
-class Ablate:
-    """Calls the command with quick settings."""
-
-    def __init__(self, capsys: Capture, data: Path, output: Path) -> None:
-        self.capsys, self.data, self.output = capsys, data, output
-        self.settings = [*SETTINGS, "pass_samples=0"]
+class Ablate(StudyCommand):
+    place = "ablations"
+    settings: Sequence[str] = (*SETTINGS, "pass_samples=0")
 
     def words(self, name: str, *more: str) -> list[str]:
         words = ["ablate", name, "--dataset", "industrial", "--data-dir", str(self.data)]
@@ -49,20 +48,6 @@ class Ablate:
         assignments = [word for word in more if "=" in word]
         words = [word for word in words if word != "--tracked"]
         return [*words, "--set", *self.settings, *assignments]
-
-    def call(self, name: str, *more: str) -> Called:
-        return call(self.capsys, self.words(name, *more))
-
-    def json(self, name: str, *more: str, code: int = 0) -> dict[str, Any]:
-        called = self.call(name, "--json", *more)
-        assert called.code == code, called.err
-        told: dict[str, Any] = json.loads(called.out)
-        return told
-
-    def folder(self) -> Path:
-        """The one folder of tables."""
-        (found,) = (self.output / "industrial" / "ablations").iterdir()
-        return found
 
 
 @pytest.fixture

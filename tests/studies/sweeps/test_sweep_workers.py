@@ -94,11 +94,12 @@ def command(data: Path, output: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_budget_and_one_may_die(tmp_path: Path, root: Path) -> None:
+def test_two_processes_share_a_budget_and_one_may_die(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     from mlflow.tracking import MlflowClient
 
     data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
-    environment = {**os.environ, "PYTHONPATH": str(root)}
     words = command(data, output)
     # Typed twice at one moment: they make the SFT start, the database and the study together.
     first, second = (subprocess.Popen(words, env=environment) for _ in range(2))
@@ -124,9 +125,8 @@ def test_two_processes_share_a_budget_and_one_may_die(tmp_path: Path, root: Path
 
 
 @pytest.mark.slow
-def test_workers_of_one_command(tmp_path: Path, root: Path) -> None:
+def test_workers_of_one_command(tmp_path: Path, environment: dict[str, str]) -> None:
     data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
-    environment = {**os.environ, "PYTHONPATH": str(root)}
     words = command(data, output, "--workers", "2", "--no-mlflow")
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
