@@ -57,8 +57,8 @@ class SRPOHyperparameters(GRPOHyperparameters):
 
     reward: str = fixed("rule", choices=REWARDS, help="as in grpo; asked only with residual=false")
     # Clipping is live here (5); the range holds the bounds of the code and of DAPO.
-    clip_low: float = hyperparameter(0.2, low=0, high=1, search=(0.1, 0.4), help="rho >= 1 - c")
-    clip_high: float = hyperparameter(0.2, low=0, high=10, search=(0.1, 0.4), help="rho <= 1 + c")
+    clip_low: float = hyperparameter(0.2, low=0, high=1, search=(0.1, 0.4), help="c: rho > 1 - c")
+    clip_high: float = hyperparameter(0.2, low=0, high=10, search=(0.1, 0.4), help="c: rho < 1 + c")
     # From what hardly weighs to the largest weight in use.
     beta: float = weight(0.001, high=1, log=True, search=(1e-4, 0.04), help="weight of k3")
     minibatches: int = fixed(2, low=1, high=64, help="parts of a pass, a step each; code: 4")

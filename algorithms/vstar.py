@@ -70,7 +70,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
     exploration: float = weight(1.0, high=100, search=(0, 2), help="beta of Eq. 13; code: 1")
     leaf_value: str = fixed("own", choices=("own", "parent"), help="whose V a leaf has")
     traversals_per_round: int = fixed(
-        0, low=0, high=1024, help="before each forward pass; paper: 1; 0: 1, more at larger budgets"
+        0, low=0, high=1024, help="traversals a pass; paper: 1; 0: 1, more if token_budget > 1"
     )
     top_k: int = fixed(50, low=0, high=100_000, help="codes that top-k draws from; 0: all")
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")

@@ -223,8 +223,8 @@ def _targets_title(section: Section) -> str:
     values = ", ".join(f"{label} is {value:.4f}" for label, value in section.target_values.items())
     return (
         "Budget spent at the first look that finds a share of GRPO's gain over the SFT start, by "
-        f"NDCG@10 on part of the validation split ({values}); median over seeds, a miss counted "
-        "as worse than any budget, and how many seeds got there."
+        f"NDCG@10 on part of the validation split ({values}); median over seeds, where a "
+        "seed that misses the target counts as infinite, and how many seeds reached it."
     )
 
 

@@ -82,24 +82,24 @@ def read_looks(curves: pd.DataFrame, unit: BudgetKind) -> Looks | None:
     return Looks(*(tuple(map(float, seen[column])) for column in (unit, METRIC)))
 
 
-def target_values(grpo: Sequence[Looks], examples: float) -> dict[str, float]:
+def target_values(baseline: Sequence[Looks], examples: float) -> dict[str, float]:
     """Values of the metric to reach, by label.
 
     GRPO's gain is the median over its seeds of the best value, less the SFT start's. Of two seeds
     in the middle the lower one counts, so that most seeds of GRPO reach what is its own.
 
     Args:
-        grpo: looks of GRPO's seeds.
+        baseline: looks of the baseline's seeds.
         examples: that a look ranks; infinity where nobody knows.
 
     Returns:
         Empty where GRPO gains less than one more example with its target on top would add: the
         best of several looks lies above the start by luck alone.
     """
-    if not grpo:
+    if not baseline:
         return {}
-    start = statistics.median(one.start for one in grpo)
-    best = statistics.median_low(one.best for one in grpo)
+    start = statistics.median(one.start for one in baseline)
+    best = statistics.median_low(one.best for one in baseline)
     # Exactly one example's worth is enough; a difference of means is a little off.
     if best <= start or best - start < (1 - ROUNDING) / examples:
         return {}

@@ -39,7 +39,7 @@ _SAME_IN_FINGERPRINTS = ("dataset", "sft", "sids")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a record states and that is not so.
+    """A value that a record states and that differs from the recomputed one.
 
     Attributes:
         record: path, or name of the run.
@@ -143,7 +143,7 @@ def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
 
 
 def contradictions(evidence: Sequence[Evidence]) -> list[Finding]:
-    """Equal runs on equal machines that ended differently, and equal SFT starts that do.
+    """Find equal runs on equal machines, and equal SFT starts, with different results.
 
     Rounding alone can do that, since not every record states the number of threads. So this is no
     error and stops no board, which shows the newest of equal runs.

@@ -63,7 +63,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "or add a level (as GREAM) or a code (as TIGER); default: the card's",
     )
     command.add_argument("--seed", type=one_seed, metavar="N", help="default: the card's, else 0")
-    command.add_argument("--as", dest="label", metavar="LABEL", help="default: from the options")
+    command.add_argument(
+        "--as", dest="label", metavar="LABEL", help="label; default: from the options"
+    )
 
     command = add(
         "import",
@@ -74,7 +76,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "file", metavar="FILE", help="*.index.json: item names to lists of tokens such as <a_12>"
     )
-    command.add_argument("--as", dest="label", metavar="LABEL", required=True, help="theirs")
+    command.add_argument(
+        "--as", dest="label", metavar="LABEL", required=True, help="label of these SIDs"
+    )
 
     command = add("list", _list, "The SIDs that were made or imported, by dataset.")
 

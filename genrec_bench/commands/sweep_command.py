@@ -61,7 +61,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--trials",
         type=whole_number(1, MOST_TRIALS),
         metavar="N",
-        help="at most so many trials of an algorithm; default: as many as the budget pays for",
+        help="most trials to run; default: as many as the budget pays for",
     )
     for name, choices, what in (
         ("--sampler", SAMPLERS, "how hyperparameters of a trial are chosen"),

@@ -166,7 +166,7 @@ SWITCHED = (check_declarations, check_rerank, check_decoding, check_values)
 
 
 def check_switches(stage: Stage) -> None:
-    """The numbers are as sound with any one switch flipped, choice taken or weight turned on."""
+    """All checks of numbers also hold after any single hyperparameter is changed."""
     algorithm = stage.algorithm
     for name, value in switches(algorithm.hyperparameters):
         change: dict[str, Any] = {name: value}

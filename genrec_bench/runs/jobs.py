@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.progress import Progress
-from genrec_bench.runs.null_tracker import NullTracker
+from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.budgets import Budget
 
 if TYPE_CHECKING:
@@ -100,17 +100,17 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
 
     entry = find(job.algorithm, SETTING_NAMES)
     hyperparameters_class = entry.algorithm.hyperparameters_class
-    own = [field.name for field in dataclasses.fields(hyperparameters_class)]
+    names = [field.name for field in dataclasses.fields(hyperparameters_class)]
     texts = split_words(context.assignments) | split_words(job.assignments)
     for name in texts:
-        if name not in own and name not in SETTING_NAMES:
-            hint = nearest(name, [*own, *SETTING_NAMES])
+        if name not in names and name not in SETTING_NAMES:
+            hint = nearest(name, [*names, *SETTING_NAMES])
             raise UserError(
                 f"--set {name}: neither a hyperparameter of {entry.name} nor a setting{hint}"
             )
-    chosen = build(hyperparameters_class, {k: v for k, v in texts.items() if k in own})
-    settings = build(Settings, {k: v for k, v in texts.items() if k not in own})
-    return entry, entry.algorithm(chosen), settings
+    hyperparameters = build(hyperparameters_class, {k: texts[k] for k in texts if k in names})
+    settings = build(Settings, {k: texts[k] for k in texts if k not in names})
+    return entry, entry.algorithm(hyperparameters), settings
 
 
 def request_of(job: Job, context: Context) -> Request:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, split_words
-from genrec_bench.runs.null_tracker import NullTracker
+from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.budgets import parse_budget
 
 MOST_SEED = 2**31 - 1

@@ -13,13 +13,13 @@ from genrec_bench.data.vectors.embeddings import check_reward_source
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import commit, hardware, versions
-from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.runs.records import RECORD_FILE, complete_record, join_outcomes, write_record
 from genrec_bench.runs.registry import source_hash
 from genrec_bench.runs.request import Beginning, Request, begin, configuration_of, fitting_backbone
 from genrec_bench.runs.run_folder import CHECKPOINTS, find_finished, folders_of, run_folder
+from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
@@ -156,7 +156,7 @@ def records_of(request: Request, workers: Workers, progress: Progress) -> list[P
 
 
 def leave_failure(request: Request, reason: str, workers: Workers, progress: Progress) -> Path:
-    """Write a record that says, in one line, why a run never began: its place on a board is no gap.
+    """Write a failed record for a run that never began, so that boards show it with its reason.
 
     Returns:
         The path of the record.

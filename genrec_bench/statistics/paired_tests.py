@@ -34,7 +34,7 @@ _TOLERANCE = 1e-9  # relative: sums in another order are equal
 def sign_flip_test(
     differences: Floats, generator: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """Two-sided permutation test of paired differences: their signs could as well be others.
+    """Two-sided sign-flip test of paired differences.
 
     The statistic is the mean. All 2^n patterns of signs are tried where they are few (p is then
     their share at least as far from 0, never below 2 / 2^n), else R random ones, the one that was

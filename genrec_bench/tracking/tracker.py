@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from genrec_bench.errors import StorageError
-from genrec_bench.runs.null_tracker import NullTracker, Tracked
+from genrec_bench.runs.run_tracker import NullTracker, Tracked
 from genrec_bench.storage.digests import content_digest
 
 

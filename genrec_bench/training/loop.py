@@ -61,7 +61,7 @@ PRUNED = "pruned at "
 
 
 class Pruned(Exception):
-    """Ends a run early: whoever watches it expects nothing from the rest of its budget."""
+    """Raised to end a run early, for example when a sweep gives a trial up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ def train(
     checkpoints = _Checkpoints(folder, stepper, modules, optimization, ledger, curves, workers)
     step = checkpoints.resume()
     if step:
-        progress.say(f"resumed after step {step}")
+        progress.say(f"resumed after step {step} of {title}")
     elif not curves:
         if watch is not None and watch.count:
             nothing = dict.fromkeys(get_args(BudgetKind), 0.0)

@@ -99,7 +99,7 @@ def defaults_of(space: Sequence[Dimension]) -> dict[str, Value]:
 
 
 def point_at(space: Sequence[Dimension], places: Sequence[float]) -> dict[str, Value]:
-    """Return the point that lies at these places between 0 and 1, one for each dimension."""
+    """Turn coordinates between 0 and 1, one for each dimension, into a point of the space."""
     return {
         dimension.name: dimension.at(place) for dimension, place in zip(space, places, strict=True)
     }

@@ -19,7 +19,7 @@ class Settings:
     """
 
     group_size: int = setting(16, low=1, high=4096, help="G, candidates of a prompt in a rollout")
-    prompts_per_step: int = setting(64, low=1, high=65536, help="of a rollout, all processes")
+    prompts_per_step: int = setting(64, low=1, high=65536, help="prompts of one rollout")
     steps: int = setting(160, low=1, help="rollouts of a run without --budget")
     beam_width: int = setting(20, low=1, high=4096, help="of the evaluation")
     pass_samples: int = setting(10, low=0, high=4096, help="sampled for Pass@k; 0 leaves it out")
@@ -35,7 +35,10 @@ class Settings:
         "sentence-transformers model; auto: text where there is any",
     )
     logprob_space: str = setting(
-        "full", choices=LOGPROB_SPACES, help="over what a code's probability is normalised"
+        "full",
+        choices=LOGPROB_SPACES,
+        help="codes over which a probability is normalised: the full vocabulary, the level's, "
+        "or those that the trie allows",
     )
     prompt: str = setting(
         "auto",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_mlflow import FakeServer, dying, install
 
-from genrec_bench.runs.null_tracker import Tracked
+from genrec_bench.runs.run_tracker import Tracked
 from genrec_bench.tracking.exporter import PARENT_TAG, Exporter
 from genrec_bench.tracking.folder_view import TRACKING_FILE
 from genrec_bench.tracking.store import Store

@@ -58,7 +58,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algorithm", default="ugr", metavar="ALGO", help="default: ugr")
     parser.add_argument("--seed", type=one_seed, default=0, metavar="N", help="default: 0")
     parser.add_argument(
-        "--weight", default="0.5", metavar="LAMBDA", help="of confidence; default: 0.5"
+        "--weight",
+        default="0.5",
+        metavar="LAMBDA",
+        help="weight of the confidence in the score; default: 0.5",
     )
 
 
@@ -150,7 +153,7 @@ def truncation(
 
 
 def analyze(context: Context, args: argparse.Namespace) -> Result:
-    """Train one policy, or find it, and hold its candidates for the test split against its word.
+    """Train one policy, or find it, and compare its confidence in candidates with their hits.
 
     Raises:
         UserError: the algorithm has no score of its own to rank by.

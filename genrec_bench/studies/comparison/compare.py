@@ -88,8 +88,8 @@ def folder_of(plan: Plan, context: Context) -> Path:
     rows = []
     for row in plan.rows:
         entry, algorithm, settings = configure(row.job(0), context)
-        code, chosen = source_hash(entry), vars(algorithm.hyperparameters)
-        rows.append([row.name, row.control, code, chosen, settings.resolved()])
+        code, hyperparameters = source_hash(entry), vars(algorithm.hyperparameters)
+        rows.append([row.name, row.control, code, hyperparameters, settings.resolved()])
     what = {
         "backbone": find_backbone(context.backbone).fingerprint,
         "benchmark": benchmark_version(),

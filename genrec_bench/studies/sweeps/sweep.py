@@ -23,8 +23,8 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.jobs import Context, Job, configure, request_of, split_words
-from genrec_bench.runs.null_tracker import Tracked
 from genrec_bench.runs.registry import source_hash
+from genrec_bench.runs.run_tracker import Tracked
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.locks import locked, read_mark
 from genrec_bench.studies.sweeps.admission import FREE_TRIALS, Trial, first_of, is_stuck, pays
@@ -104,8 +104,8 @@ class SweepWorker:
             )
         self._backbone = find_backbone(context.backbone)
         given = split_words(context.assignments) | split_words(request.assignments)
-        chosen = dataclasses.asdict(algorithm.hyperparameters)
-        fixed = {name: value for name, value in chosen.items() if name in given}
+        hyperparameters = dataclasses.asdict(algorithm.hyperparameters)
+        fixed = {name: value for name, value in hyperparameters.items() if name in given}
         space = space_of(type(algorithm.hyperparameters), self._backbone, fixed)
         if not space:
             raise UserError(f"{entry.name}: has nothing to search; take a word off --set")

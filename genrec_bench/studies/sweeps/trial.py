@@ -12,9 +12,9 @@ from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Job, request_of, split_words
-from genrec_bench.runs.null_tracker import NullTracker
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.run import find_equal, run
+from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.studies.sweeps.result import KINDS, OBJECTIVE
 from genrec_bench.training.ledger import of_training
 from genrec_bench.training.loop import PRUNED, Pruned
