@@ -30,7 +30,7 @@ from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Contents, Dataset
 from genrec_bench.data.dataset_store import data_directory, dataset_of
 from genrec_bench.data.obtain import obtain_contents
-from genrec_bench.data.sids.build import build as build_sids
+from genrec_bench.data.sids.build import build_sids as build_sids
 from genrec_bench.data.sids.build import load_built
 from genrec_bench.data.sids.sid_recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.errors import StorageError, UserError, nearest
@@ -39,7 +39,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import split_words
 from genrec_bench.statistics.resampling import Interval, estimate
 from genrec_bench.storage.files import read_json, write_atomically
-from genrec_bench.training.hyperparameters import build
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.settings import SETTING_NAMES, Settings
 from genrec_bench.training.sft_start import evaluate_start, sft_start
 from genrec_bench.training.workers import Workers
@@ -103,7 +103,7 @@ class Bench:
 
     def settings(self, seed: int) -> Settings:
         """Return the settings of a seed; without Pass@k, which nobody asks for, it is faster."""
-        return build(Settings, {"pass_samples": "0", **self.words, "sft_seed": str(seed)})
+        return from_words(Settings, {"pass_samples": "0", **self.words, "sft_seed": str(seed)})
 
     def key(self, sids: str, seed: int) -> Key:
         """Return the key that a run on SIDs, `PUBLISHED` or of a method, has or would have."""

@@ -96,7 +96,7 @@ def collect(paths: Iterable[Path]) -> tuple[list[Evidence], list[str]]:
     return list(kept.values()), wrong
 
 
-def check(folders: Sequence[Path]) -> Check:
+def verify_folders(folders: Sequence[Path]) -> Check:
     """Verify all records below some folders; copies are verified one by one."""
     found, wrong = read_each(record_paths(folders))
     verified = [verify(one) for one in found]

@@ -96,7 +96,7 @@ def _listing_text(registry: Registry) -> str:
 
 def _description(entry: Entry) -> dict[str, Any]:
     from genrec_bench.runs.registry import source_hash
-    from genrec_bench.training.hyperparameters import describe
+    from genrec_bench.training.hyperparameters import describe_fields
     from genrec_bench.training.search_space import describe_search
     from genrec_bench.training.settings import Settings
 
@@ -108,9 +108,9 @@ def _description(entry: Entry) -> dict[str, Any]:
         "documentation": entry.documentation,
         "hyperparameters": [
             {**row, "search": describe_search(field)}
-            for row, field in zip(describe(cls), dataclasses.fields(cls), strict=True)
+            for row, field in zip(describe_fields(cls), dataclasses.fields(cls), strict=True)
         ],
-        "settings": describe(Settings),
+        "settings": describe_fields(Settings),
     }
 
 

@@ -74,7 +74,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from genrec_bench.data.data_report import describe, format_description
+    from genrec_bench.data.data_report import describe_dataset, format_description
     from genrec_bench.data.dataset_store import dataset_of, load_contents, read_manifest, split_name
     from genrec_bench.data.sids.sid_store import labels
 
@@ -84,7 +84,7 @@ def _show(args: argparse.Namespace) -> int:
     wanted = label or (card.sids.label(card.codes_per_level) if card.sids else "")
     made = bool(label) or contents.sids is not None or wanted in labels(base, data_dir)
     dataset = dataset_of(contents, label, data_dir) if made else None
-    report = describe(contents, dataset, read_manifest(base, data_dir))
+    report = describe_dataset(contents, dataset, read_manifest(base, data_dir))
     print(_json(report) if args.json else format_description(report))
     return 0
 
@@ -127,9 +127,9 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from genrec_bench.data.data_report import verify
+    from genrec_bench.data.data_report import verify_data
 
-    problems = verify(args.name, args.data_dir)
+    problems = verify_data(args.name, args.data_dir)
     if problems:
         raise UserError("; ".join(problems))
     print(f"{args.name}: files and contents are as they were prepared")

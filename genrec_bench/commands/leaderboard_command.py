@@ -102,9 +102,9 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
 
 
 def _verify(folders: Sequence[Path], as_json: bool) -> int:
-    from genrec_bench.boards.collecting import CONTRADICTS, check, refuse
+    from genrec_bench.boards.collecting import CONTRADICTS, refuse, verify_folders
 
-    found = check(folders)
+    found = verify_folders(folders)
     if not found.lines and not found.wrong:
         raise UserError(f"no record was found; {_remedy(folders, 'synthetic')}")
     contrary = [str(finding) for finding in found.contradictions]

@@ -127,7 +127,7 @@ def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
 
 def _build(args: argparse.Namespace) -> int:
     from genrec_bench.data.obtain import obtain_contents
-    from genrec_bench.data.sids.build import build
+    from genrec_bench.data.sids.build import build_sids
     from genrec_bench.data.sids.sid_quality import format_quality
     from genrec_bench.data.sids.sid_store import sids_folder
     from genrec_bench.data.vectors.item_vectors import check_source
@@ -153,7 +153,7 @@ def _build(args: argparse.Namespace) -> int:
         _refuse_label_of(card, label)
     if label != recipe.label(codes_per_level):
         _refuse_recipe(label)
-    sids, quality, folder = build(contents, recipe, codes_per_level, label, data_dir, progress)
+    sids, quality, folder = build_sids(contents, recipe, codes_per_level, label, data_dir, progress)
     name = f"{args.name}{MARK}{label}"
     if args.json:
         print(_json({"dataset": name, "folder": folder.as_posix(), **sids.quality}))

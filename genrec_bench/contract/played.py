@@ -69,7 +69,7 @@ Check = Callable[[Stage], None]
 """Raises ``Violation`` if the algorithm on the stage breaks the promise in the docstring."""
 
 
-def require(holds: object, otherwise: str) -> None:
+def require_that(holds: object, otherwise: str) -> None:
     """Raise ``Violation`` with the message unless the first argument is true."""
     if not holds:
         raise Violation(otherwise)
@@ -77,17 +77,17 @@ def require(holds: object, otherwise: str) -> None:
 
 def require_shape(what: str, tensor: Tensor, *allowed: tuple[int, ...]) -> None:
     """Raise ``Violation`` unless this is a tensor of one of the shapes."""
-    require(isinstance(tensor, Tensor), f"{what} is no tensor but {type(tensor).__name__}")
+    require_that(isinstance(tensor, Tensor), f"{what} is no tensor but {type(tensor).__name__}")
     wanted = " or ".join(str(tuple(shape)) for shape in allowed)
     found = tuple(tensor.shape)
-    require(found in allowed, f"{what} has the shape {found}, not {wanted}")
+    require_that(found in allowed, f"{what} has the shape {found}, not {wanted}")
 
 
 def require_close(what: str, one: Tensor, other: Tensor) -> None:
     """Raise ``Violation`` unless the two have one shape and differ by no more than rounding."""
     require_shape(f"{what}: the second", other, one.shape)
     near = torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
-    require(near, f"{what} differ by up to {float((one - other).detach().abs().max()):.2g}")
+    require_that(near, f"{what} differ by up to {float((one - other).detach().abs().max()):.2g}")
 
 
 def require_candidates(world: TinyWorld, tree: CandidateTree, count: int) -> None:
@@ -96,11 +96,11 @@ def require_candidates(world: TinyWorld, tree: CandidateTree, count: int) -> Non
     shape = (len(world.prompts), count)
     require_shape("the paths", tree.paths, (*shape, trie.num_levels))
     require_shape("valid", tree.valid, shape)
-    require(tree.valid.any(dim=1).all(), f"a prompt has no candidate at G={count}")
+    require_that(tree.valid.any(dim=1).all(), f"a prompt has no candidate at G={count}")
     leaves = tree.leaves[tree.valid]
-    require((trie.level[leaves] == trie.num_levels).all(), "a candidate is no SID")
+    require_that((trie.level[leaves] == trie.num_levels).all(), "a candidate is no SID")
     on_paths = tree.on_paths(tree.states)[tree.valid]
-    require(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
+    require_that(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
     with torch.no_grad():
         rated = score(world.policy, world.prompts, tree).log_probs[tree.valid]
     kept = tree.on_paths(tree.log_probs)[tree.valid]
@@ -120,7 +120,7 @@ def check_rollout_leaves_the_policy_alone(stage: Stage) -> None:
     before = {name: weight.clone() for name, weight in world.policy.state_dict().items()}
     roll_out(stage.algorithm, world)
     for name, weight in world.policy.state_dict().items():
-        require(torch.equal(weight, before[name]), f"{name} changed")
+        require_that(torch.equal(weight, before[name]), f"{name} changed")
 
 
 def check_rewards(stage: Stage) -> None:
@@ -128,8 +128,8 @@ def check_rewards(stage: Stage) -> None:
     for group, (tree, targets) in stage.groups.items():
         rewards = fresh(stage.algorithm).reward(tree, targets)
         require_shape(f"{group}: the reward", rewards, tree.valid.shape)
-        require(rewards.isfinite().all(), f"{group}: a reward is not finite")
-        require((rewards[~tree.valid] == 0).all(), f"{group}: an empty place has a reward")
+        require_that(rewards.isfinite().all(), f"{group}: a reward is not finite")
+        require_that((rewards[~tree.valid] == 0).all(), f"{group}: an empty place has a reward")
 
 
 def check_accepts(stage: Stage) -> None:
@@ -139,11 +139,13 @@ def check_accepts(stage: Stage) -> None:
         rewards = fresh(algorithm).reward(tree, targets)
         accepted = fresh(algorithm).accepts(tree, targets, rewards)
         require_shape(f"{group}: what is accepted", accepted, targets.shape)
-        require(accepted.dtype == torch.bool, f"{group}: accepts returns {accepted.dtype}, no bool")
+        require_that(
+            accepted.dtype == torch.bool, f"{group}: accepts returns {accepted.dtype}, no bool"
+        )
         for rows in torch.arange(len(targets)).tensor_split([1]):
             alone = fresh(algorithm).accepts(tree.select(rows), targets[rows], rewards[rows])
             same = torch.equal(accepted[rows], alone)
-            require(same, f"{group}: a group is accepted in a batch or alone, not both")
+            require_that(same, f"{group}: a group is accepted in a batch or alone, not both")
 
 
 def check_advantages(stage: Stage) -> None:
@@ -159,9 +161,9 @@ def check_advantages(stage: Stage) -> None:
         for case, rewards in given.items():
             advantages = fresh(algorithm).advantage(tree, targets, rewards)
             require_shape(f"{case}: the advantage", advantages, tree.valid.shape, tree.paths.shape)
-            require(advantages.isfinite().all(), f"{case}: an advantage is not finite")
+            require_that(advantages.isfinite().all(), f"{case}: an advantage is not finite")
             empty = advantages[~tree.valid]
-            require((empty == 0).all(), f"{case}: an empty place has an advantage")
+            require_that((empty == 0).all(), f"{case}: an empty place has an advantage")
 
 
 def check_loss(stage: Stage) -> None:
@@ -169,14 +171,16 @@ def check_loss(stage: Stage) -> None:
     size = (len(stage.world.prompts),)
     for group, played in stage.plays.items():
         require_shape(f"{group}: the loss", played.losses, size)
-        require(played.losses.isfinite().all(), f"{group}: a loss is not finite")
-        require(played.losses.requires_grad, f"{group}: the loss cannot be differentiated")
+        require_that(played.losses.isfinite().all(), f"{group}: a loss is not finite")
+        require_that(played.losses.requires_grad, f"{group}: the loss cannot be differentiated")
         for name, figure in played.figures.items():
             require_shape(f"{group}: the figure {name!r}", figure, size)
-            require(figure.isfinite().all(), f"{group}: the figure {name!r} is not finite")
-            require(not figure.requires_grad, f"{group}: the figure {name!r} is not detached")
+            require_that(figure.isfinite().all(), f"{group}: the figure {name!r} is not finite")
+            require_that(not figure.requires_grad, f"{group}: the figure {name!r} is not detached")
         for name, gradient in _gradients(stage.world, played.losses).items():
-            require(gradient.isfinite().all(), f"{group}: the gradient of {name} is not finite")
+            require_that(
+                gradient.isfinite().all(), f"{group}: the gradient of {name} is not finite"
+            )
 
 
 def check_gradients(stage: Stage) -> None:
@@ -194,16 +198,16 @@ def check_gradients(stage: Stage) -> None:
             total[name] += gradient.abs()
     layers = [name for name in total if name.startswith("backbone.") and ".layers." in name]
     if credit:
-        require(all(total[name].any() for name in layers), "the backbone gets no gradient")
+        require_that(all(total[name].any() for name in layers), "the backbone gets no gradient")
     for head in policy.heads:
         weights = [total[name] for name in total if name.startswith(f"heads.{head}.")]
-        require(any(weight.any() for weight in weights), f"head {head!r} gets no gradient")
+        require_that(any(weight.any() for weight in weights), f"head {head!r} gets no gradient")
     backbone: Any = policy.backbone
     tables = [backbone.get_input_embeddings().weight, backbone.get_output_embeddings().weight]
     named = policy.named_parameters()
     rows = [total[name] for name, weight in named if any(weight is table for table in tables)]
     for token, index in policy.extra_tokens.items():
-        require(any(row[index].any() for row in rows), f"token {token!r} gets no gradient")
+        require_that(any(row[index].any() for row in rows), f"token {token!r} gets no gradient")
 
 
 def check_loss_of_each_prompt_alone(stage: Stage) -> None:
@@ -244,7 +248,7 @@ def check_order_and_padding(stage: Stage) -> None:
     turned = dataclasses.replace(world, prompts=on_left.select(order), targets=world.targets[order])
     first, second = play(algorithm, world), play(algorithm, turned)
     same = torch.equal(first.batch.tree.leaves[order], second.batch.tree.leaves)
-    require(same, "the rollouts differ")
+    require_that(same, "the rollouts differ")
     for name in ("rewards", "advantages"):
         require_close(name, getattr(first.batch, name)[order], getattr(second.batch, name))
     require_close("losses", first.losses[order], second.losses)
@@ -268,7 +272,7 @@ def check_determinism(stage: Stage) -> None:
         ("advantages", first.batch.advantages, second.batch.advantages),
         ("losses", first.losses, second.losses),
     ):
-        require(torch.equal(one, two), f"the {name} of two runs differ")
+        require_that(torch.equal(one, two), f"the {name} of two runs differ")
 
 
 NUMERIC: tuple[Check, ...] = (
@@ -314,4 +318,4 @@ def no_global_randomness() -> Iterator[None]:
     before = states()
     yield
     for name, state in states().items():
-        require(state == before[name], f"numbers were drawn from the generator of {name}")
+        require_that(state == before[name], f"numbers were drawn from the generator of {name}")

@@ -27,16 +27,16 @@ from genrec_bench.contract.played import (
     Stage,
     Violation,
     no_global_randomness,
-    require,
     require_candidates,
     require_shape,
+    require_that,
 )
 from genrec_bench.contract.tiny_world import HIDDEN_SIZE, roll_out
 from genrec_bench.errors import UserError
 from genrec_bench.policy.scoring import score
 from genrec_bench.runs.registry import raised_line
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.hyperparameters import Hyperparameters, build, field_types
+from genrec_bench.training.hyperparameters import Hyperparameters, field_types, from_words
 from genrec_bench.training.search_space import search_problem
 
 
@@ -66,43 +66,45 @@ def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
 def check_documentation(stage: Stage) -> None:
     """The module and the class say in docstrings what they are and where it comes from."""
     cls = type(stage.algorithm)
-    require(sys.modules[cls.__module__].__doc__, "the module has no docstring")
-    require(cls.__doc__, f"class {cls.__name__} has no docstring")
+    require_that(sys.modules[cls.__module__].__doc__, "the module has no docstring")
+    require_that(cls.__doc__, f"class {cls.__name__} has no docstring")
 
 
 def check_hyperparameters(stage: Stage) -> None:
     """Every hyperparameter has a valid default, a meaning, and a range if a sweep may change it."""
     cls = stage.algorithm.hyperparameters_class
     kept = isinstance(stage.algorithm.hyperparameters, cls)
-    require(kept, f"it does not keep its {cls.__name__}")
+    require_that(kept, f"it does not keep its {cls.__name__}")
     accepted = field_types(cls)
     for field in dataclasses.fields(cls):
         name, default, kinds = field.name, field.default, set(accepted[field.name])
-        require(field.metadata.get("help"), f"{name} has no help text")
+        require_that(field.metadata.get("help"), f"{name} has no help text")
         known = {bool, int, float, str, type(None)}
-        require(kinds <= known, f"{name}: the command line cannot read its type")
+        require_that(kinds <= known, f"{name}: the command line cannot read its type")
         fits = type(default) in kinds or (type(default) is int and float in kinds)
-        require(fits, f"{name}: the default {default!r} is not of its type")
-        written = build(cls, {name: str(default)})
-        require(getattr(written, name) == default, f"{name}={default} does not read as {default!r}")
+        require_that(fits, f"{name}: the default {default!r} is not of its type")
+        written = from_words(cls, {name: str(default)})
+        require_that(
+            getattr(written, name) == default, f"{name}={default} does not read as {default!r}"
+        )
         low, high = field.metadata.get("low"), field.metadata.get("high")
         wrong = search_problem(field, kinds)
-        require(wrong is None, str(wrong))
+        require_that(wrong is None, str(wrong))
         outside = [bound + step for bound, step in ((low, -1), (high, 1)) if bound is not None]
         for value in outside:
-            require(_refuses(cls, name, value), f"{name}={value} is accepted")
+            require_that(_refuses(cls, name, value), f"{name}={value} is accepted")
 
 
 def check_declarations(stage: Stage) -> None:
     """Tokens are distinct names, heads are modules by name, and updates are counted from one."""
     algorithm = stage.algorithm
     tokens, heads = algorithm.tokens, algorithm.heads(HIDDEN_SIZE)
-    require(len(set(tokens)) == len(tokens), f"tokens repeat: {tokens}")
-    require(all(isinstance(head, nn.Module) for head in heads.values()), "a head is no module")
+    require_that(len(set(tokens)) == len(tokens), f"tokens repeat: {tokens}")
+    require_that(all(isinstance(head, nn.Module) for head in heads.values()), "a head is no module")
     for name, least in (("updates_per_rollout", 1), ("minibatches", 1), ("most_refills", 0)):
         value = getattr(algorithm, name)
         enough = isinstance(value, int) and value >= least
-        require(enough, f"{name} is {value!r}, not {least} or more")
+        require_that(enough, f"{name} is {value!r}, not {least} or more")
 
 
 def check_rerank(stage: Stage) -> None:
@@ -118,25 +120,27 @@ def check_rerank(stage: Stage) -> None:
     if ranked is None:
         raise Violation("it reranks, but rerank returns None")
     require_shape("the scores", ranked, tree.valid.shape)
-    require(ranked[tree.valid].isfinite().all(), "a real candidate's score is not finite")
+    require_that(ranked[tree.valid].isfinite().all(), "a real candidate's score is not finite")
 
 
 def check_decoding(stage: Stage) -> None:
     """Evaluation's own way of finding candidates has a name, and finds each SID once, as always."""
     algorithm, world = stage.algorithm, stage.world
     named = isinstance(algorithm.decoding, str) and algorithm.decoding
-    require(named, f"decoding is {algorithm.decoding!r}, not a name")
+    require_that(named, f"decoding is {algorithm.decoding!r}, not a name")
     if algorithm.decoding == "beam":
         return
     for width in (1, world.policy.trie.num_leaves + 3):
         with torch.no_grad(), no_global_randomness():
             tree, again = (algorithm.decode(world.policy, world.prompts, width) for _ in range(2))
         require_candidates(world, tree, width)
-        require(torch.equal(tree.leaves, again.leaves), "decoding twice gives different candidates")
+        require_that(
+            torch.equal(tree.leaves, again.leaves), "decoding twice gives different candidates"
+        )
         # Every place that is not real has a number of its own here.
         places = torch.where(tree.valid, tree.leaves, -1 - torch.arange(width))
         ordered = places.sort(dim=1).values
-        require((ordered[:, 1:] != ordered[:, :-1]).all(), "a SID is recommended twice")
+        require_that((ordered[:, 1:] != ordered[:, :-1]).all(), "a SID is recommended twice")
 
 
 def check_values(stage: Stage) -> None:
@@ -149,8 +153,8 @@ def check_values(stage: Stage) -> None:
             scores = score(world.policy, world.prompts, tree, leaves=True)
             values = stage.algorithm.values(scores)
         require_shape(f"{group}: the values", values, tree.states.shape)
-        require(values.isfinite().all(), f"{group}: a value is not finite")
-        require((values[~tree.is_node] == 0).all(), f"{group}: padding has a value")
+        require_that(values.isfinite().all(), f"{group}: a value is not finite")
+        require_that((values[~tree.is_node] == 0).all(), f"{group}: padding has a value")
 
 
 STATED: tuple[Check, ...] = (

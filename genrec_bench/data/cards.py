@@ -13,7 +13,14 @@ from genrec_bench.data.preparation.raw_recipe import Raw, Step, check_steps
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.strict_yaml import parse_yaml
-from genrec_bench.storage.validation import Must, PlainName, at_least, one_of, require, validated
+from genrec_bench.storage.validation import (
+    Must,
+    PlainName,
+    at_least,
+    one_of,
+    require,
+    validated,
+)
 
 PROTOCOLS = ("chronological", "leave-one-out")
 LAYOUTS = {

@@ -52,7 +52,7 @@ def list_datasets(data_dir: Path) -> list[Row]:
     return rows
 
 
-def describe(
+def describe_dataset(
     contents: Contents, dataset: Dataset | None, manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return everything that `data show` prints.
@@ -169,7 +169,7 @@ def history_rows(contents: Contents | Dataset) -> list[Row]:
     ]
 
 
-def verify(name: str, data_dir: Path) -> list[str]:
+def verify_data(name: str, data_dir: Path) -> list[str]:
     """Return what is wrong with a prepared dataset, one line each; empty where all is well.
 
     ``NAME`` checks all SIDs that were made for the dataset, ``NAME@LABEL`` those of one label.

@@ -102,13 +102,13 @@ def _make_contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
 
 def _build_sids(contents: Contents, data_dir: Path, progress: Progress) -> Dataset:
     """Build the SIDs of the card's recipe, and return the dataset with them."""
-    from genrec_bench.data.sids.build import build
+    from genrec_bench.data.sids.build import build_sids
 
     name, recipe = contents.card.name, card_recipe(contents.card)
     there = recipe[2] in labels(name, data_dir)
     why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
     progress.say(f"{name} {why}: building {recipe[2]}")
-    sids = build(contents, *recipe, data_dir, progress)[0]
+    sids = build_sids(contents, *recipe, data_dir, progress)[0]
     return contents.with_sids(sids.codes, sids.codes_per_level, name)
 
 
@@ -193,14 +193,14 @@ def raw_files(
         UserError: one cannot be had; the message says how to get it.
         StorageError: the disk refuses.
     """
-    from genrec_bench.data.preparation.download import fetch, find
+    from genrec_bench.data.preparation.download import fetch, find_file
 
     folder = data_dir / DOWNLOADS / name
     # What cannot be had is told before anything is fetched.
     pairs = (("--reviews", interactions, raw.interactions), ("--metadata", items, raw.items))
     wanted = {option: source for option, own, source in pairs if own is None and source is not None}
     by_hand = {option: source for option, source in wanted.items() if not source.url}
-    lacking = {o: source for o, source in by_hand.items() if find(source, folder) is None}
+    lacking = {o: source for o, source in by_hand.items() if find_file(source, folder) is None}
     if lacking:
         files = " and ".join(str(folder / source.file) for source in lacking.values())
         given = [option for option, own, _ in pairs if own is not None]

@@ -25,7 +25,7 @@ from genrec_bench.data.dataset import Catalog, Dataset, Examples
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
-from genrec_bench.policy.selfcheck import compare
+from genrec_bench.policy.selfcheck import compare_with_repeated
 from genrec_bench.storage.digests import content_digest, files_digest
 
 TINY: dict[str, Any] = {
@@ -170,7 +170,7 @@ def make_policy(
             extra_tokens=tokens,
             heads=heads(hidden_size) if heads else {},
         ).to_device(device)
-        difference, num_attending = compare(policy, longest)
+        difference, num_attending = compare_with_repeated(policy, longest)
     except Exception as error:
         # An unknown architecture may fail in any way; an error of our own is a mistake of ours.
         if backbone.from_scratch:

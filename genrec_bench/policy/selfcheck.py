@@ -51,7 +51,7 @@ def repeated_log_probs(policy: Policy, prompts: Prompts, leaves: Tensor) -> Tens
 
 
 @torch.no_grad()
-def compare(policy: Policy, longest: int) -> tuple[float, int]:
+def compare_with_repeated(policy: Policy, longest: int) -> tuple[float, int]:
     """Compare a packed tree with repeated prompts, on two made-up prompts of unequal length.
 
     Args:

@@ -95,7 +95,7 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
         UserError: on an algorithm that cannot be used, or a word that names neither.
     """
     from genrec_bench.runs.registry import find
-    from genrec_bench.training.hyperparameters import build
+    from genrec_bench.training.hyperparameters import from_words
     from genrec_bench.training.settings import SETTING_NAMES, Settings
 
     entry = find(job.algorithm, SETTING_NAMES)
@@ -108,8 +108,8 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
             raise UserError(
                 f"--set {name}: neither a hyperparameter of {entry.name} nor a setting{hint}"
             )
-    hyperparameters = build(hyperparameters_class, {k: texts[k] for k in texts if k in names})
-    settings = build(Settings, {k: texts[k] for k in texts if k not in names})
+    hyperparameters = from_words(hyperparameters_class, {k: texts[k] for k in texts if k in names})
+    settings = from_words(Settings, {k: texts[k] for k in texts if k not in names})
     return entry, entry.algorithm(hyperparameters), settings
 
 

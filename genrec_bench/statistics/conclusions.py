@@ -25,7 +25,7 @@ from genrec_bench.statistics.resampling import (
     Interval,
     SeedDraws,
     around,
-    check_values,
+    check_table,
     components,
     draw_seeds,
     estimate_from,
@@ -315,7 +315,7 @@ def _check(entrants: Mapping[str, Entrant]) -> None:
     sizes: dict[int, str] = {}
     for name, entrant in entrants.items():
         try:
-            check_values(entrant.values)
+            check_table(entrant.values)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         rows, users = entrant.values.shape

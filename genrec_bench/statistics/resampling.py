@@ -268,13 +268,13 @@ def estimate(
     ``values`` [S, U] are of each test example under each seed; ``fixed`` says that it is a policy
     without seeds (S is 1). What ``check_values`` refuses is a ``ValueError``.
     """
-    check_values(values)
+    check_table(values)
     draws = draw_seeds(len(values), generator, resamples)
     resampled = resample_users(values.mean(axis=0, keepdims=True), generator, resamples)
     return estimate_from(values, resampled[0], draws, fixed=fixed)
 
 
-def check_values(values: Floats) -> None:
+def check_table(values: Floats) -> None:
     """Raise ``ValueError`` unless it is a table of finite numbers over a seed and two users."""
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise ValueError(

@@ -196,13 +196,13 @@ def per_level(name: str, text: str, num_levels: int) -> list[float]:
     return [(1 - p % 1) * given[int(p)] + p % 1 * given[min(int(p) + 1, last)] for p in places]
 
 
-def build(cls: type[T], texts: Mapping[str, str]) -> T:
+def from_words(cls: type[T], texts: Mapping[str, str]) -> T:
     """Make a dataclass of hyperparameters from texts by field, as written on the command line."""
     accepted = field_types(cls)
     return cls(**{name: parse_value(name, text, accepted[name]) for name, text in texts.items()})
 
 
-def describe(cls: type) -> list[dict[str, Any]]:
+def describe_fields(cls: type) -> list[dict[str, Any]]:
     """Return name, type, default, range and meaning of each field, for listings."""
     rows = []
     for field in dataclasses.fields(cls):

@@ -20,7 +20,7 @@ from tiny_runs import Bench, call, shrink_backbone
 
 from genrec_bench.data import dataset as dataset_module
 from genrec_bench.data import dataset_store, obtain
-from genrec_bench.data.data_report import verify
+from genrec_bench.data.data_report import verify_data
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.dataset_store import load_contents, load_dataset
 from genrec_bench.data.sids import build as building
@@ -222,14 +222,16 @@ def test_vectors_that_change_are_new_sids(sports: RawWorld) -> None:
     sids = {"method": "rq-kmeans", "embeddings": str(sports.root / "v.npy"), "collisions": "level"}
     sports.change_card(sids=sids)
     before = get(sports)
-    assert verify("sports", sports.data) == [] and fingerprints(get(sports)) == fingerprints(before)
+    assert verify_data("sports", sports.data) == [] and fingerprints(get(sports)) == fingerprints(
+        before
+    )
     np.save(sports.root / "v.npy", vectors[::-1])
-    assert "are not of the card's recipe and vectors" in verify("sports", sports.data)[0]
+    assert "are not of the card's recipe and vectors" in verify_data("sports", sports.data)[0]
     heard = Watched()
     after = get(sports, progress=heard)
     assert "has SIDs that are damaged or made of something else" in heard.lines[0]
     assert after.sid_fingerprint != before.sid_fingerprint
-    assert verify("sports", sports.data) == []
+    assert verify_data("sports", sports.data) == []
 
 
 def test_a_dataset_that_was_prepared_anew_has_new_sids(sports: RawWorld) -> None:

@@ -21,7 +21,7 @@ from tiny_runs import NUM_ITEMS, SETTINGS, shrink_backbone, tiny_dataset
 from torch import Tensor
 
 from genrec_bench.data.dataset import Dataset, Examples
-from genrec_bench.data.sids.build import build as build_sids
+from genrec_bench.data.sids.build import build_sids as build_sids
 from genrec_bench.data.sids.sid_recipe import METHODS, SIDRecipe
 from genrec_bench.data.vectors.embeddings import sid_embeddings
 from genrec_bench.data.vectors.item_vectors import item_vectors
@@ -31,7 +31,7 @@ from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.registry import Entry, discover
 from genrec_bench.runs.request import Request
 from genrec_bench.training.evaluate import evaluate
-from genrec_bench.training.hyperparameters import build
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.settings import SETTING_NAMES, Settings
 from genrec_bench.training.sft_start import SFTStart, sft_start
@@ -70,7 +70,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(*words: str) -> Settings:
-    return build(Settings, dict(word.split("=") for word in (*SETTINGS, *words)))
+    return from_words(Settings, dict(word.split("=") for word in (*SETTINGS, *words)))
 
 
 def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

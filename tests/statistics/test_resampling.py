@@ -6,7 +6,7 @@ from scipy import stats
 
 from genrec_bench.statistics.resampling import (
     Components,
-    check_values,
+    check_table,
     components,
     draw_seeds,
     estimate,
@@ -212,4 +212,4 @@ def test_users_are_sorted_whatever_order_they_come_in() -> None:
 )
 def test_what_is_no_table_of_values_is_refused(values: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_values(values)
+        check_table(values)

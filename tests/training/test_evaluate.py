@@ -16,7 +16,7 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.training import evaluation_cache, sft_start
 from genrec_bench.training.evaluate import PROMPTS_AT_ONCE, Evaluation, evaluate
-from genrec_bench.training.hyperparameters import build
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.metrics import sample_metrics
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart, evaluate_start
@@ -112,7 +112,7 @@ def test_the_sft_start_is_evaluated_once_for_each_way_to_do_so(
     dataset, backbone, workers = tiny_dataset(), find_backbone("tiny"), Workers()
     quiet = Progress(quiet=True)
     quick = dict(word.split("=") for word in SETTINGS) | {"sft_epochs": "0"}
-    settings = build(Settings, quick)
+    settings = from_words(Settings, quick)
     start: SFTStart = sft_start.sft_start(backbone, dataset, settings, tmp_path, workers, quiet)
     titles: list[str] = []
 
@@ -123,7 +123,7 @@ def test_the_sft_start_is_evaluated_once_for_each_way_to_do_so(
     monkeypatch.setattr(evaluation_cache, "evaluate", counted)
 
     def evaluated(**changes: str) -> Mapping[str, Evaluation]:
-        chosen = build(Settings, quick | changes)
+        chosen = from_words(Settings, quick | changes)
         return evaluate_start(start, backbone, dataset, chosen, workers, quiet)
 
     first = evaluated()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from genrec_bench.errors import UserError
 from genrec_bench.training.hyperparameters import (
     Hyperparameters,
-    build,
-    describe,
+    describe_fields,
     field_types,
+    from_words,
     hyperparameter,
     per_level,
 )
@@ -33,14 +33,14 @@ class Sample(Hyperparameters):
 
 def message(cls: type[Any], **texts: str) -> str:
     with pytest.raises(UserError) as raised:
-        build(cls, texts)
+        from_words(cls, texts)
     text = str(raised.value)
     assert "\n" not in text
     return text
 
 
 def test_defaults_are_those_of_the_class() -> None:
-    assert build(Sample, {}) == Sample()
+    assert from_words(Sample, {}) == Sample()
     assert Sample().learning_rate is None
 
 
@@ -62,7 +62,7 @@ def test_defaults_are_those_of_the_class() -> None:
     ],
 )
 def test_texts_become_values_of_the_fields_type(name: str, text: str, value: object) -> None:
-    read = getattr(build(Sample, {name: text}), name)
+    read = getattr(from_words(Sample, {name: text}), name)
     assert read == value and type(read) is type(value)
 
 
@@ -107,7 +107,7 @@ def test_what_is_written_is_read_back(
 ) -> None:
     sample = Sample(clip=clip, count=count, normalize=normalize, limit=limit)
     texts = {name: str(getattr(sample, name)) for name in ("clip", "count", "normalize", "limit")}
-    assert build(Sample, texts) == sample
+    assert from_words(Sample, texts) == sample
 
 
 @given(st.floats(allow_nan=True))
@@ -131,11 +131,11 @@ def test_a_literal_is_a_word() -> None:
     class Worded(Hyperparameters):
         mode: Literal["a", "b"] = hyperparameter("a", choices=("a", "b"), help="which")
 
-    assert build(Worded, {"mode": "b"}).mode == "b"
+    assert from_words(Worded, {"mode": "b"}).mode == "b"
 
 
 def test_a_description_gives_default_range_and_meaning() -> None:
-    rows = {row["name"]: row for row in describe(Sample)}
+    rows = {row["name"]: row for row in describe_fields(Sample)}
     assert " ".join(rows) == "learning_rate clip count most normalize reward limit"
     assert rows["clip"] == {"name": "clip", "default": 0.2, "allowed": "0 .. 1", "meaning": "c"}
     assert rows["count"]["allowed"] == "1 .."

@@ -15,8 +15,8 @@ from genrec_bench.runs.registry import discover
 from genrec_bench.training.hyperparameters import (
     Hyperparameters,
     Times,
-    build,
     field_types,
+    from_words,
     hyperparameter,
 )
 from genrec_bench.training.search_space import (
@@ -110,7 +110,7 @@ def test_every_point_is_one_that_the_study_and_the_command_line_take(places: lis
         distribution = dimension.distribution()
         value: Any = point[dimension.name]
         assert distribution._contains(distribution.to_internal_repr(value)), dimension.name
-    read = build(Sample, split_words(words_of(point)))
+    read = from_words(Sample, split_words(words_of(point)))
     assert {name: getattr(read, name) for name in point} == point
 
 
@@ -229,7 +229,7 @@ def test_every_algorithm_can_be_built_at_both_ends_of_its_space_and_is_no_other(
     for backbone in (TINY, Backbone("hub/model", "", False, 2e-4, 2e-6)):
         space = space_of(cls, backbone)
         for place in (0.0, 0.999999):
-            build(cls, split_words(words_of(point_at(space, [place] * len(space)))))
+            from_words(cls, split_words(words_of(point_at(space, [place] * len(space)))))
         for dimension in space:
             default: Any = dimension.default
             # A switch would turn it into another algorithm.

@@ -6,7 +6,7 @@ import pytest
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.registry import discover
-from genrec_bench.training.hyperparameters import build, describe
+from genrec_bench.training.hyperparameters import describe_fields, from_words
 from genrec_bench.training.settings import SETTING_NAMES, Settings
 
 IN_THE_SFT_START = {
@@ -68,13 +68,13 @@ ELSEWHERE = {
 )
 def test_a_wrong_value_is_refused(name: str, text: str, said: str) -> None:
     with pytest.raises(UserError) as raised:
-        build(Settings, {name: text})
+        from_words(Settings, {name: text})
     assert str(raised.value).startswith(said)
 
 
 def test_a_setting_that_may_be_left_to_the_backbone() -> None:
-    assert build(Settings, {"sft_learning_rate": "none"}) == Settings()
-    assert build(Settings, {"sft_learning_rate": "0.01"}).sft_learning_rate == 0.01
+    assert from_words(Settings, {"sft_learning_rate": "none"}) == Settings()
+    assert from_words(Settings, {"sft_learning_rate": "0.01"}).sft_learning_rate == 0.01
 
 
 def test_every_setting_is_said_to_bear_on_the_sft_start_or_not() -> None:
@@ -83,14 +83,14 @@ def test_every_setting_is_said_to_bear_on_the_sft_start_or_not() -> None:
 
 @pytest.mark.parametrize(("name", "text"), IN_THE_SFT_START.items())
 def test_what_the_sft_start_depends_on(name: str, text: str) -> None:
-    changed = build(Settings, {name: text})
+    changed = from_words(Settings, {name: text})
     assert changed.sft() != Settings().sft()
     assert changed.resolved() != Settings().resolved()
 
 
 @pytest.mark.parametrize(("name", "text"), ELSEWHERE.items())
 def test_what_the_sft_start_does_not_depend_on(name: str, text: str) -> None:
-    changed = build(Settings, {name: text})
+    changed = from_words(Settings, {name: text})
     assert changed != Settings() and changed.sft() == Settings().sft()
 
 
@@ -107,9 +107,9 @@ def test_samples_are_drawn_as_the_paper_draws_them() -> None:
 
 
 def test_every_setting_is_explained() -> None:
-    for row in describe(Settings):
+    for row in describe_fields(Settings):
         assert row["meaning"], row["name"]
-    allowed = {row["name"]: row["allowed"] for row in describe(Settings)}
+    allowed = {row["name"]: row["allowed"] for row in describe_fields(Settings)}
     assert allowed["sft_seed"] == "0 .. 2147483647", "every digit"
     assert allowed["sft_learning_rate"] == "1e-08 .. 1"
 

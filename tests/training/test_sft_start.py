@@ -20,7 +20,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.training import evaluate as evaluate_module
 from genrec_bench.training import evaluation_cache, loop, sft_start, sft_training, steps
 from genrec_bench.training.evaluate import evaluate
-from genrec_bench.training.hyperparameters import build
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart, evaluate_start
 from genrec_bench.training.workers import Workers
@@ -37,7 +37,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(*words: str) -> Settings:
-    return build(Settings, dict(word.split("=") for word in (*SETTINGS, *words)))
+    return from_words(Settings, dict(word.split("=") for word in (*SETTINGS, *words)))
 
 
 def backbone() -> Backbone:

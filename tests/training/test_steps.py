@@ -16,7 +16,7 @@ from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.training import steps
-from genrec_bench.training.hyperparameters import build
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import NotFiniteError
 from genrec_bench.training.rollouts import Sampler
@@ -25,7 +25,7 @@ from genrec_bench.training.workers import Workers
 
 
 def algorithm_of(kind: type[Algorithm], **texts: str) -> Algorithm:
-    return kind(build(kind.hyperparameters_class, texts))
+    return kind(from_words(kind.hyperparameters_class, texts))
 
 
 def snapshot(policy: Policy) -> dict[str, torch.Tensor]:

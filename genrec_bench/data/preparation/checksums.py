@@ -30,7 +30,7 @@ class _Seen:
     mtime_ns: int
 
 
-def check(source: SourceFile, folder: Path, fetched: Path | None = None) -> None:
+def check_file(source: SourceFile, folder: Path, fetched: Path | None = None) -> None:
     """Check a file in the folder of downloads, and record its checksum.
 
     Args:

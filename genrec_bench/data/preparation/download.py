@@ -18,7 +18,7 @@ import requests
 import urllib3.exceptions
 
 from genrec_bench import __version__
-from genrec_bench.data.preparation.checksums import check
+from genrec_bench.data.preparation.checksums import check_file
 from genrec_bench.data.preparation.partial import Begun, PartialFile
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import UserError, one_line, storage_errors
@@ -56,7 +56,7 @@ class _Failed(Exception):
         self.wait = wait
 
 
-def find(source: SourceFile, folder: Path) -> Path | None:
+def find_file(source: SourceFile, folder: Path) -> Path | None:
     """Return a file that is in the folder of downloads, without the network.
 
     A file that was put there by hand is as good as a fetched one. Where no checksum is published,
@@ -72,7 +72,7 @@ def find(source: SourceFile, folder: Path) -> Path | None:
             return None
         if not path.is_file():
             raise UserError(f"{path} is in the way: it is no file, and {source.file} goes there")
-        check(source, folder)
+        check_file(source, folder)
     return path
 
 
@@ -105,7 +105,7 @@ def fetch(
         StorageError: the disk refuses.
     """
     path = folder / source.file
-    found = find(source, folder)
+    found = find_file(source, folder)
     if found is not None:
         return found
     if source.url.partition("://")[0].lower() not in SCHEMES:
@@ -116,9 +116,9 @@ def fetch(
     turn = in_turn(path.with_name(f"{path.name}.lock"), lambda: progress.say(said))
     with storage_errors(), turn:
         # Another process may have fetched it by now.
-        if find(source, folder) is None:
+        if find_file(source, folder) is None:
             _download(part, progress, attempts, pause, timeout)
-            check(source, folder, part.file)
+            check_file(source, folder, part.file)
             part.finish()
     return path
 

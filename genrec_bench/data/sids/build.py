@@ -50,7 +50,7 @@ def load_built(
     return sids if wanted.items() <= dict(sids.recipe).items() else None
 
 
-def build(
+def build_sids(
     contents: Contents,
     recipe: SIDRecipe,
     codes_per_level: Sequence[int],

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.data.vectors.text_encoder import encode_texts, model_files, require_package
-from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions
+from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
 
@@ -79,7 +79,7 @@ def sid_embeddings(
         "sids": dataset.sid_fingerprint,
         "source": source,
         "parameters": [SEED, DIMENSIONS, POWER_ITERATIONS, sorted(WORDS.items())],
-        "versions": versions([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
+        "versions": versions_of([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
         "model": model_files(source) if is_model else {},
     }
     num_sids = len(catalog.unique_sids)

@@ -37,7 +37,7 @@ from genrec_bench.data.vectors.embeddings import (
     word_weights,
 )
 from genrec_bench.data.vectors.text_encoder import encode_texts, require_package
-from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions
+from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import texts_sha256
@@ -106,7 +106,11 @@ def item_vectors(
         texts = [f"{title} {description}".strip() for title, description in pairs]
         encoded = encode_texts(texts, source, cache, progress, CHOICES)
         return _one_for_each(encoded, source, progress)
-    shared = {"source": source, "versions": versions(PACKAGES), "seed": [SEED, POWER_ITERATIONS]}
+    shared = {
+        "source": source,
+        "versions": versions_of(PACKAGES),
+        "seed": [SEED, POWER_ITERATIONS],
+    }
     path = cache / f"items-{fingerprint(key | shared)}.safetensors"
 
     def make() -> Floats:

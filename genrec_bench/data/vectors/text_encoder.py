@@ -23,7 +23,7 @@ from genrec_bench.data.vectors.vector_cache import (
     fingerprint,
     load_vectors,
     save_vectors,
-    versions,
+    versions_of,
 )
 from genrec_bench.errors import UserError, nearest, one_line
 from genrec_bench.progress import Progress
@@ -103,7 +103,7 @@ def encode_texts(
     key = {
         "texts": texts_sha256(distinct),
         "model": model_files(model) or model,
-        "versions": versions(["sentence-transformers", "transformers"]),
+        "versions": versions_of(["sentence-transformers", "transformers"]),
     }
     name = f"texts-{fingerprint(key)}"
     path, batches = cache / f"{name}.safetensors", cache / f"{name}.batches"

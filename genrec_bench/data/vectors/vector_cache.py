@@ -21,7 +21,7 @@ def fingerprint(key: Mapping[str, object]) -> str:
     return json_digest(key)[:16]
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of what makes the vectors; a package that is missing has none."""
     found = {}
     for name in packages:

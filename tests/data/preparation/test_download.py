@@ -9,7 +9,7 @@ import pytest
 from download_world import CONTENT, NAME, Watched, check_whole, get, names, refused, sha256, source
 from local_server import Answer, LocalServer
 
-from genrec_bench.data.preparation.download import fetch, find
+from genrec_bench.data.preparation.download import fetch, find_file
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.progress import Progress
 
@@ -27,9 +27,9 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> Sleeps:
 def test_a_file_is_fetched_once(server: LocalServer, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     wanted = source(server, sha256(CONTENT))
-    assert find(wanted, folder) is None
+    assert find_file(wanted, folder) is None
     path = get(wanted, folder)
-    assert path == folder / NAME == find(wanted, folder) == get(wanted, folder)
+    assert path == folder / NAME == find_file(wanted, folder) == get(wanted, folder)
     check_whole(path)
     (seen,) = server.seen
     assert seen.path == f"/raw/{NAME}"

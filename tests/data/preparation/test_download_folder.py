@@ -26,7 +26,7 @@ from download_world import (
 from local_server import Answer, LocalServer
 
 from genrec_bench.data.preparation import checksums
-from genrec_bench.data.preparation.download import find
+from genrec_bench.data.preparation.download import find_file
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import StorageError
 
@@ -38,7 +38,7 @@ def test_what_is_not_the_published_file_gets_no_name(server: LocalServer, tmp_pa
     assert sha256(CONTENT) in said and sha256(OTHER) in said and str(rejected) in said
     assert names(tmp_path) == {rejected.name, f"{NAME}.part.json"}
     assert rejected.read_bytes() == CONTENT
-    assert find(wanted, tmp_path) is None
+    assert find_file(wanted, tmp_path) is None
     # As it says: the server had a bad day.
     server.content = OTHER
     assert get(wanted, tmp_path).read_bytes() == OTHER
@@ -59,11 +59,11 @@ def test_the_first_checksum_is_asked_for_ever_after(server: LocalServer, tmp_pat
     rejected, entries = tmp_path / f"{NAME}.rejected", tmp_path / "checksums.json"
     for part in (sha256(CONTENT), sha256(OTHER), str(rejected), str(entries), repr(NAME)):
         assert part in said
-    assert find(wanted, tmp_path) is None
+    assert find_file(wanted, tmp_path) is None
     # As it says.
     rejected.rename(tmp_path / NAME)
     entries.write_text("{}")
-    assert find(wanted, tmp_path) == tmp_path / NAME
+    assert find_file(wanted, tmp_path) == tmp_path / NAME
     assert json.loads(entries.read_text())[NAME]["sha256"] == sha256(OTHER)
 
 
@@ -90,7 +90,7 @@ def test_a_file_put_there_by_hand(published: bool, server: LocalServer, tmp_path
     assert get(wanted, tmp_path) == tmp_path / NAME
     assert not server.seen
     (tmp_path / NAME).write_bytes(CONTENT)
-    assert sha256(OTHER) in refused(lambda: find(wanted, tmp_path))
+    assert sha256(OTHER) in refused(lambda: find_file(wanted, tmp_path))
 
 
 def test_a_file_is_read_again_only_if_it_was_touched(
@@ -105,30 +105,30 @@ def test_a_file_is_read_again_only_if_it_was_touched(
     monkeypatch.setattr(checksums, "file_sha256", count)
     path = get(source(server), tmp_path)
     for wanted in (source(server), source(server, sha256(CONTENT))):
-        find(wanted, tmp_path)
+        find_file(wanted, tmp_path)
         get(wanted, tmp_path)
     assert read == [tmp_path / f"{NAME}.part"]
     os.utime(path, ns=(1, 1))
-    find(source(server), tmp_path)
-    find(source(server), tmp_path)
+    find_file(source(server), tmp_path)
+    find_file(source(server), tmp_path)
     assert read[1:] == [path]
     # What is known of the file does not change what it must be.
-    refused(lambda: find(source(server, sha256(OTHER)), tmp_path))
+    refused(lambda: find_file(source(server, sha256(OTHER)), tmp_path))
 
 
 def test_a_published_checksum_counts_more_than_a_recorded_one(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
-    find(SourceFile(NAME), tmp_path)
+    find_file(SourceFile(NAME), tmp_path)
     (tmp_path / NAME).write_bytes(OTHER)
-    assert find(SourceFile(NAME, sha256=sha256(OTHER)), tmp_path)
-    assert find(SourceFile(NAME), tmp_path)
+    assert find_file(SourceFile(NAME, sha256=sha256(OTHER)), tmp_path)
+    assert find_file(SourceFile(NAME), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": {"sha256": "x"}}'])
 def test_damaged_checksums_are_no_checksums(text: str, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     (tmp_path / "checksums.json").write_text(text)
-    said = refused(lambda: find(SourceFile(NAME), tmp_path))
+    said = refused(lambda: find_file(SourceFile(NAME), tmp_path))
     assert f"{tmp_path / 'checksums.json'} is damaged: delete it" in said
 
 
@@ -214,7 +214,7 @@ def test_a_disk_that_refuses(
         patch.setattr(os, name, refuse)
         with pytest.raises(StorageError, match=os.strerror(code)):
             get(source(server), tmp_path)
-    assert find(source(server), tmp_path) is None
+    assert find_file(source(server), tmp_path) is None
     check_whole(get(source(server), tmp_path))
 
 
@@ -249,5 +249,5 @@ def test_where_nothing_can_be_recorded_a_published_checksum_is_enough(
         raise StorageError(f"cannot write {path}: Read-only file system")
 
     monkeypatch.setattr(checksums, "write_json", refuse)
-    assert find(SourceFile(NAME, sha256=sha256(CONTENT)), tmp_path) == tmp_path / NAME
-    assert "published" not in refused(lambda: find(SourceFile(NAME), tmp_path))
+    assert find_file(SourceFile(NAME, sha256=sha256(CONTENT)), tmp_path) == tmp_path / NAME
+    assert "published" not in refused(lambda: find_file(SourceFile(NAME), tmp_path))

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from local_server import Answer, LocalServer, local_server
 
 from genrec_bench.data.preparation import checksums, download
-from genrec_bench.data.preparation.download import fetch, find
+from genrec_bench.data.preparation.download import fetch, find_file
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.progress import Progress
 
@@ -151,7 +151,7 @@ def test_an_interrupted_download_is_resumed(
     assert names(tmp_path) == {f"{NAME}.part", f"{NAME}.part.json"}
     have = (tmp_path / f"{NAME}.part").stat().st_size
     assert 0 < have <= 1_000
-    assert find(source(server), tmp_path) is None
+    assert find_file(source(server), tmp_path) is None
     check_whole(get(source(server), tmp_path))
     assert server.range_headers() == ["", f"bytes={have}-"]
 

@@ -17,7 +17,7 @@ from genrec_bench.data.dataset import Contents, Examples
 from genrec_bench.data.dataset_store import load_dataset
 from genrec_bench.data.obtain import obtain_contents
 from genrec_bench.data.sids import build as module
-from genrec_bench.data.sids.build import build, load_built
+from genrec_bench.data.sids.build import build_sids, load_built
 from genrec_bench.data.sids.sid_quality import quality_of
 from genrec_bench.data.sids.sid_recipe import COLLISIONS, METHODS, SIDRecipe
 from genrec_bench.data.sids.sid_store import SIDs, load_sids
@@ -52,7 +52,7 @@ def make(
     codes_per_level: tuple[int, ...] = (8, 4),
     label: str = "mine",
 ) -> SIDs:
-    return build(contents, recipe, codes_per_level, label, data, QUIET)[0]
+    return build_sids(contents, recipe, codes_per_level, label, data, QUIET)[0]
 
 
 def save_vectors(file: Path, vectors: Floats) -> str:
@@ -74,7 +74,7 @@ def groups(codes: Floats) -> list[list[int]]:
 def test_codes_are_clusters_of_the_vectors(contents: Contents, tmp_path: Path) -> None:
     source = save_vectors(tmp_path / "corners.npy", corners())
     recipe = SIDRecipe("rq-kmeans", source)
-    sids, worth, _ = build(contents, recipe, (3, 2), "mine", tmp_path, QUIET)
+    sids, worth, _ = build_sids(contents, recipe, (3, 2), "mine", tmp_path, QUIET)
     items = np.arange(ITEMS)
     assert groups(sids.codes[:, 0]) == groups(items % 3)
     assert groups(sids.codes[:, 1]) == groups(items % 2)
@@ -137,7 +137,7 @@ def test_nothing_of_validation_or_test_is_read(contents: Contents, tmp_path: Pat
 def test_what_is_kept_says_how_it_was_made(contents: Contents, tmp_path: Path) -> None:
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe = SIDRecipe("rq-kmeans", source, "code", seed=5)
-    sids, worth, folder = build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
+    sids, worth, folder = build_sids(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
     found = load_sids(contents, "mine", tmp_path)
     assert np.array_equal(found.codes, sids.codes)
     assert quality_of(found.quality) == worth
@@ -177,7 +177,7 @@ def test_a_model_of_ones_own_keeps_its_folder_to_itself(
 def test_categories_are_held_against_prefixes(contents: Contents, tmp_path: Path) -> None:
     def agreement(categories: tuple[tuple[str, ...], ...]) -> float | None:
         known = dataclasses.replace(contents, categories=categories)
-        return build(known, PLAIN, (8,), "mine", tmp_path, QUIET)[1].levels[0].agreement
+        return build_sids(known, PLAIN, (8,), "mine", tmp_path, QUIET)[1].levels[0].agreement
 
     by_noun = tuple(("All", title.split()[1]) for title in contents.titles)
     assert agreement(by_noun) is not None
@@ -196,7 +196,7 @@ def test_whether_they_are_built(contents: Contents, tmp_path: Path) -> None:
 
     assert not built(text)
     for recipe, label in how.items():
-        build(contents, recipe, codes, label, tmp_path, QUIET)
+        build_sids(contents, recipe, codes, label, tmp_path, QUIET)
     assert built(text) and built(together)
     assert load_built(contents, together, codes, "mine", tmp_path) is None
     assert load_built(contents, text, (8, 4), "mine", tmp_path) is None
@@ -214,7 +214,7 @@ def test_whether_they_are_built(contents: Contents, tmp_path: Path) -> None:
 def test_whether_they_are_built_of_a_file(contents: Contents, tmp_path: Path) -> None:
     source = save_vectors(tmp_path / "mine.npy", corners())
     recipe, other = (SIDRecipe("rq-kmeans", source, "code", seed=seed) for seed in (0, 1))
-    build(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
+    build_sids(contents, recipe, (4, 2), "mine", tmp_path, QUIET)
     assert load_built(contents, recipe, (4, 2), "mine", tmp_path) is not None
     assert load_built(contents, other, (4, 2), "mine", tmp_path) is None
     save_vectors(tmp_path / "mine.npy", corners()[::-1])

@@ -142,7 +142,7 @@ def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     vectors("collaborative", tmp_path, [""] * 6)
     vectors("collaborative", tmp_path, [""] * 5, train=[(0, [0], 1), (2, [2], 3)])
     assert count() == 8
-    monkeypatch.setattr(module, "versions", lambda packages: {"numpy": "9"})
+    monkeypatch.setattr(module, "versions_of", lambda packages: {"numpy": "9"})
     vectors("text", tmp_path)
     vectors("collaborative", tmp_path, [""] * 5)
     assert count() == 10

@@ -174,7 +174,9 @@ def test_what_the_cache_tells_apart(
     assert count(["a", "b"], str(folder)) == 6
     folder.rename(tmp_path / "moved")
     assert count(["a", "b"], str(tmp_path / "moved")) == 6, "the same model elsewhere"
-    monkeypatch.setattr(text_encoder, "versions", lambda packages: {"sentence-transformers": "9"})
+    monkeypatch.setattr(
+        text_encoder, "versions_of", lambda packages: {"sentence-transformers": "9"}
+    )
     assert count(["a", "b"], "m") == 7
 
 

@@ -16,7 +16,7 @@ from genrec_bench.studies.ablations.ablation_file import (
     ablation_names,
     load_ablation,
 )
-from genrec_bench.training.hyperparameters import build, field_types
+from genrec_bench.training.hyperparameters import field_types, from_words
 from genrec_bench.training.settings import SETTING_NAMES
 
 
@@ -75,7 +75,7 @@ def test_every_row_can_be_configured(name: str) -> None:
         kind = find(algorithm, SETTING_NAMES).algorithm.hyperparameters_class
         texts = split_words(row.set) | split_words(row.evaluate)
         assert texts.keys() <= field_types(kind).keys()
-        configured.add(repr(build(kind, texts)))
+        configured.add(repr(from_words(kind, texts)))
     # V-STAR's method as it is stands in all three of its tables.
     assert len(configured) == len(all_rows(name)) - (2 if name == "vstar" else 0)
 
