@@ -20,14 +20,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import RECORD_FILE, read_record
 from genrec_bench.runs.run_folder import CHECKPOINTS
 from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.parquet import read_frame
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.loop import PRUNED
 
@@ -130,7 +129,7 @@ def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
     if record is None:
         rows = _saved_curves(folder)
     else:
-        rows = pd.read_parquet(folder / "curves.parquet").to_dict("records")
+        rows = read_frame(folder / "curves.parquet").to_dict("records")
     figures: list[tuple[str, float, int, int]] = []
     step, at = 0, about.began
     for row in rows:
