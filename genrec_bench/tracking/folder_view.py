@@ -205,7 +205,7 @@ def _saved_curves(folder: Path) -> list[dict[Hashable, Any]]:
     """Return the curves in the newest checkpoint that can be read."""
     for checkpoint in reversed(training_checkpoints(folder / CHECKPOINTS)):
         # Older ones are removed meanwhile, and a damaged one is not for us to tell.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError):
             state = json.loads((checkpoint / STATE).read_text())
             return list(state["content"]["curves"])
     return []
