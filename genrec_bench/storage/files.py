@@ -1,34 +1,66 @@
 """Files: written whole or not at all, read as JSON."""
 
+import glob
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import lock_descriptor
+
 from genrec_bench.errors import StorageError
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
+"""Temporary names, under which files and folders are written."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; make missing folders.
 
+    The temporary file is locked while it is written, so that what killed processes left of the
+    same file is told from what others are writing, and removed.
+
     Raises:
         StorageError: the disk refuses (full, read-only, no permission).
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        _remove_abandoned(path)
+        while not _written(path, content):
+            pass  # Another process took the file for a leftover before it was locked.
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _written(path: Path, content: bytes) -> bool:
+    """Write under a temporary name and rename; False if the temporary file was taken away."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            with suppress(OSError):  # There are file systems without locks.
+                lock_descriptor(file.fileno(), blocking=False)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+            if not temporary.exists():
+                return False
+            os.replace(temporary, path)
+        return True
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of one file that no process holds."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if LEFTOVER.fullmatch(temporary.name):
+            with suppress(OSError), temporary.open("rb") as file:
+                if lock_descriptor(file.fileno(), blocking=False):
+                    temporary.unlink()
 
 
 def read_json(file: Path) -> dict[str, Any]:

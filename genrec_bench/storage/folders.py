@@ -1,18 +1,15 @@
 """Folders: replaced as a whole, and cleared of what killed processes left."""
 
 import contextlib
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from genrec_bench.errors import StorageError
+from genrec_bench.storage.files import LEFTOVER
 
 REPLACE_ATTEMPTS = 5
-
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
-"""Temporary names, under which files and folders are written."""
 
 
 @contextlib.contextmanager

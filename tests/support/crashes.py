@@ -22,7 +22,7 @@ from tiny_runs import run_words, save_tiny
 from genrec_bench.boards.collecting import record_paths
 from genrec_bench.commands.cli import main
 from genrec_bench.runs.records import read_record
-from genrec_bench.storage.folders import LEFTOVER
+from genrec_bench.storage.files import LEFTOVER
 
 MOMENTS = ("fsync", "mkdir", "rename", "replace", "rmdir", "unlink")
 """Functions of `os` around which a kill matters: everything that is written comes by them."""
