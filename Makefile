@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON := $(firstword $(foreach name,python3.11 python3 python,$(shell \
 	$(name) -c 'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 
-.PHONY: run test check bench install clean
+.PHONY: run test check bench gpu-check install clean
 
 # The main job: UGR on the synthetic data, offline.
 run: $(VENV)/installed
@@ -23,6 +23,10 @@ check: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(BIN)/genrec-bench bench
+
+# What tests cannot ask without an accelerator; on a CPU the same, smaller.
+gpu-check: $(VENV)/installed
+	$(BIN)/python benchmarks/gpu_check.py
 
 install: $(VENV)/installed
 

@@ -193,7 +193,7 @@ def assert_same_end(expected: Path, found: Path, *, repeats: bool = False) -> No
         for path in found.rglob("*")
         if LEFTOVER.fullmatch(path.name) and not path.name.startswith("..run.json.")
     ]
-    assert not left, "nothing else is left of those who were killed"
+    assert not left, f"left of those who were killed: {left}"
 
 
 def _runs(output: Path) -> dict[str, list[Path]]:
