@@ -24,7 +24,10 @@ from genrec_bench.training.objectives import (
     group_advantage,
     group_mean,
     k3_divergence,
+    masked_mean,
+    masked_softmax,
     random_reward,
+    ranking_loss,
     rule_reward,
 )
 
@@ -47,9 +50,12 @@ __all__ = [
     "group_mean",
     "hyperparameter",
     "k3_divergence",
+    "masked_mean",
+    "masked_softmax",
     "no_gradient_figures",
     "per_level",
     "random_reward",
+    "ranking_loss",
     "rate",
     "rule_reward",
     "sample",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from genrec_bench.decoding.randomness import mix
 from genrec_bench.policy.tree import CandidateTree
@@ -83,6 +84,30 @@ def k3_divergence(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
     """
     difference = reference_log_probs - log_probs
     return difference.exp() - difference - 1.0
+
+
+def masked_softmax(values: Tensor, mask: Tensor) -> Tensor:
+    """Return [B, G] exp(value) over its sum, of the masked candidates; 0 at all others."""
+    values = values.masked_fill(~mask, -torch.inf)
+    # Without the largest, exponentials stay in range. Where nothing is masked all are 0.
+    largest = values.amax(dim=1, keepdim=True).clamp(min=torch.finfo(values.dtype).min)
+    weights = (values - largest).exp()
+    return weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-30)
+
+
+def ranking_loss(values: Tensor, best: Tensor, others: Tensor) -> Tensor:
+    """Return [B] the mean over others of log(1 + exp(value - value of the best)) (UGR Eq. 12).
+
+    All are [B, G]; ``best`` says which candidates are the hit, whose places share one value: a
+    target that was drawn more than once counts once. The loss is 0 without a hit or without others.
+    """
+    margins = functional.softplus(values - masked_mean(values, best).unsqueeze(1))
+    return torch.where(best.any(dim=1), masked_mean(margins, others), 0.0)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Average values [B, G] over the masked candidates of each group: [B]; 0 without any."""
+    return group_mean(values.unsqueeze(-1), mask)
 
 
 def group_mean(values: Tensor, valid: Tensor) -> Tensor:

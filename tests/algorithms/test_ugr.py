@@ -30,14 +30,26 @@ def reward(probabilities: list[float], hit: int | None, **values: object) -> lis
 def test_wrong_candidates_share_a_punishment_of_one() -> None:
     # Wrong: 0.4, 0.2, 0.1, together 0.7.
     assert reward([0.4, 0.3, 0.2, 0.1], hit=1) == pytest.approx([-4 / 7, 1.0, -2 / 7, -1 / 7])
-    # Without a hit.
-    found = reward([0.4, 0.3, 0.2, 0.1], hit=None)
-    assert found == pytest.approx([-0.4, -0.3, -0.2, -0.1])
-    assert reward([0.4, 0.3, 0.2, 0.1], hit=None, without_hit=False) == [0, 0, 0, 0]
     # The released code's length penalty. One code and one end token: s is halved, so that weights
     # are square roots.
     found = reward([0.36, 0.3, 0.16], hit=1, length_penalty=1.0)
     assert found == pytest.approx([-0.6, 1.0, -0.4])
+
+
+def test_a_group_that_missed_teaches_nothing_unless_eq_5_is_read_literally() -> None:
+    assert reward([0.4, 0.3, 0.2, 0.1], hit=None) == [0, 0, 0, 0]
+    found = reward([0.4, 0.3, 0.2, 0.1], hit=None, without_hit=True)
+    assert found == pytest.approx([-0.4, -0.3, -0.2, -0.1])
+    # A whole update: groups that missed leave the loss, and all gradients, at 0.
+    for literally in (False, True):
+        chosen = algorithm(without_hit=literally)
+        world = tiny_world(chosen)
+        played = play(chosen, world, *groups(chosen, world)["no hit"])
+        played.losses.sum().backward()
+        moved = sum(
+            float(p.grad.abs().sum()) for p in world.policy.parameters() if p.grad is not None
+        )
+        assert (moved > 1e-3) == literally
 
 
 def test_the_hit_alone_and_empty_places() -> None:
@@ -68,32 +80,6 @@ def test_difficulty_goes_by_rank_and_not_by_place_and_is_1_in_a_group_of_one() -
     hits = torch.tensor([[False, False, True]])
     assert algorithm().difficulty(hits, torch.tensor([[2, 1, 0]])).tolist() == [0.0]
     assert algorithm().difficulty(torch.ones(2, 1).bool(), torch.zeros(2, 1)).tolist() == [1, 1]
-
-
-# Eq. 12
-
-
-def test_ranking_loss() -> None:
-    values = torch.tensor([[0.7, 0.5, 0.2, 0.9]])
-    best = torch.tensor([[True, False, False, False]])
-    worse = torch.tensor([[False, True, True, False]])
-    # log(1 + e^-0.2) = 0.598139 and log(1 + e^-0.5) = 0.474077.
-    assert UGR.ranking_loss(values, best, worse).item() == pytest.approx(0.536108, abs=1e-6)
-    # A hit that was drawn twice is still one value.
-    values, best = torch.tensor([[0.7, 0.7, 0.5, 0.2]]), torch.tensor([[True, True, False, False]])
-    assert UGR.ranking_loss(values, best, ~best).item() == pytest.approx(0.536108, abs=1e-6)
-    worse, nobody = ~best, torch.zeros_like(best)
-    assert UGR.ranking_loss(values, best, nobody).item() == 0
-    assert UGR.ranking_loss(values, nobody, worse).item() == 0
-
-
-def test_ranking_loss_moves_both_sides() -> None:
-    values = torch.tensor([[0.7, 0.5, 0.2]], requires_grad=True)
-    best = torch.tensor([[True, False, False]])
-    UGR.ranking_loss(values, best, ~best).sum().backward()
-    # sigmoid(-0.2) / 2 = 0.225083 and sigmoid(-0.5) / 2 = 0.188770.
-    assert values.grad is not None
-    assert values.grad[0].tolist() == pytest.approx([-0.413853, 0.225083, 0.188770], abs=1e-6)
 
 
 # The whole
@@ -143,6 +129,22 @@ def test_rerank_adds_confidence_to_likelihood() -> None:
     valid = played.batch.tree.valid
     assert torch.allclose(found[valid], expected[valid])
     assert found[~valid].eq(-torch.inf).all()
+
+
+def test_figures_compare_the_confidence_of_hits_and_wrong_candidates_of_the_same_groups() -> None:
+    chosen = algorithm()
+    world = tiny_world(chosen)
+    played = play(chosen, world)
+    tree, confidence = played.batch.tree, chosen.confidence(played.scores)
+    hits = tree.hits(played.batch.targets)
+    assert 0 < hits.any(dim=1).sum() < len(hits), "some groups have a hit and some have none"
+    for row in range(len(hits)):
+        wrong = confidence[row][tree.valid[row] & ~hits[row]]
+        best = confidence[row][hits[row]]
+        expected = (best.mean(), wrong.mean()) if len(best) else torch.zeros(2)
+        for name, value in zip(("hit", "wrong"), expected, strict=True):
+            figure = played.figures[f"confidence_of_{name}"][row].item()
+            assert figure == pytest.approx(float(value.detach()), abs=1e-6)
 
 
 def test_switched_off_parts_cost_nothing() -> None:

@@ -98,7 +98,7 @@ def test_sixteen_candidates_make_the_curves_of_the_paper(bench: Bench) -> None:
         ("ugr", ["group_size=40", "beam_width=40", "sft_epochs=0.2"]),
         ("ugr", ["dtype=bfloat16", "lora_rank=2", "sft_epochs=0.2"]),
         ("ugr", ["rerank=true", "gamma_partial=0.2"]),
-        ("ugr", ["reward=rule+rank", "without_hit=false", "length_penalty=1"]),
+        ("ugr", ["reward=rule+rank", "without_hit=true", "length_penalty=1"]),
         ("grpo", ["reward=rule"]),
         ("grpo", ["reward=rank"]),
         ("grpo", ["reward=rule+rank"]),

@@ -13,7 +13,9 @@ from genrec_bench.training.objectives import (
     group_advantage,
     group_mean,
     k3_divergence,
+    masked_softmax,
     random_reward,
+    ranking_loss,
     rule_reward,
 )
 
@@ -123,3 +125,34 @@ def test_group_mean_averages_codes_then_real_candidates() -> None:
     valid = torch.tensor([[True, True, False]])
     assert group_mean(values, valid).tolist() == [3.5]
     assert group_mean(values, torch.zeros_like(valid)).tolist() == [0.0]
+
+
+def test_masked_softmax() -> None:
+    values = torch.tensor([[0.0, 1000.0, 1000.0 + math.log(3.0), 2000.0], [-1e9, 5.0, 6.0, 7.0]])
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    found = masked_softmax(values, mask).tolist()
+    assert found == [pytest.approx([0, 0.25, 0.75, 0], abs=1e-4), [1, 0, 0, 0]]
+    assert masked_softmax(values, torch.zeros_like(mask)).eq(0).all()
+
+
+def test_ranking_loss() -> None:
+    values = torch.tensor([[0.7, 0.5, 0.2, 0.9]])
+    best = torch.tensor([[True, False, False, False]])
+    worse = torch.tensor([[False, True, True, False]])
+    # log(1 + e^-0.2) = 0.598139 and log(1 + e^-0.5) = 0.474077.
+    assert ranking_loss(values, best, worse).item() == pytest.approx(0.536108, abs=1e-6)
+    # A hit that was drawn twice is still one value.
+    values, best = torch.tensor([[0.7, 0.7, 0.5, 0.2]]), torch.tensor([[True, True, False, False]])
+    assert ranking_loss(values, best, ~best).item() == pytest.approx(0.536108, abs=1e-6)
+    worse, nobody = ~best, torch.zeros_like(best)
+    assert ranking_loss(values, best, nobody).item() == 0
+    assert ranking_loss(values, nobody, worse).item() == 0
+
+
+def test_ranking_loss_moves_both_sides() -> None:
+    values = torch.tensor([[0.7, 0.5, 0.2]], requires_grad=True)
+    best = torch.tensor([[True, False, False]])
+    ranking_loss(values, best, ~best).sum().backward()
+    # sigmoid(-0.2) / 2 = 0.225083 and sigmoid(-0.5) / 2 = 0.188770.
+    assert values.grad is not None
+    assert values.grad[0].tolist() == pytest.approx([-0.413853, 0.225083, 0.188770], abs=1e-6)
