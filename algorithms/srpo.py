@@ -7,10 +7,9 @@ Differences from GRPO, whose loss is Eq. 22 too:
 2. ``bonus``: the chance that k candidates of the group hold a hit gives each candidate a bonus on
    top of GRPO's advantage of that reward (Eq. 15 to 21).
 3. ``dynamic_sampling`` (the constraint of Eq. 22): groups whose rewards do not vary teach nothing;
-   they are rejected, and further prompts roll out in their place, at most ``most_refills`` times.
-   What rejected groups cost counts against the budget.
+   others roll out in their place, at most ``most_refills`` times. Both count against the budget.
 4. ``rollout_by``: candidates are samples, at the temperature and top-p of §6.1.3, inside the trie.
-   Their group size there is the setting ``group_size=10``.
+   The paper's groups are of ten: set ``group_size=10``, until a preset of its settings does so.
 5. A rollout is cut into two minibatches (§6.1.3: 256 prompts, 128 at a time), so that clipping is
    live, and the divergence from a frozen reference weighs beta.
 
@@ -19,18 +18,18 @@ The stages of the paper's Table 3 are ``reward=rule residual=false bonus=false``
 
 Where the paper leaves a choice, or the authors' released code makes another:
 
-* k: the paper gives none; the code has 4 for groups of 10.
-* Eq. 17 divides by the deviation alone; the code adds 1e-6, and has n - 1 in the deviation's
-  denominator: so do we. The code adds as much to the bonus's denominator, which we leave exact.
+* k: the paper gives none; the code has 4 for groups of 10, and we as many of ours (6 of 16).
+* Eq. 17 divides by the deviation alone; the code adds 1e-6 to it, and has n - 1 in its denominator:
+  so do we. It adds as much under the bonus, which we leave exact.
 * Eq. 14: the code divides by 4 for SIDs of five codes, whose last one tells apart the items that
   share the others, and gives 0.95 to four right codes of five. Our L is the number of all codes.
-* The code takes the mean over all codes of a batch, which is Eq. 22's mean over candidates, since
-  all have L codes; it also bounds the loss of a candidate that has become likely against its
-  advantage (dual clip), which Eq. 22 does not.
+* The code's mean over all codes of a batch is Eq. 22's over candidates: all have L codes. It also
+  bounds the loss of a candidate that has become likely against its advantage (dual clip).
 * The code cuts a rollout into four (``minibatches=4``), samples at temperature 1, and without a
   trie. It generates nine times the prompts of a step and drops what it does not need; here as many
   are drawn as are missing, so that no accepted group is paid for in vain.
-* The ratio compares log-probabilities at temperature 1, whatever the candidates were drawn at.
+* ``tempered``: the code's loss reads policy and reference at the temperature of the draws (verl
+  divides their logits by it); by default ours does at 1, where evaluation reads the policy.
 """
 
 from dataclasses import dataclass
@@ -59,7 +58,6 @@ class SRPOHyperparameters(GRPOHyperparameters):
     # Clipping is live here (5); the range holds the bounds of the code and of DAPO.
     clip_low: float = hyperparameter(0.2, low=0, high=1, search=(0.1, 0.4), help="c: rho > 1 - c")
     clip_high: float = hyperparameter(0.2, low=0, high=10, search=(0.1, 0.4), help="c: rho < 1 + c")
-    # From what hardly weighs to the largest weight in use.
     beta: float = weight(0.001, high=1, log=True, search=(1e-4, 0.04), help="weight of k3")
     minibatches: int = fixed(2, low=1, high=64, help="parts of a pass, a step each; code: 4")
     epsilon: float = fixed(1e-6, low=0, high=1, help="eps in the advantage's denominator")
@@ -67,22 +65,22 @@ class SRPOHyperparameters(GRPOHyperparameters):
     # 1 rewards every code alike; much below the paper's half, all but the first count for little.
     power: float = hyperparameter(0.5, low=0.01, high=1, search=(0.25, 1), help="beta of Eq. 14")
     bonus: bool = fixed(True, help="whether Eq. 21 adds the bonus of the group's success")
-    # From the hit of each candidate alone to the largest k below the paper's groups of ten.
-    k: int = hyperparameter(4, low=1, high=64, search=(1, 8), help="k of Eq. 15; below group_size")
+    k: int | None = fixed(None, low=1, high=64, help="k of Eq. 15; by default 0.4 group_size")
     dynamic_sampling: bool = fixed(True, help="whether groups with equal rewards are replaced")
     most_refills: int = fixed(9, low=0, high=1000, help="draws of further prompts a step, at most")
     rollout_by: str = fixed("sample", choices=("sample", "beam"), help="how candidates are found")
     # The paper's and the code's differ, 0.5 and 1: both are in the range.
     temperature: float = hyperparameter(0.5, low=0.01, high=100, search=(0.4, 1.2), help="of draws")
     top_p: float = fixed(1.0, low=1e-6, high=1, help="share of the probability to draw from")
+    tempered: bool = fixed(False, help="whether the loss too divides logits by the temperature")
 
     def __post_init__(self) -> None:
-        """Refuse two rewards at once."""
+        """Refuse two rewards at once, and the temperature of draws that are none."""
         super().__post_init__()
         if self.residual and self.reward != "rule":
-            raise UserError(
-                f"reward={self.reward}: the residual reward stands in its place; set residual=false"
-            )
+            raise UserError(f"reward={self.reward}: the residual reward is on; set residual=false")
+        if self.tempered and self.rollout_by == "beam":
+            raise UserError("tempered=true: a beam has no temperature; set rollout_by=sample")
 
 
 class SRPO(GRPO):
@@ -94,6 +92,7 @@ class SRPO(GRPO):
     def __init__(self, hyperparameters: SRPOHyperparameters) -> None:
         super().__init__(hyperparameters)
         self.most_refills = hyperparameters.most_refills if hyperparameters.dynamic_sampling else 0
+        self.loss_temperature = hyperparameters.temperature if hyperparameters.tempered else 1.0
 
     def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
         """Return [B, G] (l / L)^power, l being how many leading codes are right (Eq. 13 and 14)."""
@@ -110,8 +109,7 @@ class SRPO(GRPO):
 
             rho   = 1 - C(n - c, k) / C(n, k)                the draw holds a hit      (Eq. 15)
             sigma = sqrt(rho (1 - rho))                                                (Eq. 16)
-            delta = C(n - c - 1, k - 1) / C(n - 1, k - 1)    one wrong candidate is drawn, and
-                                                             the others are wrong too  (Eq. 19)
+            delta = C(n - c - 1, k - 1) / C(n - 1, k - 1)    all are wrong, if one is  (Eq. 19)
 
         a hit gets (1 - rho) / sigma (Eq. 18), any other ((1 - rho) - delta) / sigma (Eq. 20). Where
         sigma is 0 so are both: without a hit, and with so many that every draw holds one
@@ -119,11 +117,10 @@ class SRPO(GRPO):
         """
         size = valid.sum(dim=1, keepdim=True).double()
         wrong = size - (hits & valid).sum(dim=1, keepdim=True)
-        # The quotient in delta is the product over 0 < j < k of (n - c - j) / (n - j).
+        # delta is the product over 0 < j < k of (n - c - j) / (n - j); 1 - rho also has j = 0.
         taken = torch.arange(1, k, device=hits.device)
         factors = (wrong - taken).clamp(min=0) / (size - taken).clamp(min=1)
         delta = factors.masked_fill(taken >= size, 1.0).prod(dim=1, keepdim=True)
-        # What C(n - c, k) / C(n, k) has beyond it is the factor (n - c) / n.
         miss = delta * wrong / size.clamp(min=1)
         sigma = (miss * (1.0 - miss)).sqrt()
         bonus = torch.where(hits, miss, miss - delta) / torch.where(sigma > 0, sigma, 1.0)
@@ -134,12 +131,14 @@ class SRPO(GRPO):
         dense = super().advantage(tree, targets, rewards)
         if not self.hyperparameters.bonus:
             return dense
-        return dense + self.success_bonus(tree.hits(targets), tree.valid, self.hyperparameters.k)
+        k = self.hyperparameters.k or max(1, round(0.4 * tree.group_size))
+        return dense + self.success_bonus(tree.hits(targets), tree.valid, k)
 
     def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
-        """Ask that the rewards of a group vary (Eq. 22)."""
-        least = rewards.masked_fill(~tree.valid, torch.inf).amin(dim=1)
-        most = rewards.masked_fill(~tree.valid, -torch.inf).amax(dim=1)
+        """Ask that the rewards of a group vary (Eq. 22): equal powers may differ by rounding."""
+        worth = tree.matched_levels(targets).float() if self.hyperparameters.residual else rewards
+        least = worth.masked_fill(~tree.valid, torch.inf).amin(dim=1)
+        most = worth.masked_fill(~tree.valid, -torch.inf).amax(dim=1)
         return most > least
 
     def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
@@ -147,4 +146,5 @@ class SRPO(GRPO):
         hp = self.hyperparameters
         if hp.rollout_by == "beam":
             return super().rollout(policy, prompts, group_size)
-        return sample(policy, prompts, group_size, temperature=hp.temperature, top_p=hp.top_p)
+        at, kept, top_p = hp.temperature, self.loss_temperature, hp.top_p
+        return sample(policy, prompts, group_size, temperature=at, top_p=top_p, kept_at=kept)

@@ -25,6 +25,7 @@ from genrec_bench.contract.tiny_world import (
     groups,
     play,
     roll_out,
+    scores_for_loss,
     tiny_world,
 )
 from genrec_bench.policy.prompts import Prompts
@@ -90,8 +91,13 @@ def require_close(what: str, one: Tensor, other: Tensor) -> None:
     require_that(near, f"{what} differ by up to {float((one - other).detach().abs().max()):.2g}")
 
 
-def require_candidates(world: TinyWorld, tree: CandidateTree, count: int) -> None:
-    """Raise ``Violation`` unless these are trees of ``count`` places for the world's prompts."""
+def require_candidates(
+    world: TinyWorld, tree: CandidateTree, count: int, temperature: float = 1.0
+) -> None:
+    """Raise ``Violation`` unless these are trees of ``count`` places for the world's prompts.
+
+    Their log-probabilities must be the policy's at the temperature.
+    """
     trie = world.policy.trie
     shape = (len(world.prompts), count)
     require_shape("the paths", tree.paths, (*shape, trie.num_levels))
@@ -102,16 +108,16 @@ def require_candidates(world: TinyWorld, tree: CandidateTree, count: int) -> Non
     on_paths = tree.on_paths(tree.states)[tree.valid]
     require_that(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
     with torch.no_grad():
-        rated = score(world.policy, world.prompts, tree).log_probs[tree.valid]
+        rated = score(world.policy, world.prompts, tree, temperature=temperature).log_probs
     kept = tree.on_paths(tree.log_probs)[tree.valid]
-    require_close("the tree's log_probs and the policy's", kept, rated)
+    require_close("the tree's log_probs and the policy's", kept, rated[tree.valid])
 
 
 def check_rollout(stage: Stage) -> None:
     """A rollout has G places a prompt; in them stand SIDs, with the policy's log-probabilities."""
-    world = stage.world
+    world, at = stage.world, stage.algorithm.loss_temperature
     for group_size in (1, GROUP_SIZE, world.policy.trie.num_leaves + 3):
-        require_candidates(world, roll_out(stage.algorithm, world, group_size), group_size)
+        require_candidates(world, roll_out(stage.algorithm, world, group_size), group_size, at)
 
 
 def check_rollout_leaves_the_policy_alone(stage: Stage) -> None:
@@ -217,7 +223,7 @@ def check_loss_of_each_prompt_alone(stage: Stage) -> None:
         for rows in torch.arange(len(world.prompts)).tensor_split([1]):
             batch = played.batch.select(rows)
             prompts = world.prompts.select(rows)
-            scores = score(world.policy, prompts, batch.tree, leaves=algorithm.scores_leaves)
+            scores = scores_for_loss(algorithm, world, prompts, batch.tree)
             alone, _ = fresh(algorithm).loss(batch, scores)
             require_close(f"{group}: losses in a batch and alone", played.losses[rows], alone)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,8 @@ def check_declarations(stage: Stage) -> None:
         value = getattr(algorithm, name)
         enough = isinstance(value, int) and value >= least
         require_that(enough, f"{name} is {value!r}, not {least} or more")
+    at = algorithm.loss_temperature
+    require_that(at > 0 and math.isfinite(at), f"loss_temperature is {at!r}, not above 0")
 
 
 def check_rerank(stage: Stage) -> None:

@@ -164,10 +164,19 @@ def play(
         rewards = algorithm.reward(tree, targets)
         advantages = algorithm.advantage(tree, targets, rewards)
         if world.reference is not None:
-            reference = score(world.reference, world.prompts, tree).log_probs
+            at = algorithm.loss_temperature
+            reference = score(world.reference, world.prompts, tree, temperature=at).log_probs
     batch = Batch(world.prompts, tree, targets, rewards, advantages, reference, world.embeddings)
-    scores = score(world.policy, world.prompts, tree, leaves=algorithm.scores_leaves)
+    scores = scores_for_loss(algorithm, world, world.prompts, tree)
     return Play(batch, scores, *algorithm.loss(batch, scores))
+
+
+def scores_for_loss(
+    algorithm: Algorithm, world: TinyWorld, prompts: Prompts, tree: CandidateTree
+) -> Scores:
+    """Score a tree as the harness does it for the loss: with what the algorithm asks for."""
+    leaves, at = algorithm.scores_leaves, algorithm.loss_temperature
+    return score(world.policy, prompts, tree, leaves=leaves, temperature=at)
 
 
 @torch.no_grad()

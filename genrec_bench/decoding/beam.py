@@ -38,9 +38,15 @@ class Expansion:
 class TreeDecoder:
     """Grows the trees of B prompts; ``root_hidden`` [B, D] has each prompt's last hidden state."""
 
-    def __init__(self, policy: Policy, prompts: Prompts, capacity: int) -> None:
-        """Run B prompts through the policy; at most ``capacity`` nodes of each will follow."""
+    def __init__(
+        self, policy: Policy, prompts: Prompts, capacity: int, temperature: float = 1.0
+    ) -> None:
+        """Run B prompts through the policy; at most ``capacity`` nodes of each will follow.
+
+        All log-probabilities will be those at a temperature, which divides the logits.
+        """
         self._policy = policy
+        self._temperature = temperature
         self._trie = policy.trie
         mask = prompts.mask
         num_prompts, width = mask.shape
@@ -179,7 +185,7 @@ class TreeDecoder:
             child's code given its prefix; -inf for none.
         """
         children, is_child = self._trie.children(states, width)
-        logits = self._policy.logits(hidden)
+        logits = self._policy.logits(hidden, self._temperature)
         normalizer = self._policy.log_normalizer(logits, states)
         found = logits.gather(1, self._policy.tokens_of(children)) - normalizer.unsqueeze(1)
         return children, found.masked_fill(~is_child, -torch.inf)

@@ -1,8 +1,9 @@
 """Candidates drawn from the policy inside the trie: with replacement, or each SID once.
 
 Sampling differs from a beam in one thing: probabilities are renormalised over the codes that may
-follow a prefix, whatever ``logprob_space`` says; the log-probabilities that a tree keeps stay the
-policy's own. Several draws may share a prefix, which goes through the policy once for all of them.
+follow a prefix, whatever ``logprob_space`` says; the log-probabilities that a tree keeps are in
+that space, and at temperature 1 unless another is asked for. Several draws may share a prefix,
+which goes through the policy once for all of them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def sample(
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
+    kept_at: float = 1.0,
     key: int | None = None,
 ) -> CandidateTree:
     """Draw candidates one code after another, each draw apart from the others.
@@ -41,6 +43,9 @@ def sample(
         temperature: see ``sampling_log_probs``; so are the next two.
         top_p: share of the probability mass to draw from.
         top_k: how many codes to draw from; 0 for all.
+        kept_at: temperature of the log-probabilities that the tree keeps, normalised over
+            ``logprob_space`` whatever is drawn from; 1 for those of the policy itself. The tree's
+            ranks follow them.
         key: of the random numbers; by default one is drawn from torch's generator on the CPU.
 
     Returns:
@@ -51,7 +56,7 @@ def sample(
         ValueError: if a number is out of its range.
     """
     key = draw_key() if key is None else key
-    return in_chunks(_sample, policy, prompts, count, temperature, top_k, top_p, key)
+    return in_chunks(_sample, policy, prompts, count, temperature, top_k, top_p, kept_at, key)
 
 
 @torch.no_grad()
@@ -149,12 +154,15 @@ def _sample(
     temperature: float,
     top_k: int,
     top_p: float,
+    kept_at: float,
     key: int,
 ) -> CandidateTree:
     trie = policy.trie
     keys = prompt_keys(prompts, key).unsqueeze(1)
     draws = torch.arange(count, device=keys.device)
-    decoder = TreeDecoder(policy, prompts, _capacity(trie, count))
+    decoder = TreeDecoder(policy, prompts, _capacity(trie, count), kept_at)
+    # What has been divided by one temperature already.
+    further = temperature / kept_at
     expansion = decoder.roots()
     # Where each draw stands: among the nodes expanded last, and among all; -1 under the prompt.
     node = torch.zeros(len(keys), count, dtype=torch.long, device=keys.device)
@@ -169,7 +177,7 @@ def _sample(
             place = expanded + node
             expanded += nodes.shape[1]
         rows = node.unsqueeze(-1).expand(-1, -1, expansion.states.shape[-1])
-        chances = sampling_log_probs(expansion.log_probs, temperature, top_k, top_p).exp()
+        chances = sampling_log_probs(expansion.log_probs, further, top_k, top_p).exp()
         cumulated = chances.cumsum(dim=-1).gather(1, rows)
         at = uniform(keys, level, draws).unsqueeze(-1) * cumulated[..., -1:]
         # Only the NaN of a policy that diverged leads past the last child; its loss will tell.

@@ -164,14 +164,19 @@ class Policy(nn.Module):
             model = model.get_base_model()
         return cast(nn.Module, model.base_model)
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, temperature: float = 1.0) -> Tensor:
         """Apply the output head to [..., D], with an architecture's own scaling and capping.
+
+        Args:
+            temperature: divides what comes out, so that all that is normalised afterwards, over
+                whatever codes, is the distribution of that temperature.
 
         Returns:
             [..., V] in float32.
         """
         head = cast(nn.Module, self.backbone.get_output_embeddings())
-        return self._scaled(cast(Tensor, head(hidden)).float())
+        logits = self._scaled(cast(Tensor, head(hidden)).float())
+        return logits if temperature == 1 else logits / temperature
 
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
         """Apply the rows of the output head for k tokens to [..., D], and tell the meter.

@@ -28,7 +28,8 @@ class Scores:
     Attributes:
         policy: that was run.
         tree: that was scored.
-        node_log_probs: [B, N] log-probability of each node's code given its prefix; 0 for padding.
+        node_log_probs: [B, N] log-probability of each node's code given its prefix, at the
+            temperature that was asked for; 0 for padding.
         log_probs: [B, G, L] the same along each candidate's path.
         root_hidden: [B, D] hidden state at the end of each prompt.
         node_hidden: [B, M, D] hidden states of the nodes that were read: the first M of each tree,
@@ -58,8 +59,20 @@ class Scores:
         return self.policy.token_logits(self.node_hidden.gather(1, rows), tokens)
 
 
-def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool = False) -> Scores:
-    """Score every node of the packed trees of B prompts."""
+def score(
+    policy: Policy,
+    prompts: Prompts,
+    tree: CandidateTree,
+    *,
+    leaves: bool = False,
+    temperature: float = 1.0,
+) -> Scores:
+    """Score every node of the packed trees of B prompts.
+
+    Args:
+        leaves: whether hidden states are read at finished candidates too.
+        temperature: divides the logits before they are normalised over ``logprob_space``.
+    """
     trie = tree.trie
     lengths = prompts.lengths
     read = tree.is_node if leaves else tree.is_node & (tree.levels < trie.num_levels)
@@ -101,7 +114,7 @@ def score(policy: Policy, prompts: Prompts, tree: CandidateTree, *, leaves: bool
     has_children = inner[:, :most_read]
     predicting = torch.cat([root_row, node_row[has_children]])
     prefix = torch.cat([torch.zeros_like(root_row), tree.states[:, :most_read][has_children]])
-    logits = policy.logits(hidden[predicting])
+    logits = policy.logits(hidden[predicting], temperature)
     normalizer = policy.log_normalizer(logits, prefix)
 
     # The row of logits that predicts each node: its parent's.

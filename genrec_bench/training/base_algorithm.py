@@ -86,6 +86,8 @@ class Algorithm:
             takes an optimizer step.
         most_refills: how often a rollout may draw further prompts in place of those whose groups
             were not accepted; what rejected groups cost is spent all the same.
+        loss_temperature: divides the logits of which the log-probabilities in ``Scores`` and
+            ``Batch`` come that the loss reads; the rollout's tree must keep them at it too.
     """
 
     hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
@@ -94,6 +96,7 @@ class Algorithm:
     updates_per_rollout: int = 1
     minibatches: int = 1
     most_refills: int = 0
+    loss_temperature: float = 1.0
 
     def __init__(self, hyperparameters: Hyperparameters) -> None:
         """Keep the hyperparameters, which are of ``hyperparameters_class``.

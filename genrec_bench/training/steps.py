@@ -230,7 +230,8 @@ class RolloutStepper:
         found = torch.zeros(*tree.paths.shape, device=tree.log_probs.device)
         with torch.no_grad(), self._ledger.phase("reference"):
             for rows in chunks(_sizes(prompts, tree), self._reference.tokens_per_forward):
-                scores = score(self._reference, prompts.select(rows), tree.select(rows))
+                some, at = tree.select(rows), self._algorithm.loss_temperature
+                scores = score(self._reference, prompts.select(rows), some, temperature=at)
                 found[rows] = scores.log_probs
         return found
 
@@ -262,12 +263,14 @@ class RolloutStepper:
         here = here.to(self._policy.device)
         total = 0.0
         with self._ledger.phase("update"):
-            leaves = self._algorithm.scores_leaves
+            leaves, at = self._algorithm.scores_leaves, self._algorithm.loss_temperature
             for rows in chunks(
                 _sizes(batch.prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
             ):
                 chunk = batch.select(here[rows])
-                scores = score(self._policy, chunk.prompts, chunk.tree, leaves=leaves)
+                scores = score(
+                    self._policy, chunk.prompts, chunk.tree, leaves=leaves, temperature=at
+                )
                 losses, figures = self._algorithm.loss(chunk, scores)
                 (losses.sum() / len(part)).backward()
                 total += float(losses.detach().sum()) / len(part)

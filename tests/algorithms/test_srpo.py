@@ -229,6 +229,43 @@ def test_groups_whose_rewards_vary_are_accepted(
     assert accepted(algorithm(residual=residual), *sids) is varies
 
 
+@pytest.mark.parametrize("power", [0.25, 0.3, 0.45, 0.5, 0.6, 0.9, 1.0])
+def test_rounding_is_no_variance(power: float) -> None:
+    """Powers of equal shares may differ in the last bit: by the place in a vector, on any machine.
+
+    Seven groups of ten, as for instance 0.6 makes them: (1/4)^0.6 is 0.43527526 in vectors of eight
+    and 0.43527529 in the six numbers that are left over, all of them of the last group.
+    """
+    tree, targets = group(*[ONE, ALSO_ONE] * 5)
+    tree = CandidateTree.join([tree] * 7, torch.arange(7))
+    targets, chosen = targets.expand(7), algorithm(power=power)
+    found = chosen.reward(tree, targets)
+    assert not chosen.accepts(tree, targets, found).any()
+    # As if it had happened, whatever this machine does.
+    found[:, 3] = torch.nextafter(found[:, 3], torch.tensor(1.0))
+    assert (found.amax(dim=1) > found.amin(dim=1)).all()
+    assert not chosen.accepts(tree, targets, found).any()
+    # Rewards that are none of ours are compared as they are.
+    other = algorithm(power=power, residual=False)
+    assert other.accepts(tree, targets, found).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "k"), [(1, 1), (2, 1), (4, 2), (5, 2), (8, 3), (10, 4), (16, 6), (20, 8), (40, 16)]
+)
+def test_k_keeps_its_share_of_the_group(size: int, k: int) -> None:
+    sids = [TARGET, *[NOTHING] * (size - 1)]
+    assert credit(algorithm(), *sids) == credit(algorithm(k=k), *sids)
+    if size > 2:
+        assert credit(algorithm(), *sids) != credit(algorithm(k=k + 1), *sids)
+
+
+def test_empty_places_count_for_k() -> None:
+    """The group's size is that of the setting: two of five places, though two are empty."""
+    sids = (TARGET, NOTHING, EMPTY, NOTHING, EMPTY)
+    assert credit(algorithm(), *sids) == credit(algorithm(k=2), *sids)
+
+
 def test_the_stages_of_table_3() -> None:
     tree, targets = group(TARGET, ONE, NOTHING, NOTHING)
     grpo = GRPO(GRPOHyperparameters(epsilon=1e-6))

@@ -291,7 +291,8 @@ def test_if_nothing_is_accepted_the_step_is_taken_for_nothing() -> None:
             return torch.zeros(tree.valid.shape)
 
     for beta in (0.0, 0.1):
-        never = Never(SRPOHyperparameters(beta=beta, bonus=False, minibatches=1, most_refills=1))
+        parts: dict[str, Any] = {"residual": False, "bonus": False, "minibatches": 1}
+        never = Never(SRPOHyperparameters(beta=beta, most_refills=1, **parts))
         stepper, its, ledger = stepper_of(never)
         figures = stepper.step(0, 0.0)
         assert figures["accepted"] == 0 and figures["zero_advantage"] == 1
