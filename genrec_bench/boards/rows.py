@@ -23,6 +23,9 @@ from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.ledger import PHASES
 from genrec_bench.training.metrics import BY_SID, values_of
 
+MADE_OF = {"algorithm": "code", "texts": "texts"}
+"""Fingerprints that set rows of one algorithm apart, and their words in the names of rows."""
+
 NO_REASON = "it ended early; the record gives no reason"
 
 Defaults = Mapping[str, Mapping[str, Any]]
@@ -207,10 +210,13 @@ def abbreviate(text: str) -> str:
 
 
 def _variant(one: Evidence) -> str:
-    """What runs must share to be seeds of one row: algorithm, its code, configuration, control."""
+    """What runs must share to be seeds of one row.
+
+    It is the algorithm, its code, the texts of its embeddings, its configuration and control.
+    """
     record = one.record
-    code = record["fingerprints"].get("algorithm")
-    what = [record["algorithm"], code, record["configuration"], control_of(one)]
+    made_of = [record["fingerprints"].get(key) for key in MADE_OF]
+    what = [record["algorithm"], made_of, record["configuration"], control_of(one)]
     return json.dumps(what, sort_keys=True)
 
 
@@ -225,13 +231,13 @@ def _names(records: Sequence[Evidence], defaults: Defaults) -> dict[str, str]:
         usual = _usual(family, defaults)
         firsts = {variant: runs[0].record for variant, runs in sorted(family.items())}
         algorithms = {record["algorithm"] for record in firsts.values()}
-        codes = {record["fingerprints"].get("algorithm") for record in firsts.values()}
         for variant, record in firsts.items():
             apart = differences(family[variant][0], usual)
             if len(algorithms) > 1:
                 apart.append(record["algorithm"])
-            if len(codes) > 1:
-                apart.append(f"code {str(record['fingerprints'].get('algorithm'))[:8]}")
+            for key, word in MADE_OF.items():
+                if len({other["fingerprints"].get(key) for other in firsts.values()}) > 1:
+                    apart.append(f"{word} {str(record['fingerprints'].get(key))[:8]}")
             name = base + (f" ({', '.join(apart)})" if apart else "")
             # Two variants can differ in what a name leaves out, such as the rest of a hash.
             others = sum(known.partition(" #")[0] == name for known in names.values())

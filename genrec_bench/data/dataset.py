@@ -231,7 +231,7 @@ class Contents:
 
     @cached_property
     def descriptions_sha256(self) -> str:
-        """Hash of the descriptions, which SIDs may be made of and no policy reads; "" for none."""
+        """Hash of the descriptions, of which SIDs and rewards may be made; "" for none."""
         return texts_sha256(self.descriptions) if any(self.descriptions) else ""
 
     @cached_property

@@ -12,6 +12,7 @@ import torch
 
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
+from genrec_bench.data.vectors.embeddings import texts_encoded
 from genrec_bench.policy.backbones import Backbone, backbone_name, find_backbone, prompt_name
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware
@@ -97,6 +98,8 @@ def begin(request: Request, workers: Workers, progress: Progress) -> Beginning:
         "strict": request.strict,
         "track": track,
     }
+    if texts := texts_of(request):
+        what["texts"] = texts
     if request.tuning is not None and request.tuning["study"]:
         # A record states the cost of one sweep: runs after another sweep are other runs.
         what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
@@ -123,6 +126,16 @@ def configuration_of(request: Request) -> dict[str, Any]:
         "hyperparameters": dataclasses.asdict(request.algorithm.hyperparameters),
         "settings": request.settings.resolved(),
     }
+
+
+def texts_of(request: Request) -> str:
+    """Return the hash of the texts that the run's item embeddings are made of; "" for none.
+
+    The dataset's own fingerprint covers titles but no descriptions.
+    """
+    if not request.algorithm.uses_embeddings:
+        return ""
+    return texts_encoded(request.dataset, request.settings.embeddings)
 
 
 def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:

@@ -17,7 +17,14 @@ from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.runs.records import RECORD_FILE, complete_record, join_outcomes, write_record
 from genrec_bench.runs.registry import source_hash
-from genrec_bench.runs.request import Beginning, Request, begin, configuration_of, fitting_backbone
+from genrec_bench.runs.request import (
+    Beginning,
+    Request,
+    begin,
+    configuration_of,
+    fitting_backbone,
+    texts_of,
+)
 from genrec_bench.runs.run_folder import CHECKPOINTS, find_finished, folders_of, run_folder
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.checkpoints import save_policy
@@ -199,7 +206,7 @@ def _record(
         after: what was found of the policy, by split; empty for a run that failed.
         failure: why the run is not complete, in one line; empty if it is.
     """
-    dataset = request.dataset
+    dataset, texts = request.dataset, texts_of(request)
     _, run_id, began = opened
 
     def metrics_of(found: Mapping[str, Evaluation]) -> dict[str, Mapping[str, float]]:
@@ -225,6 +232,8 @@ def _record(
                 "sids": dataset.sid_fingerprint,
                 "sft": known.start.fingerprint,
                 "algorithm": source_hash(request.entry),
+                # What item embeddings were made of, where the algorithm reads any of texts.
+                **({"texts": texts} if texts else {}),
             },
             "versions": versions(),
             "commit": commit(),

@@ -156,6 +156,16 @@ def test_seeds_of_different_code_are_not_averaged() -> None:
     assert names(board) == ["ugr (code bbbbbbbb)", "ugr (code aaaaaaaa)"]
 
 
+def test_seeds_that_were_rewarded_by_other_texts_are_not_averaged() -> None:
+    made = {"algorithm": "a" * 64, "texts": "c" * 64}
+    other = bare("ugr", 0.2, seed=1, fingerprints=made | {"texts": "d" * 64})
+    board = make(bare("ugr", 0.1, fingerprints=made), other)
+    assert names(board) == ["ugr (texts dddddddd)", "ugr (texts cccccccc)"]
+    # Records from before items were told by their descriptions say nothing of texts.
+    board = make(bare("ugr", 0.1), bare("ugr", 0.2, seed=1, fingerprints=made))
+    assert names(board) == ["ugr (texts cccccccc)", "ugr (texts None)"]
+
+
 def test_rows_whose_names_would_be_the_same_are_numbered() -> None:
     one, other = ({"codes": f"{'a' * 31}{last}"} for last in "12")
     board = make(

@@ -1,5 +1,6 @@
 """A run from the command to the record: what it leaves, that it repeats, what it refuses."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tiny_runs import (
 )
 
 from genrec_bench.data.dataset import Examples
+from genrec_bench.data.dataset_store import save_contents
 from genrec_bench.policy import backbones
 from genrec_bench.policy.prompts import longest_prompt
 from genrec_bench.training import sft_start, sft_training
@@ -80,6 +82,23 @@ def test_a_run_leaves_a_record_of_everything(bench: Bench, data: Path, algorithm
         assert last[kind] == pytest.approx(total)
     if algorithm != "sft":
         assert {"reward", "HR@1", "HR@4", "unique_candidates", "loss"} <= set(curves.columns)
+
+
+def test_a_run_is_known_by_the_texts_of_its_embeddings(bench: Bench, tmp_path: Path) -> None:
+    contents = tiny_dataset().contents
+    titles = contents.item_names
+    described = Bench(bench.capsys, tmp_path, bench.output)
+    found: dict[str, list[tuple[str | None, str]]] = {"vstar": [], "grpo": []}
+    for descriptions in ((), tuple(f"about {title}" for title in titles)):
+        told = dataclasses.replace(contents, titles=titles, descriptions=descriptions)
+        save_contents(told, tmp_path, {})
+        for algorithm, seen in found.items():
+            folder = described.run(algorithm, "steps=1", "sft_epochs=0.2")
+            texts = record_and_curves(folder)[0]["fingerprints"].get("texts")
+            seen.append((texts, json.loads((folder / "run.json").read_text())["request"]))
+    (first, one), (second, other) = found["vstar"]
+    assert first and second and first != second and one != other
+    assert found["grpo"][0] == found["grpo"][1] and found["grpo"][0][0] is None
 
 
 def test_sixteen_candidates_make_the_curves_of_the_paper(bench: Bench) -> None:

@@ -76,7 +76,8 @@ def build_dataset(
     titles: Sequence[str],
     splits: Mapping[str, Examples],
     ceiling: Mapping[str, Mapping[str, float]] | None = None,
+    descriptions: Sequence[str] = (),
 ) -> Dataset:
     """A dataset that brings its SIDs."""
-    names = tuple(item_names), tuple(titles)
-    return Contents(card, *names, splits, sids, ceiling=ceiling or {}).own
+    names, told = (tuple(item_names), tuple(titles)), tuple(descriptions)
+    return Contents(card, *names, splits, sids, told, ceiling=ceiling or {}).own

@@ -1,8 +1,9 @@
 """Item embeddings, for algorithms that ask how near a wrong item is to the right one.
 
 A paper that rewards nearness takes a frozen text encoder, which has to be downloaded. Two sources
-need nothing but the dataset: the words of the titles, and which items users bought together. Both
-are cut to a few dimensions by a truncated singular value decomposition, whose start is seeded.
+need nothing but the dataset: the words of titles and descriptions, and which items users bought
+together. Both are cut to a few dimensions by a truncated singular value decomposition, whose start
+is seeded. V-STAR encodes descriptions (§4.1); titles alone tell more here, and both a little more.
 
 An item of which a source knows nothing has the zero vector: its cosine with everything is 0.
 """
@@ -22,17 +23,21 @@ from genrec_bench.data.vectors.text_encoder import encode_texts, model_files, re
 from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
+from genrec_bench.storage.digests import texts_sha256
 
 Floats = NDArray[np.float64]
 
 SOURCES = ("auto", "text", "collaborative")
 """Every other word is the name of a sentence-transformers model."""
 
-ENOUGH_TITLES = 0.5
-"""The share of items with a title from which on `auto` takes the text."""
+ENOUGH_TEXTS = 0.5
+"""The share of items with a title or description from which on `auto` takes the text."""
 
 SEED = 0
 DIMENSIONS = 64
+TEXT_DIMENSIONS = 128
+"""Where there are descriptions, which have more to tell apart than titles alone."""
+
 POWER_ITERATIONS = 7
 """Of the randomized decomposition; more than the library's default, for a slow spectrum."""
 
@@ -42,6 +47,12 @@ WORDS: dict[str, Any] = {
     # One letter or digit is a word too: sizes and models are told by them.
     "token_pattern": r"(?u)\b\w+\b",
 }
+
+DESCRIPTION_WEIGHT = 0.5
+"""Length of a description's part of a vector, where a title's is 1."""
+
+DESCRIPTION_WORDS = WORDS | {"ngram_range": (1, 1)}
+"""No pairs of words: they took most of the time and brought nearest neighbours no nearer."""
 
 PACKAGES = ("numpy", "scikit-learn", "scipy")
 """Whose versions the vectors depend on."""
@@ -56,7 +67,8 @@ def sid_embeddings(
     Items that share a SID cannot be told apart by a policy; theirs is the mean of their unit
     vectors, those left out of which the source knows nothing.
 
-    Titles and training examples are read, nothing of the other splits.
+    Titles, descriptions and training examples are read, nothing of the other splits. Items without
+    descriptions are told by their titles alone, in ``DIMENSIONS``.
 
     Args:
         source: "text", "collaborative", "auto", or a sentence-transformers model (name or folder).
@@ -82,16 +94,23 @@ def sid_embeddings(
         "versions": versions_of([*PACKAGES, "sentence-transformers"] if is_model else PACKAGES),
         "model": model_files(source) if is_model else {},
     }
+    if source != "collaborative":
+        # Titles are in the dataset's fingerprint.
+        words = [TEXT_DIMENSIONS, DESCRIPTION_WEIGHT, sorted(DESCRIPTION_WORDS.items())]
+        key |= {"descriptions": dataset.contents.descriptions_sha256, "described": words}
+    titles, descriptions = dataset.contents.titles, dataset.contents.descriptions
     num_sids = len(catalog.unique_sids)
 
     def make() -> NDArray[np.float32]:
         if source == "text":
-            vectors = title_vectors(catalog.titles)
+            dimensions = TEXT_DIMENSIONS if any(descriptions) else DIMENSIONS
+            vectors = word_vectors(titles, descriptions, dimensions)
         elif source == "collaborative":
             vectors = collaborative_vectors(dataset.train, catalog.num_items)
         else:
             shown = progress or Progress(quiet=True)
-            encoded = encode_texts(catalog.titles, source, folder, shown, SOURCES)
+            texts = item_texts(titles, descriptions)
+            encoded = encode_texts(texts, source, folder, shown, SOURCES)
             vectors = encoded.astype(np.float64)
         return sid_means(vectors, catalog.sid_of_item, num_sids)
 
@@ -103,28 +122,54 @@ def resolve_source(dataset: Dataset, source: str) -> str:
     """Return what ``auto`` stands for; any other source as it is.
 
     Raises:
-        UserError: text is asked for, of items without any title.
+        UserError: text is asked for, of items without any.
     """
-    titles = [title for title in dataset.catalog.titles if title.strip()]
+    contents = dataset.contents
+    texts = [text for text in item_texts(contents.titles, contents.descriptions) if text]
     if source == "auto":
-        enough = len(titles) >= ENOUGH_TITLES * dataset.catalog.num_items
+        enough = len(texts) >= ENOUGH_TEXTS * dataset.catalog.num_items
         return "text" if enough else "collaborative"
-    if source != "collaborative" and not titles:
+    if source != "collaborative" and not texts:
         raise UserError(
-            f"embeddings={source}: the items of {dataset.name} have no titles; "
-            "use embeddings=collaborative"
+            f"embeddings={source}: the items of {dataset.name} have neither titles nor "
+            "descriptions; use embeddings=collaborative"
         )
     return source
 
 
-def title_vectors(titles: Sequence[str]) -> Floats:
-    """Return [n, E] vectors of titles: weighted words and pairs of words, then decomposed.
+def texts_encoded(dataset: Dataset, source: str) -> str:
+    """Return the hash of the texts that ``sid_embeddings`` would read; "" where it reads none."""
+    texts = (*dataset.contents.titles, *dataset.contents.descriptions)
+    known = any(text.strip() for text in texts)
+    if not known or resolve_source(dataset, source) == "collaborative":
+        return ""
+    return texts_sha256(texts)
+
+
+def item_texts(titles: Sequence[str], descriptions: Sequence[str]) -> list[str]:
+    """Return title and description of each item as the one text that a model encodes."""
+    pairs = zip(titles, descriptions, strict=True)
+    return [f"{title} {description}".strip() for title, description in pairs]
+
+
+def word_vectors(titles: Sequence[str], descriptions: Sequence[str], dimensions: int) -> Floats:
+    """Return [num_items, E] vectors of words: title and description side by side, decomposed.
 
     Term frequency is 1 + log(count), times the inverse document frequency; latent semantic
-    analysis (Deerwester et al. 1990). A title without any word has the zero vector.
+    analysis (Deerwester et al. 1990). Titles and descriptions have weights of their own, so that a
+    word is as rare as it is among titles, and a part of its own length, so that a long description
+    does not drown the title. An item without any word has the zero vector.
+
+    Args:
+        dimensions: E, or as many as there are.
     """
-    weights = word_weights(titles, WORDS)
-    return np.zeros((len(titles), 1)) if weights is None else decompose(weights, DIMENSIONS)
+    title = word_weights(titles, WORDS)
+    description = word_weights(descriptions, DESCRIPTION_WORDS)
+    parts = [] if title is None else [title]
+    parts += [] if description is None else [DESCRIPTION_WEIGHT * description]
+    if not parts:
+        return np.zeros((len(titles), 1))
+    return decompose(scipy.sparse.csr_array(scipy.sparse.hstack(parts)), dimensions)
 
 
 def word_weights(texts: Sequence[str], words: Mapping[str, Any]) -> scipy.sparse.csr_array | None:

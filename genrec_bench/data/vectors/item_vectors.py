@@ -20,21 +20,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Examples
 from genrec_bench.data.vectors.embeddings import (
+    DESCRIPTION_WEIGHT,
+    DESCRIPTION_WORDS,
     DIMENSIONS,
     PACKAGES,
     POWER_ITERATIONS,
     SEED,
+    TEXT_DIMENSIONS,
     WORDS,
     Floats,
     collaborative_vectors,
-    decompose,
+    item_texts,
     unit_rows,
-    word_weights,
+    word_vectors,
 )
 from genrec_bench.data.vectors.text_encoder import encode_texts, require_package
 from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
@@ -46,15 +48,6 @@ SOURCES = ("text", "collaborative")
 """A path that ends in ``.npy`` is a file; every other word is a sentence-transformers model."""
 
 CHOICES = (*SOURCES, "FILE.npy")
-
-TEXT_DIMENSIONS = 128
-"""More than for titles alone: descriptions have more to tell apart."""
-
-DESCRIPTION_WEIGHT = 0.5
-"""Length of a description's part of a vector, where a title's is 1."""
-
-DESCRIPTION_WORDS = WORDS | {"ngram_range": (1, 1)}
-"""No pairs of words: they took most of the time and brought nearest neighbours no nearer."""
 
 
 @storage_errors()
@@ -102,8 +95,7 @@ def item_vectors(
     elif source == "collaborative":
         key = {"train": _examples_sha256(train), "items": num_items, "parameters": DIMENSIONS}
     else:
-        pairs = zip(titles, descriptions, strict=True)
-        texts = [f"{title} {description}".strip() for title, description in pairs]
+        texts = item_texts(titles, descriptions)
         encoded = encode_texts(texts, source, cache, progress, CHOICES)
         return _one_for_each(encoded, source, progress)
     shared = {
@@ -115,7 +107,7 @@ def item_vectors(
 
     def make() -> Floats:
         if source == "text":
-            return word_vectors(titles, descriptions)
+            return word_vectors(titles, descriptions, TEXT_DIMENSIONS)
         return collaborative_vectors(train, num_items)
 
     return _one_for_each(cached_vectors(path, num_items, make), source, progress)
@@ -128,22 +120,6 @@ def check_source(source: str) -> None:
             raise UserError(f"embeddings={source}: there is no such file")
     elif source not in SOURCES:
         require_package(source, CHOICES)
-
-
-def word_vectors(titles: Sequence[str], descriptions: Sequence[str]) -> Floats:
-    """Return [num_items, E] vectors of words: title and description side by side, decomposed.
-
-    Each has weights of its own, so that a word is as rare as it is among titles, and a part of its
-    own length, so that a long description does not drown the title. An item without any word has
-    the zero vector.
-    """
-    title = word_weights(titles, WORDS)
-    description = word_weights(descriptions, DESCRIPTION_WORDS)
-    parts = [] if title is None else [title]
-    parts += [] if description is None else [DESCRIPTION_WEIGHT * description]
-    if not parts:
-        return np.zeros((len(titles), 1))
-    return decompose(scipy.sparse.csr_array(scipy.sparse.hstack(parts)), TEXT_DIMENSIONS)
 
 
 def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:

@@ -19,7 +19,8 @@ from genrec_bench.data.vectors.embeddings import (
     resolve_source,
     sid_embeddings,
     sid_means,
-    title_vectors,
+    texts_encoded,
+    word_vectors,
 )
 from genrec_bench.errors import UserError
 
@@ -31,6 +32,7 @@ def dataset(
     train: Rows = ((0, [0], 1),),
     held_out: Rows = ((0, [0], 1),),
     codes: Sequence[int] | None = None,
+    descriptions: Sequence[str] = (),
 ) -> Dataset:
     """One item a title; `codes` are their codes at the third level, by default all different."""
     third = np.arange(len(titles)) if codes is None else np.asarray(codes)
@@ -41,7 +43,12 @@ def dataset(
         [f"item {i}" for i in range(len(titles))],
         list(titles),
         {"train": examples(train), "valid": examples(held_out), "test": examples(held_out)},
+        descriptions=descriptions,
     )
+
+
+def title_vectors(titles: Sequence[str]) -> np.ndarray[Any, Any]:
+    return word_vectors(titles, [""] * len(titles), embeddings.DIMENSIONS)
 
 
 def cosines(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -73,6 +80,25 @@ def test_a_word_said_twice_counts_less_than_twice() -> None:
     # of 4 (1.510826). Cosine 1.693147 / sqrt(1.693147^2 + 1.510826^2) = 0.746147.
     found = cosines(title_vectors(["a", "a", "a a", "A A!"]))
     assert found[0, 2] == pytest.approx(0.746147, abs=1e-5)
+
+
+def test_titles_and_descriptions_by_hand(tmp_path: Path) -> None:
+    # Titles are at right angles, each of length 1. Descriptions have length 0.5 and one word each:
+    # items 0 and 1 share theirs. Their cosine is 0.25 / (1 + 0.25) = 0.2. Item 2 has no description
+    # and shares the title of item 0: 1 / sqrt(1.25) = 0.894427.
+    titles, descriptions = ["red", "blue", "red"], ["round", "round", ""]
+    expected = np.array([[1, 0.2, 0.894427], [0.2, 1, 0], [0.894427, 0, 1]])
+    assert cosines(word_vectors(titles, descriptions, 9)) == pytest.approx(expected, abs=1e-5)
+    found = sid_embeddings(dataset(titles, descriptions=descriptions), "auto", tmp_path)
+    assert cosines(found) == pytest.approx(expected, abs=1e-5)
+
+
+def test_titles_alone_are_what_they_were(tmp_path: Path) -> None:
+    """Sixty-five words at right angles: 64 dimensions, and 128 only where there is more to say."""
+    titles = [chr(0x4E00 + place) for place in range(65)]
+    assert sid_embeddings(dataset(titles), "text", tmp_path).shape == (65, 64)
+    described = dataset(titles, descriptions=["round", *[""] * 64])
+    assert sid_embeddings(described, "text", tmp_path).shape == (65, 65)
 
 
 def test_collaborative_by_hand() -> None:
@@ -155,6 +181,24 @@ def test_the_whole_way(tmp_path: Path) -> None:
 )
 def test_auto(titles: list[str], expected: str) -> None:
     assert resolve_source(dataset(titles), "auto") == expected
+    # A description is a text too.
+    turned = dataset([""] * len(titles), descriptions=titles)
+    assert resolve_source(turned, "auto") == expected
+
+
+def test_texts_are_told_apart() -> None:
+    data = [
+        dataset(["red", "blue"]),
+        dataset(["red", "blue"], descriptions=["round", ""]),
+        dataset(["red", "blue"], descriptions=["", "round"]),
+        dataset(["red", ""], descriptions=["", "blue round"]),
+    ]
+    assert len({one.fingerprint for one in data[:3]}) == 1, "no policy reads descriptions"
+    assert len({texts_encoded(one, "auto") for one in data}) == 4
+    assert texts_encoded(data[1], "model") == texts_encoded(data[1], "text") != ""
+    assert texts_encoded(data[1], "collaborative") == ""
+    # That there are none is said when embeddings are made.
+    assert texts_encoded(dataset(["", ""]), "text") == ""
 
 
 @given(
@@ -177,7 +221,7 @@ def test_nothing_breaks_on_small_catalogs(
 def test_the_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = dataset(TITLES)
     first = sid_embeddings(data, "text", tmp_path)
-    monkeypatch.setattr(embeddings, "title_vectors", lambda titles: pytest.fail("computed again"))
+    monkeypatch.setattr(embeddings, "word_vectors", lambda *_: pytest.fail("computed again"))
     assert np.array_equal(sid_embeddings(data, "auto", tmp_path), first)
 
 
@@ -195,11 +239,24 @@ def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(embeddings, "DIMENSIONS", 1)
     sid_embeddings(dataset(TITLES), "text", tmp_path)
     assert count() == 5
+    described = [dataset(TITLES, descriptions=[*TITLES[:3], word]) for word in ("round", "")]
+    for data in described:
+        sid_embeddings(data, "text", tmp_path)
+    assert count() == 7
+    monkeypatch.setattr(embeddings, "DESCRIPTION_WEIGHT", 0.25)
+    sid_embeddings(described[0], "text", tmp_path)
+    assert count() == 8
+    # Which of an item's purchases are known has nothing to do with its description.
+    for data in described:
+        sid_embeddings(data, "collaborative", tmp_path)
+    assert count() == 9
 
 
 def test_without_titles_text_is_a_mistake(tmp_path: Path) -> None:
     for source in ("text", "some/model"):
-        with pytest.raises(UserError, match="have no titles; use embeddings=collaborative"):
+        with pytest.raises(
+            UserError, match="neither titles nor descriptions; use embeddings=collab"
+        ):
             sid_embeddings(dataset(["", ""]), source, tmp_path)
 
 
@@ -211,15 +268,20 @@ def test_a_model_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_vectors(monkeypatch, lambda title: [len(title), 1.0])
+    encoded = use_vectors(monkeypatch, lambda text: [len(text), 1.0])
     data = dataset(["abc", " ", "abc"])
     # (3, 1) / sqrt(10); a title that is blank has no vector, whatever a model makes of it.
     near = [3 / 10**0.5, 1 / 10**0.5]
     found = sid_embeddings(data, "model", tmp_path)
     assert found == pytest.approx(np.array([near, [0, 0], near]))
+    described = dataset(["abc", " ", "abc"], descriptions=["d", "e", ""])
+    found = sid_embeddings(described, "model", tmp_path)
+    assert encoded == ["abc", "abc d", "abc", "e"], "title and description, as one text"
+    expected = np.array([[5, 1], [1, 1], [3, 1]]) / np.array([[26], [2], [10]]) ** 0.5
+    assert found == pytest.approx(expected)
     folder = tmp_path / "own"
     folder.mkdir()
     for content in ("one", "other"):
         (folder / "weights").write_text(content)
         sid_embeddings(data, str(folder), tmp_path)
-    assert len(files(tmp_path)) == 3, "a folder whose content changed is another model"
+    assert len(files(tmp_path)) == 4, "a folder whose content changed is another model"
