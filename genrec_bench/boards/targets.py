@@ -18,7 +18,7 @@ import pandas as pd
 
 from genrec_bench.boards.board import Reached
 from genrec_bench.errors import UserError
-from genrec_bench.training.budgets import BudgetKind, parse_budget
+from genrec_bench.training.budgets import BudgetKind, parse_exact
 
 METRIC = "valid/NDCG@10"
 """Column of the curves; NaN in the rows of steps without a look."""
@@ -63,7 +63,7 @@ class Looks:
 def unit_of(track: Mapping[str, Any]) -> BudgetKind:
     """The unit of a track's budget; FLOPs where the track counts steps instead."""
     try:
-        return parse_budget(str(track.get("budget"))).kind
+        return parse_exact(str(track.get("budget"))).kind
     except UserError:
         return "flops"
 

@@ -20,7 +20,7 @@ import pandas as pd
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, Record
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import of_training
 from genrec_bench.training.metrics import CUTOFFS, ListMetric, find_metric, outcome_metrics
 
@@ -128,7 +128,7 @@ def budget_share(record: Record) -> float | None:
     if limit is None:
         return None
     try:
-        budget = parse_budget(limit)
+        budget = parse_exact(limit)
     except UserError:
         return math.inf
     return of_training(record["budget"]["spent"], budget.kind) / budget.amount
@@ -236,7 +236,7 @@ def _tuning(name: str, record: Record) -> Iterator[Finding]:
     if "tuning" in track and track["tuning"] != limit:
         yield Finding(name, "track.tuning", track["tuning"], f"tuning.limit {limit!r}")
     try:
-        budget = parse_budget(str(limit))
+        budget = parse_exact(str(limit))
     except UserError:
         yield Finding(name, "tuning.limit", limit, "no budget")
         return

@@ -7,11 +7,16 @@ import json
 
 from genrec_bench.commands.sweep_command import add_search_options
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, configure
-from genrec_bench.runs.options import add_context_options, context_of, whole_number
+from genrec_bench.runs.jobs import Context, Job, configure, exact_budget
+from genrec_bench.runs.options import (
+    BUDGET_HELP,
+    add_context_options,
+    context_of,
+    whole_number,
+)
 from genrec_bench.studies.comparison.plan import Plan, control_row, make_rows, plan_text, scaled
 from genrec_bench.tracking.tracker import Tracker
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import Budget, parse_budget
 
 ALGORITHMS = "grpo,ugr,srpo,vstar"
 CONTROLS = "sft,grpo:reward=random"
@@ -39,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--budget",
         default=BUDGET,
         metavar="B",
-        help=f"of each training: 90s, 2h, 3e13flop or 20Mtok; default: {BUDGET}",
+        help=f"of each training: {BUDGET_HELP}; default: {BUDGET}",
     )
     parser.add_argument(
         "--algorithms",
@@ -122,9 +127,14 @@ def _plan(args: argparse.Namespace, context: Context) -> Plan:
     if not given:
         raise UserError("--algorithms: name at least one")
     found = [configure(Job(word, word), context) for word in given]
-    settings, dataset, budget = found[0][2], context.dataset, parse_budget(args.budget)
+    settings, dataset = found[0][2], context.dataset
+
+    def read(text: str) -> Budget:
+        return exact_budget(parse_budget(text), Job(given[0], given[0]), context)
+
+    budget = read(args.budget)
     tuning, trial = (
-        scaled(budget, share) if text is None else parse_budget(text)
+        scaled(budget, share) if text is None else read(text)
         for text, share in ((args.tuning_budget, TUNING_SHARE), (args.trial_budget, TRIAL_SHARE))
     )
     known = [control_row(text, context) for text in _listed(args.controls)]

@@ -8,6 +8,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from genrec_bench.errors import UserError
+from genrec_bench.runs.jobs import Job, exact_budget
 from genrec_bench.runs.options import add_context_options, context_of, one_seed, whole_number
 from genrec_bench.studies.sweeps.sweep_request import PRUNERS, SAMPLERS, TUNING_SEED, SweepRequest
 from genrec_bench.tracking.tracker import Tracker
@@ -32,7 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--total-budget",
         required=True,
         metavar="B",
-        help="of all trials together, those that fail or are pruned too: 2h, 3e14flop or 200Mtok",
+        help="of all trials together, those that fail or are pruned too: 6xsft, 2h, 3e14flop or "
+        "200Mtok",
     )
     parser.add_argument(
         "--trial-budget", required=True, metavar="b", help="of one trial, in the same unit"
@@ -80,17 +83,25 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Tune, and print the best configuration."""
-    request = SweepRequest(
-        algorithm=args.algorithm,
-        total=parse_budget(args.total_budget),
-        trial=parse_budget(args.trial_budget),
-        most=args.trials,
-        storage=args.storage,
-        sampler=args.sampler,
-        pruner=args.pruner,
-        seed=args.seed,
-    )
+    total, trial = parse_budget(args.total_budget), parse_budget(args.trial_budget)
+    if total.kind != trial.kind:
+        # Before the SFT start is trained for a budget that is a multiple of its cost.
+        raise UserError(
+            f"--trial-budget {trial.text}: is in {trial.kind}, --total-budget {total.text} in "
+            f"{total.kind}; give both in one unit"
+        )
     with context_of(args, Tracker) as context:
+        job = Job(args.algorithm, args.algorithm)
+        request = SweepRequest(
+            algorithm=args.algorithm,
+            total=exact_budget(total, job, context),
+            trial=exact_budget(trial, job, context),
+            most=args.trials,
+            storage=args.storage,
+            sampler=args.sampler,
+            pruner=args.pruner,
+            seed=args.seed,
+        )
         from genrec_bench.studies.sweeps.other_workers import other_workers
         from genrec_bench.studies.sweeps.sweep import sweep
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.progress import Progress
 from genrec_bench.runs.run_tracker import NullTracker
-from genrec_bench.training.budgets import Budget
+from genrec_bench.training.budgets import AnyBudget, Budget, SFTMultiple
 
 if TYPE_CHECKING:
     from genrec_bench.data.dataset import Dataset
@@ -62,7 +62,7 @@ class Context:
 
     dataset: Dataset
     backbone: str
-    budget: Budget | None
+    budget: AnyBudget | None
     assignments: tuple[str, ...]
     data_dir: Path
     output: Path
@@ -150,6 +150,26 @@ def request_of(job: Job, context: Context) -> Request:
         control=job.control,
         tuning=job.tuning,
     )
+
+
+def exact_budget(budget: AnyBudget, job: Job, context: Context) -> Budget:
+    """Return a budget as what it comes to; for a multiple of SFT's cost the SFT start is trained.
+
+    Args:
+        job: its settings are those of the SFT start.
+
+    Raises:
+        UserError: as ``configure``, and if the SFT start cost nothing.
+    """
+    if not isinstance(budget, SFTMultiple):
+        return budget
+    from genrec_bench.policy.backbones import find_backbone
+    from genrec_bench.training.sft_start import sft_start
+
+    settings = configure(job, context)[2]
+    what = (find_backbone(context.backbone), context.dataset, settings)
+    start = sft_start(*what, context.data_dir, context.workers, context.progress)
+    return budget.exact(start.cost.flops)
 
 
 def do(job: Job, context: Context, *, reuse: bool = True) -> Path:

@@ -18,6 +18,8 @@ from genrec_bench.training.budgets import parse_budget
 
 MOST_SEED = 2**31 - 1
 
+BUDGET_HELP = "2xsft (times what the SFT start cost), 90s, 2h, 3e13flop or 20Mtok"
+
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     """Return a reader of whole numbers from ``low``, at least 0, to ``high``, None for no limit."""
@@ -66,7 +68,7 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
     parser.set_defaults(budget=None)
     if budget:
         parser.add_argument(
-            "--budget", metavar="B", help="90s, 2h, 3e13flop or 20Mtok; default: a number of steps"
+            "--budget", metavar="B", help=f"{BUDGET_HELP}; default: a number of steps"
         )
     parser.add_argument(
         "--set",

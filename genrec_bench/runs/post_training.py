@@ -13,6 +13,7 @@ from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
+from genrec_bench.training.budgets import Budget
 from genrec_bench.training.evaluate import Evaluation, evaluate, validation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
@@ -29,6 +30,7 @@ def post_train(
     request: Request,
     backbone: Backbone,
     start: SFTStart,
+    budget: Budget | None,
     ledger: Ledger,
     folder: Path,
     curves: list[dict[str, float]],
@@ -39,6 +41,7 @@ def post_train(
     """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
 
     Args:
+        budget: of the training, or None for the settings' number of steps.
         curves: an empty list, to be filled.
 
     Returns:
@@ -101,7 +104,7 @@ def post_train(
             seed=request.seed,
             phase="update",
         )
-    limit = Limit(request.budget, settings.steps, request.strict)
+    limit = Limit(budget, settings.steps, request.strict)
     watch = None
     if settings.validations:
         look = validation(

@@ -19,7 +19,7 @@ from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.registry import Entry, source_hash
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.budgets import Budget
+from genrec_bench.training.budgets import AnyBudget, Budget, SFTMultiple
 from genrec_bench.training.checkpoints import check_policy_fits
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart, sft_start
@@ -50,7 +50,7 @@ class Request:
     dataset: Dataset
     backbone: str
     settings: Settings
-    budget: Budget | None
+    budget: AnyBudget | None
     seed: int
     data_dir: Path
     output: Path
@@ -66,6 +66,7 @@ class Beginning:
 
     Attributes:
         start: trained.
+        budget: of the training, a multiple of SFT's cost as what it comes to.
         track: all that a comparison holds fixed.
         digest: of all that makes two runs equal.
         parent: the folder of all runs on the dataset.
@@ -73,6 +74,7 @@ class Beginning:
 
     backbone: Backbone
     start: SFTStart
+    budget: Budget | None
     track: dict[str, Any]
     digest: str
     parent: Path
@@ -87,7 +89,10 @@ def begin(request: Request, workers: Workers, progress: Progress) -> Beginning:
     dataset, settings = request.dataset, request.settings
     backbone = fitting_backbone(request)
     start = sft_start(backbone, dataset, settings, request.data_dir, workers, progress)
-    track = _track(request, start, prompt_name(backbone, settings.prompt), workers)
+    budget = request.budget
+    if isinstance(budget, SFTMultiple):
+        budget = budget.exact(start.cost.flops)
+    track = _track(request, start, budget, prompt_name(backbone, settings.prompt), workers)
     what = {
         **configuration_of(request),
         "algorithm": source_hash(request.entry),
@@ -103,7 +108,8 @@ def begin(request: Request, workers: Workers, progress: Progress) -> Beginning:
     if request.tuning is not None and request.tuning["study"]:
         # A record states the cost of one sweep: runs after another sweep are other runs.
         what["tuning"] = [request.tuning[key] for key in ("study", "trials")]
-    return Beginning(backbone, start, track, json_digest(what), request.output / dataset.name)
+    folder = request.output / dataset.name
+    return Beginning(backbone, start, budget, track, json_digest(what), folder)
 
 
 def fitting_backbone(request: Request) -> Backbone:
@@ -138,7 +144,9 @@ def texts_of(request: Request) -> str:
     return texts_encoded(request.dataset, request.settings.embeddings)
 
 
-def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> dict[str, Any]:
+def _track(
+    request: Request, start: SFTStart, budget: Budget | None, prompt: str, workers: Workers
+) -> dict[str, Any]:
     """Return all that a comparison holds fixed."""
     settings, dataset = request.settings, request.dataset
     track: dict[str, Any] = {
@@ -160,9 +168,9 @@ def _track(request: Request, start: SFTStart, prompt: str, workers: Workers) -> 
     }
     if request.tuning is not None:
         track["tuning"] = request.tuning["limit"]
-    if request.budget is not None:
-        track["budget"] = request.budget.text
-        if request.budget.kind == "seconds":
+    if budget is not None:
+        track["budget"] = budget.text
+        if budget.kind == "seconds":
             # What a second pays for depends on the machine.
             machine = hardware(str(workers.device))
             track["hardware"] = {k: v for k, v in machine.items() if k != "memory_bytes"}

@@ -1,10 +1,10 @@
-"""How much an algorithm may spend: ``90s``, ``3e13flop`` or ``20Mtok``."""
+"""How much an algorithm may spend: ``2xsft``, ``90s``, ``3e13flop`` or ``20Mtok``."""
 
 import re
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
-from typing import Literal
+from typing import ClassVar, Literal
 
 from genrec_bench.errors import UserError
 
@@ -17,11 +17,13 @@ _KINDS: dict[str, BudgetKind] = {"flop": "flops", "tok": "tokens"}
 # At most three digits of exponent: all that a float can hold, and no number too long to expand.
 _NUMBER = r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)"
 _TIME = re.compile(rf"{_NUMBER}(?P<unit>[smh])", re.ASCII)
+_MULTIPLE = re.compile(rf"{_NUMBER}xsft", re.ASCII)
 _COUNT = re.compile(rf"{_NUMBER}(?P<prefix>[kMGTP]?)(?P<unit>flop|tok)", re.ASCII)
 
 _RIGHT = (
-    "write a number more than zero with its unit: seconds, minutes or hours (90s, 5m, 1.5h), "
-    "FLOPs (3e13flop, 2Tflop) or tokens (20Mtok); prefixes are k, M, G, T, P"
+    "write a number more than zero with its unit: multiples of what the SFT start cost (2xsft), "
+    "seconds, minutes or hours (90s, 5m, 1.5h), FLOPs (3e13flop, 2Tflop) or tokens (20Mtok); "
+    "prefixes are k, M, G, T, P"
 )
 
 
@@ -41,12 +43,49 @@ class Budget:
     text: str
 
 
-def parse_budget(text: str) -> Budget:
-    """Read a budget as a user writes it, such as ``90s``, ``1.5h``, ``2Tflop`` or ``800ktok``.
+@dataclass(frozen=True)
+class SFTMultiple:
+    """A budget that is known once the SFT start is trained: a multiple of its FLOPs.
+
+    Attributes:
+        text: the canonical spelling.
+    """
+
+    times: float
+    text: str
+    kind: ClassVar[BudgetKind] = "flops"
+
+    def exact(self, sft_flops: float) -> Budget:
+        """Return the budget in FLOPs.
+
+        Raises:
+            UserError: the SFT start cost nothing, as with ``sft_epochs=0``.
+        """
+        if sft_flops <= 0:
+            raise UserError(f"budget {self.text}: the SFT start cost nothing; give it in FLOPs")
+        return parse_exact(f"{self.times * sft_flops!r}flop")
+
+
+AnyBudget = Budget | SFTMultiple
+"""A budget as it may be given."""
+
+
+def parse_budget(text: str) -> AnyBudget:
+    """Read a budget as a user writes it, such as ``2xsft``, ``90s``, ``2Tflop`` or ``800ktok``.
 
     Raises:
         UserError: `text` is not a budget, or its amount is not finite and more than zero.
     """
+    if match := _MULTIPLE.fullmatch(text.strip()):
+        number = Decimal(match["number"])
+        if number == 0 or not isfinite(float(number)):
+            raise UserError(f"budget {text!r} comes to {float(number):g} times SFT: {_RIGHT}")
+        return SFTMultiple(float(number), f"{_digits(Decimal(repr(float(number))))}xsft")
+    return parse_exact(text)
+
+
+def parse_exact(text: str) -> Budget:
+    """Read a budget that says its amount itself, as records hold them; else as `parse_budget`."""
     kind: BudgetKind
     # Decimal, since 1.1 * 3600 in binary is not the same budget as 66 minutes.
     if match := _TIME.fullmatch(text.strip()):

@@ -215,6 +215,7 @@ def post_trained(
         request,
         find_backbone("tiny"),
         start,
+        None,
         Ledger(torch.device("cpu")),
         folder / "checkpoints",
         curves,

@@ -11,7 +11,7 @@ from torch import nn
 
 from genrec_bench.progress import Progress
 from genrec_bench.training import loop
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
 from genrec_bench.training.optimization import Optimization
@@ -107,7 +107,7 @@ def go(
     strict: bool = False,
     curves: list[dict[str, float]] | None = None,
 ) -> pd.DataFrame:
-    limit = Limit(parse_budget(budget) if budget else None, steps, strict)
+    limit = Limit(parse_exact(budget) if budget else None, steps, strict)
     ledger, workers, quiet = fake.ledger, Workers(), Progress(quiet=True)
     return train(fake, fake.optimization, ledger, limit, workers, folder, quiet, watch, curves)
 

@@ -15,7 +15,7 @@ from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.tracking.tracker import Tracker
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.search_space import Dimension
 
 TOTAL, TRIAL = "900Mflop", "200Mflop"
@@ -71,13 +71,13 @@ def quick_context(data: Path, output: Path, *words: str, tracked: bool = False) 
 
 
 def request(algorithm: str = "grpo", **changed: Any) -> SweepRequest:
-    budgets = {"total": parse_budget(TOTAL), "trial": parse_budget(TRIAL)}
+    budgets = {"total": parse_exact(TOTAL), "trial": parse_exact(TRIAL)}
     return SweepRequest(algorithm, **{**budgets, "sampler": "random", **changed})
 
 
 def open_study(folder: Path, name: str = "s", **changed: Any) -> Study:
     """A study of 100 tokens in trials of 10, in a database of its folder."""
-    budgets = {"total": parse_budget("100tok"), "trial": parse_budget("10tok")}
+    budgets = {"total": parse_exact("100tok"), "trial": parse_exact("10tok")}
     asked = SweepRequest("grpo", **{**budgets, "sampler": "random", "seed": 1, **changed})
     return Study(f"sqlite:///{folder}/study.db", name, SPACE, asked)
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec_bench.errors import UserError
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import Budget, SFTMultiple, parse_budget, parse_exact
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,9 @@ from genrec_bench.training.budgets import parse_budget
     ],
 )
 def test_reads_each_unit(text: str, kind: str, amount: float) -> None:
-    budget = parse_budget(text)
+    budget = parse_exact(text)
     assert (budget.kind, budget.amount) == (kind, amount)
+    assert parse_budget(text) == budget
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,26 @@ def test_anything_else_is_refused_with_what_would_be_right(text: str) -> None:
     assert message.startswith(f"budget {text!r} ")
     assert "90s" in message and "2Tflop" in message and "20Mtok" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("text", "times"), [("2xsft", 2), (" 0.50xsft ", 0.5), ("1e1xsft", 10)])
+def test_a_multiple_of_what_sft_cost_is_known_when_sft_is(text: str, times: float) -> None:
+    budget = parse_budget(text)
+    assert isinstance(budget, SFTMultiple) and budget.times == times
+    assert parse_budget(budget.text) == budget
+    assert budget.exact(3e12) == Budget(
+        "flops", times * 3e12, parse_exact(f"{3 * times}Tflop").text
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["0xsft", "xsft", "2sft", "-1xsft", "1e999xsft", "2xSFT", "2 xsft"]
+)
+def test_refuses_multiples_that_are_none(text: str) -> None:
+    with pytest.raises(UserError, match="2xsft"):
+        parse_budget(text)
+
+
+def test_a_multiple_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match="2xsft: the SFT start cost nothing"):
+        SFTMultiple(2, "2xsft").exact(0.0)

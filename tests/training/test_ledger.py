@@ -7,7 +7,7 @@ from fake_training import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import PHASES, TRAINING_PHASES, Cost, Ledger
 
 CPU = torch.device("cpu")
@@ -90,13 +90,13 @@ def test_sft_and_evaluation_do_not_count_against_a_budget() -> None:
 
 def test_share_is_measured_in_the_unit_of_the_budget() -> None:
     ledger, _ = make()
-    assert ledger.share(parse_budget("90s")) == 0
+    assert ledger.share(parse_exact("90s")) == 0
     ledger.add("rollout", Cost(seconds=30.0, tokens=500_000, flops=1e12))
     ledger.add("update", Cost(seconds=15.0, tokens=500_000, flops=2e12))
     ledger.add("evaluation", Cost(seconds=1000.0, tokens=10**9, flops=1e15))
-    assert ledger.share(parse_budget("90s")) == 0.5
-    assert ledger.share(parse_budget("4Mtok")) == 0.25
-    assert ledger.share(parse_budget("2Tflop")) == 1.5
+    assert ledger.share(parse_exact("90s")) == 0.5
+    assert ledger.share(parse_exact("4Mtok")) == 0.25
+    assert ledger.share(parse_exact("2Tflop")) == 1.5
 
 
 def test_costs_add_up_but_peaks_of_memory_do_not() -> None:

@@ -18,7 +18,7 @@ from genrec_bench.runs.jobs import Context, Job, configure, split_words
 from genrec_bench.studies.comparison.pace import Pace, duration
 from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
 from genrec_bench.studies.text_tables import table_text
-from genrec_bench.training.budgets import Budget, BudgetKind, parse_budget
+from genrec_bench.training.budgets import Budget, BudgetKind, parse_exact
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Plan:
 def scaled(budget: Budget, share: float) -> Budget:
     """Return a share of a budget."""
     unit = {"seconds": "s", "flops": "flop", "tokens": "tok"}[budget.kind]
-    return parse_budget(f"{budget.amount * share!r}{unit}")
+    return parse_exact(f"{budget.amount * share!r}{unit}")
 
 
 def control_row(text: str, context: Context) -> PlanRow:

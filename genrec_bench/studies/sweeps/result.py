@@ -10,7 +10,7 @@ from typing import Any
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.studies.sweeps.admission import Trial
 from genrec_bench.studies.text_tables import csv_text
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 
 BEST_FILE, TABLE_FILE = "best.json", "trials.csv"
 
@@ -69,7 +69,7 @@ class SweepResult:
         return {
             "limit": self.limit,
             **self.spent,
-            parse_budget(self.limit).kind: self.charged,
+            parse_exact(self.limit).kind: self.charged,
             "trials": self.started,
             "failed": self.count("failed") + self.count("died"),
             "pruned": self.count("pruned"),

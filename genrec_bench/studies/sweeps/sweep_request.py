@@ -20,7 +20,7 @@ TUNING_SEED = 1000
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What a sweep is asked for, beside what its context says.
+    """What a sweep is asked for, beside what its context says; both budgets are of one kind.
 
     Attributes:
         algorithm: a name, or the path of a Python file.
@@ -49,13 +49,8 @@ class SweepRequest:
         """Check that the budgets fit each other.
 
         Raises:
-            UserError: they are of two kinds, or the total pays for no trial.
+            UserError: the total pays for no trial.
         """
-        if self.total.kind != self.trial.kind:
-            raise UserError(
-                f"--trial-budget {self.trial.text}: is in {self.trial.kind}, --total-budget "
-                f"{self.total.text} in {self.total.kind}; give both in one unit"
-            )
         if self.trial.amount > self.total.amount:
             raise UserError(
                 f"--trial-budget {self.trial.text}: is more than --total-budget {self.total.text}, "

@@ -18,7 +18,7 @@ from genrec_bench.studies.comparison.plan import (
     time_left,
     total_price,
 )
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import Cost
 
 SIZES = {"valid": 100, "test": 200}
@@ -32,7 +32,7 @@ def plan_of(
     *names: str, seeds: int = 3, budgets: tuple[str, str, str] = ("8s", "2s", "4s"), **more: Any
 ) -> Plan:
     tuned, controls = make_rows(names or ("a", "b"), names or ("a", "b"), CONTROLS)
-    tuning, trial, budget = (parse_budget(text) for text in budgets)
+    tuning, trial, budget = (parse_exact(text) for text in budgets)
     known: dict[str, Any] = {
         "dataset": "synthetic",
         "partial": False,
@@ -124,7 +124,7 @@ def test_budgets_that_do_not_fit_are_refused() -> None:
     [("1Tflop", 0.5, "500Gflop"), ("90s", 4.0, "360s"), ("20Mtok", 0.25, "5Mtok")],
 )
 def test_a_share_of_a_budget_is_a_budget(text: str, share: float, wanted: str) -> None:
-    assert scaled(parse_budget(text), share).text == wanted
+    assert scaled(parse_exact(text), share).text == wanted
 
 
 def test_time_follows_from_what_was_seen() -> None:

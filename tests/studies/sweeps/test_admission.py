@@ -5,9 +5,9 @@ from pathlib import Path
 from sweep_world import open_study, trial_of
 
 from genrec_bench.studies.sweeps.admission import first_of, verdict
-from genrec_bench.training.budgets import Budget, parse_budget
+from genrec_bench.training.budgets import Budget, parse_exact
 
-TOTAL = parse_budget("100tok")
+TOTAL = parse_exact("100tok")
 
 
 def test_a_sweep_of_few_trials_looks_at_the_first_ones() -> None:

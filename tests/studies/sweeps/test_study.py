@@ -21,9 +21,9 @@ from genrec_bench.studies.sweeps.database import shown_url
 from genrec_bench.studies.sweeps.halving import falls_behind
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
-from genrec_bench.training.budgets import Budget, parse_budget
+from genrec_bench.training.budgets import Budget, parse_exact
 
-TOTAL = parse_budget("100tok")
+TOTAL = parse_exact("100tok")
 
 
 def cost(tokens: float) -> dict[str, float]:
@@ -107,7 +107,7 @@ def test_threads_on_one_database_spend_all_that_pays_for_a_trial(tmp_path: Path)
 
 
 def test_a_trial_that_is_not_paid_for_is_closed_and_costs_nothing(tmp_path: Path) -> None:
-    study = open_study(tmp_path, total=parse_budget("25tok"))
+    study = open_study(tmp_path, total=parse_exact("25tok"))
     numbers = [study.ask() for _ in range(3)]
     assert [study.start(number) is None for number in numbers] == [False, False, True]
     assert [trial.state for trial in study.trials()] == ["running", "running", "refused"]
@@ -168,7 +168,7 @@ def test_quasi_random_points_fill_the_space_evenly(tmp_path: Path) -> None:
 
 
 def test_halving_lets_the_better_half_go_on(tmp_path: Path) -> None:
-    study = open_study(tmp_path, total=parse_budget("1ktok"))
+    study = open_study(tmp_path, total=parse_exact("1ktok"))
     # At a quarter of the budget the first trial has nobody to lose against, the second loses, the
     # third wins; of four the better two would go on, and the fourth is the third best.
     values = {0: 0.5, 1: 0.4, 2: 0.6, 3: 0.45}

@@ -18,7 +18,7 @@ from genrec_bench.studies.sweeps import sweep as sweep_module
 from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep import sweep
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.steps import RolloutStepper
 
 
@@ -179,7 +179,7 @@ def test_with_a_budget_in_seconds_another_number_of_threads_is_another_study(
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         found = []
         for total, trial in ((TOTAL, TRIAL), ("9s", "1s")):
-            asked = request(total=parse_budget(total), trial=parse_budget(trial))
+            asked = request(total=parse_exact(total), trial=parse_exact(trial))
             found.append(sweep_module.SweepWorker(asked, make()).study.name)
         return found
 

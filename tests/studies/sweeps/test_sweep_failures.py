@@ -18,7 +18,7 @@ from genrec_bench.studies.sweeps import admission
 from genrec_bench.studies.sweeps import trial as sweep_trial
 from genrec_bench.studies.sweeps.result import SweepResult
 from genrec_bench.studies.sweeps.sweep import sweep
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.steps import RolloutStepper
 
 
@@ -47,7 +47,7 @@ def test_a_sweep_whose_first_trials_all_fail_says_why_and_stops(make: Make, tmp_
 
 
 def test_a_budget_below_one_step_is_charged_for_what_it_took(make: Make) -> None:
-    small = request(total=parse_budget("100Mflop"), trial=parse_budget("1Mflop"))
+    small = request(total=parse_exact("100Mflop"), trial=parse_exact("1Mflop"))
     with pytest.raises(UserError, match=r"its first trial failed; .*too small for one step"):
         sweep(small, make())
 

@@ -18,7 +18,7 @@ from genrec_bench.studies.sweeps import sweep as sweep_module
 from genrec_bench.studies.sweeps.other_workers import other_workers
 from genrec_bench.studies.sweeps.sweep import sweep
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
-from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.budgets import parse_exact
 
 
 def test_a_worker_is_given_the_same_sweep() -> None:
@@ -63,7 +63,7 @@ def test_a_worker_waits_for_anothers_trial_and_takes_it_up_if_that_one_dies(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = make()
-    asked = SweepRequest("grpo", parse_budget("200Mflop"), parse_budget("200Mflop"))
+    asked = SweepRequest("grpo", parse_exact("200Mflop"), parse_exact("200Mflop"))
     other = sweep_module.SweepWorker(asked, context)
     number = other.study.ask()
     lock = locked(other._trial_folder(number) / sweep_module.LOCK_FILE)
