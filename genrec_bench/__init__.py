@@ -1,6 +1,6 @@
 """genrec-bench: reinforcement learning for generative recommenders, compared fairly and fast."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 
 def benchmark_version() -> str:
