@@ -16,13 +16,16 @@ choice, or the authors' released code makes another:
 * alpha_min is 0 in the released script and in the paper's analysis, which tunes it over 0, 0.5 and
   0.8; gamma_1 and gamma_2 are the script's 0 and 0.5, the pair of the paper's grids that has
   gamma_2 > gamma_1, as its text asks. The code's own defaults are 0.01 and 0.1.
-* ``length_penalty``: Eq. 5 has none; the code's beam search divides s(y) by L + 1.
+* ``length_penalty``, ``rerank_length_penalty``: the paper has none; the code divides s(y) by L + 1.
 * ``without_hit``: Eq. 5 punishes wrong candidates of every group, the code only beside a hit, and
   so does the default. Read literally, groups that miss, which Eq. 7 gives the weight 1, outvote the
   others: on ``synthetic`` 27% of the groups with 73% of the weight of all advantages. They took
   NDCG@10 from 0.2136 to 0.2105; without them it rose to 0.2173 (1.5 TFLOP, one seed).
+* The tokens start from the code's words, if the policy knows words. The code also appends a
+  question to each candidate; here the tokens follow the last code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,9 +40,12 @@ from genrec_bench.algorithm import (
     masked_softmax,
     no_gradient_figures,
     ranking_loss,
+    rate,
     weight,
 )
 from genrec_bench.algorithms.grpo import GRPO, REWARDS, GRPOHyperparameters
+
+CONFIDENCE_TOKENS = {"[C_HIGH]": " correct", "[C_LOW]": " wrong"}
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,10 @@ class UGRHyperparameters(GRPOHyperparameters):
     confidence: bool = fixed(True, help="whether Eq. 11 is part of the loss")
     gamma_partial: float = weight(0.0, high=10, search=(0, 1), help="gamma_1 (Eq. 11): same prefix")
     gamma_wrong: float = weight(0.5, high=10, search=(0, 1), help="gamma_2 (Eq. 11): other prefix")
+    token_learning_rate: float | None = rate(search=False, help="of both tokens; default: SFT's")
     rerank: bool = fixed(False, help="whether evaluation ranks by the score of appendix C")
     rerank_weight: float = fixed(0.5, low=0, high=100, help="weight of c(y), appendix C")
+    rerank_length_penalty: float = fixed(0.0, low=0, high=2, help="as length_penalty, appendix C")
 
 
 class UGR(GRPO):
@@ -66,7 +74,6 @@ class UGR(GRPO):
 
     hyperparameters_class = UGRHyperparameters
     hyperparameters: UGRHyperparameters
-    confidence_tokens = ("[C_HIGH]", "[C_LOW]")
 
     def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
         """Return [B, G] 1 for y*, else -exp s(y) / sum of exp s over wrong candidates (Eq. 5)."""
@@ -91,7 +98,7 @@ class UGR(GRPO):
 
     def confidence(self, scores: Scores) -> Tensor:
         """Return [B, G] c(y), the share of high in the probability of both tokens (Eq. 10)."""
-        tokens = [scores.policy.extra_tokens[name] for name in self.confidence_tokens]
+        tokens = [scores.policy.extra_tokens[name] for name in CONFIDENCE_TOKENS]
         return scores.leaf_logits(tokens).softmax(dim=-1)[..., 0]
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
@@ -115,9 +122,14 @@ class UGR(GRPO):
         return loss, figures
 
     @property
-    def tokens(self) -> tuple[str, ...]:
-        """The two confidence tokens of §3.4."""
-        return self.confidence_tokens if self.hyperparameters.confidence else ()
+    def tokens(self) -> Mapping[str, str]:
+        """The two confidence tokens of §3.4, which start from words as in the code."""
+        return CONFIDENCE_TOKENS if self.hyperparameters.confidence else {}
+
+    @property
+    def head_learning_rate(self) -> float | None:
+        """As chosen."""
+        return self.hyperparameters.token_learning_rate
 
     @property
     def scores_leaves(self) -> bool:
@@ -131,6 +143,8 @@ class UGR(GRPO):
 
     def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
         """Return exp s(y) + lambda c(y) (appendix C)."""
-        likelihood = scores.log_probs.sum(dim=-1).exp()
-        hybrid = likelihood + self.hyperparameters.rerank_weight * self.confidence(scores)
+        hp = self.hyperparameters
+        length: float = (tree.trie.num_levels + 1) ** hp.rerank_length_penalty
+        likelihood = (scores.log_probs.sum(dim=-1) / length).exp()
+        hybrid = likelihood + hp.rerank_weight * self.confidence(scores)
         return hybrid.masked_fill(~tree.valid, -torch.inf)

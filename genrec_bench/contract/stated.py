@@ -14,7 +14,7 @@ import dataclasses
 import inspect
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,11 @@ def check_hyperparameters(stage: Stage) -> None:
 
 
 def check_declarations(stage: Stage) -> None:
-    """Tokens are distinct names, heads are modules by name, and updates are counted from one."""
+    """Tokens are words by name, heads are modules by name, and updates are counted from one."""
     algorithm = stage.algorithm
     tokens, heads = algorithm.tokens, algorithm.heads(HIDDEN_SIZE)
-    require_that(len(set(tokens)) == len(tokens), f"tokens repeat: {tokens}")
+    by_name = isinstance(tokens, Mapping) and all(isinstance(w, str) for w in tokens.values())
+    require_that(by_name, f"tokens are no words by name, such as {{'[YES]': ' yes'}}: {tokens!r}")
     require_that(all(isinstance(head, nn.Module) for head in heads.values()), "a head is no module")
     for name, least in (("updates_per_rollout", 1), ("minibatches", 1), ("most_refills", 0)):
         value = getattr(algorithm, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -137,7 +137,7 @@ def make_policy(
     device: torch.device,
     *,
     weights: Path | None = None,
-    tokens: Sequence[str] = (),
+    tokens: Iterable[str] = (),
     heads: Callable[[int], Mapping[str, nn.Module]] | None = None,
 ) -> Policy:
     """Load a backbone and fit it to a dataset.

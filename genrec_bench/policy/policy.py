@@ -100,7 +100,7 @@ class Policy(nn.Module):
         self.heads = nn.ModuleDict(heads or {})
         self.meter: Meter | None = None
         needed = prompt_format.vocabulary_size + len(names)
-        if _embeddings(backbone)[0].shape[0] < needed:
+        if embedding_weights(backbone)[0].shape[0] < needed:
             _grow_embeddings(backbone, needed)
         self.backbone.set_attn_implementation(TREE_ATTENTION)
         fuse(backbone)
@@ -120,7 +120,7 @@ class Policy(nn.Module):
     @property
     def vocabulary_size(self) -> int:
         """How many tokens the output head knows."""
-        return _embeddings(self.backbone)[1].shape[0]
+        return embedding_weights(self.backbone)[1].shape[0]
 
     @property
     def device(self) -> torch.device:
@@ -242,7 +242,7 @@ class Policy(nn.Module):
         return self.code_tokens[level, self.trie.code[states]]
 
 
-def _embeddings(backbone: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
+def embedding_weights(backbone: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
     """Return the weights of the input embeddings and of the output head; they may be one."""
     modules = (backbone.get_input_embeddings(), backbone.get_output_embeddings())
     first, last = (cast(nn.Parameter, cast(nn.Module, module).weight) for module in modules)
@@ -252,8 +252,8 @@ def _embeddings(backbone: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
 @torch.no_grad()
 def _grow_embeddings(backbone: PreTrainedModel, size: int) -> None:
     """Add tokens that start as the mean of those there are: as likely as the average one."""
-    old = _embeddings(backbone)[0].shape[0]
+    old = embedding_weights(backbone)[0].shape[0]
     # Transformers would draw the new ones from the global generator if it were left to it.
     backbone.resize_token_embeddings(size, mean_resizing=False)
-    for weight in {id(weight): weight for weight in _embeddings(backbone)}.values():
+    for weight in {id(weight): weight for weight in embedding_weights(backbone)}.values():
         weight[old:] = weight[:old].mean(dim=0)

@@ -142,6 +142,9 @@ class PromptFormat(Protocol):
     def chains(self, examples: Examples) -> Chains:
         """Return the sequences by which supervised training visits the examples."""
 
+    def word_tokens(self, words: str) -> list[int]:
+        """Return the tokens of some words; none if the format knows none of them."""
+
 
 class CompactPrompt:
     """A start token and the SIDs of the history."""
@@ -172,6 +175,10 @@ class CompactPrompt:
     def chains(self, examples: Examples) -> Chains:
         """Join examples that continue each other: an item's tokens look the same everywhere."""
         return Chains.nested(examples)
+
+    def word_tokens(self, words: str) -> list[int]:
+        """Return nothing: there are no words."""
+        return []
 
 
 class TextPrompt:
@@ -220,6 +227,11 @@ class TextPrompt:
     def chains(self, examples: Examples) -> Chains:
         """Keep every example to itself: the instruction closes after its history."""
         return Chains.single(examples)
+
+    def word_tokens(self, words: str) -> list[int]:
+        """Return the tokens of some words, without those that stand for what is unknown."""
+        found: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
+        return [token for token in found if token != self.tokenizer.unk_token_id]
 
 
 def longest_prompt(

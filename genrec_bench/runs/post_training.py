@@ -9,6 +9,7 @@ import torch
 
 from genrec_bench.data.vectors.embeddings import sid_embeddings
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
+from genrec_bench.policy.added_tokens import added_rows, start_tokens
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
@@ -62,6 +63,7 @@ def post_train(
         tokens=algorithm.tokens,
         heads=algorithm.heads,
     )
+    start_tokens(policy, algorithm.tokens)
     policy.meter = ledger
     add_adapters(policy, settings.lora_rank)
     optimization = Optimization(
@@ -72,6 +74,7 @@ def post_train(
         weight_decay=settings.weight_decay,
         warmup=settings.warmup,
         max_grad_norm=settings.max_grad_norm,
+        added_rows=added_rows(policy),
     )
     embeddings = None
     if algorithm.uses_embeddings:

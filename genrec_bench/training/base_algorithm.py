@@ -106,9 +106,12 @@ class Algorithm:
         self.hyperparameters = hyperparameters
 
     @property
-    def tokens(self) -> tuple[str, ...]:
-        """Names of tokens to add to the vocabulary."""
-        return ()
+    def tokens(self) -> Mapping[str, str]:
+        """Tokens to add to the vocabulary: by name, the words it starts from, or no words.
+
+        A policy that knows no words starts it near the mean of all tokens.
+        """
+        return {}
 
     def heads(self, hidden_size: int) -> Mapping[str, nn.Module]:
         """Return modules to train beside the backbone, by name; the hidden size is D."""
@@ -116,7 +119,7 @@ class Algorithm:
 
     @property
     def head_learning_rate(self) -> float | None:
-        """Peak learning rate of the heads; by default that of SFT: they start from scratch."""
+        """Peak learning rate of heads and added tokens; by default SFT's: both start untrained."""
         return None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,32 @@ from genrec_bench.training.workers import Workers
 
 class NotFiniteError(UserError):
     """A loss or a gradient that is not a number."""
+
+
+class _Rows:
+    """Some rows of a weight, as a parameter of their own to the optimizer.
+
+    AdamW treats every number apart, so that these rows can learn at a rate of their own, with the
+    others none the wiser: their gradients are taken out of the weight's, and they are put back
+    after the step. All that must outlive a step is in the weight and in the optimizer's state.
+    """
+
+    def __init__(self, weight: nn.Parameter, rows: list[int]) -> None:
+        self.parameter = nn.Parameter(weight.detach()[rows].clone())
+        self._weight, self._rows = weight, rows
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Take the rows and their gradients, which leaves the weight's at 0."""
+        self.parameter.copy_(self._weight[self._rows])
+        if self._weight.grad is not None:
+            self.parameter.grad = self._weight.grad[self._rows].clone()
+            self._weight.grad[self._rows] = 0.0
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Write the rows into the weight, in place of what the step on the weight made of them."""
+        self._weight[self._rows] = self.parameter
 
 
 class Optimization:
@@ -28,6 +55,7 @@ class Optimization:
         warmup: float,
         max_grad_norm: float,
         head_learning_rate: float | None = None,
+        added_rows: Sequence[tuple[nn.Parameter, list[int]]] = (),
     ) -> None:
         """Prepare.
 
@@ -38,12 +66,16 @@ class Optimization:
             warmup: share of the work to warm up in.
             max_grad_norm: gradients longer than this are shortened to it, those of the heads apart
                 from the others, lest a head's error scale the policy's steps.
-            head_learning_rate: the peak for the modules of ``heads``; by default the same.
+            head_learning_rate: the peak for the modules of ``heads`` and for added rows; by default
+                the same.
+            added_rows: weights and some of their rows, which are treated as a head: the tokens that
+                an algorithm added.
         """
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self._workers = workers
         self._warmup = warmup
         self._max_grad_norm = max_grad_norm
+        self._rows = [_Rows(weight, rows) for weight, rows in added_rows]
         self._clipped: list[list[nn.Parameter]] = []
         groups = []
         for is_head, peak in ((False, learning_rate), (True, head_learning_rate or learning_rate)):
@@ -52,6 +84,8 @@ class Optimization:
                 for name, p in module.named_parameters()
                 if p.requires_grad and name.startswith("heads.") == is_head
             ]
+            if is_head:
+                own += [rows.parameter for rows in self._rows]
             self._clipped.append(own)
             for decay, chosen in (
                 (weight_decay, [p for p in own if p.dim() >= 2]),
@@ -78,6 +112,8 @@ class Optimization:
             NotFiniteError: if the loss or the gradients are not finite; the weights are unchanged.
         """
         self._workers.sum_gradients(self.parameters)
+        for rows in self._rows:
+            rows.take()
         norm = math.hypot(
             *(float(nn.utils.clip_grad_norm_(p, self._max_grad_norm)) for p in self._clipped)
         )
@@ -90,6 +126,8 @@ class Optimization:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self.schedule(share)
         self.optimizer.step()
+        for rows in self._rows:
+            rows.put_back()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 

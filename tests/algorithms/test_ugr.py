@@ -129,6 +129,12 @@ def test_rerank_adds_confidence_to_likelihood() -> None:
     valid = played.batch.tree.valid
     assert torch.allclose(found[valid], expected[valid])
     assert found[~valid].eq(-torch.inf).all()
+    # The released code's: with three codes and one end token the fourth root of the likelihood.
+    assert played.batch.tree.trie.num_levels == 3
+    chosen = algorithm(rerank=True, rerank_weight=0.0, rerank_length_penalty=1.0)
+    found = chosen.rerank(played.batch.tree, played.scores)
+    likelihood = played.scores.log_probs.sum(dim=-1).exp()
+    assert torch.allclose(found[valid], likelihood[valid] ** 0.25)
 
 
 def test_figures_compare_the_confidence_of_hits_and_wrong_candidates_of_the_same_groups() -> None:
@@ -147,8 +153,14 @@ def test_figures_compare_the_confidence_of_hits_and_wrong_candidates_of_the_same
             assert figure == pytest.approx(float(value.detach()), abs=1e-6)
 
 
+def test_tokens_start_from_the_codes_words_and_learn_at_a_rate_of_their_own() -> None:
+    assert algorithm().tokens == {"[C_HIGH]": " correct", "[C_LOW]": " wrong"}
+    assert algorithm().head_learning_rate is None
+    assert algorithm(token_learning_rate=0.01).head_learning_rate == 0.01
+
+
 def test_switched_off_parts_cost_nothing() -> None:
-    assert algorithm(confidence=False).tokens == ()
+    assert algorithm(confidence=False).tokens == {}
     assert not algorithm(confidence=False).scores_leaves
     assert not algorithm(confidence=False, rerank=True).reranks
     assert not algorithm().uses_reference

@@ -100,7 +100,7 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
     },
     "declarations": {
         "no update": [member("minibatches = 0")],
-        "token twice": [member('tokens = ("<think>", "<think>")')],
+        "tokens without words": [member('tokens = ("<think>",)')],
         "refills that are no number": [member("most_refills = None")],
     },
     "rerank": {"reranks by nothing": [member("reranks = True")]},
@@ -178,7 +178,7 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
         "head that is not used": method(
             "heads", 'return {"value": torch.nn.Linear(hidden_size, 1)}'
         ),
-        "token that is not used": [member('tokens = ("<think>",)')],
+        "token that is not used": [member('tokens = {"<think>": ""}')],
     },
     "loss of each prompt alone": {
         "loss that depends on the batch": [

@@ -16,6 +16,7 @@ from torch import nn
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
 from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.policy.added_tokens import added_rows
 from genrec_bench.policy.policy import Policy
 from genrec_bench.storage.folders import remove_leftovers
 from genrec_bench.training import checkpoints
@@ -49,7 +50,8 @@ def make_training(seed: int = 0) -> tuple[RolloutStepper, Optimization]:
     """GRPO with a reference that follows the policy, in a tiny world."""
     workers, policy = Workers(), make_policy(seed)
     ledger = policy.meter = Ledger(CPU)
-    rates = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.0, "max_grad_norm": 1.0}
+    rates: dict[str, Any] = {"learning_rate": 0.01, "weight_decay": 0.1, "warmup": 0.0}
+    rates |= {"max_grad_norm": 1.0, "head_learning_rate": 0.1, "added_rows": added_rows(policy)}
     optimization = Optimization(policy, workers, **rates)
     algorithm = GRPO(GRPOHyperparameters(beta=0.1, sync_every=1, updates_per_rollout=2))
     sizes: dict[str, Any] = {"group_size": 4, "prompts_per_step": 4, "seed": 3}

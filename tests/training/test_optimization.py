@@ -1,10 +1,12 @@
-"""The optimizer: heads have a peak learning rate of their own, and one schedule."""
+"""The optimizer: heads and added rows have a peak learning rate of their own."""
+
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from genrec_bench.training.optimization import Optimization
+from genrec_bench.training.optimization import NotFiniteError, Optimization
 from genrec_bench.training.workers import Workers
 
 
@@ -20,7 +22,7 @@ class Model(nn.Module):
 
 
 def optimization(model: Model, **rates: float) -> Optimization:
-    options = {"weight_decay": 0.0, "warmup": 0.0, "max_grad_norm": 1e9, **rates}
+    options: dict[str, Any] = {"weight_decay": 0.0, "warmup": 0.0, "max_grad_norm": 1e9, **rates}
     return Optimization(model, Workers(), learning_rate=0.01, **options)
 
 
@@ -93,3 +95,52 @@ def test_a_policy_without_heads_takes_their_rate_and_needs_none() -> None:
     model = Model(with_head=False)
     step(model, optimization(model, head_learning_rate=0.2), 0.0)
     assert float(model.backbone.weight.detach()) == pytest.approx(-0.01, rel=1e-4)
+
+
+def test_rows_of_a_weight_learn_as_if_they_were_a_head() -> None:
+    start = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    rows, others = [1, 4], [0, 2, 3]
+    whole: Any = nn.Module()
+    apart: Any = nn.Module()
+    whole.backbone = nn.Embedding.from_pretrained(start.clone(), freeze=False)
+    apart.backbone = nn.Embedding.from_pretrained(start[others].clone(), freeze=False)
+    apart.heads = nn.Embedding.from_pretrained(start[rows].clone(), freeze=False)
+    options: dict[str, Any] = {"learning_rate": 0.01, "head_learning_rate": 0.2}
+    options |= {"weight_decay": 0.5, "warmup": 0.0, "max_grad_norm": 1.0}
+    weight = whole.backbone.weight
+    taken = Optimization(whole, Workers(), **options, added_rows=[(weight, rows)])
+    expected = Optimization(apart, Workers(), **options)
+    generator = torch.Generator().manual_seed(1)
+    for share in (0.0, 0.3, 0.6):
+        # Gradients that are clipped, each part by its own norm.
+        gradient = 3.0 * torch.randn(5, 3, generator=generator)
+        weight.grad = gradient.clone()
+        apart.backbone.weight.grad = gradient[others].clone()
+        apart.heads.weight.grad = gradient[rows].clone()
+        norms = [one.step(share, 0.0, "a step") for one in (taken, expected)]
+        assert norms[0] == pytest.approx(norms[1])
+        assert torch.allclose(weight[others], apart.backbone.weight)
+        assert torch.allclose(weight[rows], apart.heads.weight)
+
+        # Another process goes on where this one was, with the weight and the state alone.
+        resumed: Any = nn.Module()
+        resumed.backbone = nn.Embedding.from_pretrained(weight.detach().clone(), freeze=False)
+        again = Optimization(
+            resumed, Workers(), **options, added_rows=[(resumed.backbone.weight, rows)]
+        )
+        again.load({name: value.clone() for name, value in taken.state().items()})
+        whole, taken, weight = resumed, again, resumed.backbone.weight
+
+
+def test_rows_whose_loss_is_not_finite_stay() -> None:
+    model: Any = nn.Module()
+    model.backbone = nn.Embedding(3, 2)
+    weight = model.backbone.weight
+    before = weight.detach().clone()
+    options: dict[str, Any] = {"learning_rate": 0.01, "weight_decay": 0.5}
+    options |= {"warmup": 0.0, "max_grad_norm": 1.0}
+    optimizer = Optimization(model, Workers(), **options, added_rows=[(weight, [2])])
+    weight.grad = torch.full_like(weight, float("nan"))
+    with pytest.raises(NotFiniteError):
+        optimizer.step(0.0, 0.0, "a step")
+    assert torch.equal(weight, before)

@@ -43,7 +43,12 @@ EMBEDDINGS = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
 CPU = torch.device("cpu")
 PATIENCE = 120.0
 """Seconds after which two processes are taken to wait for each other in vain."""
-RATES = {"learning_rate": 0.01, "weight_decay": 0.01, "warmup": 0.0, "max_grad_norm": 1.0}
+RATES: dict[str, Any] = {
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "warmup": 0.0,
+    "max_grad_norm": 1.0,
+}
 
 
 class Picky(GRPO):

@@ -63,6 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="LAMBDA",
         help="weight of the confidence in the score; default: 0.5",
     )
+    parser.add_argument(
+        "--length-penalty",
+        metavar="P",
+        help="s(y) in the score is over (L + 1)^P, in UGR's code 1; default: 0, as in the paper",
+    )
 
 
 def reranked(
@@ -158,15 +163,20 @@ def analyze(context: Context, args: argparse.Namespace) -> Result:
     Raises:
         UserError: the algorithm has no score of its own to rank by.
     """
-    check_free(context, "rerank", "rerank_weight")
+    check_free(context, "rerank", "rerank_weight", "rerank_length_penalty")
     job = Job(args.algorithm, args.algorithm, seed=args.seed)
-    hybrid = dataclasses.replace(job, assignments=("rerank=true", f"rerank_weight={args.weight}"))
+    words = ["rerank=true", f"rerank_weight={args.weight}"]
+    if args.length_penalty is not None:
+        words.append(f"rerank_length_penalty={args.length_penalty}")
+    hybrid = dataclasses.replace(job, assignments=tuple(words))
     width = _beam_width(hybrid, context)
     path = do(job, context)
     policy, algorithm = load_policy(path, hybrid, context)
     candidates, scores = _search(policy, algorithm, context.dataset, width)
     table, error = _table(candidates, scores, context.dataset)
-    return Result(table, partial(_draw, table=table), _notes(args.weight, error), (path,))
+    return Result(
+        table, partial(_draw, table=table), _notes(args.weight, args.length_penalty, error), (path,)
+    )
 
 
 ANALYSIS = Analysis(
@@ -259,13 +269,14 @@ def _table(
     return table.astype({"requests": "Int64", "empty lists": "Int64"}), error
 
 
-def _notes(weight: str, error: float) -> tuple[str, ...]:
+def _notes(weight: str, length_penalty: str | None, error: float) -> tuple[str, ...]:
+    likelihood = f"exp(s(y) / (L + 1)^{length_penalty})" if length_penalty else "exp s(y)"
     published = "; ".join(
         f"{name} {' '.join(f'{value:.4f}' for value in values)}" for name, values in PUBLISHED
     )
     return (
-        f"Score: exp s(y) + {weight} c(y), on the test split, by item. Standard error of the gain "
-        f"in NDCG@{LIST_LENGTH}, paired by request: {error:.4f}.",
+        f"Score: {likelihood} + {weight} c(y), on the test split, by item. Standard error of the "
+        f"gain in NDCG@{LIST_LENGTH}, paired by request: {error:.4f}.",
         "rejection: the share of requests whose best score is lowest goes unanswered; the rest is "
         "ranked by the score. Requests rejected at random would on average leave NDCG as it is in "
         "the row of 0%.",

@@ -196,6 +196,7 @@ def test_a_mistake_in_the_words_is_one_line(capsys: Capture, asked: list[str], s
         (["risk", "--algorithm", "grpo"], "grpo, as it is set, has no confidence to rank by"),
         (["risk", "--set", "confidence=false"], "ugr, as it is set, has no confidence to rank by"),
         (["risk", "--set", "rerank=true"], "--set rerank: this analysis chooses it itself"),
+        (["risk", "--length-penalty", "9"], "rerank_length_penalty=9.0: must be between 0 and 2"),
         (["risk", "--set", "beam_width=9"], "beam_width=9: must be at least 10"),
         (["risk", "--weight", "-1"], "rerank_weight=-1.0: must be between 0 and 100"),
         (["dynamics", "--alphas", "0,2"], "alpha_min=2.0: must be between 0 and 1"),
