@@ -50,7 +50,7 @@ from genrec_bench.algorithm import (
 )
 from genrec_bench.algorithms.grpo import GRPO, REWARDS, GRPOHyperparameters
 
-SEARCHES = ("ved", "beam", "top-k")
+SEARCHES, PICKS = ("ved", "beam", "top-k"), ("value", "prefix", "probability")
 OF_SFT = Times(0.1, 3, of="sft_learning_rate")
 
 
@@ -63,15 +63,16 @@ class VSTARHyperparameters(GRPOHyperparameters):
     training: str = fixed("ved", choices=SEARCHES, help="how training finds candidates")
     inference: str = fixed("beam", choices=SEARCHES, help="how evaluation finds candidates")
     token_budget: float = fixed(1.0, low=1, high=16, help="times the tokens of a beam of width G")
+    counted: str = fixed("read", choices=("read", "beam"), help="beam: leaves do not count")
     initial_beam: int = fixed(8, low=1, high=1024, help="width of VED's first beam; at most G/2")
     priority: str = fixed("G", choices=("G", "V", "H"), help="G: Eq. 11; V, H: one part of it")
     # Both from nothing; H is some nats, so that half of it is about as large as V.
     entropy_weight: float = weight(0.1, high=10, search=(0, 0.5), help="lambda of Eq. 11")
     exploration: float = weight(1.0, high=100, search=(0, 2), help="beta of Eq. 13; code: 1")
     leaf_value: str = fixed("own", choices=("own", "parent"), help="whose V a leaf has")
-    traversals_per_round: int = fixed(
-        0, low=0, high=1024, help="traversals a pass; paper: 1; 0: 1, more if token_budget > 1"
-    )
+    traversals_per_round: int = fixed(1, low=1, high=1024, help="VED's traversals a pass; paper: 1")
+    picked_by: str = fixed("value", choices=PICKS, help="which candidates VED keeps")
+    ranked_by: str = fixed("probability", choices=PICKS[::2], help="the order of VED's candidates")
     top_k: int = fixed(50, low=0, high=100_000, help="codes that top-k draws from; 0: all")
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
     objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="losses of Table 4")
@@ -121,9 +122,8 @@ def td_loss(values: Tensor, rewards: Tensor, valid: Tensor, discount: float) -> 
 def sibling_advantage(tree: CandidateTree, rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
     """Return [B, N] (R(v) - mean) / (std + epsilon), over the siblings of v (Eq. 15 to 18).
 
-    R(v) is the mean of the rewards [B, G] of the candidates through node v. A sibling counts once,
-    however many candidates it has, and a node without siblings has no advantage. The paper does not
-    say which deviation; here n is in its denominator, as in the released code.
+    R(v) is the mean reward [B, G] of the candidates through v. A sibling counts once, and one alone
+    has no advantage. The deviation, left open by the paper, has n in its denominator, as in code.
     """
     # As double: on a GPU sums are taken in any order, and equal runs shall stay equal.
     node_rewards = tree.bucket_mean(rewards.double().unsqueeze(-1)).squeeze(-1)
@@ -178,7 +178,7 @@ class VSTAR(GRPO):
         """Say what bears on the number of tokens and on the draws."""
         hp = self.hyperparameters
         top_k = f"top-k {hp.top_k} at {hp.temperature:g}"
-        return {"ved": f"ved {hp.token_budget:g}x", "top-k": top_k}.get(hp.inference, "beam")
+        return {"ved": VEDOptions.of(hp).name, "top-k": top_k}.get(hp.inference, "beam")
 
     def decode(self, policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
         """Search as evaluation does; its draws have a key of their own."""

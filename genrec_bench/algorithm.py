@@ -3,7 +3,8 @@
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.decoding.sampling import sample, stochastic_beam
 from genrec_bench.decoding.value import ValueHead, tree_values, value_of
-from genrec_bench.decoding.ved import VEDOptions, ved
+from genrec_bench.decoding.ved import ved
+from genrec_bench.decoding.ved_options import VEDOptions
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts

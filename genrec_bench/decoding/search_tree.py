@@ -7,12 +7,17 @@ the log-probabilities of those children that are not in the tree yet.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from genrec_bench.decoding.beam import ranks_in_rows
 from genrec_bench.policy.trie import Trie
+
+By = Literal["value", "probability"]
+Pick = Literal["value", "prefix", "probability"]
 
 
 class SearchTree:
@@ -140,62 +145,74 @@ class SearchTree:
         self.visits.scatter_add_(1, nodes, there.to(self.visits.dtype))
         return nodes, there
 
-    def candidates(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pick the leaves of the largest value, and fill up from the prefixes above the leaves.
+    def candidates(
+        self, count: int, picked_by: Pick = "value", ranked_by: By = "value"
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pick G candidates (``count``) among the leaves and the children that are not in the tree.
 
-        What fills up are children that are not in the tree, of the prefixes of the largest value
-        first, the more probable ones of a prefix first.
+        Args:
+            picked_by: value: the leaves of the largest value. What they lack is filled up: each
+                prefix one code short of a leaf gives its most probable child in turn, the prefix of
+                the largest value first, then each its second, and so on. Equal values go by
+                probability. prefix: the same, but the best prefix fills up until it is used up.
+                probability: the most probable SIDs, wherever they are.
+            ranked_by: value: as they were picked by value; probability: the most probable first.
 
         Returns:
             [B, G] leaf states, ``dead`` where there is none; [B, G, L] log-probabilities of their
-            codes; and [B, G] values, of the prefix for what fills up; -inf where there is none. G
-            is ``count``.
+            codes; [B, G] values, of the prefix for what fills up, -inf where there is none; and
+            [B, G] which ones fill up.
         """
-        trie = self.trie
+        trie, by_value = self.trie, picked_by != "probability"
         exists = self.states != trie.dead
         is_leaf = exists & (self.levels == trie.num_levels)
-        leaves, leaf_values = _best(is_leaf, self.values, self.totals, count)
-
-        width = trie.fan_out[-1]
-        own = self.open[..., :width]
         is_short = exists & (self.levels == trie.num_levels - 1) & (self.num_open > 0)
+        width = trie.fan_out[-1]
+        likeliest = self.totals + self.open[..., :width].amax(dim=-1)
+        leaves = _best(is_leaf, count, *([self.values] if by_value else []), self.totals)
         # A prefix has a child at least, so no more than G of them can be needed.
-        likeliest = self.totals + own.amax(dim=-1)
-        prefixes, prefix_values = _best(is_short, self.values, likeliest, count)
-        row = torch.arange(len(prefixes), device=prefixes.device).unsqueeze(1)
-        own = own[row, prefixes]
-        totals = own + self.totals[row, prefixes].unsqueeze(-1)
-        values = prefix_values.unsqueeze(-1).expand_as(own)
-        real = (own > -torch.inf) & (values > -torch.inf)
-        real, values, totals = real.flatten(1), values.flatten(1), totals.flatten(1)
-        fills, fill_values = _best(real, values, totals, count)
-        above = prefixes.gather(1, fills // width)
-        child = trie.first_child[self.states[row, above]] + fills % width
+        short = _best(is_short, count, *([self.values] if by_value else []), likeliest)
 
-        states = torch.cat([self.states[row, leaves], child], dim=1)
-        values = torch.cat([leaf_values, fill_values], dim=1)
-        paths = self.paths[row, torch.cat([leaves, above], dim=1)]
-        log_probs = self.log_probs[row.unsqueeze(-1), paths][..., 1:]
-        log_probs[:, leaves.shape[1] :, -1] = own.flatten(1).gather(1, fills)
-        missing = values == -torch.inf
-        order = missing.long().argsort(dim=1, stable=True)[:, :count]
-        empty = missing.gather(1, order)
-        states = states.gather(1, order).masked_fill(empty, trie.dead)
-        log_probs = log_probs[row, order].masked_fill(empty.unsqueeze(-1), 0.0)
-        lack = count - order.shape[1]
+        # A pool of the leaves, and of the children of the prefixes.
+        row = torch.arange(len(short), device=short.device).unsqueeze(1)
+        last = self.open[row, short, :width].masked_fill(~is_short[row, short, None], -torch.inf)
+        turn = last.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).flatten(1)
+        last, num_leaves = last.flatten(1), leaves.shape[1]
+        nodes = torch.cat([leaves, short.repeat_interleave(width, dim=1)], dim=1)
+        real = torch.cat([is_leaf[row, leaves], last > -torch.inf], dim=1)
+        values, totals = self.values[row, nodes], self.totals[row, nodes]
+        totals[:, num_leaves:] += last
+        turn = turn if picked_by == "value" else torch.zeros_like(turn)
+        turn = torch.cat([torch.full_like(leaves, -1), turn], dim=1)
+        picked = _best(real, count, *([-turn, values] if by_value else []), totals)
+        if ranked_by == "probability":
+            again = _best(real.gather(1, picked), count, totals.gather(1, picked))
+            picked = picked.gather(1, again)
+
+        missing = ~real.gather(1, picked)
+        fills = picked >= num_leaves
+        child = (picked - num_leaves).clamp(min=0)
+        nodes = nodes.gather(1, picked)
+        states = self.states[row, nodes]
+        states = torch.where(fills, trie.first_child[states] + child % width, states)
+        log_probs = self.log_probs[row.unsqueeze(-1), self.paths[row, nodes]][..., 1:]
+        log_probs[..., -1] = torch.where(fills, last.gather(1, child), log_probs[..., -1])
+        lack = (0, count - picked.shape[1])
         return (
-            pad(states, (0, lack), value=trie.dead),
-            pad(log_probs, (0, 0, 0, lack)),
-            pad(values.gather(1, order), (0, lack), value=-torch.inf),
+            pad(states.masked_fill(missing, trie.dead), lack, value=trie.dead),
+            pad(log_probs.masked_fill(missing.unsqueeze(-1), 0.0), (0, 0, *lack)),
+            pad(values.gather(1, picked).masked_fill(missing, -torch.inf), lack, value=-torch.inf),
+            pad(fills & ~missing, lack),
         )
 
 
-def _best(real: Tensor, values: Tensor, ties: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the best ``count`` real places of each row, and their values, -inf where none is.
+def _best(real: Tensor, count: int, *keys: Tensor) -> Tensor:
+    """Return the places of the best ``count`` of each row, real ones first, best first.
 
-    All are [B, n]; places of equal values are sorted by ``ties``.
+    All are [B, n]. The first key counts most, and each is the better the larger it is.
     """
-    order = ties.argsort(dim=1, descending=True, stable=True)
-    values = values.masked_fill(~real, -torch.inf).gather(1, order)
-    values, again = values.sort(dim=1, descending=True, stable=True)
-    return order.gather(1, again)[:, :count], values[:, :count]
+    order = torch.arange(real.shape[1], device=real.device).expand(real.shape)
+    for key in (*reversed(keys), real.long()):
+        again = key.gather(1, order).argsort(dim=1, descending=True, stable=True)
+        order = order.gather(1, again)
+    return order[:, :count]

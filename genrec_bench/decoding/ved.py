@@ -11,26 +11,32 @@ nodes of all. What the paper leaves open:
 
 * Entropy (Eq. 12) is that of the policy over the codes that may follow, as in the authors' code: a
   search inside the catalog has no other choice.
-* The root's prediction costs a token, as in §5.5, and each node that is read costs one.
+* The root's prediction costs a token, as in §5.5, and each node that is read costs one. That holds
+  for leaves too, which are read for their own value, though a beam reads none: of the budget of a
+  beam of 16, 33 tokens at three levels, 8 go to the first beam's leaves. ``counted=beam`` leaves
+  them out.
 * The first beam is as wide as asked, but no wider than half the group, as in §5.1: it has to leave
   something for the search. If the budget cannot even pay for one whole path, that path's leaf is
   left out.
 * Each traversal visits every node on its path once; new nodes have no visits. N_root counts the
   traversals before this one, so that the first has no bonus.
-* Nodes of a path gain their children from the root on, until the budget is spent.
+* Nodes of a path gain their children from the root on, until the budget is spent. The root passes
+  its gate in every traversal, as the mean of its level is its own priority: it gains a new first
+  code each time. Eq. 14 says so, and so does the authors' code. Without it the search stays under
+  the first beam's first codes, which was no better where it was tried (``docs/log.md``).
 * A prompt stops for good when no node of its tree is both decisive and short of a child, or after
   ``MOST_TRAVERSALS`` times its budget.
-* Values rank the leaves; among equals, the policy's probability does.
-* Where too few leaves were read, prefixes one code short fill a group up. With the paper's own
-  numbers (§5.1, three levels) that is no rare case: the first beam takes most of a budget of one.
+* Values pick the leaves; among equals, the policy's probability does. The list is ranked by
+  probability, as a beam's is, unless ``ranked_by`` says otherwise.
+* Where too few leaves were read, children of prefixes one code short fill a group up, the most
+  probable of each prefix in turn, so that no prefix fills it alone. With the paper's own numbers
+  (§5.1, three levels) that is no rare case: the first beam takes most of a budget of one.
   ``Search.filled`` counts.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -39,73 +45,10 @@ from genrec_bench.decoding.beam import TreeDecoder, chunks
 from genrec_bench.decoding.randomness import draw_key, prompt_keys, uniform
 from genrec_bench.decoding.search_tree import SearchTree
 from genrec_bench.decoding.value import Prefixes, Value
+from genrec_bench.decoding.ved_options import MOST_TRAVERSALS, VEDOptions
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
-
-Priority = Literal["G", "V", "H"]
-LeafValue = Literal["own", "parent"]
-
-MOST_TRAVERSALS = 3
-"""A prompt's traversals are at most so many times its budget; the authors' code has the same."""
-
-
-@dataclass(frozen=True)
-class VEDOptions:
-    """The choices of a search; the defaults are the paper's (§5.1, §5.5) where it tells them.
-
-    Attributes:
-        initial_beam: width of the beam that plants the tree; half the group if that is less.
-        entropy_weight: lambda of Eq. 11.
-        exploration: beta of Eq. 13. The paper is silent; 1 in the authors' code.
-        token_budget: what may be spent, in multiples of what a beam as wide as the group spends; at
-            least 1.
-        priority: G is Eq. 11; V leaves the entropy out, H the value (Table 3). Leaves are rated by
-            their value in any case.
-        leaf_value: own, as in the paper: leaves are read and rated like other nodes. parent, as in
-            the authors' code: a leaf has its parent's value and costs nothing.
-        traversals_per_round: how many traversals that add something a prompt makes before its new
-            nodes are read. The paper has 1. More save forward passes, and the later ones know less.
-            0 is 1 at a token budget of 1, and two for each unit of a larger one, as the passes of a
-            large budget would otherwise take several times as long as a beam of that budget.
-    """
-
-    initial_beam: int = 8
-    entropy_weight: float = 0.1
-    exploration: float = 1.0
-    token_budget: float = 1.0
-    priority: Priority = "G"
-    leaf_value: LeafValue = "own"
-    traversals_per_round: int = 0
-
-    @classmethod
-    def of(cls, hyperparameters: object) -> VEDOptions:
-        """Return the options that are attributes of the same name."""
-        return cls(**{field.name: getattr(hyperparameters, field.name) for field in fields(cls)})
-
-    def __post_init__(self) -> None:
-        """Refuse unknown choices and numbers out of their range by a ``ValueError``."""
-        if self.priority not in get_args(Priority):
-            raise ValueError(f"priority {self.priority!r} is not one of {get_args(Priority)}")
-        if self.leaf_value not in get_args(LeafValue):
-            raise ValueError(f"leaf_value {self.leaf_value!r} is not one of {get_args(LeafValue)}")
-        for name, least in (("initial_beam", 1), ("token_budget", 1), ("traversals_per_round", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
-
-    @property
-    def traversals(self) -> int:
-        """How many traversals a round has."""
-        by_budget = 1 if self.token_budget == 1 else math.ceil(2 * self.token_budget)
-        return self.traversals_per_round or by_budget
-
-    def first_beam(self, count: int) -> int:
-        """Return how wide the first beam of a group of ``count`` is."""
-        return min(self.initial_beam, max(1, count // 2))
-
-    def budget(self, num_levels: int, count: int) -> int:
-        """Return the tokens that a prompt may spend, that of the root's prediction included."""
-        return 1 + round(self.token_budget * (num_levels - 1) * count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +56,12 @@ class Search:
     """What was found, and what it took.
 
     Attributes:
-        tree: the candidates. First come leaves that the search reached, best value first; behind
-            them children of nodes one code short of a SID, which fill up a group.
+        tree: the candidates, ranked as the options say: leaves that the search reached, and
+            children of nodes one code short of a SID, which fill up a group.
         values: [B, G] value of each candidate, that of its prefix for those that fill up; -inf
             where there is none.
-        tokens: [B] backbone tokens spent beyond the prompt's, one for the root's prediction.
+        tokens: [B] backbone tokens spent beyond the prompt's, one for the root's prediction, leaves
+            that the budget does not count among them.
         rounds: forward passes after the first beam's, of the prompts that took most.
         traversals: [B].
         expansions: [B] children that nodes gained in traversals.
@@ -158,11 +102,11 @@ def ved(
     """
     options = options or VEDOptions()
     key = draw_key() if key is None else key
-    budget = options.budget(policy.trie.num_levels, count)
+    most_read = options.most_read(policy.trie.num_levels, count)
     # Rounds are narrow: what bounds them is that keys of all nodes are kept, far fewer bytes than a
     # pass over as many tokens works with.
     widest = prompts.lengths.clamp(min=options.first_beam(count))
-    sizes = torch.maximum(widest, (prompts.lengths + budget) // 4)
+    sizes = torch.maximum(widest, (prompts.lengths + most_read) // 4)
     order = list(chunks(sizes, policy.tokens_per_forward))
     found = [
         _VED(policy, prompts.select(rows), rows, count, value, options, key).run() for rows in order
@@ -201,16 +145,16 @@ class _VED:
         self._value = value
         self._options = options
         self._keys = prompt_keys(prompts, key)
-        self._free_leaves = options.leaf_value == "parent"
         self._budget = options.budget(trie.num_levels, count)
         self._most_traversals = MOST_TRAVERSALS * self._budget
-        self._decoder = TreeDecoder(policy, prompts, self._budget)
-        # A traversal adds one leaf at most, and so does a path of the first beam.
-        free = self._most_traversals + options.initial_beam if self._free_leaves else 0
-        hidden = self._decoder.root_hidden
-        self._tree = SearchTree(trie, len(prompts), self._budget + free, hidden)
+        self._free_leaves = options.free_leaves
+        self._decoder = TreeDecoder(policy, prompts, options.most_read(trie.num_levels, count))
+        most = options.most_nodes(trie.num_levels, count)
+        self._tree = SearchTree(trie, len(prompts), most, self._decoder.root_hidden)
         # Where the decoder keeps each node.
         self._places = torch.full_like(self._tree.states, -1)
+        # Of the budget, and through the backbone; leaves may be read and not counted.
+        self._spent = torch.zeros_like(self._keys)
         self._tokens = torch.zeros_like(self._keys)
         self._expansions = torch.zeros_like(self._keys)
         self._gated_out = torch.zeros_like(self._keys)
@@ -222,9 +166,8 @@ class _VED:
         while len((found := self._round())[0]):
             self._evaluate(*found)
             rounds += 1
-        states, log_probs, values = self._tree.candidates(self._count)
-        num_real = (states != self._trie.dead).sum(dim=1)
-        num_leaves = (self._tree.levels == self._trie.num_levels).sum(dim=1)
+        by = (self._options.picked_by, self._options.ranked_by)
+        states, log_probs, values, filled = self._tree.candidates(self._count, *by)
         return Search(
             CandidateTree.build(self._trie, states, log_probs),
             values,
@@ -232,7 +175,7 @@ class _VED:
             rounds,
             self._tree.visits[:, 0].long(),
             self._expansions,
-            (num_real - num_leaves).clamp(min=0),
+            filled.sum(dim=1),
             self._gated_out,
         )
 
@@ -242,6 +185,7 @@ class _VED:
         every = torch.arange(len(self._rows), device=self._keys.device)
         root = torch.zeros_like(every)
         self._rate(every, root, self._decoder.root_hidden, trie.fan_out[0])
+        self._spent += 1
         self._tokens += 1
         num_levels = trie.num_levels
         cost = num_levels - 1 if self._free_leaves else num_levels
@@ -266,14 +210,14 @@ class _VED:
             beam = torch.zeros_like(index)
             beam[rows, columns] = nodes
             if not (self._free_leaves and level == num_levels - 1):
-                self._tokens += real.sum(dim=1)
+                self._spent += real.sum(dim=1)
             self._evaluate(rows, nodes)
 
     def _evaluate(self, rows: Tensor, nodes: Tensor) -> None:
-        """Read new nodes and rate them; with leaves free of charge, leaves are only rated."""
+        """Read new nodes and rate them; leaves that have their parent's value are only rated."""
         tree = self._tree
         read = (rows, nodes)
-        if self._free_leaves:
+        if self._options.leaf_value == "parent":
             inner = tree.levels[read] < self._trie.num_levels
             leaves = (rows[~inner], nodes[~inner])
             values = tree.values[leaves[0], tree.parents[leaves]]
@@ -281,10 +225,11 @@ class _VED:
             read = (rows[inner], nodes[inner])
         if not len(read[0]):
             return
+        self._tokens += torch.bincount(read[0], minlength=len(self._tokens))
         parents = self._places[read[0], tree.parents[read]]
         self._places[read], hidden = self._decoder.read(read[0], tree.states[read], parents)
         # The root has many children, all others mostly few.
-        self._rate(*read, hidden, max(self._trie.fan_out[1:]))
+        self._rate(*read, hidden, max(self._trie.fan_out[1:], default=1))
 
     def _rate(self, rows: Tensor, nodes: Tensor, hidden: Tensor, width: int) -> None:
         """Give nodes that were read their value, priority (Eq. 11) and up to ``width`` children."""
@@ -318,8 +263,8 @@ class _VED:
         while True:
             # Where nothing is decisive and open, no traversal will ever add anything.
             waiting = (decisive & (tree.num_open > 0)).any(dim=1)
-            waiting &= (self._tokens < self._budget) & (grown < self._options.traversals)
-            waiting &= ~stuck
+            waiting &= (self._spent < self._budget) & ~stuck
+            waiting &= grown < self._options.traversals_per_round
             number = tree.visits[:, 0].long()
             waiting &= number < self._most_traversals
             if not waiting.any():
@@ -350,9 +295,9 @@ class _VED:
         cost = passes.long()
         if self._free_leaves:
             cost[:, num_levels - 1] = 0
-        left = self._budget - self._tokens
+        left = self._budget - self._spent
         passes &= cost.cumsum(dim=1) <= left.unsqueeze(1)
-        self._tokens += (cost * passes).sum(dim=1)
+        self._spent += (cost * passes).sum(dim=1)
         self._expansions += passes.sum(dim=1)
         rows, levels = passes.nonzero(as_tuple=True)
         parents = path[rows, levels]

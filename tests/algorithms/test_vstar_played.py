@@ -188,6 +188,7 @@ def test_decoding_is_named_by_what_it_spends_and_draws() -> None:
     assert algorithm().decoding == "beam"
     assert algorithm(inference="ved").decoding == "ved 1x"
     assert algorithm(inference="ved", token_budget=2.5).decoding == "ved 2.5x"
+    assert algorithm(inference="ved", counted="beam").decoding == "ved 1x, leaves apart"
     assert algorithm(inference="top-k", top_k=7, temperature=0.7).decoding == "top-k 7 at 0.7"
 
 

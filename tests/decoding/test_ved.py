@@ -1,6 +1,7 @@
 """VED: the budget to the token, its choices, and its purpose: to find what beams miss."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,14 @@ from torch import Tensor
 from genrec_bench.contract.tiny_world import tiny_catalog
 from genrec_bench.decoding.beam import TreeDecoder, beam_search
 from genrec_bench.decoding.value import Prefixes, Value
-from genrec_bench.decoding.ved import VEDOptions, ved
+from genrec_bench.decoding.ved import ved
+from genrec_bench.decoding.ved_options import VEDOptions
 from genrec_bench.policy.policy import Policy, WorkCount
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 
 
-def test_budget_first_beam_and_traversals_of_a_round() -> None:
+def test_budget_and_first_beam() -> None:
     # §5.5: a beam of 16 at L = 3 spends 1 + 2 * 16; two, three and four times as much beyond the 1.
     sizes = [VEDOptions(token_budget=scale).budget(3, 16) for scale in (1, 2, 3, 4)]
     assert sizes == [33, 65, 97, 129]
@@ -36,14 +38,20 @@ def test_budget_first_beam_and_traversals_of_a_round() -> None:
     # The first beam leaves half of the group to the search.
     assert [VEDOptions().first_beam(count) for count in (1, 2, 10, 16, 64)] == [1, 1, 5, 8, 8]
     assert VEDOptions(initial_beam=3).first_beam(16) == 3
-    # A large budget takes more traversals a round unless told otherwise.
-    assert [VEDOptions(token_budget=scale).traversals for scale in (1, 1.5, 4)] == [1, 3, 8]
-    assert VEDOptions(token_budget=4, traversals_per_round=1).traversals == 1
 
 
 @pytest.mark.parametrize(
     "choice",
-    [{"priority": "U"}, {"leaf_value": "no"}, {"initial_beam": 0}, {"token_budget": 0.9}],
+    [
+        {"priority": "U"},
+        {"leaf_value": "no"},
+        {"counted": "all"},
+        {"picked_by": "luck"},
+        {"ranked_by": "luck"},
+        {"initial_beam": 0},
+        {"token_budget": 0.9},
+        {"traversals_per_round": 0},
+    ],
     ids=str,
 )
 def test_options_that_cannot_be_meant_are_refused(choice: dict[str, object]) -> None:
@@ -74,6 +82,50 @@ def test_every_token_that_is_spent_is_metered(scale: float, leaf_value: str) -> 
     assert search.gated_out.sum() > 0 and search.rounds > 0
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_in_the_beams_count_leaves_are_read_and_billed_but_not_counted(scale: int) -> None:
+    policy, prompts = world(full_catalog(120, 3, 3))
+    policy.meter = meter = WorkCount()
+    seen: list[Prefixes] = []
+
+    def spy(prefixes: Prefixes) -> Tensor:
+        seen.append(prefixes)
+        return constant(prefixes)
+
+    options = VEDOptions(token_budget=scale, counted="beam")
+    search = ved(policy, prompts, 16, spy, options, key=0)
+    levels = torch.cat([prefixes.levels for prefixes in seen])
+    rows = torch.cat([prefixes.rows for prefixes in seen])
+    for row in range(NUM_PROMPTS):
+        of_row = levels[rows == row].tolist()
+        leaves = of_row.count(3)
+        # The root and all prefixes above the leaves: what a beam reads, 1 + 2 * 16 times the scale.
+        assert len(of_row) - leaves == 1 + 32 * scale
+        assert leaves >= 8
+        assert int(search.tokens[row]) == len(of_row)
+    assert (levels == 3).sum() > 8 * NUM_PROMPTS
+    assert meter.tokens == int(prompts.lengths.sum() + search.tokens.sum()) - NUM_PROMPTS
+
+
+def test_the_root_gains_a_code_in_every_traversal() -> None:
+    # Eq. 14 compares a node with its level, and the root is alone at its own.
+    policy, prompts = world(full_catalog(120, 3, 3))
+    first_codes: list[int] = []
+
+    def spy(prefixes: Prefixes) -> Tensor:
+        first_codes.extend(prefixes.rows[prefixes.levels == 1].tolist())
+        # However little the root is worth.
+        return torch.where(prefixes.levels == 0, -9.0, 1.0)
+
+    search = ved(policy, prompts, 16, spy, VEDOptions(token_budget=2), key=0)
+    planted = beam_search(policy, prompts, 8)
+    assert (search.traversals > 0).all()
+    for row in range(NUM_PROMPTS):
+        # The beam's second and third codes come from no more first codes than it keeps: 8.
+        assert int((planted.levels[row] == 1).sum()) <= 8
+        assert first_codes.count(row) == 8 + int(search.traversals[row])
+
+
 def test_a_budget_that_pays_for_no_leaf_takes_one_path_without() -> None:
     policy, prompts = world(full_catalog(4, 4, 4))
     # One candidate: 1 + 2 tokens, a path without its leaf. The most probable child completes it.
@@ -98,7 +150,12 @@ def test_it_finds_what_a_beam_of_the_same_budget_misses(leaf_value: str) -> None
 
     beam = beam_search(policy, prompts, count)
     assert not (beam.leaves == wanted).any()
-    options = VEDOptions(initial_beam=2, token_budget=2, leaf_value=leaf_value)  # type: ignore[arg-type]
+    options = VEDOptions(
+        initial_beam=2,
+        token_budget=2,
+        leaf_value=leaf_value,  # type: ignore[arg-type]
+        ranked_by="value",
+    )
     wide = beam_search(policy, prompts, 2 * count)
     search = ved(policy, prompts, count, oracle(table), options, key=0)
     missed = ~(wide.leaves == wanted).any(dim=1)
@@ -111,7 +168,7 @@ def test_it_finds_what_a_beam_of_the_same_budget_misses(leaf_value: str) -> None
 
 
 @pytest.mark.parametrize("leaf_value", ["own", "parent"])
-@pytest.mark.parametrize("traversals", [1, 0])
+@pytest.mark.parametrize("traversals", [1, 8])
 def test_it_finds_what_lies_under_a_first_code_that_the_beam_gives_up(
     traversals: int, leaf_value: str
 ) -> None:
@@ -143,70 +200,6 @@ def test_it_finds_what_lies_under_a_first_code_that_the_beam_gives_up(
     # It is the value that leads there.
     blind = ved(policy, prompts, count, constant, options, key=0)
     assert not (blind.tree.leaves == wanted).any()
-
-
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_what_fills_up_was_never_read(scale: float) -> None:
-    policy, prompts = world(full_catalog(6, 4, 4))
-    trie, table = policy.trie, random_table(policy.trie)
-    read: set[tuple[int, int]] = set()
-
-    def spy(prefixes: Prefixes) -> Tensor:
-        pairs = list(zip(prefixes.rows.tolist(), prefixes.states.tolist(), strict=True))
-        assert read.isdisjoint(pairs)
-        read.update(pairs)
-        return oracle(table)(prefixes)
-
-    search = ved(policy, prompts, 16, spy, VEDOptions(token_budget=scale), key=0)
-    assert search.tree.valid.all()
-    for row, leaves in enumerate(search.tree.leaves.tolist()):
-        was_read = [(row, leaf) in read for leaf in leaves]
-        assert was_read == sorted(was_read, reverse=True), "those that were read come first"
-        filled = [leaf for leaf, own in zip(leaves, was_read, strict=True) if not own]
-        assert int(search.filled[row]) == len(filled)
-        assert all((row, int(trie.parent[leaf])) in read for leaf in filled)
-        if filled:
-            # Every leaf that was read is a candidate.
-            first_leaf = trie.first_of_level[-1]
-            all_read = {state for place, state in read if place == row and state >= first_leaf}
-            assert all_read == set(leaves) - set(filled)
-    # A beam of 8 over 3 levels takes 25 of 33 tokens; four times as many reach leaves enough.
-    assert (search.filled > 0).all() if scale == 1 else (search.filled == 0).any()
-
-
-@pytest.mark.parametrize("codes", [(7,), (4, 5), (3, 3, 3), (2, 3, 2, 2)])
-def test_a_budget_for_the_whole_catalog_ranks_it_by_value(codes: tuple[int, ...]) -> None:
-    policy, prompts = world(tiny_catalog(int(0.7 * np.prod(codes)), codes))
-    trie = policy.trie
-    table = random_table(trie)
-    # All prefixes are worth the same, so that no gate is ever shut.
-    table[:, : trie.first_of_level[-1]] = 0.5
-    options = VEDOptions(token_budget=30, entropy_weight=0, exploration=3)
-    search = ved(policy, prompts, 4, oracle(table), options, key=0)
-    if len(codes) == 1:
-        # Nothing can be paid but the root: its children by probability.
-        assert torch.equal(search.tree.leaves, beam_search(policy, prompts, 4).leaves)
-        assert search.tokens.tolist() == [1] * NUM_PROMPTS
-        return
-    # It stops when there is nothing left to read.
-    assert search.tokens.tolist() == [trie.num_states] * NUM_PROMPTS
-    best, order = table[:, trie.first_of_level[-1] :].sort(dim=1, descending=True)
-    assert torch.equal(search.tree.leaves, trie.leaf(order[:, :4]))
-    assert torch.equal(search.values, best[:, :4])
-
-
-def test_leaf_values_of_the_parent_are_free_and_ties_go_by_probability() -> None:
-    policy, prompts = world(full_catalog(40, 4, 4))
-    trie = policy.trie
-    table = random_table(trie)
-    search = ved(policy, prompts, 12, oracle(table), VEDOptions(leaf_value="parent"), key=0)
-    parents = trie.parent[search.tree.leaves]
-    assert torch.equal(search.values, table.gather(1, parents))
-    likely = search.tree.sequence_log_probs()
-    same = parents[:, 1:] == parents[:, :-1]
-    assert same.any() and (likely[:, :-1] >= likely[:, 1:])[same].all()
-    # A token for each node above the leaves. 8 paths of 2 are 16 at most, 8 more remain.
-    assert search.tokens.tolist() == [25] * NUM_PROMPTS
 
 
 def searched(policy: Policy, prompts: Prompts, value: Value, **options: object) -> list[Tensor]:
@@ -251,7 +244,10 @@ def test_each_priority_listens_to_what_it_says() -> None:
         token_budget=st.sampled_from([1.0, 1.7, 4.0]),
         priority=st.sampled_from(["G", "V", "H"]),
         leaf_value=st.sampled_from(["own", "parent"]),
+        counted=st.sampled_from(["read", "beam"]),
         traversals_per_round=st.integers(1, 3),
+        picked_by=st.sampled_from(["value", "probability"]),
+        ranked_by=st.sampled_from(["value", "probability"]),
     ),
     seed=st.integers(0, 99),
 )
@@ -264,7 +260,8 @@ def test_what_holds_of_every_search(
     search = ved(policy, prompts, count, oracle(table), options, key=seed)
     tree = search.tree
 
-    assert (search.tokens <= options.budget(trie.num_levels, count)).all()
+    budget = options.budget(trie.num_levels, count)
+    assert (search.tokens <= budget).all() or options.counted == "beam"
     assert tree.valid.shape == search.values.shape == (NUM_PROMPTS, count)
     assert tree.valid.any(dim=1).all()
     assert torch.equal(search.values > -torch.inf, tree.valid)
@@ -286,11 +283,11 @@ def test_what_holds_of_every_search(
     assert (own | above)[tree.valid].all()
 
 
-@pytest.mark.parametrize("leaf_value", ["own", "parent"])
-def test_neither_order_nor_chunks_nor_padding_matter(leaf_value: str) -> None:
+@pytest.mark.parametrize("choice", [{}, {"leaf_value": "parent"}, {"counted": "beam"}], ids=str)
+def test_neither_order_nor_chunks_nor_padding_matter(choice: dict[str, Any]) -> None:
     policy, prompts = world(tiny_catalog(40, (5, 5, 5), seed=2))
     table = random_table(policy.trie)
-    options = VEDOptions(leaf_value=leaf_value)  # type: ignore[arg-type]
+    options = VEDOptions(**choice)
     search = ved(policy, prompts, 12, oracle(table), options, key=3)
 
     on_left, order = turned(prompts)
@@ -303,7 +300,10 @@ def test_neither_order_nor_chunks_nor_padding_matter(leaf_value: str) -> None:
         for name in ("values", "tokens", "gated_out"):
             assert torch.equal(getattr(search, name)[rows], getattr(other, name)), name
     different = ved(policy, prompts, 12, oracle(table), options, key=4)
-    assert not torch.equal(search.tree.leaves, different.tree.leaves)
+    assert not (
+        torch.equal(search.tree.leaves, different.tree.leaves)
+        and torch.equal(search.gated_out, different.gated_out)
+    )
 
 
 def test_a_key_is_drawn_from_torchs_generator_and_nothing_else() -> None:

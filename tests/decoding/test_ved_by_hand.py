@@ -7,7 +7,8 @@ from torch import Tensor
 
 from genrec_bench.decoding.beam import TreeDecoder
 from genrec_bench.decoding.value import Prefixes
-from genrec_bench.decoding.ved import Search, VEDOptions, ved
+from genrec_bench.decoding.ved import Search, ved
+from genrec_bench.decoding.ved_options import VEDOptions
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 
@@ -29,7 +30,9 @@ def run_by_hand(
     """Return a search, and how many leaves of the more probable code were found by searching."""
     with torch.no_grad():
         policy, prompts, table = two_codes(leaves_each, first, second)
-        options = VEDOptions(initial_beam=1, entropy_weight=0, exploration=exploration)
+        options = VEDOptions(
+            initial_beam=1, entropy_weight=0, exploration=exploration, ranked_by="value"
+        )
         search = ved(policy, prompts, count, oracle(table), options, key=0)
     parents = policy.trie.parent[search.tree.leaves]
     of_first = table.gather(1, parents.clamp(max=table.shape[1] - 1)) == first

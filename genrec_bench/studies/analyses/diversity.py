@@ -121,7 +121,8 @@ def _notes(queries: int, size: int) -> tuple[str, ...]:
         "many leading codes two SIDs share. `MaxReward`: mean over sets of the best reward, here 1 "
         "for the target's SID and else 0; the paper does not say which reward it takes. "
         "`decoding tokens`: per query, beyond the prompt; top-k and beam spend less where the "
-        "catalog has fewer prefixes than places.",
+        "catalog has fewer prefixes than places, and read no leaves, as VED does for their value. "
+        "With `--set counted=beam` VED's leaves come on top of a beam's tokens.",
         "The paper (Table 6; Qwen2.5-1.5B, sets of 64), Div and MaxReward, Industrial then Office: "
         "beam 0.7949 0.2303, 0.8624 0.2321; top-k 0.8089 0.2246, 0.8856 0.2160; VED 0.8167 0.2475, "
         "0.8852 0.2473. Settings differ from ours: compare directions, not numbers.",

@@ -22,7 +22,8 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.decoding.value import ValueHead
-from genrec_bench.decoding.ved import Search, VEDOptions, ved
+from genrec_bench.decoding.ved import Search, ved
+from genrec_bench.decoding.ved_options import VEDOptions
 from genrec_bench.policy.policy import Policy, WorkCount
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
 from genrec_bench.policy.scoring import score
