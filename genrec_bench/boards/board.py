@@ -39,6 +39,9 @@ Kind = Literal["start", "control", "result", "failed", "ceiling"]
 """What a row is: `start` is the SFT start, `failed` has no finished run, `ceiling` is the best
 possible."""
 
+Part = Literal["start", "control", "baseline"]
+"""What a row is to the others: where all begin, SFT continued, and the baseline."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -128,6 +131,9 @@ class Section:
         smallest_difference: by metric of `RANKED`, the smallest one that the tests could have seen.
         target_values: the validation metric to reach, by label of the target.
         notes: what a reader must know about the rows.
+        parts: names of the rows that have a part in the declared comparisons, by part.
+        gains: by metric of `RANKED`, each row less the SFT start.
+        declared: by metric of `RANKED`, each row less SFT continued, and less the baseline.
     """
 
     benchmark: str
@@ -141,6 +147,9 @@ class Section:
     smallest_difference: Mapping[str, float]
     target_values: Mapping[str, float]
     notes: tuple[str, ...]
+    parts: Mapping[Part, str] = field(default_factory=dict)
+    gains: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    declared: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ Quantities:
 - `tuning/flops`, `tuning/trials`, ...: what finding the hyperparameters took.
 - `reach/25%`, ...: budget to reach a target, in the unit of the budget: the median over seeds;
   `missed` where there is none.
-- `pair/NDCG@10`, ...: `row` less `other`, with the tests.
+- `pair/NDCG@10`, ...: `row` less `other`, with the tests. Lines of the kind `gain` (less the SFT
+  start) and `declared` (less SFT continued, less the baseline) are corrected among their own kind;
+  those of the kind `pair` are all pairs.
 
 `records` are those of `seeds` and, after them, of `failed_seeds`. Lines of the kind `reported` are
 a paper's figures and nothing of ours. Empty: does not apply.
@@ -100,25 +102,31 @@ def _of_row(row: BoardRow) -> Iterator[dict[str, Any]]:
 
 
 def _of_pairs(section: Section) -> Iterator[dict[str, Any]]:
-    for metric, pairs in section.pairs.items():
-        for pair in pairs:
-            yield {
-                "kind": "pair",
-                "row": pair.first,
-                "other": pair.second,
-                "quantity": f"pair/{metric}",
-                "value": pair.difference,
-                "low": pair.interval.low,
-                "high": pair.interval.high,
-                "p_user": pair.p_user,
-                "p_seed": pair.p_seed,
-                "p": pair.p_bootstrap,
-                "p_holm": pair.p_adjusted,
-                "distinct": pair.distinct,
-                "effect": pair.effect,
-                "probability": pair.probability,
-                "smallest_difference": pair.smallest_difference,
-            }
+    families = (("gain", section.gains), ("declared", section.declared), ("pair", section.pairs))
+    found = [
+        (kind, metric, pair)
+        for kind, by_metric in families
+        for metric, pairs in by_metric.items()
+        for pair in pairs
+    ]
+    for kind, metric, pair in found:
+        yield {
+            "kind": kind,
+            "row": pair.first,
+            "other": pair.second,
+            "quantity": f"pair/{metric}",
+            "value": pair.difference,
+            "low": pair.interval.low,
+            "high": pair.interval.high,
+            "p_user": pair.p_user,
+            "p_seed": pair.p_seed,
+            "p": pair.p_bootstrap,
+            "p_holm": pair.p_adjusted,
+            "distinct": pair.distinct,
+            "effect": pair.effect,
+            "probability": pair.probability,
+            "smallest_difference": pair.smallest_difference,
+        }
 
 
 def _written(value: Any) -> str:

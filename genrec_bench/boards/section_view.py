@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
@@ -128,10 +128,16 @@ class SectionView:
 
     def pair_scale(self, metric: str) -> Scale:
         """The axis of the differences of all pairs, with zero on it."""
-        pairs = self.section.pairs[metric]
-        found = domain([0.0, *(x for p in pairs for x in (*_both(p.interval), p.difference))])
-        assert found is not None
-        return cell_scale(*found)
+        return _scale_of(self.section.pairs[metric])
+
+    def declared(self, metric: str) -> tuple[Pair, ...]:
+        """The comparisons that were declared beforehand: with the start, then with the others."""
+        section = self.section
+        return (*section.gains.get(metric, ()), *section.declared.get(metric, ()))
+
+    def declared_scale(self, metric: str) -> Scale:
+        """The axis of the differences of the declared comparisons, with zero on it."""
+        return _scale_of(self.declared(metric))
 
     def curves(self) -> dict[str, Any] | None:
         """Quality on validation against what was spent, with the targets; None without curves.
@@ -222,6 +228,13 @@ def pair_plot(pair: Pair, scale: Scale) -> Markup:
         classes="plain" if pair.distinct else "plain unsure",
         text=f"{pair.first} − {pair.second}: {signed(pair.difference)}, {said}",
     )
+
+
+def _scale_of(pairs: Iterable[Pair]) -> Scale:
+    """An axis of differences, with zero on it."""
+    found = domain([0.0, *(x for p in pairs for x in (*_both(p.interval), p.difference))])
+    assert found is not None
+    return cell_scale(*found)
 
 
 def failures(row: BoardRow) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.boards.board import ORDER_BY, RANKED, Board, BoardRow, Section
+from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.reported import load_reported
 from genrec_bench.boards.rows import (
@@ -33,7 +34,7 @@ from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verify import budget_share
 from genrec_bench.runs import registry
 from genrec_bench.runs.record_schema import plain
-from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude
+from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
 from genrec_bench.training.budgets import BudgetKind
 
 OFF: Mapping[BudgetKind, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
@@ -96,6 +97,9 @@ def _section(
     compared = _conclusions([*starts, *ranked], groups, records)
     shown = [_judged(row, compared) for row in (*starts, *ranked)]
     shown += [*failed, *ceiling_row(records, folder)]
+    measure = _measure(groups, baseline)
+    parts = parts_of(shown, measure.name if measure else "")
+    with_start, with_others = declared(shown, parts)
     used = sum(len(one.finished) + len(one.failed) for one in groups)
     notes = [
         *_about_rows(shown, len(records) - used),
@@ -119,6 +123,9 @@ def _section(
         },
         target_values=targets,
         notes=tuple(notes),
+        parts=parts,
+        gains={metric: family(each.pairs, with_start) for metric, each in compared.items()},
+        declared={metric: family(each.pairs, with_others) for metric, each in compared.items()},
     )
 
 

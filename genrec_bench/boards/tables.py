@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
-
-from tabulate import tabulate
 
 from genrec_bench.boards.board import (
     APART,
@@ -26,11 +24,10 @@ from genrec_bench.boards.board import (
     metrics_of,
     phases_of,
 )
+from genrec_bench.boards.pair_tables import all_pairs_parts, declared_parts
 from genrec_bench.boards.rows import abbreviate
-from genrec_bench.boards.units import Unit, unit_for
-
-if TYPE_CHECKING:
-    from genrec_bench.statistics.conclusions import Pair
+from genrec_bench.boards.text_cells import amount_text, escaped, number, row_name, table
+from genrec_bench.boards.units import unit_for
 
 REPORTED_HEADING = "As reported, other settings"
 
@@ -61,7 +58,7 @@ def to_markdown(board: Board) -> str:
             _track(board, section),
             "### Quality at the equal budget",
             _quality(board, section, "pipe"),
-            *(_escaped(text) for text in (*_statements(section), *section.notes)),
+            *(escaped(text) for text in (*_statements(section), *section.notes)),
             "### Budget to reach targets",
         ]
         if section.target_values:
@@ -70,9 +67,10 @@ def to_markdown(board: Board) -> str:
             parts += ["There are none; the notes above say why."]
         parts += ["### All metrics", _metrics(section, "pipe")]
         parts += ["### What was spent", _spent(section, "pipe")]
-        for metric, pairs in section.pairs.items():
-            if pairs:
-                parts += [f"### Pairs by {metric}", _PAIRS_LEGEND, _pairs(pairs)]
+        for metric in RANKED:
+            parts += declared_parts(section, metric)
+        for metric in RANKED:
+            parts += all_pairs_parts(section, metric)
         parts += ["### Records", _records(section)]
     if board.reported:
         parts += [f"## {REPORTED_HEADING}", _REPORTED_LEGEND, *_reported(board)]
@@ -142,9 +140,9 @@ def _quality(board: Board, section: Section, style: str) -> str:
     headers += ["seeds"]
     lines = []
     for row in section.rows:
-        line = [_name(row, style), rank_text(row.ranks.get(ORDER_BY))]
+        line = [row_name(row, style), rank_text(row.ranks.get(ORDER_BY))]
         for metric in RANKED:
-            mean = _number(row.means.get(metric))
+            mean = number(row.means.get(metric))
             estimate = row.estimates.get(metric)
             if estimate is None:
                 line += [mean, NONE, NONE]
@@ -152,7 +150,7 @@ def _quality(board: Board, section: Section, style: str) -> str:
                 interval = f"{estimate.interval.low:.4f} to {estimate.interval.high:.4f}"
                 line += [mean, interval, NONE if row.kind == "start" else f"{estimate.iqm:.4f}"]
         lines.append([*line, seeds_text(row)])
-    return _table(headers, lines, style)
+    return table(headers, lines, style)
 
 
 def _statements(section: Section) -> list[str]:
@@ -181,10 +179,10 @@ def _metrics(section: Section, style: str) -> str:
     lines = []
     for row in rows:
         spreads = {name: f" ± {spread:.4f}" for name, spread in row.deviations.items()}
-        cells = [_number(row.means.get(name)) + spreads.get(name, "") for name in names]
-        lines.append([_name(row, style), *cells])
+        cells = [number(row.means.get(name)) + spreads.get(name, "") for name in names]
+        lines.append([row_name(row, style), *cells])
     heads = ["mean ± standard deviation over seeds", *map(metric_heading, names)]
-    return _table(heads, lines, style)
+    return table(heads, lines, style)
 
 
 def _spent(section: Section, style: str) -> str:
@@ -202,15 +200,15 @@ def _spent(section: Section, style: str) -> str:
     headers += [f"tuning in all, {name}", "trials (failed, pruned)"] if tuned else []
     lines = []
     for row in rows:
-        line = [_name(row, style)]
-        line += [_amount(row.spent[cost], of) for cost, of in units.items()]
+        line = [row_name(row, style)]
+        line += [amount_text(row.spent[cost], of) for cost, of in units.items()]
         for phase in phases:
-            line.append(_amount(row.phases.get(phase, {}).get(section.unit), unit))
+            line.append(amount_text(row.phases.get(phase, {}).get(section.unit), unit))
         if tuned:
             tuning: Mapping[str, Any] = row.tuning or {}
-            line += [_amount(tuning.get(section.unit), unit), _trials(tuning)]
+            line += [amount_text(tuning.get(section.unit), unit), _trials(tuning)]
         lines.append(line)
-    return _table(headers, lines, style)
+    return table(headers, lines, style)
 
 
 def _trials(tuning: Mapping[str, Any]) -> str:
@@ -238,33 +236,10 @@ def _targets(section: Section, style: str) -> str:
         for label in section.target_values:
             each = row.targets[label]
             got = sum(spent is not None for spent in each.by_seed)
-            median = MISSED if each.median is None else _amount(each.median, unit)
+            median = MISSED if each.median is None else amount_text(each.median, unit)
             cells.append(f"{median} ({got} of {len(each.by_seed)})")
-        lines.append([_name(row, style), *cells])
-    return _table([unit.symbol, *section.target_values], lines, style)
-
-
-_PAIRS_LEGEND = (
-    "Differences are first less second. Decided by the paired bootstrap over seeds and users, "
-    "corrected over the pairs of this table (Holm); p by user takes these seeds as given, p by "
-    "seed cannot fall below 2 / 2^n with n seeds. Effect: standardized by user. Better: how "
-    "probable it is that a run of the first beats one of the second. The intervals of two rows "
-    "may overlap and the rows still be told apart: both are measured on the same users."
-)
-
-
-def _pairs(pairs: Sequence[Pair]) -> str:
-    headers = ["first", "second", "difference", "95% interval", "p by user", "p by seed"]
-    headers += ["p", "p (Holm)", "told apart", "effect", "better"]
-    lines = []
-    for pair in pairs:
-        low, high = pair.interval.low, pair.interval.high
-        interval = f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) else NONE
-        ps = [f"{p:.4f}" for p in (pair.p_user, pair.p_seed, pair.p_bootstrap, pair.p_adjusted)]
-        line = [_escaped(pair.first), _escaped(pair.second), f"{pair.difference:+.4f}", interval]
-        line += [*ps, "yes" if pair.distinct else "no"]
-        lines.append([*line, f"{pair.effect:+.3f}", f"{pair.probability:.2f}"])
-    return _table(headers, lines, "pipe", left=2)
+        lines.append([row_name(row, style), *cells])
+    return table([unit.symbol, *section.target_values], lines, style)
 
 
 def _records(section: Section) -> str:
@@ -275,8 +250,8 @@ def _records(section: Section) -> str:
             f"[{_origin(row, each)}]({quote(each.path)})" if each.path else _origin(row, each)
             for each in row.links
         ]
-        lines.append([_name(row, "pipe"), ", ".join(links) or NONE])
-    return _table(["row", "records"], lines, "pipe", left=2)
+        lines.append([row_name(row, "pipe"), ", ".join(links) or NONE])
+    return table(["row", "records"], lines, "pipe", left=2)
 
 
 def _origin(row: BoardRow, link: Link) -> str:
@@ -296,33 +271,7 @@ def _reported(board: Board) -> list[str]:
     lines, settings = [], {}
     for line in board.reported:
         settings[f"{line.paper}, {line.table}"] = line.setting
-        cells = [_number(line.metrics.get(name)) for name in names]
-        lines.append([f"{line.paper}, {line.table}", _escaped(line.algorithm), *cells])
+        cells = [number(line.metrics.get(name)) for name in names]
+        lines.append([f"{line.paper}, {line.table}", escaped(line.algorithm), *cells])
     told = [f"- {place}: {setting}" for place, setting in settings.items()]
-    return [_table(["paper", "algorithm", *names], lines, "pipe", left=2), "\n".join(told)]
-
-
-def _amount(amount: float | None, unit: Unit) -> str:
-    return NONE if amount is None else unit.write(amount)
-
-
-def _number(value: float | None) -> str:
-    return NONE if value is None else f"{value:.4f}"
-
-
-def _name(row: BoardRow, style: str) -> str:
-    marks = {"control": " [control]", "failed": " [failed]"}
-    name = row.name + marks.get(row.kind, "")
-    return _escaped(name) if style == "pipe" else name
-
-
-def _escaped(text: str) -> str:
-    """A name as a cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _table(
-    headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, left: int = 1
-) -> str:
-    sides = ["left"] * left + ["right"] * (len(headers) - left)
-    return tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=sides)
+    return [table(["paper", "algorithm", *names], lines, "pipe", left=2), "\n".join(told)]

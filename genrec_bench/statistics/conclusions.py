@@ -20,6 +20,7 @@ from genrec_bench.statistics.paired_tests import (
 )
 from genrec_bench.statistics.resampling import (
     RESAMPLES,
+    Components,
     Estimate,
     Floats,
     Interval,
@@ -72,6 +73,7 @@ class Pair:
         probability: that a run of the first is better than one of the second, on these users.
         probability_interval: over seeds.
         smallest_difference: that this design would see; infinite where it was not tested.
+        parts: where the variance of the difference comes from; None where it was not tested.
     """
 
     first: str
@@ -87,6 +89,7 @@ class Pair:
     probability: float
     probability_interval: Interval
     smallest_difference: float
+    parts: Components | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,26 @@ def conclude(
         pairs=listed,
         ranks={name: ranks.get(name) for name in entrants},
         smallest_difference=max(filter(np.isfinite, visible), default=float("inf")),
+    )
+
+
+def family(pairs: Sequence[Pair], wanted: Sequence[tuple[str, str]]) -> tuple[Pair, ...]:
+    """Comparisons that were declared beforehand, corrected among themselves and for no others.
+
+    ``wanted`` are names, first and second; what ``conclude`` has no pair of is left out. The chance
+    of any false finding among these is at most ``LEVEL``, as it is among all pairs; to look at both
+    tables is to take that chance twice. ``smallest_difference`` is that of the fewer comparisons.
+    """
+    found: dict[tuple[str, str], Pair] = {}
+    for pair in pairs:
+        found |= {(pair.first, pair.second): pair, (pair.second, pair.first): _turned(pair)}
+    chosen = [found[names] for names in wanted if names in found]
+    level = LEVEL / max(1, sum(pair.parts is not None for pair in chosen))
+    return tuple(
+        pair
+        if pair.parts is None
+        else replace(pair, smallest_difference=smallest_difference(pair.parts, level))
+        for pair in _corrected(chosen)
     )
 
 
@@ -248,7 +271,7 @@ def _compare(
     by_seed = values.mean(axis=1)
     difference = float(by_seed.mean())
     resamples = len(errors)
-    interval, p_bootstrap, visible = UNKNOWN, 1.0, float("inf")
+    interval, p_bootstrap, visible, parts = UNKNOWN, 1.0, float("inf"), None
     if contest.tested:
         parts = components(values)
         users = users_part(parts, errors, values.shape[1])
@@ -274,6 +297,7 @@ def _compare(
             *contest.by_seed, generator, resamples, fixed=contest.fixed
         ),
         smallest_difference=visible,
+        parts=parts,
     )
 
 

@@ -332,11 +332,32 @@ def test_pairs_and_what_is_said_of_them(section: Node) -> None:
         numbers = [float(str(cell.attributes["data-sort"])) for cell in cells[2:]]
         ps = [p.p_adjusted, p.p_bootstrap, p.p_user, p.p_seed]
         assert numbers == [*ps, p.effect, p.probability, p.smallest_difference]
-    told = sum(p.distinct for p in pairs)
-    assert f"{told} of 21 pairs are told apart." in section.text
+    told = [p for p in pairs if p.distinct]
+    assert f"{len(told)} of 21 pairs are told apart:" in section.text
+    assert f"{21 - len(told)} pairs can’t be told apart." in section.text
     assert "A difference of 0.0047 would most likely be seen in any pair." in section.text
-    alike = [item.text for item in section.all("ul", class_="alike")[0].all("li")]
-    assert alike == [f"{p.first} and {p.second}" for p in pairs if not p.distinct]
+    shown = [item.text for item in section.all("ul", class_="alike")[0].all("li")]
+    assert len(shown) == len(told)
+    # The start has 0.0749 and grpo 0.0811: the better one is named first.
+    assert "grpo is above SFT start" in shown
+
+
+def test_declared_comparisons_have_a_table_of_their_own(section: Node) -> None:
+    made = full_section()
+    pairs = [*made.gains["NDCG@10"], *made.declared["NDCG@10"]]
+    box = next(
+        node
+        for node in section.all("div", class_="box")
+        if node.attributes["aria-label"] == "Declared comparisons on NDCG@10"
+    )
+    found = [
+        (line.one("th").text, *(cell.shown for cell in line.all("td")))
+        for line in box.one("tbody").all("tr")
+    ]
+    assert [each[:2] for each in found] == [(pair.first, pair.second) for pair in pairs]
+    grpo = found[0]
+    assert grpo[2].startswith(signed(pairs[0].difference))
+    assert grpo[3:] == ("yes", "0.030", "0.002", "0.0047")
 
 
 def test_untested_pairs_are_not_called_alike() -> None:
@@ -348,7 +369,7 @@ def test_untested_pairs_are_not_called_alike() -> None:
     made = replace(full_section(), rows=rows, pairs={"NDCG@10": (untested,)})
     section = page_of(replace(made, smallest_difference=smallest))
     assert "0 of 1 pairs are told apart." in section.text
-    assert "too few seeds in common to be tested" in section.text
+    assert "1 pair has too few seeds in common to be tested." in section.text
     assert "can’t be told apart" not in section.text
     assert "would most likely be seen" not in section.text
     (cells,) = table(section, "All pairs on NDCG@10").values()

@@ -16,10 +16,12 @@ from genrec_bench.statistics.conclusions import (
     Entrant,
     Pair,
     conclude,
+    family,
     match_seeds,
     rank_intervals,
 )
-from genrec_bench.statistics.resampling import Interval
+from genrec_bench.statistics.paired_tests import LEVEL, smallest_difference
+from genrec_bench.statistics.resampling import Components, Interval
 
 NONE = Interval(0.0, 0.0)
 
@@ -106,6 +108,35 @@ def test_a_comparison_by_hand() -> None:
     assert found.ranks == {"a": (1, 2), "b": (1, 2)}
     assert found.estimates["a"].by_seed == (0.75, 0.5)
     assert found.smallest_difference == only.smallest_difference > 0
+
+
+def test_declared_comparisons_are_corrected_for_their_own_number() -> None:
+    """Of three pairs with p 0.02, 0.04 and 0.5, Holm makes 0.06, 0.08 and 0.5."""
+    parts = Components(seeds=1e-6, users=2e-6, profile=2e-6, num_seeds=5, rest=1e-7)
+    pairs = [
+        replace(pair(names[0], names[1], difference, False), p_bootstrap=p, parts=parts)
+        for names, difference, p in (("ab", 0.3, 0.02), ("ac", 0.2, 0.04), ("bc", -0.1, 0.5))
+    ]
+    pairs = [replace(each, interval=Interval(-1.0, 0.5)) for each in pairs]
+    everything = family(pairs, [("a", "b"), ("a", "c"), ("b", "c")])
+    assert [each.p_adjusted for each in everything] == pytest.approx([0.06, 0.08, 0.5])
+    assert not any(each.distinct for each in everything)
+    # Two of them, the second turned round: 0.04 and 0.04.
+    first, second = family(pairs, [("a", "b"), ("c", "a"), ("a", "nobody")])
+    assert (first.p_adjusted, second.p_adjusted) == pytest.approx((0.04, 0.04))
+    assert first.distinct and second.distinct
+    assert (second.first, second.second, second.difference) == ("c", "a", -0.2)
+    assert second.interval == Interval(-0.5, 1.0)
+    assert first.smallest_difference == smallest_difference(parts, LEVEL / 2)
+    assert everything[0].smallest_difference == smallest_difference(parts, LEVEL / 3)
+
+
+def test_a_declared_comparison_that_was_not_tested_costs_the_others_nothing() -> None:
+    tested = {"a": entrant(hits(0)), "b": entrant(hits(1)), "lone": entrant(hits(2, seeds=1))}
+    pairs = conclude(tested, generator()).pairs
+    both, lone = family(pairs, [("a", "b"), ("a", "lone")])
+    assert both.p_adjusted == both.p_bootstrap
+    assert (lone.p_adjusted, lone.distinct, lone.smallest_difference) == (1.0, False, np.inf)
 
 
 def test_what_is_far_better_is_found_and_ranked() -> None:

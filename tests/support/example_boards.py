@@ -11,7 +11,7 @@ import numpy as np
 from genrec_bench.boards.board import RANKED, Board, BoardRow, Kind, Link, Reached, Section
 from genrec_bench.boards.reported import Reported
 from genrec_bench.statistics.conclusions import Pair
-from genrec_bench.statistics.resampling import Estimate, Interval
+from genrec_bench.statistics.resampling import Components, Estimate, Interval
 
 TARGETS = {"25%": 0.0712, "50%": 0.0731, "75%": 0.0750, "100%": 0.0769}
 MILESTONES = tuple(share / 10 for share in range(11))
@@ -130,6 +130,7 @@ def pair(first: BoardRow, second: BoardRow, metric: str) -> Pair:
         probability=0.96 if distinct else 0.56,
         probability_interval=Interval(0.8, 1.0) if distinct else Interval(0.2, 0.84),
         smallest_difference=0.0047,
+        parts=Components(seeds=1e-6, users=2e-6, profile=2.5e-6, num_seeds=5, rest=5e-7),
     )
 
 
@@ -180,6 +181,17 @@ def full_section() -> Section:
         smallest_difference={"NDCG@10": 0.0047, "HR@10": 0.0071},
         target_values=TARGETS,
         notes=("Ordered by NDCG@10. Spent: per run, without SFT and evaluation.",),
+        parts={"start": "SFT start", "control": "SFT continued", "baseline": "grpo"},
+        gains={m: tuple(pair(each, start, m) for each in results) for m in RANKED},
+        declared={
+            m: tuple(
+                pair(each, other, m)
+                for other in (results[3], results[0])
+                for each in results
+                if each is not other and (each, other) != (results[3], results[0])
+            )
+            for m in RANKED
+        },
     )
 
 
@@ -199,6 +211,8 @@ def old_section() -> Section:
         pairs={},
         smallest_difference={},
         target_values={},
+        gains={},
+        declared={},
     )
 
 
@@ -212,7 +226,15 @@ def board_without_targets() -> Board:
         curve = tuple((90 * at / BUDGET, y, y, y) for at, y, *_ in made.curve)
         rows.append(replace(made, targets={}, curve=curve))
     section = replace(
-        full_section(), rows=tuple(rows), unit="seconds", pairs={}, target_values={}, partial=False
+        full_section(),
+        rows=tuple(rows),
+        unit="seconds",
+        pairs={},
+        gains={},
+        declared={},
+        parts={"start": "SFT start", "baseline": "grpo"},
+        target_values={},
+        partial=False,
     )
     return Board("synthetic", (section,), ())
 

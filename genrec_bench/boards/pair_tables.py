@@ -1,0 +1,74 @@
+"""The comparisons of a board as tables of text: what was declared beforehand, then all pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from genrec_bench.boards.board import NONE, Section
+from genrec_bench.boards.text_cells import escaped, table
+
+if TYPE_CHECKING:
+    from genrec_bench.statistics.conclusions import Pair
+
+DECLARED = (
+    "Declared before anything was run: each row less the SFT start, corrected over the rows "
+    "(Holm); and each row less SFT continued and less the baseline, corrected together. All "
+    "pairs, which stand below, are corrected for their own number."
+)
+
+_LEGEND = (
+    "Differences are first less second. Decided by the paired bootstrap over seeds and users, "
+    "corrected over the pairs of this table (Holm); p by user takes these seeds as given, p by "
+    "seed cannot fall below 2 / 2^n with n seeds. Effect: standardized by user. Better: how "
+    "probable it is that a run of the first beats one of the second. The intervals of two rows "
+    "may overlap and the rows still be told apart: both are measured on the same users."
+)
+
+
+def declared_parts(section: Section, metric: str) -> list[str]:
+    """Heading, legend and table of the declared comparisons by a metric; nothing without any."""
+    pairs = [*section.gains.get(metric, ()), *section.declared.get(metric, ())]
+    if not pairs:
+        return []
+    headers = ["row", "less", "difference", "95% interval", "p", "p (Holm)", "told apart"]
+    headers += ["would be seen"]
+    lines = []
+    for pair in pairs:
+        line = [escaped(pair.first), escaped(pair.second), f"{pair.difference:+.4f}"]
+        line += [_interval(pair), f"{pair.p_bootstrap:.4f}", f"{pair.p_adjusted:.4f}", _told(pair)]
+        seen = pair.smallest_difference
+        lines.append([*line, f"{seen:.4f}" if math.isfinite(seen) else NONE])
+    return [
+        f"### Declared comparisons by {metric}",
+        DECLARED,
+        table(headers, lines, "pipe", left=2),
+    ]
+
+
+def all_pairs_parts(section: Section, metric: str) -> list[str]:
+    """Heading, legend and table of all pairs by a metric; nothing without any."""
+    pairs = section.pairs.get(metric)
+    return [f"### Pairs by {metric}", _LEGEND, _pairs(pairs)] if pairs else []
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    headers = ["first", "second", "difference", "95% interval", "p by user", "p by seed"]
+    headers += ["p", "p (Holm)", "told apart", "effect", "better"]
+    lines = []
+    for pair in pairs:
+        ps = [f"{p:.4f}" for p in (pair.p_user, pair.p_seed, pair.p_bootstrap, pair.p_adjusted)]
+        line = [escaped(pair.first), escaped(pair.second), f"{pair.difference:+.4f}"]
+        line += [_interval(pair), *ps, _told(pair)]
+        lines.append([*line, f"{pair.effect:+.3f}", f"{pair.probability:.2f}"])
+    return table(headers, lines, "pipe", left=2)
+
+
+def _interval(pair: Pair) -> str:
+    low, high = pair.interval.low, pair.interval.high
+    return f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) else NONE
+
+
+def _told(pair: Pair) -> str:
+    return "yes" if pair.distinct else "no"
