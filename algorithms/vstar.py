@@ -4,6 +4,9 @@ Differences from GRPO, in the order of §4:
 
 1. Value (Eq. 5 to 9). A head on the policy's hidden states learns what a prefix is worth, from
    dense rewards by nearness in meaning to the target. L_V trains the head and not the backbone.
+   Ours is fed the probability of the prefix and its nearness to the history
+   (``value_features``; ``hidden`` is the paper's head): a backbone that saw codes alone knows
+   nothing of texts, and a head on its hidden states ranks below probability.
 2. Candidates (Eq. 11 to 14) come from VED (``decoding/ved.py``), a tree search led by value and
    entropy that costs no more tokens than a beam of G candidates, times ``token_budget``.
 3. Sibling-GRPO (Eq. 15 to 19). A node of the candidates' tree is compared with its siblings.
@@ -34,7 +37,6 @@ from genrec_bench.algorithm import (
     Prompts,
     Scores,
     Times,
-    ValueHead,
     VEDOptions,
     fixed,
     group_mean,
@@ -42,8 +44,12 @@ from genrec_bench.algorithm import (
     per_level,
     rate,
     sample,
+    semantic_reward,
     stochastic_beam,
+    td_loss,
     tree_values,
+    value_heads,
+    value_inputs,
     value_of,
     ved,
     weight,
@@ -82,41 +88,16 @@ class VSTARHyperparameters(GRPOHyperparameters):
     # It trains the head alone, by Adam, whose steps no weight changes: its learning rate is tuned.
     value_weight: float = fixed(1.0, low=0, high=100, help="weight of L_V")
     value_trains_policy: bool = fixed(False, help="whether L_V trains the backbone too")
+    value_features: str = fixed(
+        "probability,cosine", help="what V is fed, also: hidden, which is the paper's; embeddings"
+    )
     head_learning_rate: float | None = rate(search=OF_SFT, help="peak of V; by default that of SFT")
 
     def __post_init__(self) -> None:
-        """Check the numbers inside ``level_weights`` too."""
+        """Check the words inside ``value_features`` and ``level_weights`` too."""
         super().__post_init__()
+        value_inputs("value_features", self.value_features)
         per_level("level_weights", self.level_weights, 1)
-
-
-def semantic_reward(
-    tree: CandidateTree, targets: Tensor, embeddings: Tensor, weights: list[float]
-) -> Tensor:
-    """Reward each prefix [B, N] by its nearness in meaning to the target (Eq. 6 to 8).
-
-    w_l for a prefix of the target, -w_l (1 - cos(mean e(i), e(y*))) for any other, where the mean
-    runs over the group's candidates i that share the prefix. The cosine with a zero vector is 0.
-    ``embeddings`` [num_sids, E] are e of each SID, ``weights`` the L w_l.
-    """
-    trie = tree.trie
-    found = embeddings[trie.sid_index(tree.leaves).clamp(min=0)]
-    wanted = embeddings[trie.sid_index(targets)].unsqueeze(1)
-    nearness = torch.cosine_similarity(tree.bucket_mean(found), wanted, dim=-1)
-    place = (tree.levels - 1).clamp(min=0)
-    matches = tree.states == trie.prefixes(targets).gather(1, place)
-    reward = nearness.new_tensor(weights)[place] * torch.where(matches, 1.0, nearness - 1.0)
-    return reward.masked_fill(~tree.is_node, 0.0)
-
-
-def td_loss(values: Tensor, rewards: Tensor, valid: Tensor, discount: float) -> Tensor:
-    """Return [B] the mean of (V_l - y_l)^2 over real candidates and levels (Eq. 9).
-
-    y_l = r_l + gamma V_(l+1), and r_L at the last level; no gradient passes through it. V and r
-    are [B, G, L], along each candidate's path.
-    """
-    following = torch.cat([values[..., 1:], torch.zeros_like(values[..., :1])], dim=-1).detach()
-    return group_mean((values - (rewards + discount * following)).square(), valid)
 
 
 def sibling_advantage(tree: CandidateTree, rewards: Tensor, *, epsilon: float = 1e-4) -> Tensor:
@@ -144,9 +125,10 @@ class VSTAR(GRPO):
     hyperparameters_class = VSTARHyperparameters
     hyperparameters: VSTARHyperparameters
 
-    def heads(self, hidden_size: int) -> dict[str, nn.Module]:
+    def heads(self, hidden_size: int, embedding_size: int) -> dict[str, nn.Module]:
         """V of §4.1, also where only VED's entropy guides the search."""
-        return {"value": ValueHead(hidden_size)}
+        inputs = value_inputs("value_features", self.hyperparameters.value_features)
+        return value_heads(hidden_size, embedding_size, inputs)
 
     @property
     def head_learning_rate(self) -> float | None:
@@ -190,7 +172,7 @@ class VSTAR(GRPO):
 
     def _ved(self, policy: Policy, prompts: Prompts, count: int, key: int | None) -> CandidateTree:
         options = VEDOptions.of(self.hyperparameters)
-        return ved(policy, prompts, count, value_of(policy), options, key=key).tree
+        return ved(policy, prompts, count, value_of(policy, prompts), options, key=key).tree
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up GRPO's loss, Eq. 19 and Eq. 9 for each prompt."""

@@ -2,7 +2,8 @@
 
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.decoding.sampling import sample, stochastic_beam
-from genrec_bench.decoding.value import ValueHead, tree_values, value_of
+from genrec_bench.decoding.value import tree_values, value_heads, value_of
+from genrec_bench.decoding.value_features import value_inputs
 from genrec_bench.decoding.ved import ved
 from genrec_bench.decoding.ved_options import VEDOptions
 from genrec_bench.errors import UserError
@@ -31,6 +32,7 @@ from genrec_bench.training.objectives import (
     ranking_loss,
     rule_reward,
 )
+from genrec_bench.training.value_rewards import semantic_reward, td_loss
 
 __all__ = [
     "Algorithm",
@@ -43,7 +45,6 @@ __all__ = [
     "Times",
     "UserError",
     "VEDOptions",
-    "ValueHead",
     "beam_search",
     "clipped_objective",
     "fixed",
@@ -60,8 +61,12 @@ __all__ = [
     "rate",
     "rule_reward",
     "sample",
+    "semantic_reward",
     "stochastic_beam",
+    "td_loss",
     "tree_values",
+    "value_heads",
+    "value_inputs",
     "value_of",
     "ved",
     "weight",

@@ -23,6 +23,7 @@ from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.base_algorithm import Algorithm, Batch
 
 HIDDEN_SIZE = 16
+EMBEDDING_SIZE = 5
 GROUP_SIZE = 6
 
 
@@ -82,6 +83,7 @@ def tiny_policy(
     logprob_space: LogProbSpace = "full",
     extra_tokens: Iterable[str] = (),
     heads: Mapping[str, nn.Module] | None = None,
+    embeddings: Tensor | None = None,
 ) -> Policy:
     """Make a Qwen3 policy of two layers with random weights, in eval mode; see ``Policy``."""
     prompt_format = CompactPrompt(catalog)
@@ -109,6 +111,7 @@ def tiny_policy(
         logprob_space=logprob_space,
         extra_tokens=extra_tokens,
         heads=heads,
+        embeddings=embeddings,
     )
     return policy.eval()
 
@@ -120,18 +123,18 @@ def tiny_world(
     catalog = tiny_catalog(seed=seed)
     examples = tiny_examples(catalog, seed=seed)
     algorithm = algorithm or Algorithm(Algorithm.hyperparameters_class())
+    embeddings = None
+    if algorithm.uses_embeddings:
+        drawn = np.random.default_rng(seed).normal(size=(len(catalog.unique_sids), EMBEDDING_SIZE))
+        embeddings = torch.from_numpy(drawn.astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = algorithm.heads(HIDDEN_SIZE)
+        heads = algorithm.heads(HIDDEN_SIZE, EMBEDDING_SIZE if algorithm.uses_embeddings else 0)
     make = partial(tiny_policy, catalog, logprob_space=logprob_space, extra_tokens=algorithm.tokens)
-    policy = make(seed=seed, heads=heads)
+    policy = make(seed=seed, heads=heads, embeddings=embeddings)
     reference = make(seed=seed + 1) if algorithm.uses_reference else None
     prompts = policy.prompt_format.encode(examples, np.arange(len(examples)))
     targets = policy.item_leaves[torch.from_numpy(examples.targets.astype(np.int64))]
-    embeddings = None
-    if algorithm.uses_embeddings:
-        drawn = np.random.default_rng(seed).normal(size=(policy.trie.num_leaves, HIDDEN_SIZE))
-        embeddings = torch.from_numpy(drawn.astype(np.float32))
     return TinyWorld(policy, reference, prompts, targets, embeddings)
 
 

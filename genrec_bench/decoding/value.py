@@ -1,8 +1,8 @@
-"""Values of prefixes: what is still to come, estimated from the policy's hidden states."""
+"""Values of prefixes: what is still to come, by the policy's hidden states and by features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from genrec_bench.decoding.value_features import PARTS, Facts, FeatureValue, history_means
 from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import Scores
 from genrec_bench.policy.tree import CandidateTree
 
@@ -23,6 +25,8 @@ class Prefixes:
         rows: [M] the prompt of each, as a row of the batch.
         states: [M] trie states; the root for the empty prefix.
         levels: [M] how many codes each has, 0 to L.
+        code_log_probs: [M] log-probability of the last code given those before; 0 for none.
+        log_probs: [M] log-probability of the whole prefix.
         hidden: [M, L + 1, D] last hidden states at the prompt's end and at each code of the prefix;
             what stands behind place ``levels`` means nothing.
     """
@@ -30,6 +34,8 @@ class Prefixes:
     rows: Tensor
     states: Tensor
     levels: Tensor
+    code_log_probs: Tensor
+    log_probs: Tensor
     hidden: Tensor
 
 
@@ -37,25 +43,73 @@ Value = Callable[[Prefixes], Tensor]
 """Returns [M] values."""
 
 
-def value_of(policy: Policy) -> Value:
-    """Return the values that the policy's head ``value`` gives, metered as the phase ``value``."""
+def value_heads(
+    hidden_size: int, embedding_size: int, inputs: Sequence[str]
+) -> dict[str, nn.Module]:
+    """Return the heads whose values are added up, for some of ``value_features.INPUTS``.
+
+    Without embeddings, an ``embedding_size`` of 0, those inputs are left out that need them.
+    """
+    heads: dict[str, nn.Module] = {}
+    if "hidden" in inputs:
+        heads["value"] = ValueHead(hidden_size)
+    parts = [part for part in PARTS if part in inputs and (embedding_size or part == PARTS[0])]
+    if parts:
+        heads["value_features"] = FeatureValue(embedding_size, parts)
+    return heads
+
+
+def value_of(policy: Policy, prompts: Prompts) -> Value:
+    """Return the values of prefixes under some prompts by the policy's ``value_heads``.
+
+    Metered as the phase ``value``.
+    """
+    block, features = _heads_of(policy)
+    history = history_means(policy, prompts) if features else None
 
     def value(prefixes: Prefixes) -> Tensor:
+        found = prefixes.log_probs.new_zeros(len(prefixes.rows))
         with policy.metered("value"):
-            return cast(Tensor, policy.heads["value"](prefixes))
+            if block is not None:
+                found = found + block(prefixes)
+            if features is not None and history is not None:
+                facts = Facts(
+                    prefixes.rows, prefixes.states, prefixes.code_log_probs, prefixes.log_probs
+                )
+                found = found + features(policy, history, facts)
+        return found
 
     return value
 
 
 def tree_values(scores: Scores, *, detach: bool) -> Tensor:
-    """Return [B, N] what the policy's head ``value`` says of each node; 0 for padding.
+    """Return [B, N] what the policy's ``value_heads`` say of each node; 0 for padding.
 
     The scores include leaves; with ``detach`` no gradient reaches the backbone.
     """
-    root, nodes = scores.root_hidden, scores.node_hidden
+    policy, tree = scores.policy, scores.tree
+    block, features = _heads_of(policy)
+    root, nodes, codes = scores.root_hidden, scores.node_hidden, scores.node_log_probs
     if detach:
-        root, nodes = root.detach(), nodes.detach()
-    return cast(ValueHead, scores.policy.heads["value"]).of_tree(scores.tree, root, nodes)
+        root, nodes, codes = root.detach(), nodes.detach(), codes.detach()
+    found = torch.zeros_like(codes)
+    if block is not None:
+        found = found + block.of_tree(tree, root, nodes)
+    if features is not None:
+        real = tree.is_node
+        rows = real.nonzero()[:, 0]
+        facts = Facts(rows, tree.states[real], codes[real], tree.path_sums(codes)[real])
+        values = features(policy, history_means(policy, scores.prompts), facts)
+        found = found + torch.zeros_like(codes).masked_scatter(real, values)
+    return found
+
+
+def _heads_of(policy: Policy) -> tuple[ValueHead | None, FeatureValue | None]:
+    heads = dict(policy.heads.items())
+    return (
+        cast("ValueHead | None", heads.get("value")),
+        cast("FeatureValue | None", heads.get("value_features")),
+    )
 
 
 class ValueHead(nn.Module):

@@ -241,7 +241,9 @@ class _VED:
         entropy = torch.zeros_like(levels, dtype=log_probs.dtype)
         entropy[inner] = tree.open_up(rows[inner], nodes[inner], log_probs)
         on_path = tree.hidden[rows.unsqueeze(1), tree.paths[rows, nodes]]
-        values = self._value(Prefixes(self._rows[rows], states, levels, on_path)).float()
+        of_code, of_path = tree.log_probs[rows, nodes], tree.totals[rows, nodes]
+        asked = Prefixes(self._rows[rows], states, levels, of_code, of_path, on_path)
+        values = self._value(asked).float()
         if options.priority == "V":
             priority = values
         elif options.priority == "H":

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -138,7 +138,8 @@ def make_policy(
     *,
     weights: Path | None = None,
     tokens: Iterable[str] = (),
-    heads: Callable[[int], Mapping[str, nn.Module]] | None = None,
+    heads: Callable[[int, int], Mapping[str, nn.Module]] | None = None,
+    embeddings: Tensor | None = None,
 ) -> Policy:
     """Load a backbone and fit it to a dataset.
 
@@ -146,8 +147,9 @@ def make_policy(
         dataset: its catalog gives the codes, its histories the lengths.
         weights: a folder to load the backbone from instead: an earlier stage's.
         tokens: names to add to the vocabulary.
-        heads: makes modules beside the backbone for a hidden size; it draws them from torch's
-            generator.
+        heads: makes modules beside the backbone for a hidden size and a size of item embeddings;
+            it draws them from torch's generator.
+        embeddings: [num_sids, E] of the catalog's SIDs, for heads that read them.
 
     Raises:
         UserError: if the backbone cannot be loaded, does not fit the catalog, is too short for a
@@ -168,7 +170,10 @@ def make_policy(
             tokens_per_forward=settings.tokens_per_forward
             or (4096 if device.type == "cpu" else 131072),
             extra_tokens=tokens,
-            heads=heads(hidden_size) if heads else {},
+            heads=heads(hidden_size, 0 if embeddings is None else embeddings.shape[1])
+            if heads
+            else {},
+            embeddings=embeddings,
         ).to_device(device)
         difference, num_attending = compare_with_repeated(policy, longest)
     except Exception as error:

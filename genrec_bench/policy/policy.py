@@ -64,6 +64,8 @@ class Policy(nn.Module):
             (``trie``).
         heads: modules that an algorithm trains beside the backbone, by name.
         item_leaves: [num_items] the leaf of each item's SID.
+        prefix_embeddings: [num_states + 1, E] the mean embedding of the SIDs under each trie state,
+            0 for ``dead``; E is 0 if no embeddings were given.
         extra_tokens: ids of the tokens that an algorithm added, by name.
         tokens_per_forward: how many tokens one forward pass may hold; work is cut to fit.
         meter: hears of every token and FLOP.
@@ -73,6 +75,7 @@ class Policy(nn.Module):
     code_tokens: Tensor
     level_mask: Tensor
     item_leaves: Tensor
+    prefix_embeddings: Tensor
 
     def __init__(
         self,
@@ -84,8 +87,12 @@ class Policy(nn.Module):
         tokens_per_forward: int = 4096,
         extra_tokens: Iterable[str] = (),
         heads: Mapping[str, nn.Module] | None = None,
+        embeddings: Tensor | None = None,
     ) -> None:
-        """Fit a backbone to a catalog; its embeddings grow by the tokens that it lacks."""
+        """Fit a backbone to a catalog; the backbone's embeddings grow by the tokens that it lacks.
+
+        ``embeddings`` [num_sids, E] are those of the catalog's SIDs, for heads that read them.
+        """
         super().__init__()
         names = tuple(extra_tokens)
         self.backbone = backbone
@@ -112,6 +119,8 @@ class Policy(nn.Module):
         self.register_buffer("level_mask", level_mask, persistent=False)
         item_leaves = trie.leaf(torch.from_numpy(catalog.sid_of_item.astype("int64")))
         self.register_buffer("item_leaves", item_leaves, persistent=False)
+        rows = torch.zeros(trie.num_leaves, 0) if embeddings is None else embeddings.cpu()
+        self.register_buffer("prefix_embeddings", trie.prefix_means(rows), persistent=False)
 
     def count_flops(self) -> None:
         """Measure the backbone's layers anew, after peft has changed them."""

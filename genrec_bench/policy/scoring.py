@@ -27,6 +27,7 @@ class Scores:
 
     Attributes:
         policy: that was run.
+        prompts: B of them.
         tree: that was scored.
         node_log_probs: [B, N] log-probability of each node's code given its prefix, at the
             temperature that was asked for; 0 for padding.
@@ -37,6 +38,7 @@ class Scores:
     """
 
     policy: Policy
+    prompts: Prompts
     tree: CandidateTree
     node_log_probs: Tensor
     log_probs: Tensor
@@ -127,7 +129,9 @@ def score(
     node_logits = logits[parent_row, policy.tokens_of(tree.states)]
     node_log_probs = (node_logits - normalizer[parent_row]).masked_fill(~tree.is_node, 0.0)
     log_probs = tree.on_paths(node_log_probs)
-    return Scores(policy, tree, node_log_probs, log_probs, hidden[root_row], hidden[node_row])
+    return Scores(
+        policy, prompts, tree, node_log_probs, log_probs, hidden[root_row], hidden[node_row]
+    )
 
 
 def _mask(parents: Tensor, is_prompt: Tensor, is_node: Tensor, node_at: Tensor) -> Tensor:

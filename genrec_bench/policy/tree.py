@@ -131,6 +131,15 @@ class CandidateTree:
         flat = node_values.gather(1, self.paths.flatten(1))
         return flat.view(self.paths.shape)
 
+    def path_sums(self, node_values: Tensor) -> Tensor:
+        """Return [B, N] the sum of values [B, N] over each node and those above it."""
+        total, above = node_values, self.parents
+        for _ in range(self.trie.num_levels - 1):
+            at = above.clamp(min=0)
+            total = total + node_values.gather(1, at).masked_fill(above < 0, 0.0)
+            above = torch.where(above < 0, -1, self.parents.gather(1, at))
+        return total
+
     def sequence_log_probs(self) -> Tensor:
         """Return [B, G] log-probability of each candidate under the behavior policy.
 

@@ -150,6 +150,32 @@ class Trie:
         children = self.first_child[states].unsqueeze(-1) + offsets
         return torch.where(real, children, self.dead), real
 
+    def child(self, states: Tensor, codes: Tensor) -> Tensor:
+        """Return where codes lead from states, ``dead`` where they lead nowhere; any one shape."""
+        widest = max(self.codes_per_level)
+        # Ascending: states follow each other by parent, and below a parent by code.
+        keys = self.parent[1 : self.dead] * widest + self.code[1 : self.dead]
+        wanted = states * widest + codes
+        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        return torch.where(keys[place] == wanted, place + 1, self.dead)
+
+    def prefix_means(self, rows: Tensor) -> Tensor:
+        """Average rows [num_sids, E] of SIDs over those under each prefix, a SID counting once.
+
+        Returns:
+            [num_states + 1, E]; a leaf has its own row, the root the mean of all, ``dead`` zeros.
+        """
+        sums = torch.zeros(self.num_states + 1, rows.shape[1], dtype=torch.double)
+        counts = torch.zeros(self.num_states + 1, 1, dtype=torch.double)
+        first = self.first_of_level[-1]
+        sums[first : self.dead], counts[first : self.dead] = rows.cpu().double(), 1.0
+        parent, bounds = self.parent.cpu(), (*self.first_of_level, self.dead)
+        for level in range(self.num_levels, 0, -1):
+            own = slice(bounds[level], bounds[level + 1])
+            sums.index_add_(0, parent[own], sums[own].clone())
+            counts.index_add_(0, parent[own], counts[own].clone())
+        return (sums / counts.clamp(min=1)).to(rows)
+
     def sid_index(self, leaves: Tensor) -> Tensor:
         """Return the rows of ``unique_sids`` that leaf states stand for, -1 for ``dead``."""
         return torch.where(leaves == self.dead, -1, leaves - self.first_of_level[-1])

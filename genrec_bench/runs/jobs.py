@@ -252,6 +252,11 @@ def _open_policy(
     from genrec_bench.policy.backbones import find_backbone, make_policy
 
     backbone = find_backbone(context.backbone)
+    embeddings = None
+    if algorithm is not None and algorithm.uses_embeddings:
+        from genrec_bench.runs.post_training import device_embeddings
+
+        embeddings = device_embeddings(context.dataset, settings, context.data_dir, context.workers)
     # Heads are drawn at random before they are loaded; the caller's random numbers stay the same.
     with torch.random.fork_rng(devices=[]):
         policy = make_policy(
@@ -262,6 +267,7 @@ def _open_policy(
             weights=folder,
             tokens=algorithm.tokens if algorithm else (),
             heads=algorithm.heads if algorithm else None,
+            embeddings=embeddings,
         )
     policy.eval()
     return policy

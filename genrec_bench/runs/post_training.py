@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.vectors.embeddings import sid_embeddings
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.added_tokens import added_rows, start_tokens
@@ -19,6 +21,7 @@ from genrec_bench.training.evaluate import Evaluation, evaluate, validation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
 from genrec_bench.training.optimization import Optimization
+from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart
 from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
 from genrec_bench.training.workers import Workers
@@ -53,6 +56,9 @@ def post_train(
         Pruned: as ``on_validation`` did.
     """
     dataset, settings, algorithm = request.dataset, request.settings, request.algorithm
+    embeddings = None
+    if algorithm.uses_embeddings:
+        embeddings = device_embeddings(dataset, settings, request.data_dir, workers)
     torch.manual_seed(request.seed)
     policy = make_policy(
         backbone,
@@ -62,6 +68,7 @@ def post_train(
         weights=start.folder / "policy",
         tokens=algorithm.tokens,
         heads=algorithm.heads,
+        embeddings=embeddings,
     )
     start_tokens(policy, algorithm.tokens)
     policy.meter = ledger
@@ -76,12 +83,6 @@ def post_train(
         max_grad_norm=settings.max_grad_norm,
         added_rows=added_rows(policy),
     )
-    embeddings = None
-    if algorithm.uses_embeddings:
-        found = workers.from_main(
-            lambda: sid_embeddings(dataset, settings.embeddings, request.data_dir)
-        )
-        embeddings = torch.from_numpy(found).to(workers.device)
     stepper: Stepper
     if algorithm.on_policy:
         stepper = RolloutStepper(
@@ -139,3 +140,15 @@ def post_train(
             for split in request.splits
         }
     return policy, results
+
+
+def device_embeddings(
+    dataset: Dataset, settings: Settings, data_dir: Path, workers: Workers
+) -> Tensor:
+    """Return [num_sids, E] embeddings of SIDs for rewards and values, on the workers' device.
+
+    Raises:
+        UserError: as ``sid_embeddings``.
+    """
+    rows = workers.from_main(lambda: sid_embeddings(dataset, settings.embeddings, data_dir))
+    return torch.from_numpy(rows).to(workers.device)

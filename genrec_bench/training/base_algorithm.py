@@ -113,8 +113,13 @@ class Algorithm:
         """
         return {}
 
-    def heads(self, hidden_size: int) -> Mapping[str, nn.Module]:
-        """Return modules to train beside the backbone, by name; the hidden size is D."""
+    def heads(self, hidden_size: int, embedding_size: int) -> Mapping[str, nn.Module]:
+        """Return modules to train beside the backbone, by name.
+
+        Args:
+            hidden_size: D.
+            embedding_size: E of the SIDs' embeddings; 0 if the algorithm uses none.
+        """
         return {}
 
     @property
@@ -134,7 +139,7 @@ class Algorithm:
 
     @property
     def uses_embeddings(self) -> bool:
-        """Whether the loss reads ``embeddings``."""
+        """Whether the loss reads ``embeddings``, or a head ``policy.prefix_embeddings``."""
         return False
 
     def reference_mix(self, step: int) -> float:

@@ -8,13 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_trees import SIDS, TRIE, node, tree_of
 
-from genrec_bench.algorithms.vstar import (
-    semantic_reward,
-    sibling_advantage,
-    sibling_loss,
-    td_loss,
-)
+from genrec_bench.algorithms.vstar import sibling_advantage, sibling_loss
 from genrec_bench.decoding.value import ValueHead
+from genrec_bench.training.value_rewards import semantic_reward, td_loss
 
 EMBEDDINGS = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.0, 0.0]])
 WEIGHTS = [0.3, 0.5, 1.0]

@@ -106,7 +106,7 @@ def test_the_values_loss_trains_the_backbone_only_if_asked(trains: bool) -> None
     )
     world = tiny_world(chosen)
     # A new head's last layer is 0 and would pass nothing on.
-    head = world.policy.heads["value"]
+    head = world.policy.heads["value_features"]
     for parameter in head.parameters():
         torch.nn.init.constant_(parameter, 0.1)
     play(chosen, world).losses.sum().backward()
@@ -128,7 +128,7 @@ def test_the_divergence_is_all_that_is_left_without_objectives(
 def test_the_gap_between_values_of_hits_and_of_wrong_candidates(case: str, cases: Cases) -> None:
     chosen = algorithm()
     world = tiny_world(chosen)
-    torch.nn.init.normal_(world.policy.heads["value"].value.weight)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.normal_(world.policy.heads["value_features"].value.weight)  # type: ignore[union-attr,arg-type]
     found = play(chosen, world, *cases[case])
     tree, hits = found.batch.tree, found.batch.tree.hits(found.batch.targets)
     values = chosen.values(found.scores).detach()
@@ -250,7 +250,11 @@ def test_a_head_that_is_not_trained_expects_nothing() -> None:
     untrained, trained = algorithm(value_weight=0.0), algorithm()
     for name in ("estimates_values", "scores_leaves", "uses_embeddings"):
         assert getattr(trained, name) and not getattr(untrained, name)
-    assert set(untrained.heads(8)) == {"value"}
+    assert set(untrained.heads(8, 0)) == {"value_features"}
+    paper = algorithm(value_features="hidden")
+    assert set(paper.heads(8, 5)) == {"value"}
+    with pytest.raises(UserError, match="value_features=hiden"):
+        algorithm(value_features="hiden")
 
 
 def test_what_is_given_is_checked_and_kept() -> None:

@@ -1,6 +1,7 @@
 """The head that values prefixes: what it sees, what it costs, and how it is kept."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,14 @@ def prefixes(scores: Scores, fill: float) -> Prefixes:
             place = int(tree.parents[row, place])
         for level, state in enumerate([scores.root_hidden[row], *reversed(chain)]):
             hidden[index, level] = state
-    return Prefixes(rows, tree.states[rows, nodes], tree.levels[rows, nodes], hidden)
+    codes = scores.node_log_probs[rows, nodes]
+    totals = torch.zeros(len(rows))
+    for index, (row, place) in enumerate(zip(rows.tolist(), nodes.tolist(), strict=True)):
+        while place >= 0:
+            totals[index] += scores.node_log_probs[row, place]
+            place = int(tree.parents[row, place])
+    states, levels = tree.states[rows, nodes], tree.levels[rows, nodes]
+    return Prefixes(rows, states, levels, codes, totals, hidden)
 
 
 def test_a_whole_tree_is_valued_like_its_prefixes(scores: Scores) -> None:
@@ -112,14 +120,14 @@ def test_the_empty_prefix_has_a_value_too(scores: Scores) -> None:
     chosen = head()
     hidden = scores.root_hidden.unsqueeze(1).expand(-1, 4, -1)
     zero = torch.zeros(len(hidden), dtype=torch.long)
-    values = chosen(Prefixes(torch.arange(len(hidden)), zero, zero, hidden))
+    values = chosen(Prefixes(torch.arange(len(hidden)), zero, zero, zero, zero, hidden))
     assert values.shape == (len(hidden),) and values.isfinite().all() and values.std() > 0
 
 
 def test_a_value_sees_the_whole_prefix_and_nothing_else(scores: Scores) -> None:
     asked = prefixes(scores, 0.0)
     hidden = asked.hidden.clone().requires_grad_()
-    values = head()(Prefixes(asked.rows, asked.states, asked.levels, hidden))
+    values = head()(replace(asked, hidden=hidden))
     (gradient,) = torch.autograd.grad(values.sum(), [hidden])
     reached = gradient.abs().sum(dim=-1) > 0
     places = torch.arange(hidden.shape[1])
@@ -137,7 +145,7 @@ def test_a_tree_without_its_leaves_is_refused(scores: Scores) -> None:
 
 def test_hidden_states_of_half_precision_are_taken(scores: Scores) -> None:
     chosen, asked = head(), prefixes(scores, 0.0)
-    half = Prefixes(asked.rows, asked.states, asked.levels, asked.hidden.bfloat16())
+    half = replace(asked, hidden=asked.hidden.bfloat16())
     found = chosen(half)
     assert found.dtype == torch.float32
     assert torch.corrcoef(torch.stack([found, chosen(asked)]))[0, 1] > 0.99
@@ -155,7 +163,7 @@ def test_heads_of_attention_share_the_hidden_states_evenly(
 def test_every_product_of_the_head_is_counted() -> None:
     count, size, places = 7, HIDDEN_SIZE, 4
     levels = torch.full((count,), places - 1)
-    asked = Prefixes(levels, levels, levels, torch.zeros(count, places, size))
+    asked = Prefixes(levels, levels, levels, levels, levels, torch.zeros(count, places, size))
     with ProductCount() as products:
         head()(asked)
     # Multiplications: query, output and regressor; the MLP, there and back, twice as wide; keys and

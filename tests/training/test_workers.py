@@ -89,8 +89,9 @@ def fresh_policy(algorithm: Algorithm | None) -> Policy:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         heads: dict[str, nn.Module] = {"unused": nn.Linear(4, 4)}
-        heads |= algorithm.heads(HIDDEN_SIZE) if algorithm else {}
-    return tiny_policy(CATALOG, extra_tokens=algorithm.tokens if algorithm else (), heads=heads)
+        heads |= algorithm.heads(HIDDEN_SIZE, EMBEDDINGS.shape[1]) if algorithm else {}
+    tokens = algorithm.tokens if algorithm else ()
+    return tiny_policy(CATALOG, extra_tokens=tokens, heads=heads, embeddings=EMBEDDINGS)
 
 
 def two_steps(algorithm: Algorithm | None, workers: Workers, file: Path) -> dict[str, Any]:

@@ -7,13 +7,13 @@ stay equal when they are averaged.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from genrec_bench.algorithms.vstar import semantic_reward
 from genrec_bench.data.dataset import Examples
 from genrec_bench.decoding.beam import chunks
 from genrec_bench.policy.policy import Policy
@@ -21,6 +21,7 @@ from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.value_rewards import semantic_reward
 
 SEED = 0
 """Of the choice of queries: every policy of an analysis is asked the same, whatever its seed."""
@@ -100,6 +101,16 @@ def prefix_log_probs(tree: CandidateTree) -> Tensor:
     found = below_root.new_zeros(num_prompts, num_nodes + 1)
     place = tree.paths.masked_fill(~tree.valid.unsqueeze(-1), num_nodes)
     return found.scatter_(1, place.flatten(1), below_root.flatten(1))[:, :num_nodes]
+
+
+def scored_by(policy: Policy, prompts: Prompts, tree: CandidateTree) -> CandidateTree:
+    """Return a tree with the log-probabilities that a policy gives, in place of those it has."""
+    found = torch.zeros_like(tree.log_probs)
+    for rows in chunks(prompts.lengths + tree.is_node.sum(dim=1), policy.tokens_per_forward):
+        part = tree.select(rows)
+        scores = score(policy, prompts.select(rows), part)
+        found[rows, : part.states.shape[1]] = scores.node_log_probs
+    return replace(tree, log_probs=found)
 
 
 def prefix_values(

@@ -20,7 +20,7 @@ from genrec_bench.contract.tiny_world import HIDDEN_SIZE, tiny_catalog, tiny_exa
 from genrec_bench.data.dataset import Examples
 from genrec_bench.decoding.sampling import sample
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.policy.trie import Trie
 from genrec_bench.progress import Progress
@@ -30,6 +30,7 @@ from genrec_bench.studies.analyses._candidate_sets import (
     prefix_log_probs,
     prefix_rewards,
     prefix_values,
+    scored_by,
     spearman,
 )
 from genrec_bench.studies.analyses.correlation import correlations
@@ -137,11 +138,14 @@ def vstar_policy() -> tuple[Policy, VSTAR, Examples]:
     catalog = tiny_catalog()
     algorithm = VSTAR(VSTARHyperparameters())
     torch.manual_seed(0)
-    heads = algorithm.heads(HIDDEN_SIZE)
-    for parameter in heads["value"].parameters():
-        # A head that has learned nothing yet says 0 everywhere.
-        torch.nn.init.normal_(parameter)
-    return tiny_policy(catalog, heads=heads), algorithm, tiny_examples(catalog, num_examples=9)
+    embeddings = torch.randn(20, 5)
+    heads = algorithm.heads(HIDDEN_SIZE, 5)
+    for head in heads.values():
+        for parameter in head.parameters():
+            # A head that has learned nothing yet says 0 everywhere.
+            torch.nn.init.normal_(parameter)
+    policy = tiny_policy(catalog, heads=heads, embeddings=embeddings)
+    return policy, algorithm, tiny_examples(catalog, num_examples=9)
 
 
 def test_values_do_not_depend_on_how_the_work_is_cut() -> None:
@@ -205,8 +209,37 @@ def test_pools_without_the_target_say_nothing_of_the_hit_but_of_the_meaning() ->
     frozen = correlations(policy, examples, QUIET, size=4, temperature=1e-4)
     assert frozen["queries"].tolist() == [0, 0, 0] and frozen["Spearman"].isna().all()
     embeddings = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
-    meant = correlations(policy, examples, QUIET, size=16, temperature=3.0, embeddings=embeddings)
-    assert meant["queries"].tolist() == [len(examples)] * 3
+    rewards = {"semantic": embeddings, "hit": None}
+    meant = correlations(policy, examples, QUIET, size=16, temperature=3.0, rewards=rewards)
+    assert meant["reward"].tolist() == ["semantic"] * 3 + ["hit"] * 3
+    assert meant["queries"].tolist()[:3] == [len(examples)] * 3
+    # Both rewards are asked about the same pools, as is each of them alone.
+    for reward, own in rewards.items():
+        alone = correlations(
+            policy, examples, QUIET, size=16, temperature=3.0, rewards={reward: own}
+        )
+        rows = meant[meant["reward"] == reward].reset_index(drop=True)
+        assert rows.equals(alone)
+
+
+def test_pools_of_another_policy_are_scored_by_the_one_that_is_asked() -> None:
+    catalog = tiny_catalog()
+    asked, other = tiny_policy(catalog, seed=1), tiny_policy(catalog, seed=2)
+    examples = tiny_examples(catalog, num_examples=9)
+    with torch.no_grad():
+        ((prompts, _),) = batches(asked, examples)
+        tree = sample(other, prompts, 8, key=0)
+        asked.tokens_per_forward = 40
+        found = scored_by(asked, prompts, tree)
+        expected = score(asked, prompts, tree).node_log_probs
+    assert torch.equal(found.states, tree.states)
+    assert torch.allclose(found.log_probs, expected, atol=1e-5)
+    assert not torch.allclose(found.log_probs, tree.log_probs, atol=0.1)
+    # A policy's own pools are the same pools, drawn by itself or not.
+    own = correlations(other, examples, QUIET, size=8, temperature=1.0)
+    again = correlations(other, examples, QUIET, size=8, temperature=1.0, drawn_by=other)
+    assert again["queries"].tolist() == own["queries"].tolist()
+    assert again["Spearman"].to_numpy() == pytest.approx(own["Spearman"].to_numpy(), nan_ok=True)
 
 
 def words(data: Path, output: Path, *more: str, assignments: tuple[str, ...] = ()) -> list[str]:
@@ -222,11 +255,12 @@ def rows_of(out: str) -> list[dict[str, Any]]:
 
 def test_the_command(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "runs"
-    called = call(capsys, words(data, output, "--size", "12"))
+    called = call(capsys, words(data, output, "--size", "12", "--shared-pools"))
     assert called.code == 0, called.err
     rows = rows_of(called.out)
-    assert [(row["policy"], row["signal"], row["level"]) for row in rows] == [
-        (policy, signal, level)
+    assert [(row["reward"], row["policy"], row["signal"], row["level"]) for row in rows] == [
+        (reward, policy, signal, level)
+        for reward in ("hit", "semantic")
         for policy, signal in [
             ("SFT start", "probability"),
             ("beam + GRPO", "probability"),
