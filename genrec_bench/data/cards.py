@@ -68,6 +68,33 @@ class Expected:
     test_rows: Count | None = None
 
 
+FEEDBACK = ("logged", "drawn")
+"""What an algorithm that rolls out learns from: the logged target, or a purchase drawn anew."""
+
+
+@dataclass(frozen=True)
+class WorldParameters:
+    """How the log of a world differs from what its users want; `synthetic.py` tells the story.
+
+    Attributes:
+        feedback: what algorithms that roll out are given as the target; one of `FEEDBACK`.
+        hidden_categories: the last categories of the card, whose items are logged rarely.
+        hidden: probability that a user wants the one item of these that belongs to the
+            subcategory of the last item.
+        exposure: how often an item of these is logged, relative to one of the others.
+        misled: share of items after which the log is misled.
+        wrong: probability that what is logged after such an item is not what the user wanted, but
+            one other item, always the same.
+    """
+
+    feedback: Annotated[str, one_of(FEEDBACK)] = "drawn"
+    hidden_categories: Annotated[int, at_least(0)] = 0
+    hidden: Probability = 0.0
+    exposure: Annotated[float, Must(lambda share: 0 < share <= 1, "above 0, at most 1")] = 1.0
+    misled: Probability = 0.0
+    wrong: Annotated[float, Must(lambda share: 0 <= share < 1, "at least 0, below 1")] = 0.0
+
+
 @dataclass(frozen=True)
 class SyntheticParameters:
     """How the synthetic dataset is drawn; `genrec_bench/data/synthetic.py` tells the story.
@@ -85,6 +112,7 @@ class SyntheticParameters:
             five ways to choose the next item; they sum to 1.
         categories: subcategory nouns by category, as many for each.
         qualities: first words of titles; `materials`: second words.
+        world: how the log differs from what users want; None: in nothing.
     """
 
     seed: int
@@ -107,6 +135,7 @@ class SyntheticParameters:
     categories: Mapping[str, tuple[str, ...]]
     qualities: tuple[str, ...]
     materials: tuple[str, ...]
+    world: WorldParameters | None = None
 
 
 @dataclass(frozen=True)
@@ -281,3 +310,9 @@ def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], where: str)
     fewer = len(p.link_weights) < items and len(p.follow_weights) < subcategories
     both = "synthetic.link_weights, follow_weights"
     require(fewer, where, both, "fewer than the items and the subcategories")
+    if p.world is not None:
+        most = shape[0] - 1
+        some = p.world.hidden_categories <= most
+        require(some, where, "synthetic.world.hidden_categories", f"at most {most}")
+        needs = p.world.hidden_categories > 0 or p.world.hidden == 0
+        require(needs, where, "synthetic.world.hidden", "0 without hidden_categories")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,17 @@ def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
+class World(Protocol):
+    """What a drawn dataset was drawn from; see `genrec_bench/data/worlds.py`."""
+
+    @property
+    def feedback(self) -> str:
+        """What algorithms that roll out learn from unless a run asks otherwise."""
+
+    def utilities(self, examples: Examples) -> NDArray[np.float64]:
+        """Return the probability that each item is wanted next, [n, num_items]; rows sum to 1."""
+
+
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """All items with their SIDs.
@@ -175,6 +186,7 @@ class Contents:
             the source says only in what order.
         ceiling: best possible metrics by split ("valid", "test"), empty where unknown.
         report: of the preparation, as JSON holds it; empty where the source is prepared already.
+        world: that it was drawn from; None where nobody knows what users want.
 
     Raises:
         ValueError: lengths that disagree, or an example with an item outside the catalog.
@@ -190,6 +202,7 @@ class Contents:
     times: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
+    world: World | None = None
 
     def __post_init__(self) -> None:
         num_items = len(self.item_names)
@@ -313,6 +326,11 @@ class Dataset:
     def ceiling(self) -> Mapping[str, Mapping[str, float]]:
         """Best possible metrics by split ("valid", "test"), empty where unknown."""
         return self.contents.ceiling
+
+    @property
+    def world(self) -> World | None:
+        """What it was drawn from; None where nobody knows what users want."""
+        return self.contents.world
 
     @property
     def fingerprint(self) -> str:

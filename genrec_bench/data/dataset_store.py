@@ -24,7 +24,7 @@ from genrec_bench.data.cards import MARK, Card, load_card
 from genrec_bench.data.dataset import Contents, Dataset, Examples
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
-from genrec_bench.data.synthetic import generate
+from genrec_bench.data.synthetic import generate, world_of
 from genrec_bench.errors import UserError
 from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.files import write_json
@@ -220,6 +220,7 @@ def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str,
         },
         ceiling=manifest["ceiling"],
         report=manifest["report"],
+        world=world_of(card),
     )
 
 
@@ -249,6 +250,8 @@ def _card_hash(card: Card, made: str) -> str:
         parts["layout"] = card.layout
         parts["codes_per_level"] = card.codes_per_level
         parts["synthetic"] = dataclasses.asdict(card.synthetic) if card.synthetic else None
+        if card.synthetic is not None and card.synthetic.world is None:
+            del parts["synthetic"]["world"]  # as before there were any
     return json_digest(parts)
 
 

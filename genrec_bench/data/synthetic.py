@@ -15,16 +15,24 @@ hidden state of the user), as a mixture of five ways to choose it:
 
 As the probabilities are known, the best ranking of all items is known too, and `ceiling` computes
 what it scores in expectation.
+
+In a *world* the log may show something else than what users want. Histories and training targets
+are as logged; validation and test targets are what users want, given the logged history.
+
+    hidden    some categories hold items that many users want, one for each subcategory of the last
+              item, and that are logged rarely, since they were rarely shown
+    misled    after some items the log holds, instead of what the user wanted, one wrong item
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec_bench.data.cards import Card, SyntheticParameters
+from genrec_bench.data.cards import Card, SyntheticParameters, WorldParameters
 from genrec_bench.data.dataset import Contents, Examples
+from genrec_bench.data.worlds import items_at
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,6 +55,10 @@ class PurchaseModel:
             repeats left out: rows sum to 1 - repeat.
         repeat: probability that the next item repeats one of the history, whose weights fall by
             `recency_decay` for each step back.
+        feedback: what algorithms that roll out learn from by default; see `WorldParameters`.
+        exposure: [num_items] how often an item is logged when it is wanted, relative to others.
+        wrong: [num_items] by last item, the probability that another item than the wanted one is
+            logged, and `decoys` [num_items], which one that is.
     """
 
     sids: NDArray[np.int32]
@@ -56,6 +68,15 @@ class PurchaseModel:
     repeat: float
     recency_decay: float
     history_length: int
+    feedback: str = "logged"
+    exposure: Floats | None = None
+    wrong: Floats | None = None
+    decoys: Ints | None = None
+
+    @property
+    def is_biased(self) -> bool:
+        """Whether the log shows anything else than what users want."""
+        return self.exposure is not None or self.wrong is not None
 
     def next_item_distributions(self, histories: Ints) -> Floats:
         """Return the probability of every item to come next, [n, num_items].
@@ -74,6 +95,22 @@ class PurchaseModel:
             probabilities[rows, histories[:, column]] += weights[:, column]
         return probabilities
 
+    def logged_distributions(self, histories: Ints) -> Floats:
+        """Return the probability of every item to be logged next, [n, num_items]."""
+        probabilities = self.next_item_distributions(histories)
+        if self.exposure is not None:
+            probabilities *= self.exposure
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
+        if self.wrong is not None and self.decoys is not None:
+            last = histories[:, -1]
+            probabilities *= 1 - self.wrong[last][:, None]
+            probabilities[np.arange(len(last)), self.decoys[last]] += self.wrong[last]
+        return probabilities
+
+    def utilities(self, examples: Examples) -> Floats:
+        """Return the probability that each item is wanted next, [n, num_items]."""
+        return self.next_item_distributions(padded_histories(examples, self.history_length))
+
 
 def generate(card: Card) -> Contents:
     """Draw the dataset that the card's `synthetic` parameters describe.
@@ -87,6 +124,8 @@ def generate(card: Card) -> Contents:
     rng = np.random.Generator(np.random.PCG64(parameters.seed))
     model = build_model(card, parameters, rng)
     examples, days = _draw_examples(model, parameters, rng)
+    if model.is_biased:
+        wanted = _draw_wanted(model, examples, rng)
     order = np.argsort(days, kind="stable")  # rows come by user and place
     first, second = len(order) * 8 // 10, len(order) * 9 // 10
     splits = {
@@ -94,6 +133,9 @@ def generate(card: Card) -> Contents:
         "valid": examples.subset(order[first:second]),
         "test": examples.subset(order[second:]),
     }
+    if model.is_biased:
+        for split, rows in (("valid", order[first:second]), ("test", order[second:])):
+            splits[split] = replace(splits[split], targets=wanted[rows])
     return Contents(
         card=card,
         item_names=tuple(str(item) for item in range(len(model.titles))),
@@ -101,7 +143,16 @@ def generate(card: Card) -> Contents:
         splits=splits,
         sids=model.sids,
         ceiling={split: ceiling(model, splits[split]) for split in ("valid", "test")},
+        world=model,
     )
+
+
+def world_of(card: Card) -> PurchaseModel | None:
+    """Return what the card's dataset is drawn from; None where it is not drawn."""
+    if card.synthetic is None:
+        return None
+    rng = np.random.Generator(np.random.PCG64(card.synthetic.seed))
+    return build_model(card, card.synthetic, rng)
 
 
 def build_model(card: Card, p: SyntheticParameters, rng: np.random.Generator) -> PurchaseModel:
@@ -126,7 +177,7 @@ def build_model(card: Card, p: SyntheticParameters, rng: np.random.Generator) ->
         + p.same_category * _within(popularity, category)[category]
         + p.noise * popularity
     )
-    return PurchaseModel(
+    model = PurchaseModel(
         sids=_draw_sids(card.codes_per_level, subcategory, category, p, rng),
         titles=_draw_titles(p, rng),
         popularity=popularity,
@@ -135,6 +186,38 @@ def build_model(card: Card, p: SyntheticParameters, rng: np.random.Generator) ->
         recency_decay=p.recency_decay,
         history_length=card.history_length,
     )
+    return model if p.world is None else _planted(model, p.world, subcategory, category, rng)
+
+
+def _planted(
+    model: PurchaseModel,
+    world: WorldParameters,
+    subcategory: Ints,
+    category: Ints,
+    rng: np.random.Generator,
+) -> PurchaseModel:
+    """Plant in a model what a world has beside it."""
+    model = replace(model, feedback=world.feedback)
+    num_items = len(category)
+    if world.hidden_categories:
+        is_hidden = category > category[-1] - world.hidden_categories
+        items = np.flatnonzero(is_hidden)
+        # One for each subcategory; with more subcategories than such items some have the same.
+        order = items[_shuffled(len(items), rng)]
+        chosen = order[np.arange(subcategory[-1] + 1) % len(order)][subcategory]
+        by_last_item = (1 - world.hidden) * model.by_last_item
+        by_last_item[np.arange(num_items), chosen] += world.hidden * (1 - model.repeat)
+        exposure = np.where(is_hidden, world.exposure, 1.0)
+        model = replace(model, by_last_item=by_last_item, exposure=exposure)
+    if world.misled:
+        wrong = np.zeros(num_items)
+        wrong[_shuffled(num_items, rng)[: round(world.misled * num_items)]] = world.wrong
+        # The next item in a circle that visits all, so that no item is its own decoy.
+        circle = _shuffled(num_items, rng)
+        decoys = np.empty(num_items, dtype=np.int64)
+        decoys[circle] = np.roll(circle, -1)
+        model = replace(model, wrong=wrong, decoys=decoys)
+    return model
 
 
 def ceiling(model: PurchaseModel, examples: Examples) -> dict[str, float]:
@@ -154,7 +237,10 @@ def ceiling(model: PurchaseModel, examples: Examples) -> dict[str, float]:
     by_rank /= max(len(histories), 1)
     gain = by_rank / np.log2(np.arange(2, depth + 2))
     metrics = {f"HR@{k}": float(by_rank[:k].sum()) for k in CUTOFFS}
-    return metrics | {f"NDCG@{k}": float(gain[:k].sum()) for k in CUTOFFS}
+    metrics |= {f"NDCG@{k}": float(gain[:k].sum()) for k in CUTOFFS}
+    # The utility of a list is the HR that is expected of it.
+    metrics |= {f"utility@{k}": metrics[f"HR@{k}"] for k in CUTOFFS}
+    return metrics | {f"regret@{k}": 0.0 for k in CUTOFFS}
 
 
 def padded_histories(examples: Examples, history_length: int) -> Ints:
@@ -171,12 +257,13 @@ def _draw_examples(
     """Draw all users' sequences; return the examples by user and place, and each one's day."""
     lengths = p.shortest + (rng.random(p.users) * (p.longest - p.shortest + 1)).astype(np.int64)
     items = np.full((p.users, p.longest), -1)
-    items[:, 0] = _draw(np.broadcast_to(model.popularity, (p.users, len(model.popularity))), rng)
+    first = model.popularity if model.exposure is None else model.popularity * model.exposure
+    items[:, 0] = _draw(np.broadcast_to(first, (p.users, len(first))), rng)
     for place in range(1, p.longest):
         # Users still shopping; a user's sequence does not depend on how it is stored.
         active = np.flatnonzero(lengths > place)
         visible = items[active, max(0, place - model.history_length) : place]
-        items[active, place] = _draw(model.next_item_distributions(visible), rng)
+        items[active, place] = _draw(model.logged_distributions(visible), rng)
     gaps = -p.mean_gap_days * np.log1p(-rng.random((p.users, p.longest)))
     gaps[:, 0] = rng.random(p.users) * p.days
     days = np.cumsum(gaps, axis=1).astype(np.int64)
@@ -191,13 +278,20 @@ def _draw_examples(
     return Examples.from_lists(users, histories, targets), np.array(when, dtype=np.int64)
 
 
+def _draw_wanted(
+    model: PurchaseModel, examples: Examples, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Draw what users want after each history, which the log may not show."""
+    wanted = np.empty(len(examples), dtype=np.int32)
+    for start in range(0, len(examples), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(examples)))
+        wanted[rows] = _draw(model.utilities(examples.subset(rows)), rng)
+    return wanted
+
+
 def _draw(probabilities: Floats, rng: np.random.Generator) -> Ints:
     """Draw one column index from each row of [n, m] probabilities."""
-    cumulative = np.cumsum(probabilities, axis=1)
-    # Scaled by the row's own sum, so that rounding cannot push a draw past the last column.
-    drawn = rng.random(len(probabilities)) * cumulative[:, -1]
-    columns: Ints = np.count_nonzero(cumulative <= drawn[:, None], axis=1)
-    return columns
+    return items_at(probabilities, rng.random(len(probabilities)))
 
 
 def _shuffled(n: int, rng: np.random.Generator) -> Ints:

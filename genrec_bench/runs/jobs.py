@@ -120,9 +120,10 @@ def request_of(job: Job, context: Context) -> Request:
         UserError: as ``configure``; and if a step is too small for the processes or the
             minibatches, a split is empty, or the output folder cannot be one.
     """
-    from genrec_bench.runs.request import Request
+    from genrec_bench.runs.request import Request, feedback_of
 
     entry, algorithm, settings = configure(job, context)
+    feedback_of(settings, context.dataset)
     least = max(context.workers.count, algorithm.minibatches)
     if settings.prompts_per_step < least:
         raise UserError(

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.vectors.embeddings import sid_embeddings
+from genrec_bench.data.worlds import Purchases
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.added_tokens import added_rows, start_tokens
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.runs.request import Request
+from genrec_bench.runs.request import Request, feedback_of
 from genrec_bench.training.budgets import Budget
 from genrec_bench.training.evaluate import Evaluation, evaluate, validation
 from genrec_bench.training.ledger import Ledger
@@ -96,6 +97,7 @@ def post_train(
             prompts_per_step=settings.prompts_per_step,
             seed=request.seed,
             embeddings=embeddings,
+            purchases=_purchases(request),
         )
     else:
         stepper = SupervisedStepper(
@@ -136,6 +138,7 @@ def post_train(
                 title=split,
                 algorithm=algorithm,
                 sampling=settings,
+                world=dataset.world,
             )
             for split in request.splits
         }
@@ -152,3 +155,11 @@ def device_embeddings(
     """
     rows = workers.from_main(lambda: sid_embeddings(dataset, settings.embeddings, data_dir))
     return torch.from_numpy(rows).to(workers.device)
+
+
+def _purchases(request: Request) -> Purchases | None:
+    """Return what draws the targets of a run's rollouts; None where they are the logged ones."""
+    dataset = request.dataset
+    if dataset.world is None or feedback_of(request.settings, dataset) == "logged":
+        return None
+    return Purchases(dataset.world, dataset.train, request.seed)

@@ -13,6 +13,7 @@ import torch
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.vectors.embeddings import texts_encoded
+from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import Backbone, backbone_name, find_backbone, prompt_name
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware
@@ -144,6 +145,22 @@ def texts_of(request: Request) -> str:
     return texts_encoded(request.dataset, request.settings.embeddings)
 
 
+def feedback_of(settings: Settings, dataset: Dataset) -> str:
+    """Return what algorithms that roll out are given as targets; one of `FEEDBACK`.
+
+    Raises:
+        UserError: purchases are to be drawn where nobody knows what users want.
+    """
+    world = dataset.world
+    if settings.feedback == "auto":
+        return world.feedback if world is not None else "logged"
+    if settings.feedback != "logged" and world is None:
+        raise UserError(
+            f"--set feedback={settings.feedback}: {dataset.name} is not drawn from a known world"
+        )
+    return settings.feedback
+
+
 def _track(
     request: Request, start: SFTStart, budget: Budget | None, prompt: str, workers: Workers
 ) -> dict[str, Any]:
@@ -166,6 +183,8 @@ def _track(
         "sft": start.fingerprint,
         "sids": dataset.sid_fingerprint,
     }
+    if (feedback := feedback_of(settings, dataset)) != "logged":
+        track["feedback"] = f"{feedback} for each visit of a prompt; logged in SFT"
     if request.tuning is not None:
         track["tuning"] = request.tuning["limit"]
     if budget is not None:

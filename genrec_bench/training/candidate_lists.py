@@ -71,6 +71,18 @@ def expand(candidates: NDArray[np.int32], catalog: Catalog, k: int) -> NDArray[n
     return items
 
 
+def worth(items: NDArray[np.int32], utilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[n] the utilities of the items in lists [n, k], added up; one that stands twice counts once.
+
+    ``utilities`` are [n, num_items]; empty places of a list, -1, are worth nothing.
+    """
+    ordered = np.sort(items, axis=1)
+    new = np.diff(ordered, axis=1, prepend=MISSING) != 0
+    each = np.take_along_axis(utilities, np.maximum(ordered, 0).astype(np.int64), axis=1)
+    total: NDArray[np.float64] = np.where(new & (ordered >= 0), each, 0.0).sum(axis=1)
+    return total
+
+
 def _hits(
     candidates: NDArray[np.int32], targets: NDArray[np.int32], catalog: Catalog
 ) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from genrec_bench.data.dataset import Catalog, Dataset, Examples
+from genrec_bench.data.dataset import Catalog, Dataset, Examples, World
 from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.decoding.sampling import sample
 from genrec_bench.policy.policy import Policy
@@ -59,6 +59,7 @@ def evaluate(
     title: str,
     algorithm: Algorithm | None = None,
     sampling: Settings | None = None,
+    world: World | None = None,
 ) -> Evaluation:
     """Rank the catalog for every history, by constrained beam search or as the algorithm decodes.
 
@@ -66,6 +67,7 @@ def evaluate(
         beam_width: W, the length of the lists.
         algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
         sampling: settings that say how to draw candidates for Pass@k; None for no such figure.
+        world: knows what the lists are worth; None for no such figure.
     """
     policy.eval()
     mine = workers.mine(np.arange(len(examples)))
@@ -107,7 +109,8 @@ def evaluate(
     written = lists[:, beam_width : columns - num_samples]
     written = written.reshape(len(lists), beam_width, num_levels)
     samples = lists[:, columns - num_samples :] if num_samples else None
-    found = Lists(candidates, examples.targets, catalog, written)
+    utilities = None if world is None else world.utilities(examples)
+    found = Lists(candidates, examples.targets, catalog, written, utilities)
     return Evaluation(*evaluate_lists(found, samples))
 
 

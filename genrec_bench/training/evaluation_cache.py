@@ -66,6 +66,7 @@ def evaluate_once(
                 title=title,
                 algorithm=algorithm,
                 sampling=settings,
+                world=dataset.world,
             )
         cost = total_spent(ledger, workers)["evaluation"]
         if workers.is_main:

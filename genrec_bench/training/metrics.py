@@ -23,6 +23,7 @@ from genrec_bench.training.candidate_lists import (
     item_ranks,
     sampled_hits,
     sid_ranks,
+    worth,
 )
 
 CUTOFFS = (1, 3, 5, 10, 20)
@@ -45,12 +46,15 @@ class Lists:
         candidates: [n, W] SID indices, best first, -1 where the beam found no more.
         targets: [n] item indices.
         codes: [n, W, L] zero-based codes as decoded; None where nobody kept them.
+        utilities: [n, num_items] how probable it is that each item is wanted; None where no world
+            says so.
     """
 
     candidates: NDArray[np.int32]
     targets: NDArray[np.int32]
     catalog: Catalog
     codes: NDArray[np.integer] | None = None
+    utilities: NDArray[np.float64] | None = None
     _expanded: dict[int, NDArray[np.int32]] = field(default_factory=dict, repr=False)
 
     def items(self, k: int) -> NDArray[np.int32]:
@@ -198,6 +202,20 @@ def _invalid_rate(lists: Lists, k: int) -> float | None:
     return float(1.0 - known[same[lists.catalog.num_items :]].mean())
 
 
+def _utility(lists: Lists, k: int) -> float | None:
+    """How probable it is that the first K items hold the one that is wanted: the expected HR@K."""
+    return None if lists.utilities is None else float(worth(lists.items(k), lists.utilities).mean())
+
+
+def _regret(lists: Lists, k: int) -> float | None:
+    """What the best K items of the catalog are worth beyond the first K."""
+    if lists.utilities is None:
+        return None
+    k = min(k, lists.utilities.shape[1])
+    best = np.partition(lists.utilities, -k, axis=1)[:, -k:].sum(axis=1)
+    return float((best - worth(lists.items(k), lists.utilities)).mean())
+
+
 METRICS: list[MetricEntry] = [
     # The target is among the first K.
     RankMetric(
@@ -216,6 +234,15 @@ METRICS: list[MetricEntry] = [
     RankMetric(name="MRR", of_example=_reciprocal_rank),
     # GREAM, 6.1.2.
     SampleMetric(name="Pass", cutoffs=(1, 5, 10), mean=_pass, on_boards=("Pass@1", "Pass@10")),
+    # Of worlds alone, exactly: no target is drawn.
+    ListMetric(name="utility", cutoffs=CUTOFFS, of_lists=_utility, on_boards=("utility@10",)),
+    ListMetric(
+        name="regret",
+        cutoffs=CUTOFFS,
+        higher_is_better=False,
+        of_lists=_regret,
+        on_boards=("regret@10",),
+    ),
     ListMetric(name="unique_candidates", of_lists=_unique_candidates),
     ListMetric(name="coverage", cutoffs=(LIST_LENGTH,), of_lists=_coverage),
     ListMetric(name="diversity", cutoffs=(LIST_LENGTH,), of_lists=_diversity),

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Examples
+from genrec_bench.data.worlds import Purchases
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
@@ -107,11 +108,16 @@ class Rollouts:
         group_size: int,
         prompts_per_step: int,
         seed: int,
+        purchases: Purchases | None = None,
     ) -> None:
-        """Prepare; the seed decides in what order examples are visited, and what is drawn."""
+        """Prepare; the seed decides in what order examples are visited, and what is drawn.
+
+        Targets are the examples' own, or else the purchases that a world draws for each visit.
+        """
         self._policy = policy
         self._algorithm = algorithm
         self._examples = examples
+        self._purchases = purchases
         self._workers = workers
         self._group_size = group_size
         self._sampler = Sampler(len(examples), prompts_per_step, seed)
@@ -140,7 +146,7 @@ class Rollouts:
         places: list[NDArray[np.int64]] = []
         for turn in range(self._algorithm.most_refills + 1):
             rows = self._sampler.visits(start + drawn, wanted - size)
-            groups = self._roll_out(start + drawn, self._workers.mine(rows))
+            groups = self._roll_out(start + drawn, len(rows), self._workers.mine(rows))
             accepted = self._accepted(groups, len(rows))
             if groups is not None:
                 first = groups if turn == 0 else first
@@ -169,20 +175,25 @@ class Rollouts:
         mine_of_all = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
         return Rollout(groups, mine_of_all, size, wanted / whole, drawn, figures)
 
-    def _roll_out(self, start: int, rows: NDArray[np.int64]) -> Groups | None:
+    def _roll_out(self, start: int, count: int, rows: NDArray[np.int64]) -> Groups | None:
         """Roll out this process's part of a round; None if it has none.
 
         Args:
             start: how many prompts were visited before this round, which with the seed decides the
                 round's random numbers: those of torch's generator may be spent unevenly among
                 processes, of which some have no prompt left to roll out.
+            count: how many prompts the round has, all processes.
             rows: [n] which examples.
         """
         if len(rows) == 0:
             return None
         policy, algorithm = self._policy, self._algorithm
         prompts = policy.prompt_format.encode(self._examples, rows).to(policy.device)
-        items = torch.from_numpy(self._examples.targets[rows].astype(np.int64))
+        bought = self._examples.targets[rows].astype(np.int64)
+        if self._purchases is not None:
+            visits = self._workers.mine(np.arange(start, start + count))
+            bought = self._purchases(rows, visits)
+        items = torch.from_numpy(bought)
         targets = policy.item_leaves[items.to(policy.device)]
         # Four numbers: the sampler seeds with two and the minibatches with three.
         seed = np.random.SeedSequence([self._seed, start, 0, 1]).generate_state(1).item()

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from genrec_bench.data.cards import FEEDBACK
 from genrec_bench.policy.policy import LOGPROB_SPACES
 from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
@@ -28,6 +29,12 @@ class Settings:
     validations: int = setting(8, low=0, high=1000, help="looks at validation data; cost no budget")
     validation_examples: int = setting(
         512, low=1, help="examples of these looks, equal in all runs"
+    )
+    feedback: str = setting(
+        "auto",
+        choices=("auto", *FEEDBACK),
+        help="what algorithms that roll out are given as targets: logged, or a purchase that a "
+        "world draws for each visit of a prompt; auto: as the dataset's card says",
     )
     embeddings: str = setting(
         "auto",

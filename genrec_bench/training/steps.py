@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec_bench.data.dataset import Examples
+from genrec_bench.data.worlds import Purchases
 from genrec_bench.decoding.beam import chunks
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
@@ -135,6 +136,7 @@ class RolloutStepper:
         prompts_per_step: int,
         seed: int,
         embeddings: Tensor | None = None,
+        purchases: Purchases | None = None,
     ) -> None:
         """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
         self.batch = prompts_per_step
@@ -151,6 +153,7 @@ class RolloutStepper:
             group_size=group_size,
             prompts_per_step=prompts_per_step,
             seed=seed,
+            purchases=purchases,
         )
         self._seed = seed
         self._embeddings = embeddings

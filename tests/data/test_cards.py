@@ -30,6 +30,10 @@ def test_every_card_of_the_package_is_valid() -> None:
         "office-ugr": 4,
         "sports": 4,
         "synthetic": 3,
+        "synthetic-feedback": 3,
+        "synthetic-hidden": 3,
+        "synthetic-noisy": 3,
+        "synthetic-sparse": 3,
         "yelp": 4,
     }
     hashed = load_card("industrial").sha256
@@ -39,7 +43,7 @@ def test_every_card_of_the_package_is_valid() -> None:
 def test_every_dataset_of_the_papers_says_where_its_raw_files_are() -> None:
     for name in card_names():
         raw = load_card(name).raw
-        assert (raw is None) == (name == "synthetic")
+        assert (raw is None) == name.startswith("synthetic")
         if raw is not None:
             assert raw.licence and raw.items is not None
             for source in (raw.interactions, raw.items):
@@ -185,6 +189,13 @@ def test_cards_of_ones_own_stand_beside_the_packages(
         ({"items_per_subcategory": 17}, "'codes_per_level' must be at least"),
         ({"shared_sid_share": 0.7}, "shared_sid_share"),
         ({"longest": 4}, "shortest"),
+        (
+            {"world": {"feedback": "told"}},
+            "'synthetic.world.feedback' must be one of logged, drawn",
+        ),
+        ({"world": {"hidden_categories": 12}}, "hidden_categories' must be at most 11"),
+        ({"world": {"hidden": 0.2}}, "hidden' must be 0 without hidden_categories"),
+        ({"world": {"exposure": 0}}, "exposure' must be above 0, at most 1"),
         ({"qualities": ["large"], "materials": ["oak"]}, "enough for a title"),
     ],
 )

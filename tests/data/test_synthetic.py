@@ -202,6 +202,8 @@ def test_the_ceiling_is_brute_force_on_a_tiny_instance() -> None:
                     rank = 1 + ranking.index(target)
                     expected[f"HR@{k}"] += p[target] / len(examples)
                     expected[f"NDCG@{k}"] += p[target] / math.log2(1 + rank) / len(examples)
+        for k in (1, 3, 5, 10, 20):
+            expected |= {f"utility@{k}": expected[f"HR@{k}"], f"regret@{k}": 0.0}
         assert dataset.ceiling[split] == pytest.approx(expected)
 
 

@@ -177,6 +177,39 @@ def test_figures_that_do_not_exist_are_left_out() -> None:
     assert set(narrow) == {"unique_candidates"}
 
 
+def test_utility_and_regret_by_hand() -> None:
+    # The lists hold the items 0, 4, 3 and 3, as SID 0 stands for two items; 3 in a list twice.
+    worth = np.array([[0.3, 0.1, 0.2, 0.05, 0.15, 0.2], [0.0, 0.6, 0.0, 0.3, 0.1, 0.0]])
+    candidates = lists([0, 2, -1, -1, -1], [2, 2, -1, -1, -1])
+    found = list_metrics(Lists(candidates, items(1, 5), CATALOG, utilities=worth))
+    first, second = [expand(candidates, CATALOG, 3)[row] for row in (0, 1)]
+    assert first.tolist()[:1] == [0] and second.tolist()[:2] == [3, 3]
+    of_first = sum(worth[0, item] for item in first if item >= 0)
+    assert found["utility@1"] == pytest.approx((0.3 + 0.3) / 2)
+    assert found["utility@3"] == pytest.approx((of_first + 0.3) / 2)
+    # The best of one history: 0.3, and 0.3 + 0.2 + 0.2; of the other 0.6, and all there is.
+    assert found["regret@1"] == pytest.approx((0.3 - 0.3 + 0.6 - 0.3) / 2)
+    assert found["regret@3"] == pytest.approx((0.7 - of_first + 1.0 - 0.3) / 2)
+    assert not [name for name in found if name.endswith("@10")]
+    without = list_metrics(Lists(candidates, items(1, 5), CATALOG))
+    assert not [name for name in without if name.startswith(("utility", "regret"))]
+
+
+def test_the_utility_of_a_list_is_the_hit_rate_that_is_expected_of_it() -> None:
+    generator = np.random.default_rng(0)
+    worth = generator.dirichlet(np.ones(6), size=40)
+    candidates = np.argsort(generator.random((40, 4)), axis=1)[:, :3].astype(np.int32)
+    expected = list_metrics(Lists(candidates, np.zeros(40, np.int32), CATALOG, utilities=worth))[
+        "utility@3"
+    ]
+    rates = []
+    for _ in range(300):
+        drawn = np.array([generator.choice(6, p=row) for row in worth], dtype=np.int32)
+        metrics, _ = evaluate_lists(Lists(candidates, drawn, CATALOG))
+        rates.append(metrics["HR@3"])
+    assert float(np.mean(rates)) == pytest.approx(expected, abs=0.02)
+
+
 def test_unique_candidates_counts_neither_repeats_nor_empty_places() -> None:
     metrics = list_metrics(Lists(lists([3, 0, 3, -1], [2, 1, 0, 3]), items(0, 0), CATALOG))
     assert metrics["unique_candidates"] == 3.0

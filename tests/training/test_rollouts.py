@@ -52,7 +52,11 @@ def target_leaves(share: float) -> set[int]:
 def rollouts_of(
     algorithm: GRPO, policy: Policy | None = None, seed: int = 0, examples: Examples = EXAMPLES
 ) -> Rollouts:
-    sizes = {"group_size": GROUP_SIZE, "prompts_per_step": PROMPTS, "seed": seed}
+    sizes: dict[str, Any] = {
+        "group_size": GROUP_SIZE,
+        "prompts_per_step": PROMPTS,
+        "seed": seed,
+    }
     return Rollouts(policy or tiny_policy(CATALOG), algorithm, examples, Workers(), **sizes)
 
 
