@@ -6,7 +6,8 @@ Differences from GRPO, in the order of §4:
    dense rewards by nearness in meaning to the target. L_V trains the head and not the backbone.
    Ours is fed the probability of the prefix and its nearness to the history
    (``value_features``; ``hidden`` is the paper's head): a backbone that saw codes alone knows
-   nothing of texts, and a head on its hidden states ranks below probability.
+   nothing of texts, and a head on its hidden states ranks below probability. In the share
+   ``value_warmup`` of the budget V learns first (§4.1); the released script has none.
 2. Candidates (Eq. 11 to 14) come from VED (``decoding/ved.py``), a tree search led by value and
    entropy that costs no more tokens than a beam of G candidates, times ``token_budget``.
 3. Sibling-GRPO (Eq. 15 to 19). A node of the candidates' tree is compared with its siblings.
@@ -39,7 +40,6 @@ from genrec_bench.algorithm import (
     Times,
     VEDOptions,
     fixed,
-    group_mean,
     no_gradient_figures,
     per_level,
     rate,
@@ -48,6 +48,7 @@ from genrec_bench.algorithm import (
     stochastic_beam,
     td_loss,
     tree_values,
+    value_gap,
     value_heads,
     value_inputs,
     value_of,
@@ -83,6 +84,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
     objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="losses of Table 4")
     sibling_weight: float = weight(1.0, high=100, log=True, search=(0.25, 4), help="weight, Eq. 19")
+    value_warmup: float = fixed(0.0, low=0, high=0.9, help="share in which V alone learns first")
     level_weights: str = fixed("0.3,0.5,1", help="w_l of Eq. 8, stretched if L is another")
     discount: float = fixed(0.99, low=0, high=1, help="gamma of Eq. 9")
     # It trains the head alone, by Adam, whose steps no weight changes: its learning rate is tuned.
@@ -124,6 +126,16 @@ class VSTAR(GRPO):
 
     hyperparameters_class = VSTARHyperparameters
     hyperparameters: VSTARHyperparameters
+    _warms_up = False
+
+    def begin_step(self, step: int, share: float) -> None:
+        """Learn V first (§4.1), on the policy as it is, before it is trained and V guides it."""
+        self._warms_up = self.scores_leaves and share < self.hyperparameters.value_warmup
+
+    @property
+    def trains_backbone(self) -> bool:
+        """Not in the warm-up of the value."""
+        return not self._warms_up
 
     def heads(self, hidden_size: int, embedding_size: int) -> dict[str, nn.Module]:
         """V of §4.1, also where only VED's entropy guides the search."""
@@ -147,8 +159,10 @@ class VSTAR(GRPO):
         return tree_values(scores, detach=not self.hyperparameters.value_trains_policy)
 
     def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
-        """Search as training does; a beam spends its token budget on more candidates."""
+        """Search as training does, and by a beam in the warm-up, as no value can guide it yet."""
         hp = self.hyperparameters
+        if self._warms_up:
+            return super().rollout(policy, prompts, group_size)
         if hp.training == "ved":
             return self._ved(policy, prompts, group_size, key=None)
         if hp.training == "beam":
@@ -175,8 +189,10 @@ class VSTAR(GRPO):
         return ved(policy, prompts, count, value_of(policy, prompts), options, key=key).tree
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add up GRPO's loss, Eq. 19 and Eq. 9 for each prompt."""
+        """Add up GRPO's loss, Eq. 19 and Eq. 9 for each prompt; Eq. 9 alone in the warm-up."""
         hp, tree = self.hyperparameters, batch.tree
+        if self._warms_up:
+            return self._value_loss(batch, scores)
         # Without credit from the group, GRPO's loss is the divergence.
         none = torch.zeros_like(batch.advantages)
         grpo = replace(batch, advantages=none) if hp.objective == "sibling" else batch
@@ -187,16 +203,18 @@ class VSTAR(GRPO):
             loss = loss + hp.sibling_weight * siblings
             figures |= no_gradient_figures(nodes_with_credit=(credit != 0).sum(dim=1))
         if hp.value_weight > 0:
-            assert batch.embeddings is not None
-            weights = per_level("level_weights", hp.level_weights, tree.trie.num_levels)
-            with scores.policy.metered("value"):
-                values = tree.on_paths(self.values(scores))
-                rewards = semantic_reward(tree, batch.targets, batch.embeddings, weights)
-                error = td_loss(values, tree.on_paths(rewards), tree.valid, hp.discount)
-            loss = loss + hp.value_weight * error
-            last, hits = values[..., -1:], tree.hits(batch.targets)
-            wrong = tree.valid & ~hits
-            # Averaged over prompts, of which those without a hit have no gap.
-            gap = (group_mean(last, hits) - group_mean(last, wrong)) * hits.any(1) * wrong.any(1)
-            figures |= no_gradient_figures(value_loss=error, value_gap=gap)
+            error, of_value = self._value_loss(batch, scores)
+            loss, figures = loss + error, figures | of_value
         return loss, figures
+
+    def _value_loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return value_weight L_V for each prompt [B] (Eq. 9), and figures."""
+        hp, tree = self.hyperparameters, batch.tree
+        assert batch.embeddings is not None
+        weights = per_level("level_weights", hp.level_weights, tree.trie.num_levels)
+        with scores.policy.metered("value"):
+            values = tree.on_paths(self.values(scores))
+            rewards = semantic_reward(tree, batch.targets, batch.embeddings, weights)
+            error = td_loss(values, tree.on_paths(rewards), tree.valid, hp.discount)
+        gap = value_gap(values[..., -1], tree.hits(batch.targets), tree.valid)
+        return hp.value_weight * error, no_gradient_figures(value_loss=error, value_gap=gap)

@@ -32,7 +32,7 @@ from genrec_bench.training.objectives import (
     ranking_loss,
     rule_reward,
 )
-from genrec_bench.training.value_rewards import semantic_reward, td_loss
+from genrec_bench.training.value_rewards import semantic_reward, td_loss, value_gap
 
 __all__ = [
     "Algorithm",
@@ -67,6 +67,7 @@ __all__ = [
     "tree_values",
     "value_heads",
     "value_inputs",
+    "value_gap",
     "value_of",
     "ved",
     "weight",

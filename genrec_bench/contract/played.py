@@ -31,7 +31,7 @@ from genrec_bench.contract.tiny_world import (
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.base_algorithm import Algorithm, Batch
 
 TOLERANCE = 1e-4
 """Relative and absolute; a batch and its parts add up float32 numbers in different orders."""
@@ -216,6 +216,29 @@ def check_gradients(stage: Stage) -> None:
         require_that(any(row[index].any() for row in rows), f"token {token!r} gets no gradient")
 
 
+def check_steps_of_heads(stage: Stage) -> None:
+    """Where a step trains heads alone, its loss reaches one, without reference and gradients."""
+    world = stage.world
+    for share in (0.0, 0.5, 0.99):
+        algorithm = fresh(stage.algorithm)
+        algorithm.begin_step(3, share)
+        if algorithm.trains_backbone:
+            continue
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            tree = algorithm.rollout(world.policy, world.prompts, GROUP_SIZE)
+            rewards = algorithm.reward(tree, world.targets)
+            advantages = algorithm.advantage(tree, world.targets, rewards)
+            groups = (world.prompts, tree, world.targets, rewards, advantages)
+            scores = score(world.policy, world.prompts, tree, leaves=algorithm.scores_leaves)
+        losses, _ = algorithm.loss(Batch(*groups, None, world.embeddings), scores)
+        require_shape(f"after {share:g}, the losses", losses, world.targets.shape)
+        reached = _gradients(world, losses) if losses.requires_grad else {}
+        require_that(
+            any(name.startswith("heads.") for name in reached), f"after {share:g}, no head learns"
+        )
+
+
 def check_loss_of_each_prompt_alone(stage: Stage) -> None:
     """A prompt's loss does not depend on the other prompts of its batch."""
     algorithm, world = stage.algorithm, stage.world
@@ -286,6 +309,7 @@ NUMERIC: tuple[Check, ...] = (
     check_accepts,
     check_advantages,
     check_loss,
+    check_steps_of_heads,
     check_loss_of_each_prompt_alone,
     check_empty_places,
 )

@@ -142,6 +142,26 @@ class Algorithm:
         """Whether the loss reads ``embeddings``, or a head ``policy.prefix_embeddings``."""
         return False
 
+    def begin_step(self, step: int, share: float) -> None:
+        """Hear that a step begins; called before each rollout, and by nobody who only evaluates.
+
+        What an algorithm keeps of it, it must be able to tell from these two numbers alone: a run
+        that was cut short goes on with another object.
+
+        Args:
+            step: how many were taken before.
+            share: of the budget, or of the steps, that is spent: from 0 to below 1.
+        """
+
+    @property
+    def trains_backbone(self) -> bool:
+        """Whether the step that has begun trains the backbone, as all do by default.
+
+        Where it is False, only the heads learn: the loss is given scores without gradients and no
+        reference, and all that the step takes is billed as ``value``.
+        """
+        return True
+
     def reference_mix(self, step: int) -> float:
         """Return the share of the policy's weights to mix into the reference after a step.
 

@@ -132,11 +132,9 @@ def train(
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar(title, total) as bar:
         share = _share(ledger, limit, step, workers)
-        # Row 0 is no step. Older checkpoints have no parts: their steps took whole batches.
-        taken = math.fsum(figures.get("part", 1.0) for figures in curves if figures["step"])
         reserve = _largest_step(curves, limit)
         smallest = max(SMALLEST_PART, 1 / stepper.batch)
-        part = _next_part(limit, share, taken, reserve, smallest)
+        part = _next_part(limit, share, *_like_the_last(curves), reserve, smallest)
         while part and not (watch is not None and watch.enough()):
             try:
                 figures = stepper.step(step, share, part)
@@ -156,8 +154,7 @@ def train(
             figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
             curves.append(figures)
             reserve = _largest_step(curves, limit)
-            taken += figures["part"]
-            part = _next_part(limit, share, taken, reserve, smallest)
+            part = _next_part(limit, share, *_like_the_last(curves), reserve, smallest)
             if watch is not None and (watch.is_due(step, before, share) or not part):
                 figures |= watch.look(step)
                 if watch.told is not None:
@@ -189,14 +186,39 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
     return share
 
 
+def _like_the_last(curves: list[dict[str, float]]) -> tuple[float, float]:
+    """Return how many batches the last steps learned from, and the share spent before them.
+
+    These are the last steps that trained the same, the heads alone or the backbone too. Batches are
+    whole ones, and parts of them.
+    """
+    parts, before = [], 0.0
+    for figures in reversed(curves):
+        # Row 0 is no step.
+        if not figures["step"]:
+            break
+        if figures.get("heads_only", 0.0) != curves[-1].get("heads_only", 0.0):
+            before = figures["share"]
+            break
+        # Older checkpoints have no parts: their steps took whole batches.
+        parts.append(figures.get("part", 1.0))
+    return math.fsum(parts), before
+
+
 def _next_part(
-    limit: Limit, share: float, taken: float, reserve: float | None, smallest: float
+    limit: Limit,
+    share: float,
+    taken: float,
+    before: float,
+    reserve: float | None,
+    smallest: float,
 ) -> float:
     """Return the part of a whole batch to learn from next, or 0 to stop.
 
     Args:
         share: of the limit that is spent.
-        taken: whole batches that were learned from, and parts of them.
+        taken: whole batches that were learned from, and parts of them, in the last steps of a kind.
+        before: the share that was spent before these steps.
         reserve: the share that must be left for a step that is strictly within the budget.
         smallest: part of a batch, which is taken if that ends nearer to the budget than none.
     """
@@ -207,7 +229,7 @@ def _next_part(
     if reserve is not None:
         return float(1.0 - share >= reserve)
     # By the average cost of a batch so far, since steps differ in what a prompt costs.
-    left = (1.0 - share) / (share / taken)
+    left = (1.0 - share) / ((share - before) / taken)
     return 0.0 if left < smallest / 2 else min(max(left, smallest), 1.0)
 
 

@@ -180,9 +180,11 @@ class RolloutStepper:
     def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         """Learn from one rollout."""
         policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
+        algorithm.begin_step(index, share)
+        heads_only = not algorithm.trains_backbone
         # Without dropout, the policy that is trained is the one that rolled out.
         policy.eval()
-        with torch.no_grad(), ledger.phase("rollout"):
+        with torch.no_grad(), ledger.phase(self._phase("rollout")):
             rollout = self._rollouts.gather(index, part)
         batch = None if rollout.groups is None else self._batch(rollout.groups)
         idle = 0.0
@@ -195,7 +197,7 @@ class RolloutStepper:
         for update in range(algorithm.updates_per_rollout):
             for places in self._minibatches(index, update, rollout.size):
                 own_loss = self._accumulate(rollout, batch, places, sums)
-                with ledger.phase("update"):
+                with ledger.phase(self._phase("update")):
                     (own_loss,) = self._workers.sum([own_loss])
                     norm += self._optimization.step(share, own_loss, f"step {index + 1}")
                 loss += own_loss
@@ -204,6 +206,9 @@ class RolloutStepper:
         figures = {"part": rollout.part, **rollout.figures, "zero_advantage": idle / rollout.size}
         figures |= {name: total / updates for name, total in totals.items()}
         figures |= {"loss": loss / updates, "gradient_norm": norm / updates}
+        if heads_only:
+            # The reference has nothing to follow.
+            return {**figures, "heads_only": 1.0}
         mix = algorithm.reference_mix(index + 1)
         if mix and self._reference is not None:
             if hasattr(policy.backbone, "peft_config"):
@@ -215,9 +220,13 @@ class RolloutStepper:
                     kept.lerp_(current, mix)
         return figures
 
+    def _phase(self, name: str) -> str:
+        """Return what pays for a part of the step that has begun."""
+        return name if self._algorithm.trains_backbone else "value"
+
     def _batch(self, groups: Groups) -> Batch:
         """Give credit to the groups that are learned from, and ask the reference about them."""
-        with torch.no_grad(), self._ledger.phase("rollout"):
+        with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
             advantages = self._algorithm.advantage(groups.tree, groups.targets, groups.rewards)
         reference = self._reference_log_probs(groups.prompts, groups.tree)
         return Batch(
@@ -228,7 +237,7 @@ class RolloutStepper:
         )
 
     def _reference_log_probs(self, prompts: Prompts, tree: CandidateTree) -> Tensor | None:
-        if self._reference is None:
+        if self._reference is None or not self._algorithm.trains_backbone:
             return None
         found = torch.zeros(*tree.paths.shape, device=tree.log_probs.device)
         with torch.no_grad(), self._ledger.phase("reference"):
@@ -265,15 +274,17 @@ class RolloutStepper:
         here = torch.from_numpy(np.isin(rollout.places, part).nonzero()[0])
         here = here.to(self._policy.device)
         total = 0.0
-        with self._ledger.phase("update"):
+        trains = self._algorithm.trains_backbone
+        with self._ledger.phase(self._phase("update")):
             leaves, at = self._algorithm.scores_leaves, self._algorithm.loss_temperature
             for rows in chunks(
                 _sizes(batch.prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
             ):
                 chunk = batch.select(here[rows])
-                scores = score(
-                    self._policy, chunk.prompts, chunk.tree, leaves=leaves, temperature=at
-                )
+                with torch.set_grad_enabled(trains):
+                    scores = score(
+                        self._policy, chunk.prompts, chunk.tree, leaves=leaves, temperature=at
+                    )
                 losses, figures = self._algorithm.loss(chunk, scores)
                 (losses.sum() / len(part)).backward()
                 total += float(losses.detach().sum()) / len(part)

@@ -36,3 +36,14 @@ def td_loss(values: Tensor, rewards: Tensor, valid: Tensor, discount: float) -> 
     """
     following = torch.cat([values[..., 1:], torch.zeros_like(values[..., :1])], dim=-1).detach()
     return group_mean((values - (rewards + discount * following)).square(), valid)
+
+
+def value_gap(values: Tensor, hits: Tensor, valid: Tensor) -> Tensor:
+    """Return [B] by how much the values [B, G] of hits exceed those of wrong candidates.
+
+    ``valid`` says which candidates are real. 0 where there is no hit, or nothing else: averaged
+    over prompts, such a group has no gap.
+    """
+    wrong = valid & ~hits
+    each = values.unsqueeze(-1)
+    return (group_mean(each, hits) - group_mean(each, wrong)) * hits.any(1) * wrong.any(1)

@@ -137,6 +137,7 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
             "return dataclasses.replace(tree, log_probs=tree.log_probs / 2)",
         ),
     },
+    "steps of heads": {"without a head": [member("trains_backbone = False")]},
     "rollout leaves the policy alone": {
         "rollout that trains": method(
             "rollout",

@@ -94,6 +94,19 @@ def test_where_the_last_step_was_cheap_another_part_follows(tmp_path: Path) -> N
     assert curves["seconds"].iloc[-1] == pytest.approx(3.25 + 17 / 64)
 
 
+def test_the_last_part_is_measured_by_steps_that_trained_the_same(tmp_path: Path) -> None:
+    class TwoStages(Uneven):
+        def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
+            figures = super().step(index, share, part)
+            return {**figures, "heads_only": 1.0} if index < 4 else figures
+
+    # Four steps of the heads take half a second each, then a step takes one: of 4.5 s, half a step
+    # is left at the end. By the average of 4 s for 6 steps it would be three quarters.
+    curves = go(TwoStages(dict.fromkeys(range(4), 0.5)), tmp_path, "4.5s")
+    assert curves["part"].tolist() == [1, 1, 1, 1, 1, 1, 0.5]
+    assert curves["seconds"].iloc[-1] == pytest.approx(4.5)
+
+
 @given(st.integers(1, 5000), st.integers(1, 50))
 @settings(max_examples=50, deadline=None)
 def test_runs_end_at_the_budget_whatever_a_step_costs(budget: int, cost: int) -> None:
