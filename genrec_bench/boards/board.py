@@ -159,11 +159,13 @@ class Board:
     Attributes:
         sections: never mixed with each other.
         reported: what papers report of the dataset, in settings of their own.
+        title: the dataset's full name; empty where no card says it.
     """
 
     dataset: str
     sections: tuple[Section, ...]
     reported: tuple[Reported, ...]
+    title: str = ""
 
     @property
     def partial(self) -> bool:

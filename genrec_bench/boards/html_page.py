@@ -41,6 +41,7 @@ from genrec_bench.boards.section_view import (
     span,
 )
 from genrec_bench.boards.tables import fact, rank_text, seeds_text
+from genrec_bench.boards.verdict import verdict
 
 
 def to_html(board: Board) -> str:
@@ -100,6 +101,7 @@ def _environment() -> Environment:
         "rank": rank_text,
         "seeds": seeds_text,
         "signed": signed,
+        "verdict": verdict,
         # A number is written in full, whatever is shown of it.
         "sort_key": lambda x: x if x is None or isinstance(x, str) else repr(float(x)),
         "written": lambda amount, unit, none: none if amount is None else unit.write(amount),

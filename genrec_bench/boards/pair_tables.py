@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genrec_bench.boards.board import NONE, Section
-from genrec_bench.boards.text_cells import escaped, table
+from genrec_bench.boards.board import NONE, ORDER_BY, Part, Section
+from genrec_bench.boards.text_cells import escaped, number, row_name, table
+from genrec_bench.boards.verdict import gain
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
@@ -25,6 +26,30 @@ _LEGEND = (
     "probable it is that a run of the first beats one of the second. The intervals of two rows "
     "may overlap and the rows still be told apart: both are measured on the same users."
 )
+
+
+GAINS = (
+    f"Gain in {ORDER_BY}, which decides, on the same users; * stands at what is told apart at 5%, "
+    "within the comparisons that were declared beforehand."
+)
+
+
+def gains_table(section: Section, style: str) -> str:
+    """Each row's gain over the SFT start and over SFT continued; empty where nothing was tested."""
+    parts: tuple[Part, ...] = ("start", "control")
+    known = [part for part in parts if part in section.parts]
+    headers = [f"gain in {ORDER_BY}"]
+    for part in known:
+        headers += [f"over {section.parts[part]}", "95% interval"]
+    lines = []
+    for row in section.rows:
+        pairs = [gain(section, row, part) for part in known]
+        if any(pairs):
+            cells = [row_name(row, style)]
+            for pair in pairs:
+                cells += [_gain(pair), _interval(pair)] if pair else [NONE, NONE]
+            lines.append([*cells, number(row.means.get(ORDER_BY))])
+    return table([*headers, ORDER_BY], lines, style) if lines else ""
 
 
 def declared_parts(section: Section, metric: str) -> list[str]:
@@ -63,6 +88,10 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         line += [_interval(pair), *ps, _told(pair)]
         lines.append([*line, f"{pair.effect:+.3f}", f"{pair.probability:.2f}"])
     return table(headers, lines, "pipe", left=2)
+
+
+def _gain(pair: Pair) -> str:
+    return f"{pair.difference:+.4f}{'*' if pair.distinct else ''}"
 
 
 def _interval(pair: Pair) -> str:

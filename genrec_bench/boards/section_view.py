@@ -17,6 +17,7 @@ from genrec_bench.boards.board import (
     ORDER_BY,
     RANKED,
     BoardRow,
+    Part,
     Section,
     metrics_of,
     phases_of,
@@ -32,6 +33,7 @@ from genrec_bench.boards.charts import (
     stacked_bar,
 )
 from genrec_bench.boards.units import Unit, unit_for
+from genrec_bench.boards.verdict import gain
 from genrec_bench.training.ledger import TRAINING_PHASES
 
 if TYPE_CHECKING:
@@ -81,6 +83,24 @@ class SectionView:
             if ends:
                 found[metric] = cell_scale(*ends)
         return found
+
+    @cached_property
+    def gain_parts(self) -> list[Part]:
+        """What gains are shown over: the SFT start and SFT continued, where anything was tested."""
+        parts: tuple[Part, ...] = ("start", "control")
+        rows = self.section.rows
+        return [part for part in parts if any(gain(self.section, row, part) for row in rows)]
+
+    @cached_property
+    def gain_scale(self) -> Scale:
+        """The axis of all gains, so that both columns have one; with zero on it."""
+        rows, parts = self.section.rows, self.gain_parts
+        found = (gain(self.section, row, part) for row in rows for part in parts)
+        return _scale_of(pair for pair in found if pair)
+
+    def gain(self, row: BoardRow, part: Part) -> Pair | None:
+        """A row less the SFT start or SFT continued, in the metric that decides."""
+        return gain(self.section, row, part)
 
     @property
     def ranked(self) -> bool:

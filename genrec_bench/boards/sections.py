@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec_bench import benchmark_version
 from genrec_bench.boards.board import ORDER_BY, RANKED, Board, BoardRow, Section
 from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
@@ -32,6 +33,8 @@ from genrec_bench.boards.rows import (
 from genrec_bench.boards.targets import Looks, target_values, unit_of
 from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verify import budget_share
+from genrec_bench.data.cards import MARK, load_card
+from genrec_bench.errors import UserError
 from genrec_bench.runs import registry
 from genrec_bench.runs.record_schema import plain
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
@@ -68,7 +71,15 @@ def make_board(
             groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
     order = sorted(groups, key=lambda key: (-len(groups[key]), key))
     sections = tuple(_section(groups[key], defaults or {}, folder, baseline) for key in order)
-    return Board(dataset, sections, load_reported(dataset))
+    return Board(dataset, sections, load_reported(dataset), _title(dataset))
+
+
+def _title(dataset: str) -> str:
+    """The full name on the dataset's card; empty where it has none here."""
+    try:
+        return load_card(dataset.partition(MARK)[0]).title
+    except UserError:
+        return ""
 
 
 def _age(one: Evidence) -> tuple[str, str, str]:
@@ -83,7 +94,8 @@ def _section(
     """Make a section of comparable records, oldest first."""
     last = records[-1].record
     unit = unit_of(last["track"])
-    groups = group(records, defaults)
+    # What went without saying in an older version is not what does today.
+    groups = group(records, defaults if last["benchmark"] == benchmark_version() else {})
     targets, why_none = _targets(groups, unit, baseline)
     apart = _looks_apart(groups, baseline)
     rows = [make_row(one, unit, {} if one.name in apart else targets, folder) for one in groups]
@@ -292,6 +304,8 @@ def _about_tuning(groups: Sequence[Group], defaults: Defaults) -> list[str]:
         usual: Mapping[str, Any] | None = defaults.get(one.algorithm)
         if was_tuned(one.first) and not control_of(one.first) and usual is not None:
             settings = one.first.record["configuration"]["settings"]
-            chosen = differences(one.first, settings | plain(usual))
+            found = differences(one.first, settings | plain(usual))
+            # What today's algorithm has and the record does not was added since.
+            chosen = [text for text in found if not text.startswith("without ")]
             notes.append(f"{one.name} was tuned: {', '.join(chosen) or 'the defaults were best'}.")
     return notes

@@ -24,10 +24,16 @@ from genrec_bench.boards.board import (
     metrics_of,
     phases_of,
 )
-from genrec_bench.boards.pair_tables import all_pairs_parts, declared_parts
+from genrec_bench.boards.pair_tables import (
+    GAINS,
+    all_pairs_parts,
+    declared_parts,
+    gains_table,
+)
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.text_cells import amount_text, escaped, number, row_name, table
 from genrec_bench.boards.units import unit_for
+from genrec_bench.boards.verdict import verdict
 
 REPORTED_HEADING = "As reported, other settings"
 
@@ -38,7 +44,10 @@ def to_text(board: Board) -> str:
     parts = [f"{title}\n{'=' * len(title)}"]
     for section in board.sections:
         head = f"Track {section.track_id}, genrec-bench {section.benchmark}"
-        parts += [f"{head}\n{_track(board, section)}", _quality(board, section, "simple")]
+        parts += [f"{head}\n{_track(board, section)}", "\n".join(verdict(board, section))]
+        if gains := gains_table(section, "simple"):
+            parts += [GAINS, gains]
+        parts += [_quality(board, section, "simple")]
         parts += [_metrics(section, "simple"), _spent(section, "simple")]
         if section.target_values:
             parts += [_targets_title(section), _targets(section, "simple")]
@@ -55,7 +64,9 @@ def to_markdown(board: Board) -> str:
     for section in board.sections:
         parts += [
             f"## Track {section.track_id}, genrec-bench {section.benchmark}",
+            *(escaped(text) for text in verdict(board, section)),
             _track(board, section),
+            *_gain_parts(section),
             "### Quality at the equal budget",
             _quality(board, section, "pipe"),
             *(escaped(text) for text in (*_statements(section), *section.notes)),
@@ -77,26 +88,32 @@ def to_markdown(board: Board) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _gain_parts(section: Section) -> list[str]:
+    """The heading, a line and the table of the gains; nothing without any."""
+    gains = gains_table(section, "pipe")
+    return ["### Gain at the equal budget", GAINS, gains] if gains else []
+
+
 def titled(dataset: str, partial: bool) -> str:
     """The dataset's name, with a word where its training set is not whole."""
     return f"{dataset} (partial)" if partial else dataset
 
 
 def apart_statement(section: Section, metric: str) -> str:
-    """Say in one line which rows cannot be told apart by a metric; empty without a test."""
+    """Say in one line which rows are told apart by a metric, of how many; empty without a test."""
     pairs = [pair for pair in section.pairs.get(metric, ()) if math.isfinite(pair.interval.low)]
     if not pairs:
         return ""
-    alike = [pair for pair in pairs if not pair.distinct]
-    if not alike:
-        return f"By {metric}, each two rows can be told apart."
-    if len(alike) == len(pairs):
+    told = [pair for pair in pairs if pair.distinct]
+    if not told:
         return f"By {metric}, no two rows can be told apart."
-    others: dict[str, list[str]] = {}
-    for pair in alike:
-        others.setdefault(pair.first, []).append(pair.second)
-    told = "; ".join(f"{first} from {', '.join(names)}" for first, names in others.items())
-    return f"By {metric}, these cannot be told apart: {told}."
+    below: dict[str, list[str]] = {}
+    for pair in told:
+        up = pair.difference > 0
+        better, worse = (pair.first, pair.second) if up else (pair.second, pair.first)
+        below.setdefault(better, []).append(worse)
+    said = "; ".join(f"{better} is above {', '.join(names)}" for better, names in below.items())
+    return f"By {metric}, {len(told)} of {len(pairs)} pairs are told apart: {said}."
 
 
 def seeds_text(row: BoardRow) -> str:

@@ -222,7 +222,7 @@ METRICS: list[MetricEntry] = [
         name="HR",
         cutoffs=CUTOFFS,
         of_example=_hit,
-        on_boards=("HR@1", "HR@5", "HR@10", "sid/HR@10"),
+        on_boards=("HR@1", "HR@5", "HR@10", "HR@20", "sid/HR@10"),
     ),
     # Jaervelin and Kekaelaeinen, 2002.
     RankMetric(
@@ -231,7 +231,7 @@ METRICS: list[MetricEntry] = [
         of_example=_discounted_gain,
         on_boards=("NDCG@5", "NDCG@10", "sid/NDCG@10"),
     ),
-    RankMetric(name="MRR", of_example=_reciprocal_rank),
+    RankMetric(name="MRR", of_example=_reciprocal_rank, on_boards=("MRR",)),
     # GREAM, 6.1.2.
     SampleMetric(name="Pass", cutoffs=(1, 5, 10), mean=_pass, on_boards=("Pass@1", "Pass@10")),
     # Of worlds alone, exactly: no target is drawn.
@@ -244,7 +244,9 @@ METRICS: list[MetricEntry] = [
         on_boards=("regret@10",),
     ),
     ListMetric(name="unique_candidates", of_lists=_unique_candidates),
-    ListMetric(name="coverage", cutoffs=(LIST_LENGTH,), of_lists=_coverage),
+    ListMetric(
+        name="coverage", cutoffs=(LIST_LENGTH,), of_lists=_coverage, on_boards=("coverage@10",)
+    ),
     ListMetric(name="diversity", cutoffs=(LIST_LENGTH,), of_lists=_diversity),
     ListMetric(
         name="popularity_lift",

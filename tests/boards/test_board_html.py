@@ -31,7 +31,7 @@ EVIL = "<script>alert('x')</script>\"' onload=\"x & <b>"
 
 
 def quality(*rows: BoardRow, section: Section | None = None) -> dict[str, list[Node]]:
-    made = replace(section or full_section(), rows=rows, pairs={})
+    made = replace(section or full_section(), rows=rows, pairs={}, gains={}, declared={})
     return table(page_of(made), LABEL)
 
 
@@ -164,8 +164,22 @@ def test_numbers_of_the_first_table_are_the_models(section: Node) -> None:
             assert (None if sort is None else float(sort)) == spent
     # 6.024e12 FLOPs and 1.4e6 tokens, in the units of the heads.
     assert [cell.text for cell in lines["grpo"][-3:]] == ["90.0", "6.02", "1.40"]
-    assert lines["grpo"][1].text == "1–2" and lines["random reward"][1].text == "6"
-    assert lines["ceiling"][1].text == "–"
+    assert lines["grpo"][3].text == "1–2" and lines["random reward"][3].text == "6"
+    assert lines["ceiling"][3].text == "–"
+
+
+def test_gains_come_first_with_their_intervals(section: Node) -> None:
+    names, lines = heads(section, LABEL), table(section, LABEL)
+    assert names[:4] == ["Algorithm", "Gain over SFT start", "Gain over SFT continued", "NDCG@10"]
+    made = full_section()
+    for each in made.gains["NDCG@10"]:
+        low, high = signed(each.interval.low), signed(each.interval.high)
+        star = "*" if each.distinct else ""
+        cell = lines[each.first][0]
+        assert cell.shown == f"{signed(each.difference)}{star}{low} to {high}"
+        assert float(str(cell.attributes["data-sort"])) == each.difference
+    assert [cell.text for cell in lines["SFT start"][:2]] == ["–", "–"]
+    assert lines["SFT continued"][1].text == "–", "it is no gain over itself"
 
 
 def test_further_metrics_and_interquartile_means_are_there(section: Node) -> None:
@@ -193,7 +207,7 @@ def test_kinds_of_rows_are_told_apart_by_words(section: Node) -> None:
 
 
 def test_failures_are_seen_with_their_reasons(section: Node) -> None:
-    seeds = {name: cells[4].shown for name, cells in table(section, LABEL).items()}
+    seeds = {name: cells[6].shown for name, cells in table(section, LABEL).items()}
     assert seeds["grpo"] == "50 1 2 3 4"
     assert seeds["srpo"] == "4 of 50 1 2 4"
     assert seeds["ugr (confidence=token)"] == "0 of 20 1"

@@ -31,8 +31,8 @@ function makeSortable(table) {
   const heads = Array.from(table.tHead.rows[0].cells);
   heads.forEach((head, column) => {
     const words = head.dataset.sort === "text";
-    // The first press shows the highest first, or A; the second turns it round; the third undoes it.
-    const states = words ? ["ascending", "descending", "none"] : ["descending", "ascending", "none"];
+    // The first press shows the best first, or A; the second turns it round; the third undoes it.
+    const states = words || head.dataset.first === "low" ? ["ascending", "descending", "none"] : ["descending", "ascending", "none"];
     const title = head.querySelector(".title");
     const button = document.createElement("button");
     button.type = "button";

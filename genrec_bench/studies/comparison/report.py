@@ -10,6 +10,7 @@ from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, rank_text, seeds_text, titled
 from genrec_bench.boards.units import with_unit
+from genrec_bench.boards.verdict import verdict
 from genrec_bench.runs.registry import default_hyperparameters
 from genrec_bench.studies.attempts import exit_code
 from genrec_bench.studies.comparison.comparison_result import ComparisonResult
@@ -75,11 +76,19 @@ def summary(result: ComparisonResult, folder: Path, board: Board) -> str:
     table = table_text(
         [*heads, "seeds"], [[row.name, *_figures(row), seeds_text(row)] for row in rows], "simple"
     )
+    said = [text for section in board.sections for text in verdict(board, section)]
     notes = [apart_statement(section, metric) for section in board.sections for metric in RANKED]
     failed = [f"failed: {what}: {failure.reason}" for _, what, failure in result.failures]
     failed += _what_retrying_does(result)
     files = ", ".join(sorted(file.name for file in folder.glob(f"{BOARD}.*")))
-    parts = [table, *notes, *result.coarse.values(), "\n".join(failed), _bill(result)]
+    parts = [
+        "\n".join(said),
+        table,
+        *notes,
+        *result.coarse.values(),
+        "\n".join(failed),
+        _bill(result),
+    ]
     return "\n\n".join(part for part in [*parts, f"written: {folder}: {files}"] if part)
 
 

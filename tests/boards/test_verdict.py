@@ -1,0 +1,154 @@
+"""What a board says in words, and that its tests say the same."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from board_world import BEST, BUDGET, GOOD, bare, whole
+from example_boards import bare as bare_row
+from example_boards import full_board, full_section, old_section
+from page_tree import first_track, parse
+
+from genrec_bench.boards.board import Board, Kind
+from genrec_bench.boards.html_page import to_html
+from genrec_bench.boards.pair_tables import gains_table
+from genrec_bench.boards.sections import make_board
+from genrec_bench.boards.verdict import sft_multiple, verdict
+from genrec_bench.statistics.conclusions import Pair
+from genrec_bench.statistics.resampling import Components, Interval
+
+PARTS = Components(1e-6, 1e-6, 1e-6, 5, 1e-7)
+NAMES: dict[str, Kind] = {"more": "control", "grpo": "result", "ugr": "result", "noise": "control"}
+
+
+def pair(first: str, second: str, difference: float, distinct: bool, seen: float) -> Pair:
+    low, high = difference - 0.002, difference + 0.002
+    args = (0.0, 0.0, 0.0, 0.0, distinct, 0.0, 0.5, Interval(0, 1), seen, PARTS)
+    return Pair(first, second, difference, Interval(low, high), *args)
+
+
+def board_of(standings: Mapping[str, tuple[int, int]], apart: bool = False) -> Board:
+    """A board whose rows stand to the start and to `more` as told: 1 above, -1 below, 0 alike.
+
+    A gain is 0.01, or 0.001 where nothing is told apart; the start's NDCG@10 is 0.1.
+    """
+    gains, others = [], []
+    for number, name in enumerate(NAMES):
+        for family, other, sign in zip(
+            (gains, others), ("SFT start", "more"), standings.get(name, (0, 0)), strict=True
+        ):
+            if name != other:
+                size = 0.01 * sign if sign else 0.001
+                family.append(pair(name, other, size, bool(sign), 0.004 + number / 1000))
+    rows = [bare_row(name, kind, {"NDCG@10": 0.1}) for name, kind in NAMES.items()]
+    section = replace(
+        full_section(),
+        rows=(bare_row("SFT start", "start", {"NDCG@10": 0.1}), *rows),
+        pairs={"NDCG@10": (pair("grpo", "ugr", 0.01, apart, 0.01),)},
+        parts={"start": "SFT start", "control": "more", "baseline": "grpo"},
+        gains={"NDCG@10": tuple(gains)},
+        declared={"NDCG@10": tuple(others)},
+    )
+    return Board("synthetic", (section,), ())
+
+
+def said(board: Board) -> list[str]:
+    return verdict(board, board.sections[0])
+
+
+GAINS = "the SFT start by +0.0100 (95%: +0.0080 to +0.0120)"
+
+
+@pytest.mark.parametrize(
+    ("standings", "apart", "lead"),
+    [
+        (
+            {"grpo": (1, 1)},
+            False,
+            f"Use grpo: by NDCG@10 grpo beats {GAINS} and more by +0.0100 "
+            "(95%: +0.0080 to +0.0120).",
+        ),
+        ({"grpo": (1, 1), "ugr": (1, 1)}, False, "Use grpo or ugr, which cannot be told apart"),
+        # A random reward that beats both is no algorithm to use.
+        ({"noise": (1, 1)}, False, "No algorithm was shown to beat both the SFT start and more"),
+        ({"grpo": (1, 0), "more": (1, 0)}, False, f"Use more: by NDCG@10 it beats {GAINS}, and no"),
+        ({"grpo": (0, 1)}, False, "No algorithm was shown to beat both"),
+    ],
+)
+def test_the_first_sentence_says_which_to_use(
+    standings: dict[str, tuple[int, int]], apart: bool, lead: str
+) -> None:
+    assert said(board_of(standings, apart))[0].startswith(lead)
+
+
+def test_of_two_that_beat_both_and_are_told_apart_the_better_one_is_to_be_used() -> None:
+    lead = said(board_of({"grpo": (1, 1), "ugr": (1, 1)}, apart=True))[0]
+    assert lead.startswith("Use grpo: by") and lead.endswith(" ugr beats both too.")
+
+
+def test_each_row_is_said_to_stand_as_the_tests_say() -> None:
+    found = said(board_of({"ugr": (-1, -1), "more": (-1, 0), "grpo": (1, 0)}))
+    assert found[1:4] == [
+        "grpo beats the SFT start and is not told apart from more.",
+        "ugr is below both the SFT start and more.",
+        "noise is not told apart from either the SFT start or more.",
+    ]
+    assert found[4] == "more is below the SFT start."
+    # By row 0.005 for grpo, 0.006 and 0.007; the SFT start has 0.1.
+    assert found[5] == (
+        "Four of five such comparisons see a gain over more of 0.0050 (grpo) to 0.0070 (noise), "
+        "5.0% to 7.0% of the SFT start's NDCG@10."
+    )
+
+
+def test_the_budget_is_told_as_a_multiple_of_sft() -> None:
+    """1 TFLOP counts, and SFT cost 0.5 TFLOP, 100 s and a million of 2 million tokens."""
+    (section,) = make_board([bare("ugr", 0.1)], "industrial").sections
+    assert sft_multiple(section) == 2.0
+    assert sft_multiple(replace(section, unit="seconds")) == 0.4
+    board = Board("mine", (replace(section, unit="seconds", partial=False),), ())
+    assert said(board)[-1] == (
+        "mine: backbone tiny; a run spends 0.4 times what the SFT start cost, so little that rows "
+        "can hardly move; 1 seed a row."
+    )
+    unknown = [replace(row, phases={}) for row in section.rows]
+    assert sft_multiple(replace(section, rows=tuple(unknown))) is None
+
+
+def test_without_a_control_there_is_no_verdict() -> None:
+    for board in (
+        Board("industrial", (old_section(),), ()),
+        make_board([whole("ugr", GOOD, seed) for seed in (0, 1)], "industrial"),
+        make_board([bare("ugr", 0.1)], "industrial"),
+    ):
+        assert said(board)[0].startswith("No verdict: ")
+        assert not [text for text in said(board) if "beats" in text]
+
+
+def test_a_gain_is_that_of_the_same_users() -> None:
+    """BEST less START by example: 0, 1, 1/log2(3) - 1/log2(5), 1, 1/2, 1 - 1/log2(3)."""
+    board = make_board([whole("ugr", BEST, seed, **BUDGET) for seed in (0, 1)], "industrial")
+    (section,) = board.sections
+    difference = (0 + 1 + 0.63093 - 0.43068 + 1 + 0.5 + 1 - 0.63093) / 6
+    lines = gains_table(section, "simple").splitlines()
+    assert lines[0].split() == "gain in NDCG@10 over SFT start 95% interval NDCG@10".split()
+    assert lines[2].startswith("ugr") and f"+{difference:.4f}" in lines[2]
+
+
+def test_rows_of_older_versions_keep_their_names() -> None:
+    """What today's algorithms have, and theirs had not, is no difference among them."""
+    old = [
+        replace(one, record=one.record | {"benchmark": "0.1"})
+        for one in (bare("ugr", 0.1), bare("ugr", 0.1, 1))
+    ]
+    today = {"ugr": {"alpha": 0.5, "weight": False, "new": 1}}
+    (section,) = make_board(old, "industrial", today).sections
+    assert [row.name for row in section.rows if row.kind == "result"] == ["ugr"]
+
+
+def test_the_page_says_it_first() -> None:
+    page = parse(to_html(full_board()))
+    lead = said(full_board())[0]
+    assert lead.startswith("Use grpo")
+    assert page.one("header").one("p", class_="verdict").text == lead
+    assert first_track(page).one("p", class_="verdict").text == lead
