@@ -263,6 +263,9 @@ def _usual(family: Mapping[str, Sequence[Evidence]], defaults: Defaults) -> dict
 
 
 def _short(value: Any) -> str:
+    """A value for people: a tuned number in three digits; the record has all of them."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return abbreviate(text)
 

@@ -1,6 +1,8 @@
 """The page of a board in a real browser: Chromium without a screen, as Debian packages it."""
 
+import re
 import shutil
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ SWITCHES = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+MEAN, RANK = 3, 4
+"""Columns of the first table: NDCG@10 and the rank by it, behind two gains."""
 
 QUALITY = "[aria-label='Quality at the equal budget']"
 
@@ -118,7 +123,7 @@ def test_a_click_sorts_and_the_third_one_undoes_it(opened: Any) -> None:
     means = {row.name: row.means.get("NDCG@10") for row in full_section().rows}
     known = [name for name in first if means[name] is not None]
     best = sorted(known, key=lambda name: -(means[name] or 0.0))
-    cell = head(opened, 1)
+    cell = head(opened, MEAN)
     assert cell.get_attribute("aria-sort") == "none"
     states = []
     for _ in range(3):
@@ -147,7 +152,7 @@ def test_the_keyboard_sorts_as_well(opened: Any) -> None:
 
 
 def test_one_column_sorts_at_a_time_and_other_tables_stay(opened: Any) -> None:
-    for column in (1, 3, -1):
+    for column in (1, MEAN, -1):
         head(opened, column).find_element("tag name", "button").click()
         sorted_by = opened.find_elements("css selector", "[aria-sort]:not([aria-sort=none])")
         assert [each.get_attribute("aria-sort") for each in sorted_by] == ["descending"]
@@ -208,12 +213,34 @@ def brightness(browser: Any, selector: str, kind: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_everything_is_open_on_paper_and_as_before_afterwards(opened: Any) -> None:
-    assert not opened.find_elements("css selector", "details[open]")
-    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
-    assert not opened.find_elements("css selector", "details:not([open])")
-    opened.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert not opened.find_elements("css selector", "details[open]")
+def test_on_paper_it_takes_at_most_four_pages(opened: Any) -> None:
+    found = opened.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    pages = re.findall(rb"/Type\s*/Page\b", b64decode(found["data"]))
+    assert 1 <= len(pages) <= 4
+
+
+def test_the_first_press_on_rank_shows_the_best_first(opened: Any) -> None:
+    ranks = {row.name: row.ranks.get("NDCG@10") for row in full_section().rows}
+    cell = head(opened, RANK)
+    assert cell.text.startswith("Rank")
+    cell.find_element("tag name", "button").click()
+    shown = [rank for name in names(opened) if (rank := ranks[name]) is not None]
+    assert shown == sorted(shown)
+    assert cell.get_attribute("aria-sort") == "ascending"
+    assert ranks[names(opened)[-1]] is None, "what has no rank is last"
+
+
+@pytest.mark.parametrize("width", [390, 360])
+def test_algorithm_gain_and_interval_are_seen_on_a_phone(opened: Any, width: int) -> None:
+    show(opened, width, 740, "light")
+    right = opened.execute_script(
+        "return [...document.querySelectorAll(`#track-1 ${arguments[0]} tbody td:nth-child(2)`)]"
+        ".map((cell) => Math.max(...[cell.firstElementChild, ...cell.querySelectorAll('small')]"
+        ".filter(Boolean).map((each) => each.getBoundingClientRect().right)))",
+        QUALITY,
+    )
+    seen = [edge for edge in right if edge is not None]
+    assert len(seen) > 5 and max(seen) <= width
 
 
 def test_without_scripts_all_is_there_but_the_buttons(browser: Any, page: Path) -> None:

@@ -32,7 +32,8 @@ def board_of(standings: Mapping[str, tuple[int, int]], apart: bool = False) -> B
 
     A gain is 0.01, or 0.001 where nothing is told apart; the start's NDCG@10 is 0.1.
     """
-    gains, others = [], []
+    gains: list[Pair] = []
+    others: list[Pair] = []
     for number, name in enumerate(NAMES):
         for family, other, sign in zip(
             (gains, others), ("SFT start", "more"), standings.get(name, (0, 0)), strict=True
@@ -152,3 +153,14 @@ def test_the_page_says_it_first() -> None:
     assert lead.startswith("Use grpo")
     assert page.one("header").one("p", class_="verdict").text == lead
     assert first_track(page).one("p", class_="verdict").text == lead
+
+
+def test_tuned_values_have_three_digits_and_records_have_all() -> None:
+    tuned = {"hyperparameters": {"alpha": 0.123456789, "weight": True}, "tuning": {"trials": 3}}
+    records = [bare("ugr", 0.1, **tuned), bare("grpo", 0.1, hyperparameters={"alpha": 1.0})]
+    today = {"ugr": {"alpha": 0.5, "weight": True}}
+    (section,) = make_board(records, "industrial", today).sections
+    assert "ugr was tuned: alpha=0.123." in section.notes
+    rate = {"hyperparameters": {"alpha": 2.8701e-05, "weight": True}}
+    (section,) = make_board([*records, bare("ugr", 0.2, **rate)], "industrial", today).sections
+    assert "ugr (alpha=2.87e-05)" in [row.name for row in section.rows]

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting is all that the page needs a script for, besides opening everything before it is printed.
+// Sorting is all that the page needs a script for.
 
 // The value that a line is sorted by, or null where there is none.
 function sortKey(line, column, words) {
@@ -50,16 +50,3 @@ function makeSortable(table) {
 }
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
-
-const opened = [];
-window.addEventListener("beforeprint", () => {
-  document.querySelectorAll("details:not([open])").forEach((each) => {
-    each.open = true;
-    opened.push(each);
-  });
-});
-window.addEventListener("afterprint", () => {
-  opened.splice(0).forEach((each) => {
-    each.open = false;
-  });
-});
