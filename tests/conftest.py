@@ -85,11 +85,16 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def compare(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, somewhere: None
+    capsys: pytest.CaptureFixture[str],
+    data: Path,
+    tmp_path: Path,
+    somewhere: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> "Compare":
-    """Calls the command with quick settings."""
-    from compare_world import Compare
+    """Calls the command with quick settings; no steps are taken to see what they cost."""
+    from compare_world import Compare, measure_nothing
 
+    measure_nothing(monkeypatch)
     return Compare(capsys, data, tmp_path / "runs")
 
 

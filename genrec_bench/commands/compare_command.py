@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 
 from genrec_bench.commands.sweep_command import add_search_options
@@ -14,13 +15,14 @@ from genrec_bench.runs.options import (
     context_of,
     whole_number,
 )
+from genrec_bench.studies.comparison.pace import Pace
 from genrec_bench.studies.comparison.plan import Plan, control_row, make_rows, plan_text, scaled
 from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import Budget, parse_budget
 
 ALGORITHMS = "grpo,ugr,srpo,vstar"
 CONTROLS = "sft,grpo:reward=random"
-BUDGET = "300Gflop"
+BUDGET = "2xsft"
 SEEDS = 5
 """Defaults: a real comparison on `synthetic` that two idle cores end over a coffee."""
 
@@ -99,8 +101,7 @@ def execute(args: argparse.Namespace) -> int:
         plan = _plan(args, context)
         pace = first_pace(plan, context)
         if args.plan:
-            text = json.dumps(plan.as_dict(), indent=2) if args.json else plan_text(plan, pace)
-            code = 0
+            text, code = _told(plan, pace, context, args.json), 0
         else:
             result, folder, board = compare(
                 plan, context, pace, storage=args.storage, retry_failed=args.retry_failed
@@ -113,6 +114,18 @@ def execute(args: argparse.Namespace) -> int:
             code = exit_code(failure for _, _, failure in result.failures)
     print(text)
     return code
+
+
+def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
+    """Return the plan and its price; where there is an SFT start, what it means for each row."""
+    from genrec_bench.studies.comparison import calibration
+
+    known = calibration.calibrate(plan, context) if pace.knows_start else None
+    rows = calibration.outlook(plan, known, pace) if known else []
+    if as_json:
+        told = [dataclasses.asdict(row) for row in rows]
+        return json.dumps(plan.as_dict() | {"rows": told}, indent=2)
+    return "\n\n".join([plan_text(plan, pace), *([calibration.outlook_text(rows)] if rows else [])])
 
 
 def _plan(args: argparse.Namespace, context: Context) -> Plan:

@@ -31,31 +31,10 @@ VALIDATION_SEED = 0
 """Chooses the validation examples, the same ones for all runs."""
 
 
-def post_train(
-    request: Request,
-    backbone: Backbone,
-    start: SFTStart,
-    budget: Budget | None,
-    ledger: Ledger,
-    folder: Path,
-    curves: list[dict[str, float]],
-    on_validation: Callable[[float, dict[str, float]], None] | None,
-    workers: Workers,
-    progress: Progress,
-) -> tuple[Policy, dict[str, Evaluation]]:
-    """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
-
-    Args:
-        budget: of the training, or None for the settings' number of steps.
-        curves: an empty list, to be filled.
-
-    Returns:
-        The policy, adapters merged, and what was found on each split of the request.
-
-    Raises:
-        UserError: on a budget below one step, or a loss that is not finite.
-        Pruned: as ``on_validation`` did.
-    """
+def prepare(
+    request: Request, backbone: Backbone, start: SFTStart, ledger: Ledger, workers: Workers
+) -> tuple[Policy, Optimization, Stepper]:
+    """Return the policy at the SFT start, metered, and what is needed to take steps from there."""
     dataset, settings, algorithm = request.dataset, request.settings, request.algorithm
     embeddings = None
     if algorithm.uses_embeddings:
@@ -110,6 +89,36 @@ def post_train(
             seed=request.seed,
             phase="update",
         )
+    return policy, optimization, stepper
+
+
+def post_train(
+    request: Request,
+    backbone: Backbone,
+    start: SFTStart,
+    budget: Budget | None,
+    ledger: Ledger,
+    folder: Path,
+    curves: list[dict[str, float]],
+    on_validation: Callable[[float, dict[str, float]], None] | None,
+    workers: Workers,
+    progress: Progress,
+) -> tuple[Policy, dict[str, Evaluation]]:
+    """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
+
+    Args:
+        budget: of the training, or None for the settings' number of steps.
+        curves: an empty list, to be filled.
+
+    Returns:
+        The policy, adapters merged, and what was found on each split of the request.
+
+    Raises:
+        UserError: on a budget below one step, or a loss that is not finite.
+        Pruned: as ``on_validation`` did.
+    """
+    dataset, settings, algorithm = request.dataset, request.settings, request.algorithm
+    policy, optimization, stepper = prepare(request, backbone, start, ledger, workers)
     limit = Limit(budget, settings.steps, request.strict)
     watch = None
     if settings.validations:

@@ -11,10 +11,14 @@ from tiny_runs import SETTINGS, Called, call
 from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.records import read_record
 from genrec_bench.studies.attempts import Failure
+from genrec_bench.studies.comparison import calibration
 from genrec_bench.studies.comparison import compare as compare_module
+from genrec_bench.studies.comparison.calibration import Calibration
 from genrec_bench.studies.comparison.comparison_result import Tuned
+from genrec_bench.studies.comparison.pace import RowCost
 from genrec_bench.studies.comparison.plan import Plan, PlanRow
 from genrec_bench.training import steps
+from genrec_bench.training.ledger import Cost
 
 BUDGET = "100Mflop"
 """Of some three steps."""
@@ -113,6 +117,16 @@ def stand_in(patch: pytest.MonkeyPatch) -> Sweeps:
     sweeps = Sweeps()
     patch.setattr(compare_module, "tune", sweeps)
     return sweeps
+
+
+def measure_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leave out the steps that are taken to see what they cost, which have tests of their own."""
+    cost = RowCost({"seconds": 0.01, "flops": 1e6, "tokens": 100}, 0.1, 0.1, 0.001, 0.001)
+
+    def calibrate(plan: Plan, context: Context) -> Calibration:
+        return Calibration(Cost(flops=1e8), {row.name: cost for row in plan.rows})
+
+    patch.setattr(calibration, "calibrate", calibrate)
 
 
 def count_steps(patch: pytest.MonkeyPatch) -> dict[str, Any]:

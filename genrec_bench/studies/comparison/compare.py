@@ -28,8 +28,9 @@ from genrec_bench.storage.files import write_json
 from genrec_bench.storage.locks import locked
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.studies.attempts import Failure, attempt
+from genrec_bench.studies.comparison import calibration
 from genrec_bench.studies.comparison.comparison_result import ComparisonResult, ComparisonRun, Tuned
-from genrec_bench.studies.comparison.pace import Pace, duration
+from genrec_bench.studies.comparison.pace import Around, Pace, duration
 from genrec_bench.studies.comparison.plan import Plan, PlanRow, plan_text, time_left, total_price
 from genrec_bench.studies.comparison.report import result_values, write_board
 from genrec_bench.studies.study_folder import show_study, study_folder
@@ -161,6 +162,8 @@ class _Comparison:
         valid = evaluate_start(start, *what, context.workers, context.progress, ("valid",))["valid"]
         self._pace.saw_start(start.cost)
         self._pace.saw_evaluation(plan.examples["valid"], valid.cost.seconds)
+        for line in calibration.announce(plan, context, self._pace):
+            context.progress.say(line)
         left = time_left(plan, self._pace)
         if left is not None:
             context.progress.say(f"all of it takes about {duration(left)} if nothing is done yet")
@@ -174,8 +177,8 @@ class _Comparison:
             self._context.progress.say(f"failed: {tuned.failure.reason}")
         seconds, wall = tuned.bill["seconds"], time.monotonic() - began
         # A sweep that was finished before took no time now, and its bill tells nothing of today.
-        seen = self._plan.rankings_of_sweep if wall > seconds else 0
-        around = wall - seconds if seen else 0.0
+        seen = self._plan.around_sweep if wall > seconds else Around(0)
+        around = wall - seconds if seen.examples else 0.0
         self._pace.saw(row.name, tuned.bill[self._plan.unit], seconds, seen, around)
         return tuned
 
@@ -221,7 +224,7 @@ class _Comparison:
                 context.progress.say(coarse[name])
             # Of a run that was found the ledger knows; one made now also took time to set up.
             around = max(spent["evaluation"]["seconds"], time.monotonic() - began - took)
-            self._pace.saw(name, paid, took, self._plan.rankings_of_run, around)
+            self._pace.saw(name, paid, took, self._plan.around_run, around)
         return run
 
     def _make(self, job: Job) -> Path | Failure:

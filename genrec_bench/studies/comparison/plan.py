@@ -15,7 +15,7 @@ from typing import Any
 from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure, split_words
-from genrec_bench.studies.comparison.pace import Pace, duration
+from genrec_bench.studies.comparison.pace import Around, Pace, duration
 from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
 from genrec_bench.studies.text_tables import table_text
 from genrec_bench.training.budgets import Budget, BudgetKind, parse_exact
@@ -120,17 +120,20 @@ class Plan:
         return paid if self.most_trials is None else min(paid, self.most_trials)
 
     @property
-    def rankings_of_sweep(self) -> int:
-        """How many examples a sweep ranks with `trials`; a further trial ends early."""
-        return self.trials * (self.examples["valid"] + self._rankings_of_training)
+    def around_sweep(self) -> Around:
+        """What a sweep does around training with `trials`; a further trial ends early."""
+        looked = self._looks
+        each = self.examples["valid"] + looked
+        return Around(self.trials * each, self.trials * looked, self.trials)
 
     @property
-    def rankings_of_run(self) -> int:
-        """How many examples a run ranks, while it trains and at its end."""
-        return sum(self.examples.values()) + self._rankings_of_training
+    def around_run(self) -> Around:
+        """What a run does around training, on its way and at its end."""
+        looked = self._looks
+        return Around(sum(self.examples.values()) + looked, looked, 1)
 
     @property
-    def _rankings_of_training(self) -> int:
+    def _looks(self) -> int:
         """How many examples a training ranks on its way, once at its start."""
         return (self.validations + 1) * self.validation_examples if self.validations else 0
 
@@ -230,11 +233,15 @@ def time_left(
         runs: names of rows and seeds that are still to be run; None for all of them.
     """
     names = [row.name for row in plan.tuned] if sweeps is None else sweeps
-    parts = [pace.seconds(name, plan.tuning.amount, plan.rankings_of_sweep) for name in names]
-    for name, _ in plan.runs if runs is None else runs:
-        parts.append(pace.seconds(name, plan.budget.amount, plan.rankings_of_run))
+    parts = [pace.seconds(name, plan.tuning.amount, plan.around_sweep) for name in names]
+    parts += [seconds_of_run(plan, pace, name) for name, _ in (plan.runs if runs is None else runs)]
     known = [part for part in parts if part is not None]
     return math.fsum(known) if len(known) == len(parts) else None
+
+
+def seconds_of_run(plan: Plan, pace: Pace, name: str) -> float | None:
+    """Return how long one run of a row will take, or None if nothing is known."""
+    return pace.seconds(name, plan.budget.amount, plan.around_run)
 
 
 def plan_text(plan: Plan, pace: Pace) -> str:
@@ -257,7 +264,8 @@ def plan_text(plan: Plan, pace: Pace) -> str:
     if plan.most_trials is not None and plan.trials == plan.most_trials:
         trials = f"A sweep: {plan.trials} trials of {plan.trial.text}"
     valid, test = plan.examples["valid"], plan.examples["test"]
-    ranked = len(plan.tuned) * plan.rankings_of_sweep + len(plan.runs) * plan.rankings_of_run
+    ranked = len(plan.tuned) * plan.around_sweep.examples
+    ranked += len(plan.runs) * plan.around_run.examples
     notes = [
         f"{trials}; sampler: {plan.sampler}, pruner: {plan.pruner}; the best is that of the "
         "highest NDCG@10 on the validation split.",
@@ -268,7 +276,9 @@ def plan_text(plan: Plan, pace: Pace) -> str:
         f"its end, a run these and the {test} test examples, once. About {ranked} rankings in all.",
     ]
     guess = time_left(plan, pace)
-    if guess is not None:
+    if guess is not None and not (pace.knows_rows or plan.unit == "seconds"):
+        notes.append("Time: told once a step of each row was taken.")
+    elif guess is not None:
         more = "" if pace.knows_evaluation else ", and what evaluation takes"
         notes.append(f"Time: about {duration(guess)}{more}.")
     else:

@@ -7,7 +7,7 @@ import pytest
 
 from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
-from genrec_bench.studies.comparison.pace import Pace, duration
+from genrec_bench.studies.comparison.pace import Around, Pace, duration
 from genrec_bench.studies.comparison.plan import (
     Plan,
     PlanRow,
@@ -104,10 +104,10 @@ def test_a_sweep_is_sure_of_as_many_trials_as_it_pays_for(
     plan = plan_of(budgets=budgets, most_trials=most)
     assert plan.trials == trials
     # A trial: 100 of valid at its end, and looks at 10 of them, at the start and 4 times.
-    assert plan.rankings_of_sweep == trials * 150
+    assert plan.around_sweep == Around(trials * 150, looked=trials * 50, runs=trials)
     # A run: 200 of test beside.
-    assert plan.rankings_of_run == 350
-    assert plan_of(validations=0).rankings_of_run == 300
+    assert plan.around_run == Around(350, looked=50, runs=1)
+    assert plan_of(validations=0).around_run == Around(300, runs=1)
 
 
 def test_budgets_that_do_not_fit_are_refused() -> None:
@@ -139,10 +139,10 @@ def test_time_follows_from_what_was_seen() -> None:
     # Training: 64 tokens, 32 s. Rankings: 2 sweeps x 4 trials x 150 and 12 runs x 350 are 5400.
     assert time_left(plan, pace) == pytest.approx(32.0 + 54.0)
     # `a` takes 2 s a token, and 100 more rankings took 4 s more: 5 s for 200.
-    pace.saw("a", 4.0, 8.0, 100, 4.0)
+    pace.saw("a", 4.0, 8.0, Around(100), 4.0)
     # Of `b` nothing is known: another row is a better guess than the SFT start.
     assert time_left(plan, pace, ["b"], []) == pytest.approx(8 * 2.0 + 600 * 0.025)
-    pace.saw("b", 4.0, 4.0, 0, 0.0)
+    pace.saw("b", 4.0, 4.0, Around(0), 0.0)
     assert time_left(plan, pace, ["b"], []) == pytest.approx(8 * 1.0 + 600 * 0.025)
     assert time_left(plan, pace, [], [("a", 0)]) == pytest.approx(4 * 2.0 + 350 * 0.025)
     assert time_left(plan, pace, [], []) == 0.0
@@ -152,7 +152,7 @@ def test_seconds_say_themselves_what_they_take() -> None:
     plan, pace = plan_of(), Pace("seconds")
     assert time_left(plan, pace) == 64.0
     assert "Time: about 64 s, and what evaluation takes." in plan_text(plan, pace)
-    pace.saw("a", 4.0, 40.0, 10, 1.0)
+    pace.saw("a", 4.0, 40.0, Around(10), 1.0)
     assert time_left(plan, pace, [], [("a", 0)]) == pytest.approx(4.0 + 35.0)
 
 
