@@ -202,6 +202,10 @@ def _said_twice(name: str, record: Record) -> Iterator[Finding]:
     for key, other, where in same:
         if key in track and key in other and track[key] != other[key]:
             yield Finding(name, f"track.{key}", track[key], f"{where} {_text(other[key])}")
+    kept = settings.get("keep", "last")
+    if track.get("keep", "last") != kept:
+        found = f"configuration.settings.keep {kept!r}"
+        yield Finding(name, "track.keep", track.get("keep", "last"), found)
     if limit is not None and track.get("budget") != limit:
         yield Finding(name, "track.budget", track.get("budget"), f"budget.limit {limit!r}")
     version = record["versions"].get("genrec_bench")

@@ -17,6 +17,7 @@ from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request, feedback_of
+from genrec_bench.training.best_weights import BestWeights
 from genrec_bench.training.budgets import Budget
 from genrec_bench.training.evaluate import Evaluation, evaluate, validation
 from genrec_bench.training.ledger import Ledger
@@ -120,7 +121,9 @@ def post_train(
     dataset, settings, algorithm = request.dataset, request.settings, request.algorithm
     policy, optimization, stepper = prepare(request, backbone, start, ledger, workers)
     limit = Limit(budget, settings.steps, request.strict)
-    watch = None
+    watch = best = None
+    if settings.keep == "best":
+        best = BestWeights(policy, curves)
     if settings.validations:
         look = validation(
             policy,
@@ -132,8 +135,18 @@ def post_train(
             settings.beam_width,
             algorithm,
         )
-        watch = Watch(settings.validations, look, on_validation)
+
+        def told(share: float, figures: dict[str, float]) -> None:
+            if best is not None:
+                best.told()
+            if on_validation is not None:
+                on_validation(share, figures)
+
+        modules = {} if best is None else {"best": best.module}
+        watch = Watch(settings.validations, look, told, modules=modules)
     train(stepper, optimization, ledger, limit, workers, folder, progress, watch, curves)
+    if best is not None:
+        progress.say(f"kept: the weights after step {best.put_back()} of {curves[-1]['step']:.0f}")
     merge_adapters(policy)
     with ledger.phase("evaluation"):
         results = {

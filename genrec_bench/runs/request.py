@@ -183,6 +183,9 @@ def _track(
         "sft": start.fingerprint,
         "sids": dataset.sid_fingerprint,
     }
+    if settings.keep != "last":
+        # Left out where it is "last", as in records that know no other choice.
+        track["keep"] = settings.keep
     if (feedback := feedback_of(settings, dataset)) != "logged":
         track["feedback"] = f"{feedback} for each visit of a prompt; logged in SFT"
     if request.tuning is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrec_bench.data.cards import FEEDBACK
+from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import LOGPROB_SPACES
 from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
@@ -28,7 +29,12 @@ class Settings:
     pass_top_p: float = setting(0.9, low=1e-6, high=1, help="top-p of these samples")
     validations: int = setting(8, low=0, high=1000, help="looks at validation data; cost no budget")
     validation_examples: int = setting(
-        512, low=1, help="examples of these looks, equal in all runs"
+        2000, low=1, help="examples of these looks, equal in all runs; all where there are fewer"
+    )
+    keep: str = setting(
+        "last",
+        choices=("last", "best"),
+        help="weights that are judged: those at the end, or those of the best look by NDCG@10",
     )
     feedback: str = setting(
         "auto",
@@ -77,6 +83,8 @@ class Settings:
         """Check every value; a ``UserError`` names it, and what would be right."""
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
+        if self.keep == "best" and not self.validations:
+            raise UserError("keep=best: needs looks to choose from; set validations above 0")
 
     def resolved(self) -> dict[str, Any]:
         """Return every value that bears on results, by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import files_digest
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import remove
+from genrec_bench.training.best_weights import SCORE, BestWeights
 from genrec_bench.training.checkpoints import HEADS, save_policy
 from genrec_bench.training.evaluate import validation
 from genrec_bench.training.ledger import Ledger
@@ -30,8 +30,6 @@ START_FILE = "sft.json"
 """Written last: a stage whose folder has it is finished."""
 
 CHECKPOINTS = "checkpoints"
-SCORE = "valid/NDCG@10"
-"""Decides which weights are kept, and when to stop."""
 
 
 def train_start(
@@ -61,7 +59,6 @@ def train_start(
     ledger = Ledger(workers.device)
     policy = make_policy(backbone, dataset, settings, workers.device)
     add_adapters(policy, settings.lora_rank)
-    best = copy.deepcopy(policy)
     policy.meter = ledger
     optimization = Optimization(
         policy,
@@ -84,17 +81,10 @@ def train_start(
     steps_of_epoch = len(stepper) / settings.sft_batch
     num_steps = math.ceil(settings.sft_epochs * steps_of_epoch)
     curves: list[dict[str, float]] = []
-
-    def scores() -> list[float]:
-        return [row[SCORE] for row in curves if SCORE in row]
-
-    def keep_best(share: float, figures: Mapping[str, float]) -> None:
-        *before, last = scores()
-        if last > max(before, default=-1.0):
-            best.load_state_dict(policy.state_dict())
+    best = BestWeights(policy, curves)
 
     def enough() -> bool:
-        found = scores()
+        found = [score for _, score in best.looks()]
         return bool(found) and len(found) - 1 - found.index(max(found)) >= settings.sft_patience
 
     watch = Watch(
@@ -103,9 +93,9 @@ def train_start(
             policy, dataset, ledger, workers, settings.sft_valid_examples, settings.sft_seed
         ),
         every=max(1, round(steps_of_epoch / settings.sft_evaluations)),
-        told=keep_best,
+        told=lambda share, figures: best.told(),
         enough=enough,
-        modules={"best": best},
+        modules={"best": best.module},
     )
     # Without a step to take, the start is the backbone as it is.
     if num_steps:
@@ -121,7 +111,7 @@ def train_start(
             curves,
             title="SFT",
         )
-        policy.load_state_dict(best.state_dict())
+        best.put_back()
     merge_adapters(policy)
     spent = total_spent(ledger, workers)
     if workers.is_main:

@@ -21,6 +21,8 @@ from genrec_bench.training.checkpoints import training_checkpoints
         ("ugr", ("--budget", "500Mflop")),
         ("grpo", ("beta=0.1", "sync_every=1", "minibatches=2", "updates_per_rollout=2")),
         ("sft", ()),
+        # Its best look comes before the end of the process.
+        ("sft", ("keep=best", "learning_rate=0.1", "validation_examples=24")),
         ("grpo", ("lora_rank=2", "sft_epochs=0.2", "reward=random")),
         # Its candidates are drawn, and refills decide which prompts come next.
         ("srpo", ("sft_epochs=0.5", "k=2")),

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "pass_temperature": "1",
     "pass_top_p": "1",
     "embeddings": "collaborative",
+    "keep": "best",
     "feedback": "logged",
     "validations": "0",
     "validation_examples": "100",

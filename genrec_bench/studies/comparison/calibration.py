@@ -39,6 +39,9 @@ RANKED = 64
 FIRST = 1 / 8
 """Part of a batch to learn from before the step that is measured: first steps fetch memory."""
 
+MIDDLE = 0.5
+"""Share of the budget at which the step is taken: first stages, such as a value's, are over."""
+
 LEAST_RATIO, LEAST_STEPS = 0.5, 50
 """A row with less of SFT's cost, or of steps, is warned of. Runs that are published spend 3 to 11
 times SFT's time; at 0.07 times (synthetic) and 0.46 times (Industrial) no row of ours moved."""
@@ -122,9 +125,9 @@ def _measure(row: PlanRow, start: SFTStart, context: Context) -> RowCost:
     backbone = find_backbone(context.backbone)
     policy, _, stepper = prepare(request, backbone, start, ledger, workers)
     setup = time.monotonic() - began
-    stepper.step(0, 0.0, FIRST)
+    stepper.step(0, MIDDLE, FIRST)
     before, drawn = _spent(ledger), stepper.state().get("refilled", 0)
-    stepper.step(1, 0.0)
+    stepper.step(1, MIDDLE)
     step = {kind: amount - before[kind] for kind, amount in _spent(ledger).items()}
     if isinstance(stepper, SupervisedStepper):
         epoch = stepper.batch / len(stepper)
