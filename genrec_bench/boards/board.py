@@ -39,6 +39,9 @@ Kind = Literal["start", "control", "result", "failed", "ceiling"]
 """What a row is: `start` is the SFT start, `failed` has no finished run, `ceiling` is the best
 possible."""
 
+GainCurve = tuple[tuple[int, float, float, float], ...]
+"""Gain in HR@K over the SFT start: (K, mean, lower and upper end of a 95% interval), by K."""
+
 Part = Literal["start", "control", "baseline"]
 """What a row is to the others: where all begin, SFT continued, and the baseline."""
 
@@ -95,6 +98,7 @@ class BoardRow:
         targets: by label of a target; empty where there are no curves of validation.
         curve: (spent in the unit of the budget, mean, lowest and highest seed) of the validation
             metric, in order of what was spent; empty where the runs have no such curves.
+        gains_at: by list length, without correction; empty where outcomes do not tell.
         failures: by seed: why a run failed that nobody has made good since.
         lost: what those failed runs, all together, spent of `seconds`, `flops` and `tokens` that
             would have counted; empty without any, and where `kind` is `failed`: there `spent` says.
@@ -116,6 +120,7 @@ class BoardRow:
     curve: tuple[tuple[float, float, float, float], ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)
     lost: Mapping[str, float] = field(default_factory=dict)
+    gains_at: GainCurve = ()
 
 
 @dataclass(frozen=True)

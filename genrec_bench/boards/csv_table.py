@@ -4,6 +4,7 @@ Quantities:
 
 - `test/HR@10`, ...: a metric of the test split; `value` is the mean over seeds. Those that have
   tests also have an interval, an interquartile mean and ranks; `by_seed` is in order of `seeds`.
+- `gain/HR@1`, `gain/HR@2`, ...: gain over the SFT start by list length; intervals as they are.
 - `spent/flops`, ...: what counts against the budget, mean over seeds.
 - `phase/rollout/flops`, ...: the same by phase of the ledger; `sft` and `evaluation` do not count.
 - `lost/flops`, ...: what the failed runs of a row that has finished ones spent, all together.
@@ -86,6 +87,8 @@ def _of_row(row: BoardRow) -> Iterator[dict[str, Any]]:
         if rank := row.ranks.get(metric):
             line |= {"best_rank": rank[0], "worst_rank": rank[1]}
         yield line
+    for k, mean, low, high in row.gains_at:
+        yield {"quantity": f"gain/HR@{k}", "value": mean, "low": low, "high": high}
     costs: dict[str, Mapping[str, Any]] = {"spent": row.spent, "lost": row.lost}
     costs |= {f"phase/{phase}": spent for phase, spent in row.phases.items()}
     costs["tuning"] = row.tuning or {}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from genrec_bench.boards.board import NONE, ORDER_BY, Part, Section
+from genrec_bench.boards.gain_curves import beam_note, sharpening
 from genrec_bench.boards.text_cells import escaped, number, row_name, table
 from genrec_bench.boards.verdict import gain
 
@@ -27,6 +28,9 @@ _LEGEND = (
     "may overlap and the rows still be told apart: both are measured on the same users."
 )
 
+
+LENGTHS = (1, 2, 3, 5, 10, 20, 50)
+"""Of the lists at which a table of text shows the gain."""
 
 GAINS = (
     f"Gain in {ORDER_BY}, which decides, on the same users; * stands at what is told apart at 5%, "
@@ -50,6 +54,23 @@ def gains_table(section: Section, style: str) -> str:
                 cells += [_gain(pair), _interval(pair)] if pair else [NONE, NONE]
             lines.append([*cells, number(row.means.get(ORDER_BY))])
     return table([*headers, ORDER_BY], lines, style) if lines else ""
+
+
+def by_length_parts(section: Section) -> list[str]:
+    """Heading, table and notes of the gain in HR@K; nothing where no outcomes tell it."""
+    rows = [row for row in section.rows if row.gains_at]
+    if not rows:
+        return []
+    known = [k for k, *_ in rows[0].gains_at]
+    chosen = [k for k in LENGTHS if k in known]
+    lines = []
+    for row in rows:
+        of = {k: (mean, low, high) for k, mean, low, high in row.gains_at}
+        cells = [f"{of[k][0]:+.4f} ({of[k][1]:+.4f} to {of[k][2]:+.4f})" for k in chosen]
+        lines.append([row_name(row, "pipe"), *cells])
+    headers = ["gain over the SFT start", *(f"HR@{k}" for k in chosen)]
+    parts = ["### Gain by list length", table(headers, lines, "pipe")]
+    return [*parts, *filter(None, [*map(escaped, sharpening(rows)), beam_note(rows)])]
 
 
 def declared_parts(section: Section, metric: str) -> list[str]:

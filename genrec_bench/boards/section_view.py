@@ -32,6 +32,7 @@ from genrec_bench.boards.charts import (
     interval_plot,
     stacked_bar,
 )
+from genrec_bench.boards.gain_curves import beam_note, sharpening
 from genrec_bench.boards.units import Unit, unit_for
 from genrec_bench.boards.verdict import gain
 from genrec_bench.training.ledger import TRAINING_PHASES
@@ -188,6 +189,28 @@ class SectionView:
             for frame in FRAMES
         ]
         return {"legend": {row.name: self.styles[row.name] for row in drawn}, "charts": charts}
+
+    def gain_curves(self) -> dict[str, Any] | None:
+        """Gain in HR@K over the SFT start against K, as `curves`; None where nothing tells it."""
+        drawn = [row for row in self.section.rows if row.gains_at and row.name in self.styles]
+        if not drawn:
+            return None
+        charts = [
+            curves_chart(
+                frame,
+                [(row.name, row.gains_at, self.styles[row.name]) for row in drawn],
+                [("SFT start", 0.0, "start")],
+                x_label="K, the length of the list",
+                y_label="Gain in HR@K over the SFT start",
+            )
+            for frame in FRAMES
+        ]
+        notes = [*sharpening(drawn), beam_note(drawn).replace("`", "")]
+        return {
+            "legend": {row.name: self.styles[row.name] for row in drawn},
+            "charts": charts,
+            "notes": [note for note in notes if note],
+        }
 
     @property
     def target_unit(self) -> Unit:

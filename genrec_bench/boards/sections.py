@@ -16,6 +16,7 @@ from genrec_bench import benchmark_version
 from genrec_bench.boards.board import ORDER_BY, RANKED, Board, BoardRow, Section
 from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.gain_curves import with_gain_curves
 from genrec_bench.boards.reported import load_reported
 from genrec_bench.boards.rows import (
     Defaults,
@@ -107,6 +108,7 @@ def _section(
     failed = [row for row in rows if row.kind == "failed"]
     starts = start_row(records, folder)
     compared = _conclusions([*starts, *ranked], groups, records)
+    ranked = with_gain_curves(ranked, {one.name: one for one in groups}, records)
     shown = [_judged(row, compared) for row in (*starts, *ranked)]
     shown += [*failed, *ceiling_row(records, folder)]
     measure = _measure(groups, baseline)

@@ -27,6 +27,7 @@ from genrec_bench.boards.board import (
 from genrec_bench.boards.pair_tables import (
     GAINS,
     all_pairs_parts,
+    by_length_parts,
     declared_parts,
     gains_table,
 )
@@ -70,6 +71,7 @@ def to_markdown(board: Board) -> str:
             "### Quality at the equal budget",
             _quality(board, section, "pipe"),
             *(escaped(text) for text in (*_statements(section), *section.notes)),
+            *by_length_parts(section),
             "### Budget to reach targets",
         ]
         if section.target_values:
