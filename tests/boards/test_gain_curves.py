@@ -34,9 +34,9 @@ def test_gains_are_counted_at_every_length_up_to_the_beam() -> None:
 
 
 def test_the_shortest_beam_ends_all() -> None:
-    short = {"settings": SETTINGS | {"beam_width": 4}}
-    records = [whole("grpo", BEST, 0, **BUDGET), whole("ugr", GOOD, 0, **BUDGET, **short)]
-    made = make_board(records, "industrial")
+    settings = SETTINGS | {"beam_width": 4}
+    short = whole("ugr", GOOD, 0, **BUDGET, settings=settings)
+    made = make_board([whole("grpo", BEST, 0, **BUDGET), short], "industrial")
     assert len(row_of(made, "grpo").gains_at) == 4
     assert not row_of(made, "SFT start").gains_at
 
