@@ -40,6 +40,7 @@ from genrec_bench.runs import registry
 from genrec_bench.runs.record_schema import plain
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
 from genrec_bench.training.budgets import BudgetKind
+from genrec_bench.training.collapse import signs_of_collapse
 
 OFF: Mapping[BudgetKind, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
 """By what share of its budget a run may end off it before a note says so."""
@@ -122,6 +123,7 @@ def _section(
         *([why_none] if why_none else []),
         *_about_looks(groups, apart, unit),
         *_about_budgets(groups),
+        *_about_collapse(groups),
     ]
     return Section(
         benchmark=last["benchmark"],
@@ -276,6 +278,19 @@ def _about_budgets(groups: Sequence[Group]) -> list[str]:
         ]
         if off:
             notes.append(f"{one.name} ended off its budget: {', '.join(off)} of it.")
+    return notes
+
+
+def _about_collapse(groups: Sequence[Group]) -> list[str]:
+    """Which rows' policies collapsed while they trained, and by which signs on their curves."""
+    notes = []
+    for one in groups:
+        signs = {each.record["seed"]: signs_of_collapse(each.curves) for each in one.finished}
+        told = [f"seed {seed}: {'; '.join(found)}" for seed, found in signs.items() if found]
+        if told:
+            notes.append(
+                f"{one.name} collapsed in {len(told)} of {len(signs)} runs. {'. '.join(told)}."
+            )
     return notes
 
 

@@ -28,6 +28,7 @@ from genrec_bench.runs.request import (
 from genrec_bench.runs.run_folder import CHECKPOINTS, find_finished, folders_of, run_folder
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.checkpoints import save_policy
+from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Pruned, total_spent
@@ -132,6 +133,8 @@ def run(
                 raise
             progress.say(f"{'SFT start':<12} {_summary(before)}{partial}")
             progress.say(f"{request.entry.name:<12} {_summary(after)}{partial}")
+            for line in remarks(pd.DataFrame(curves)):
+                progress.say(line)
             if workers.is_main:
                 save_policy(policy, folder / "policy")
             path = keep("", after)

@@ -354,3 +354,13 @@ def test_a_file_of_ones_own_is_recorded_under_its_name(bench: Bench, tmp_path: P
     record = bench.record(str(file))
     assert record["algorithm"] == "mine"
     assert record["metrics"] == bench.record("grpo")["metrics"]
+
+
+def test_the_last_lines_of_a_run_tell_of_its_training(bench: Bench) -> None:
+    called = bench.call("grpo")
+    curves = pd.read_parquet(Path(called.out.split()[-1]).with_name("curves.parquet"))
+    silent = curves["zero_advantage"].mean()
+    assert f"groups without signal: {silent:.1%}" in called.err.splitlines()[-1]
+    # Each step makes it worse than it was.
+    words = ("learning_rate=0.1", "steps=6", "validations=6")
+    assert "warning: it collapsed: NDCG@10 of looks fell" in bench.call("sft", *words).err
