@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 
@@ -11,6 +12,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure, exact_budget
 from genrec_bench.runs.options import (
     BUDGET_HELP,
+    DATASET,
     add_context_options,
     context_of,
     whole_number,
@@ -78,6 +80,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"number of runs of each algorithm, on the seeds 0 to N-1; default: {SEEDS}",
     )
+    parser.add_argument(
+        "--suite",
+        choices=("claims",),
+        help="in place of one --dataset: claims compares in the four worlds that were made for the "
+        "papers' claims, and writes one page of verdicts",
+    )
     add_search_options(parser)
     parser.add_argument("--plan", action="store_true", help="print plan and price, and stop")
     parser.add_argument(
@@ -88,16 +96,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Compare, or print the plan of it; return 0 if nothing failed."""
+    if args.suite:
+        return _execute_suite(args)
     with context_of(args, Tracker) as context:
         from genrec_bench.studies.attempts import exit_code
         from genrec_bench.studies.comparison.compare import compare, first_pace
         from genrec_bench.studies.comparison.report import result_values, summary
 
-        if context.workers.count > 1:
-            raise UserError(
-                f"compare runs in one process, not in {context.workers.count}: its sweeps do; "
-                "start it without a launcher"
-            )
+        check_alone(context)
         plan = _plan(args, context)
         pace = first_pace(plan, context)
         if args.plan:
@@ -126,6 +132,52 @@ def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
         told = [dataclasses.asdict(row) for row in rows]
         return json.dumps(plan.as_dict() | {"rows": told}, indent=2)
     return "\n\n".join([plan_text(plan, pace), *([calibration.outlook_text(rows)] if rows else [])])
+
+
+def check_alone(context: Context) -> None:
+    """Raise UserError where several processes were started."""
+    if context.workers.count > 1:
+        raise UserError(
+            f"compare runs in one process, not in {context.workers.count}: its sweeps do; "
+            "start it without a launcher"
+        )
+
+
+def _execute_suite(args: argparse.Namespace) -> int:
+    """Compare in all worlds of a suite, or print the plans; return 0 if nothing failed."""
+    from genrec_bench.studies.attempts import exit_code
+    from genrec_bench.studies.comparison import suites
+    from genrec_bench.studies.comparison.compare import first_pace
+
+    if args.dataset != DATASET:
+        raise UserError(f"--suite {args.suite} brings its own datasets; leave out --dataset")
+    with contextlib.ExitStack() as stack:
+        worlds = []
+        for claim in suites.SUITES[args.suite]:
+            words = argparse.Namespace(**{**vars(args), "dataset": claim.dataset})
+            context = stack.enter_context(context_of(words, Tracker))
+            check_alone(context)
+            plan = _plan(words, context)
+            worlds.append(suites.SuitePart(claim, plan, context, first_pace(plan, context)))
+        if args.plan:
+            told = [_told(one.plan, one.pace, one.context, args.json) for one in worlds]
+            text, code = "\n\n".join([*told, suites.suite_price_text(worlds)]), 0
+            if args.json:
+                text = json.dumps([json.loads(one) for one in told], indent=2)
+        else:
+            done, folder = suites.compare_suite(
+                args.suite, worlds, storage=args.storage, retry_failed=args.retry_failed
+            )
+            results = [world.done[0] for world in done if world.done]
+            code = exit_code(failure for one in results for _, _, failure in one.failures)
+            if args.json:
+                values = {"verdicts": suites.suite_values(done), "folder": folder.as_posix()}
+                text = json.dumps(values, indent=2, ensure_ascii=False)
+            else:
+                table = suites.verdict_table(done, "simple")
+                text = f"{table}\n\nwritten: {folder / suites.PAGE}"
+    print(text)
+    return code
 
 
 def _plan(args: argparse.Namespace, context: Context) -> Plan:

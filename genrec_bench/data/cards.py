@@ -85,6 +85,8 @@ class WorldParameters:
         misled: share of items after which the log is misled.
         wrong: probability that what is logged after such an item is not what the user wanted, but
             one other item, always the same.
+        promoted: number of items that are promoted.
+        promotion: probability that one of these is logged, whatever the user wanted.
     """
 
     feedback: Annotated[str, one_of(FEEDBACK)] = "drawn"
@@ -93,6 +95,8 @@ class WorldParameters:
     exposure: Annotated[float, Must(lambda share: 0 < share <= 1, "above 0, at most 1")] = 1.0
     misled: Probability = 0.0
     wrong: Annotated[float, Must(lambda share: 0 <= share < 1, "at least 0, below 1")] = 0.0
+    promoted: Annotated[int, at_least(0)] = 0
+    promotion: Annotated[float, Must(lambda share: 0 <= share < 1, "at least 0, below 1")] = 0.0
 
 
 @dataclass(frozen=True)
@@ -316,3 +320,7 @@ def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], where: str)
         require(some, where, "synthetic.world.hidden_categories", f"at most {most}")
         needs = p.world.hidden_categories > 0 or p.world.hidden == 0
         require(needs, where, "synthetic.world.hidden", "0 without hidden_categories")
+        fewer = p.world.promoted < items
+        require(fewer, where, "synthetic.world.promoted", "fewer than all items")
+        needs = p.world.promoted > 0 or p.world.promotion == 0
+        require(needs, where, "synthetic.world.promotion", "0 without promoted items")

@@ -22,6 +22,7 @@ are as logged; validation and test targets are what users want, given the logged
     hidden    some categories hold items that many users want, one for each subcategory of the last
               item, and that are logged rarely, since they were rarely shown
     misled    after some items the log holds, instead of what the user wanted, one wrong item
+    promoted  some items were pushed: they are logged after any history, wanted or not
 """
 
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class PurchaseModel:
         exposure: [num_items] how often an item is logged when it is wanted, relative to others.
         wrong: [num_items] by last item, the probability that another item than the wanted one is
             logged, and `decoys` [num_items], which one that is.
+        promotion: [num_items] probability that an item is logged because it is promoted.
     """
 
     sids: NDArray[np.int32]
@@ -72,11 +74,12 @@ class PurchaseModel:
     exposure: Floats | None = None
     wrong: Floats | None = None
     decoys: Ints | None = None
+    promotion: Floats | None = None
 
     @property
     def is_biased(self) -> bool:
         """Whether the log shows anything else than what users want."""
-        return self.exposure is not None or self.wrong is not None
+        return any(bias is not None for bias in (self.exposure, self.wrong, self.promotion))
 
     def next_item_distributions(self, histories: Ints) -> Floats:
         """Return the probability of every item to come next, [n, num_items].
@@ -105,6 +108,8 @@ class PurchaseModel:
             last = histories[:, -1]
             probabilities *= 1 - self.wrong[last][:, None]
             probabilities[np.arange(len(last)), self.decoys[last]] += self.wrong[last]
+        if self.promotion is not None:
+            probabilities = (1 - self.promotion.sum()) * probabilities + self.promotion
         return probabilities
 
     def utilities(self, examples: Examples) -> Floats:
@@ -217,6 +222,10 @@ def _planted(
         decoys = np.empty(num_items, dtype=np.int64)
         decoys[circle] = np.roll(circle, -1)
         model = replace(model, wrong=wrong, decoys=decoys)
+    if world.promoted:
+        promotion = np.zeros(num_items)
+        promotion[_shuffled(num_items, rng)[: world.promoted]] = world.promotion / world.promoted
+        model = replace(model, promotion=promotion)
     return model
 
 

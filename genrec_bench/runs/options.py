@@ -18,6 +18,9 @@ from genrec_bench.training.budgets import parse_budget
 
 MOST_SEED = 2**31 - 1
 
+DATASET = "synthetic"
+"""What commands work on where nothing else is said."""
+
 BUDGET_HELP = "2xsft (times what the SFT start cost), 90s, 2h, 3e13flop or 20Mtok"
 
 
@@ -61,7 +64,7 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
     Args:
         budget: whether the command has one budget, and not several that it reads itself.
     """
-    parser.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
+    parser.add_argument("--dataset", default=DATASET, metavar="NAME", help=f"default: {DATASET}")
     parser.add_argument(
         "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
     )

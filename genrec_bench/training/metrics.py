@@ -213,7 +213,8 @@ def _regret(lists: Lists, k: int) -> float | None:
         return None
     k = min(k, lists.utilities.shape[1])
     best = np.partition(lists.utilities, -k, axis=1)[:, -k:].sum(axis=1)
-    return float((best - worth(lists.items(k), lists.utilities)).mean())
+    # Sums in another order may differ in the last bit.
+    return max(0.0, float((best - worth(lists.items(k), lists.utilities)).mean()))
 
 
 METRICS: list[MetricEntry] = [

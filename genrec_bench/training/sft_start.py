@@ -126,6 +126,8 @@ def evaluate_start(
     way = f"beam-{settings.beam_width}-pass-{settings.pass_samples}"
     if settings.pass_samples:
         way += f"-{settings.pass_temperature!r}-{settings.pass_top_p!r}"
+    if dataset.world is not None:
+        way += "-utility"  # earlier evaluations did not know it
 
     @functools.cache
     def policy() -> Policy:

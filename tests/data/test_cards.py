@@ -195,6 +195,8 @@ def test_cards_of_ones_own_stand_beside_the_packages(
         ),
         ({"world": {"hidden_categories": 12}}, "hidden_categories' must be at most 11"),
         ({"world": {"hidden": 0.2}}, "hidden' must be 0 without hidden_categories"),
+        ({"world": {"promotion": 0.2}}, "promotion' must be 0 without promoted items"),
+        ({"world": {"promoted": 600}}, "promoted' must be fewer than all items"),
         ({"world": {"exposure": 0}}, "exposure' must be above 0, at most 1"),
         ({"qualities": ["large"], "materials": ["oak"]}, "enough for a title"),
     ],

@@ -144,13 +144,29 @@ def test_training_targets_are_drawn_by_what_is_logged(name: str) -> None:
     by_log = model.logged_distributions(histories)
     np.testing.assert_allclose(by_log.sum(axis=1), 1)
     by_want = model.utilities(train)
-    if name in ("synthetic-hidden", "synthetic-noisy"):
+    if name != "synthetic-sparse":
         assert surprise(by_log) < surprise(by_want) - 0.1
     else:
         np.testing.assert_array_equal(by_log, by_want)
     # Drawn by these probabilities, a target costs their entropy on average.
     entropy = float(-(by_log * np.log(by_log + 1e-12)).sum(axis=1).mean())
     assert surprise(by_log) == pytest.approx(entropy, abs=0.12)
+
+
+def test_promoted_items_fill_lists_that_are_made_from_the_log() -> None:
+    name = "synthetic-feedback"
+    utilities, likelihood, promotion = wanted(name), logged(name), model_of(name).promotion
+    assert promotion is not None
+    is_promoted = promotion > 0
+    shares = {}
+    for by, scores in (("log", likelihood), ("want", utilities)):
+        shares[by] = is_promoted[np.argsort(-scores, axis=1)[:, :10]].mean()
+    assert shares["log"] > 0.45 > 0.2 > shares["want"]
+    assert 0.4 < is_promoted[made(name).splits["train"].targets].mean() < 0.5
+    assert utilities[:, is_promoted].sum(axis=1).mean() < 0.1
+    assert utility_of_search(utilities, utilities, 10) > 1.1 * utility_of_search(
+        likelihood, utilities, 10
+    )
 
 
 def test_hidden_useful_items_lie_under_improbable_prefixes() -> None:
