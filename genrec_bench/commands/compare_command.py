@@ -25,7 +25,7 @@ from genrec_bench.training.budgets import Budget, parse_budget
 ALGORITHMS = "grpo,ugr,srpo,vstar"
 CONTROLS = "sft,grpo:reward=random"
 BUDGET = "2xsft"
-SEEDS = 5
+SEEDS = 10
 """Defaults: a real comparison on `synthetic` that two idle cores end over a coffee."""
 
 TUNING_SHARE, TRIAL_SHARE = 3.0, 0.5
@@ -125,13 +125,16 @@ def execute(args: argparse.Namespace) -> int:
 def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
     """Return the plan and its price; where there is an SFT start, what it means for each row."""
     from genrec_bench.studies.comparison import calibration
+    from genrec_bench.studies.comparison.power import outlook_on_power
 
     known = calibration.calibrate(plan, context) if pace.knows_start else None
     rows = calibration.outlook(plan, known, pace) if known else []
     if as_json:
         told = [dataclasses.asdict(row) for row in rows]
         return json.dumps(plan.as_dict() | {"rows": told}, indent=2)
-    return "\n\n".join([plan_text(plan, pace), *([calibration.outlook_text(rows)] if rows else [])])
+    parts = [plan_text(plan, pace), calibration.outlook_text(rows) if rows else ""]
+    parts += [outlook_on_power(plan, context) if known else ""]
+    return "\n\n".join(part for part in parts if part)
 
 
 def check_alone(context: Context) -> None:

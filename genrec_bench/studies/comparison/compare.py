@@ -32,6 +32,7 @@ from genrec_bench.studies.comparison import calibration
 from genrec_bench.studies.comparison.comparison_result import ComparisonResult, ComparisonRun, Tuned
 from genrec_bench.studies.comparison.pace import Around, Pace, duration
 from genrec_bench.studies.comparison.plan import Plan, PlanRow, plan_text, time_left, total_price
+from genrec_bench.studies.comparison.power import outlook_on_power
 from genrec_bench.studies.comparison.report import result_values, write_board
 from genrec_bench.studies.study_folder import show_study, study_folder
 from genrec_bench.studies.sweeps.sweep import AllFailed, sweep
@@ -164,6 +165,7 @@ class _Comparison:
         self._pace.saw_evaluation(plan.examples["valid"], valid.cost.seconds)
         for line in calibration.announce(plan, context, self._pace):
             context.progress.say(line)
+        context.progress.say(outlook_on_power(plan, context))
         left = time_left(plan, self._pace)
         if left is not None:
             context.progress.say(f"all of it takes about {duration(left)} if nothing is done yet")
