@@ -173,7 +173,7 @@ class _Comparison:
     def _tune(self, row: PlanRow) -> Tuned:
         """Return the best configuration of an algorithm, from a sweep or one that is finished."""
         began = time.monotonic()
-        self._tell(f"tuning {row.name}")
+        self._tell(f"{'tuning' if self._plan.trials else 'defaults of'} {row.name}")
         tuned = tune(row, self._plan, self._context, self._storage, self._retry_failed)
         if tuned.failure is not None:
             self._context.progress.say(f"failed: {tuned.failure.reason}")
@@ -187,6 +187,8 @@ class _Comparison:
     def _job(self, name: str, seed: int) -> Job:
         (row,) = (row for row in self._plan.rows if row.name == name)
         tuned = self._tuned.get(name)
+        if not self._plan.trials:
+            return row.job(seed)
         if tuned is None:
             return row.job(seed, _no_bill(self._plan))
         return replace(row.job(seed, tuned.bill), assignments=tuned.words)
@@ -242,7 +244,7 @@ class _Comparison:
         plan = self._plan
         self._said += 1
         spent = math.fsum(self._result().paid.values())
-        sweeps = [row.name for row in plan.tuned if row.name not in self._tuned]
+        sweeps = [row.name for row in plan.sweeps if row.name not in self._tuned]
         runs = [run for run in plan.runs if run not in self._runs and run not in self._found]
         left = time_left(plan, self._pace, sweeps, runs)
         self._context.progress.say(
@@ -255,7 +257,7 @@ class _Comparison:
 def tune(
     row: PlanRow, plan: Plan, context: Context, storage: str | None, retry_failed: bool
 ) -> Tuned:
-    """Find an algorithm's best configuration within the tuning budget.
+    """Find an algorithm's best configuration within the tuning budget; with no trial, its defaults.
 
     Args:
         storage: where the trials are kept; None for a file of the sweep's own.
@@ -266,6 +268,8 @@ def tune(
         UserError: a sweep cannot be made of these words.
         StorageError: the disk or the database refuses.
     """
+    if not plan.trials:
+        return Tuned(row.name, row.assignments, None, _no_bill(plan), None)
     request = SweepRequest(
         algorithm=row.algorithm,
         total=plan.tuning,

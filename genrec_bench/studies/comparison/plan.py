@@ -54,7 +54,7 @@ class Plan:
         tuning: what each algorithm may spend on trials, all together.
         trial: of one trial.
         budget: of the training of each row and seed.
-        most_trials: of one algorithm, or None.
+        most_trials: of one algorithm, or None; with 0 all keep their default hyperparameters.
         assignments: words of ``--set`` for all.
         examples: number of examples by split, "valid" and "test".
         validations: how often a training is validated.
@@ -104,6 +104,11 @@ class Plan:
     def rows(self) -> tuple[PlanRow, ...]:
         """All rows, those that are tuned first."""
         return (*self.tuned, *self.controls)
+
+    @property
+    def sweeps(self) -> tuple[PlanRow, ...]:
+        """The rows that a sweep is made for."""
+        return self.tuned if self.trials else ()
 
     @property
     def runs(self) -> tuple[tuple[str, int], ...]:
@@ -209,7 +214,7 @@ def price_of(plan: Plan) -> tuple[PriceLine, ...]:
     """Return what the plan costs, in the budgets' unit."""
     seeds = len(plan.seeds)
     return (
-        PriceLine("tuning", len(plan.tuned), plan.tuning.amount),
+        PriceLine("tuning", len(plan.sweeps), plan.tuning.amount),
         PriceLine("training", len(plan.tuned) * seeds, plan.budget.amount),
         PriceLine("controls", len(plan.controls) * seeds, plan.budget.amount),
     )
@@ -232,7 +237,7 @@ def time_left(
         sweeps: names of the rows that are still to be tuned; None for all of them.
         runs: names of rows and seeds that are still to be run; None for all of them.
     """
-    names = [row.name for row in plan.tuned] if sweeps is None else sweeps
+    names = [row.name for row in plan.sweeps] if sweeps is None else sweeps
     parts = [pace.seconds(name, plan.tuning.amount, plan.around_sweep) for name in names]
     parts += [seconds_of_run(plan, pace, name) for name, _ in (plan.runs if runs is None else runs)]
     known = [part for part in parts if part is not None]
@@ -247,9 +252,10 @@ def seconds_of_run(plan: Plan, pace: Pace, name: str) -> float | None:
 def plan_text(plan: Plan, pace: Pace) -> str:
     """Return the plan and its price as text for a terminal."""
     title = f"{plan.dataset}{' (partial)' if plan.partial else ''}, backbone {plan.backbone}"
+    of_each = "best configurations" if plan.sweeps else ", ".join(row.name for row in plan.tuned)
     what = {
         "tuning": "sweeps: " + ", ".join(row.name for row in plan.tuned),
-        "training": f"best configurations x {len(plan.seeds)} seeds",
+        "training": f"{of_each} x {len(plan.seeds)} seeds",
         "controls": f"{', '.join(row.name for row in plan.controls)} x {len(plan.seeds)} seeds",
     }
     lines: list[list[object]] = [
@@ -264,11 +270,13 @@ def plan_text(plan: Plan, pace: Pace) -> str:
     if plan.most_trials is not None and plan.trials == plan.most_trials:
         trials = f"A sweep: {plan.trials} trials of {plan.trial.text}"
     valid, test = plan.examples["valid"], plan.examples["test"]
-    ranked = len(plan.tuned) * plan.around_sweep.examples
+    ranked = len(plan.sweeps) * plan.around_sweep.examples
     ranked += len(plan.runs) * plan.around_run.examples
     notes = [
         f"{trials}; sampler: {plan.sampler}, pruner: {plan.pruner}; the best is that of the "
-        "highest NDCG@10 on the validation split.",
+        "highest NDCG@10 on the validation split."
+        if plan.sweeps
+        else "Nothing is tuned: every algorithm has its default hyperparameters.",
         "The SFT start is trained once if it is not there yet; it counts against no budget.",
         "The last step of a run learns from as many prompts as the rest of the budget pays for.",
         f"Not counted: each training is validated {plan.validations} times on "
@@ -284,3 +292,23 @@ def plan_text(plan: Plan, pace: Pace) -> str:
     else:
         notes.append("Time: not known before the SFT start is trained.")
     return f"Comparison on {title}\n\n{table}\n\n" + "\n".join(notes)
+
+
+def more_text(plan: Plan, full: Plan, pace: Pace) -> str:
+    """Say what a full comparison has that a quick one lacks, and what it costs."""
+    more = []
+    if full.sweeps and not plan.sweeps:
+        trial = with_unit(full.trial.amount, full.unit)
+        more.append(f"tuning of every algorithm ({full.trials} trials of {trial} each, or more)")
+    if full.budget != plan.budget:
+        more.append(f"{full.budget.amount / plan.budget.amount:.3g} times the budget for every run")
+    if len(full.seeds) > len(plan.seeds):
+        more.append(f"{len(full.seeds)} seeds a row instead of {len(plan.seeds)}")
+    missing = [row.name for row in full.controls if row not in plan.controls]
+    if missing:
+        more.append(f"the control{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
+    guess = time_left(full, pace)
+    took = "" if guess is None else f", about {duration(guess)} here"
+    cost = f"{with_unit(total_price(full), full.unit)}{took}"
+    added = f"adds {'; '.join(more)}" if more else "is the same"
+    return f"The full comparison, without --quick, {added}. It costs {cost}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ BOARD = "board"
 """The name of its files, but for their endings."""
 
 
-def write_board(result: ComparisonResult, folder: Path) -> Board:
+def write_board(result: ComparisonResult, folder: Path, note: str = "") -> Board:
     """Make the board, write it into the comparison's folder, and return it.
+
+    Args:
+        note: to be told with the notes of every section.
 
     Raises:
         UserError: a record does not hold; what is wrong is printed, line by line.
@@ -31,6 +35,9 @@ def write_board(result: ComparisonResult, folder: Path) -> Board:
     evidence, wrong = collect([run.record for run in result.runs])
     refuse(wrong, "no board is made until they are restored, or deleted and run again")
     board = make_board(evidence, result.plan.dataset, default_hyperparameters(), folder)
+    if note:
+        sections = [replace(one, notes=(*one.notes, note)) for one in board.sections]
+        board = replace(board, sections=tuple(sections))
     write_boards(board, folder, BOARD)
     return board
 

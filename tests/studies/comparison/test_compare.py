@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from compare_world import TUNING, Compare, Sweeps
-from tiny_runs import Killed, last_error, only_error, run_folders, save_tiny
+from tiny_runs import Killed, call, last_error, only_error, run_folders, save_tiny
 
 from genrec_bench.runs import jobs, post_training
 from genrec_bench.runs.records import read_record
@@ -101,6 +101,30 @@ def test_the_whole_protocol_then_more_seeds(
     after = {key: value["run_id"] for key, value in compare.records().items()}
     assert len(after) == 8 and before.items() <= after.items()
     assert len(run_folders(compare.output)) == 8
+
+
+def test_a_quick_one_tunes_nothing_and_says_what_the_full_one_adds(
+    compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in compare.words("grpo", "--quick") if word != "400Mflop"]
+    words.remove("--tuning-budget")
+    told = call(capsys, [*words, "--plan"])
+    assert told.code == 0 and "Nothing is tuned" in told.out
+    called = call(capsys, [*words, "--seeds", "2"])
+    assert called.code == 0, called.err
+    records = compare.records()
+    assert list(records) == [("grpo", 0), ("SFT continued", 0), ("grpo", 1), ("SFT continued", 1)]
+    assert {str(record["tuning"]) for record in records.values()} == {"None"}
+    assert not any("tuning" in record["track"] for record in records.values())
+    chosen = records["grpo", 0]["configuration"]["hyperparameters"]
+    assert chosen["learning_rate"] is None
+    # Which one to use comes first, and last what the full comparison would add and cost.
+    first, last = called.out.splitlines()[0], called.out.splitlines()[-1]
+    assert first.startswith(("Use ", "No algorithm was shown to beat both the SFT start and "))
+    assert last.startswith("The full comparison, without --quick, adds tuning of every algorithm")
+    assert "each, or more); the control random reward. It costs " in last
+    for name in ("board.md", "board.html"):
+        assert last.split("(")[0] in (compare.folder() / name).read_text()
 
 
 def test_small_steps_are_not_told_of(

@@ -12,6 +12,7 @@ from genrec_bench.studies.comparison.plan import (
     Plan,
     PlanRow,
     make_rows,
+    more_text,
     plan_text,
     price_of,
     scaled,
@@ -170,6 +171,40 @@ def test_the_plan_as_it_is_told() -> None:
     few = plan_of("ugr", most_trials=2)
     assert "A sweep: 2 trials of 2s;" in plan_text(few, Pace("seconds"))
     assert "(partial)" in plan_text(plan_of(partial=True), Pace("seconds"))
+
+
+def test_without_trials_every_algorithm_keeps_its_defaults() -> None:
+    plan = plan_of("a", "b", most_trials=0, budgets=("8tok", "2tok", "4tok"))
+    assert plan.trials == 0 and plan.sweeps == () and len(plan.tuned) == 2
+    assert [(part.what, part.total) for part in price_of(plan)] == [
+        ("tuning", 0.0),
+        ("training", 24.0),
+        ("controls", 24.0),
+    ]
+    pace = Pace("tokens")
+    pace.saw_start(Cost(seconds=5.0, tokens=10))
+    assert time_left(plan, pace) == pytest.approx(48 * 0.5)
+    told = plan_text(plan, pace)
+    assert "Nothing is tuned: every algorithm has its default hyperparameters." in told
+    assert "sweep" not in told and "a, b x 3 seeds" in told
+
+
+def test_what_the_full_comparison_has_that_a_quick_one_lacks() -> None:
+    budgets = ("8tok", "2tok", "4tok")
+    full, pace = plan_of("a", budgets=budgets, seeds=5), Pace("tokens")
+    quick = plan_of("a", budgets=budgets, seeds=3, most_trials=0, budget=parse_exact("1tok"))
+    assert more_text(quick, full, pace) == (
+        "The full comparison, without --quick, adds tuning of every algorithm (4 trials of 2 tok "
+        "each, or more); 4 times the budget for every run; 5 seeds a row instead of 3. It costs "
+        "68 tok."
+    )
+    pace.saw_start(Cost(seconds=5.0, tokens=10))
+    fewer = plan_of("a", budgets=budgets, seeds=5, controls=CONTROLS[:1])
+    assert more_text(fewer, full, pace) == (
+        "The full comparison, without --quick, adds the control random reward. It costs 68 tok, "
+        "about 34 s here."
+    )
+    assert more_text(full, full, pace).startswith("The full comparison, without --quick, is the s")
 
 
 def test_amounts_and_times_are_for_people() -> None:
