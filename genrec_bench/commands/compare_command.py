@@ -224,17 +224,15 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         return exact_budget(parse_budget(text), Job(given[0], given[0]), context)
 
     usual = (QUICK_BUDGET, QUICK_CONTROLS, QUICK_SEEDS) if quick else (BUDGET, CONTROLS, SEEDS)
-    asked = (args.budget, args.controls, args.seeds)
-    budget_text, controls_text, seeds = (
-        default if text is None else text for text, default in zip(asked, usual, strict=True)
-    )
+    seeds: int = usual[2] if args.seeds is None else args.seeds
     untuned = quick and args.tuning_budget is None and args.trials is None
-    budget = read(budget_text)
+    budget = read(usual[0] if args.budget is None else args.budget)
     tuning, trial = (
         scaled(budget, share) if text is None else read(text)
         for text, share in ((args.tuning_budget, TUNING_SHARE), (args.trial_budget, TRIAL_SHARE))
     )
-    known = [control_row(text, context) for text in _listed(controls_text)]
+    wanted: str = usual[1] if args.controls is None else args.controls
+    known = [control_row(text, context) for text in _listed(wanted)]
     tuned, controls = make_rows([entry.name for entry, _, _ in found], given, known)
     return Plan(
         dataset=dataset.name,
