@@ -29,6 +29,7 @@ from genrec_bench.boards.board import (
     metric_order,
 )
 from genrec_bench.boards.charts import axis_strip, decimals
+from genrec_bench.boards.paper import measured
 from genrec_bench.boards.section_view import (
     UNIT_NAMES,
     SectionView,
@@ -94,6 +95,7 @@ def _environment() -> Environment:
         "failures": failures,
         "figure": figure,
         "heading": metric_heading,
+        "measured": measured,
         "origin": _origin,
         "phase_class": phase_class,
         # So that a path can't be taken for an address elsewhere.

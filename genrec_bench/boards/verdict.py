@@ -71,7 +71,6 @@ def where(board: Board, section: Section) -> str:
     """The dataset's full name, whole or not, and what a run could spend."""
     dataset = f"{board.title} ({board.dataset})" if board.title else board.dataset
     users = {each.num_users for row in section.rows for each in row.estimates.values()}
-    seeds = sorted({len(row.seeds) for row in section.rows if row.kind == "result"})
     facts = ["with a part of the training set" if section.partial else ""]
     facts += [f"{users.pop():,} test users"] if len(users) == 1 else []
     facts += [f"backbone {section.track['backbone']}"] if "backbone" in section.track else []
@@ -79,10 +78,18 @@ def where(board: Board, section: Section) -> str:
     if times is not None:
         little = ", so little that rows can hardly move" if times < LITTLE else ""
         facts.append(f"a run spends {times:.3g} times what the SFT start cost{little}")
-    if seeds:
-        several = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        facts.append(f"{several} seed{'' if seeds == [1] else 's'} a row")
+    if seeds := trained_seeds(section):
+        facts.append(f"{seeds} a row")
     return f"{dataset}: {'; '.join(filter(None, facts))}."
+
+
+def trained_seeds(section: Section) -> str:
+    """How many seeds each result has, in words; empty without results."""
+    seeds = sorted({len(row.seeds) for row in section.rows if row.kind == "result"})
+    if not seeds:
+        return ""
+    several = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"{several} seed{'' if seeds == [1] else 's'}"
 
 
 def _stands(section: Section, row: BoardRow) -> tuple[Standing, Standing]:

@@ -56,7 +56,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where boards are written; records below it are read too (default: leaderboards)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    printed.add_argument("--csv", action="store_true", help="print CSV instead of tables")
+    printed.add_argument(
+        "--latex",
+        action="store_true",
+        help="print tables for a paper (booktabs), and how they were measured, as LaTeX",
+    )
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="also write figures for a paper there, as PDF and SVG",
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -67,6 +80,8 @@ def execute(args: argparse.Namespace) -> int:
     # Records that a board lies beside are preferred: links to them stay whole when both are moved.
     folders = [args.to, args.output, *args.records]
     if args.words[:1] == [VERIFY]:
+        if args.csv or args.latex or args.figures:
+            raise UserError(f"{VERIFY}: prints a table or --json; the other options are of boards")
         return _verify([Path(word) for word in args.words[1:]] or folders, args.json)
     if len(args.words) > 1:
         more = " ".join(args.words[1:])
@@ -76,6 +91,9 @@ def execute(args: argparse.Namespace) -> int:
 
 def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace) -> int:
     from genrec_bench.boards.collecting import collect, record_paths, refuse, write_boards
+    from genrec_bench.boards.csv_table import to_csv
+    from genrec_bench.boards.paper import to_latex
+    from genrec_bench.boards.paper_figures import write_figures
     from genrec_bench.boards.sections import make_board
     from genrec_bench.boards.tables import to_text
     from genrec_bench.runs.registry import default_hyperparameters
@@ -94,9 +112,13 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
     if args.json:
         print(json.dumps([_finite(asdict(board)) for board in boards], indent=2, sort_keys=True))
     else:
-        print("\n".join(to_text(board) for board in boards), end="")
+        write = to_csv if args.csv else to_latex if args.latex else to_text
+        print("\n".join(write(board) for board in boards), end="")
     for board in boards:
-        for path in write_boards(board, args.to):
+        paths = write_boards(board, args.to)
+        if args.figures:
+            paths += write_figures(board, args.figures)
+        for path in paths:
             print(f"written: {path}", file=sys.stderr)
     return 0
 
