@@ -195,8 +195,8 @@ def test_a_plan_starts_nothing(
     compare.data, before = fresh, sorted(fresh.rglob("*"))
     called = compare.call("grpo,sft", "--plan")
     assert called.code == 0 and called.err == ""
-    # 2 x 400, 2 x 5 x 100, and one control: SFT is tuned.
-    assert "in all" in called.out and "2.3 GFLOP" in called.out
+    # 2 x 400, 2 x 10 x 100, and one control: SFT is tuned.
+    assert "in all" in called.out and "3.8 GFLOP" in called.out
     told = compare.json("grpo,sft", "--plan", "--seeds", "2", "--tuning-budget", "1Gflop")
     assert told["total"] == 2e9 + 4e8 + 2e8 and told["seeds"] == [0, 1]
     assert sorted(fresh.rglob("*")) == before and not compare.output.exists()
