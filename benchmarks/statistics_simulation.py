@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from genrec_bench.statistics.conclusions import Entrant, conclude
+from genrec_bench.statistics.conclusions import Entrant, conclude, family
 from genrec_bench.statistics.paired_tests import LEVEL, smallest_difference
 from genrec_bench.statistics.resampling import (
     Components,
@@ -164,6 +164,24 @@ def compared(
     return found["0", "1"], false
 
 
+def declared_false(
+    world: World, algorithms: int, generator: np.random.Generator, resamples: int
+) -> bool:
+    """Conclude on equal algorithms; whether any declared comparison finds a difference.
+
+    The first is the control and the second the baseline: each row less the control, and less the
+    baseline, one family.
+    """
+    values = world.draw(algorithms, generator)["NDCG"]
+    entrants = {
+        str(place): Entrant(table, tuple(range(world.seeds))) for place, table in enumerate(values)
+    }
+    wanted = [(str(row), "0") for row in range(1, algorithms)]
+    wanted += [(str(row), "1") for row in range(2, algorithms)]
+    pairs = conclude(entrants, generator, resamples=resamples).pairs
+    return any(pair.distinct for pair in family(pairs, wanted))
+
+
 def visible_difference(
     world: World, algorithms: int, generator: np.random.Generator, simulations: int = 200
 ) -> float:
@@ -202,6 +220,19 @@ def errors_table(simulations: int, resamples: int) -> str:
     return _table(f"{ALGORITHMS} equal algorithms, any two told apart, {count} data sets", rows)
 
 
+def declared_table(simulations: int, resamples: int) -> str:
+    """Share of comparisons of equal algorithms in which a declared one finds a difference."""
+    generator = np.random.default_rng(3)
+    count = max(1, simulations // 2)
+    rows: list[dict[str, object]] = []
+    for seeds, spread in product(SEEDS, (0.0, 1.0, 3.0)):
+        world = World(seeds, USERS[0], spread)
+        false = [declared_false(world, ALGORITHMS, generator, resamples) for _ in range(count)]
+        rows.append({"seeds": seeds, "spread": spread, "false": np.mean(false)})
+    title = f"{ALGORITHMS} equal algorithms, any declared comparison finds a difference"
+    return _table(f"{title}, {count} data sets", rows)
+
+
 def power_table(simulations: int, resamples: int) -> str:
     """Share of true differences that are found."""
     generator = np.random.default_rng(2)
@@ -221,7 +252,12 @@ def power_table(simulations: int, resamples: int) -> str:
     return _table(f"Power among {ALGORITHMS} algorithms, {count} data sets", rows)
 
 
-TABLES = {"coverage": coverage_table, "errors": errors_table, "power": power_table}
+TABLES = {
+    "coverage": coverage_table,
+    "errors": errors_table,
+    "declared": declared_table,
+    "power": power_table,
+}
 
 
 def _table(title: str, rows: list[dict[str, object]]) -> str:

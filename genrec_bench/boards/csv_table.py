@@ -88,7 +88,9 @@ def _of_row(row: BoardRow) -> Iterator[dict[str, Any]]:
             line |= {"best_rank": rank[0], "worst_rank": rank[1]}
         yield line
     for k, mean, low, high in row.gains_at:
-        yield {"quantity": f"gain/HR@{k}", "value": mean, "low": low, "high": high}
+        # The records stand at the row's other lines; at these they would be most of the file.
+        gain = {"quantity": f"gain/HR@{k}", "value": mean, "low": low, "high": high}
+        yield gain | {"records": ()}
     costs: dict[str, Mapping[str, Any]] = {"spent": row.spent, "lost": row.lost}
     costs |= {f"phase/{phase}": spent for phase, spent in row.phases.items()}
     costs["tuning"] = row.tuning or {}

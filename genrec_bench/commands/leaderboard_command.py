@@ -111,8 +111,11 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
     boards = [make_board(evidence, each, usual, args.to) for each in names]
     if args.json:
         print(json.dumps([_finite(asdict(board)) for board in boards], indent=2, sort_keys=True))
+    elif args.csv:
+        tables = [to_csv(board).split("\n", 1) for board in boards]
+        print("\n".join([tables[0][0], "".join(lines for _, lines in tables)]), end="")
     else:
-        write = to_csv if args.csv else to_latex if args.latex else to_text
+        write = to_latex if args.latex else to_text
         print("\n".join(write(board) for board in boards), end="")
     for board in boards:
         paths = write_boards(board, args.to)

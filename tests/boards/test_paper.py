@@ -105,6 +105,11 @@ def test_the_command_prints_what_is_asked_for(
     out, err = capsys.readouterr()
     assert out == Path("leaderboards/industrial.csv").read_text()
     assert out.startswith(to_csv(full_board()).partition("\n")[0])
+    save(Path("runs"), whole("ugr", GOOD, dataset="beauty", minutes=1))
+    assert main(["leaderboard", "--csv"]) == 0
+    both = capsys.readouterr().out
+    assert both.count("dataset,benchmark,track") == 1 and both.endswith(out.partition("\n")[2])
+    assert both.startswith(out.partition("\n")[0] + "\nbeauty,")
     assert "written: figures/industrial-" in err and list(Path("figures").glob("*.pdf"))
     assert main(["leaderboard", "verify", "--latex"]) == 2
     assert "are of boards" in capsys.readouterr().err
