@@ -21,7 +21,7 @@ from genrec_bench.boards.targets import LOOKED_BY, Looks, curve, reached, read_l
 from genrec_bench.runs.record_schema import plain
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.ledger import PHASES
-from genrec_bench.training.metrics import BY_SID, values_of
+from genrec_bench.training.metrics import BY_SID, WHOLE, RankMetric, find_metric, values_of
 
 MADE_OF = {"algorithm": "code", "texts": "texts"}
 """Fingerprints that set rows of one algorithm apart, and their words in the names of rows."""
@@ -111,7 +111,7 @@ def make_row(
     """
     runs = group.finished or group.failed
     failed = group.failed if group.finished else ()
-    figures = [one.record["metrics"]["test"] for one in group.finished]
+    figures = [_figures(one) for one in group.finished]
     means = _means(figures)
     several = means if len(figures) > 1 else ()
     seen = group.looks(unit)
@@ -140,7 +140,7 @@ def start_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
     known = [one for one in records if one.record["sft"]["test"]]
     if not known:
         return []
-    figures = [one.record["sft"]["test"] for one in known]
+    figures = [_figures(one, "start_") for one in known]
     chosen = start_evidence(records) or known[-1]
     link = replace(_link(chosen, chosen.record["sft"]["test"], folder), failed=False)
     return [BoardRow("SFT start", "start", _means(figures), (link,))]
@@ -166,6 +166,25 @@ def _link(one: Evidence, value: Mapping[str, float], folder: Path) -> Link:
     path = Path(os.path.relpath(one.path, folder)).as_posix() if one.path is not None else ""
     failed = not one.record["complete"]
     return Link(one.record["run_id"], one.record["seed"], path, dict(value), failed)
+
+
+def _figures(one: Evidence, prefix: str = "") -> dict[str, float]:
+    """A run's figures on test, or with `start_` the SFT start's, as the record states them.
+
+    Figures of ranks that boards show and the record does not state, such as HR@50, are taken from
+    its outcomes where the beam was wide enough.
+    """
+    figures = dict(one.record["sft" if prefix else "metrics"]["test"])
+    beam = one.record["configuration"]["settings"].get("beam_width", 0)
+    if f"{prefix}item_rank" not in one.outcomes.columns or one.of_split("test").empty:
+        return figures
+    for name in board_metrics():
+        metric, cutoff = find_metric(name) or (None, WHOLE)
+        if name not in figures and isinstance(metric, RankMetric) and cutoff <= beam:
+            values = user_values([one], name, prefix)
+            if values is not None:
+                figures[name] = float(values.mean())
+    return figures
 
 
 def user_values(

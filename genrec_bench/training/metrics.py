@@ -223,7 +223,7 @@ METRICS: list[MetricEntry] = [
         name="HR",
         cutoffs=CUTOFFS,
         of_example=_hit,
-        on_boards=("HR@1", "HR@5", "HR@10", "HR@20", "sid/HR@10"),
+        on_boards=("HR@1", "HR@5", "HR@10", "HR@20", "HR@50", "sid/HR@10"),
     ),
     # Jaervelin and Kekaelaeinen, 2002.
     RankMetric(

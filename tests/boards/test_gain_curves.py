@@ -79,3 +79,14 @@ def test_all_three_files_show_them() -> None:
     assert [node.one("title").text for node in chart.all("g")] == ["grpo"]
     assert "K, the length of the list" in [node.text for node in chart.all("text")]
     assert "Gain by list length" not in to_html(full_board()), "it has none"
+
+
+def test_hits_among_fifty_are_counted_where_the_beam_was_as_wide() -> None:
+    """Of six ranks, five are below 50; no record states HR@50. The start misses two of six."""
+    record = whole("grpo", (0, 30, 49, -1, 20, 0), settings=SETTINGS | {"beam_width": 50})
+    assert "HR@50" not in record.record["metrics"]["test"]
+    made = make_board([record], "industrial")
+    assert row_of(made, "grpo").means["HR@50"] == pytest.approx(5 / 6)
+    assert row_of(made, "SFT start").means["HR@50"] == pytest.approx(4 / 6)
+    assert "HR@50" not in row_of(board(), "grpo").means, "its beam is 10 wide"
+    assert "| HR@50 |" in " ".join(to_markdown(made).split())
