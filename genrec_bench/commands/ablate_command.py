@@ -7,7 +7,12 @@ import dataclasses
 import json
 
 from genrec_bench import benchmark_version
-from genrec_bench.runs.options import add_context_options, context_of, several_seeds
+from genrec_bench.runs.options import (
+    add_context_options,
+    add_crew_options,
+    context_of,
+    several_seeds,
+)
 from genrec_bench.studies.ablations.ablation_file import ablation_names, load_ablation
 from genrec_bench.tracking.tracker import Tracker
 
@@ -25,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "name", metavar="NAME", help=f"{', '.join(ablation_names())}, or a file: ./mine.yaml"
     )
     add_context_options(parser)
+    add_crew_options(parser, "runs")
     parser.add_argument(
         "--seeds",
         type=several_seeds,

@@ -11,7 +11,7 @@ from typing import Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.runs.jobs import Context, split_words
-from genrec_bench.runs.options import add_context_options, context_of
+from genrec_bench.runs.options import add_context_options, add_crew_options, context_of
 from genrec_bench.studies.analyses import (
     Analysis,
     Result,
@@ -47,6 +47,7 @@ def execute(args: argparse.Namespace) -> int:
         prog=f"genrec-bench analyze {analysis.name}", description=analysis.help
     )
     add_context_options(parser)
+    add_crew_options(parser, "runs")
     shared = set(vars(parser.parse_args([])))
     analysis.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print the table as JSON")

@@ -14,6 +14,7 @@ from genrec_bench.runs.options import (
     BUDGET_HELP,
     DATASET,
     add_context_options,
+    add_crew_options,
     context_of,
     whole_number,
 )
@@ -103,6 +104,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "papers' claims, and writes one page of verdicts",
     )
     add_search_options(parser)
+    add_crew_options(parser, "sweeps and runs")
     parser.add_argument("--plan", action="store_true", help="print plan and price, and stop")
     parser.add_argument(
         "--retry-failed", action="store_true", help="try again what failed when it was run before"
@@ -165,7 +167,7 @@ def check_alone(context: Context) -> None:
     if context.workers.count > 1:
         raise UserError(
             f"compare runs in one process, not in {context.workers.count}: its sweeps do; "
-            "start it without a launcher"
+            "start it without a launcher, and give it --workers"
         )
 
 
@@ -227,6 +229,7 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
     seeds: int = usual[2] if args.seeds is None else args.seeds
     untuned = quick and args.tuning_budget is None and args.trials is None
     budget = read(usual[0] if args.budget is None else args.budget)
+    context.crew.check(budget)
     tuning, trial = (
         scaled(budget, share) if text is None else read(text)
         for text, share in ((args.tuning_budget, TUNING_SHARE), (args.trial_budget, TRIAL_SHARE))

@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from typing import TYPE_CHECKING
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Job, exact_budget
-from genrec_bench.runs.options import add_context_options, context_of, one_seed, whole_number
+from genrec_bench.runs.options import (
+    add_context_options,
+    add_crew_options,
+    context_of,
+    crew_of,
+    one_seed,
+    whole_number,
+)
 from genrec_bench.studies.sweeps.sweep_request import PRUNERS, SAMPLERS, TUNING_SEED, SweepRequest
 from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import parse_budget
@@ -18,7 +24,7 @@ from genrec_bench.training.budgets import parse_budget
 if TYPE_CHECKING:
     from genrec_bench.studies.sweeps.result import SweepResult
 
-MOST_WORKERS, MOST_TRIALS = 64, 100_000
+MOST_TRIALS = 100_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trial-budget", required=True, metavar="b", help="of one trial, in the same unit"
     )
-    parser.add_argument(
-        "--workers",
-        type=whole_number(1, MOST_WORKERS),
-        default=1,
-        metavar="N",
-        help="processes that share the study, on this machine; default: 1",
-    )
+    add_crew_options(parser, "trials")
     parser.add_argument(
         "--seed",
         type=one_seed,
@@ -90,6 +90,7 @@ def execute(args: argparse.Namespace) -> int:
             f"--trial-budget {trial.text}: is in {trial.kind}, --total-budget {total.text} in "
             f"{total.kind}; give both in one unit"
         )
+    crew_of(args).check(total)
     with context_of(args, Tracker) as context:
         job = Job(args.algorithm, args.algorithm)
         request = SweepRequest(
@@ -102,17 +103,11 @@ def execute(args: argparse.Namespace) -> int:
             pruner=args.pruner,
             seed=args.seed,
         )
-        from genrec_bench.studies.sweeps.other_workers import other_workers
-        from genrec_bench.studies.sweeps.sweep import sweep
+        from genrec_bench.studies.sweeps.sweep import sweep, sweep_together
 
-        words = [*args.typed, "--workers", "1"]
-        with other_workers(args.workers, words, context.progress.say) as codes:
-            result = sweep(request, context)
-    for number, code in codes.items():
-        if code:
-            print(
-                f"worker {number} ended with code {code}; its work was taken over", file=sys.stderr
-            )
+        if not context.crew.alone:
+            sweep_together(request, context)
+        result = sweep(request, context)
     if args.json:
         print(json.dumps({**result.plain(), "folder": str(result.folder)}, indent=2))
     else:

@@ -48,6 +48,37 @@ class Job:
     tuning: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Crew:
+    """The processes that carry out independent jobs.
+
+    Attributes:
+        count: how many jobs at once; 0 for as many as a cluster has room for.
+        cluster: address of a Ray cluster, ``ray`` for the one that this machine is part of; empty
+            for processes of this machine.
+    """
+
+    count: int = 1
+    cluster: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether all is done in this process, one job after the other."""
+        return self.count == 1 and not self.cluster
+
+    def check(self, budget: AnyBudget | None) -> None:
+        """Make sure that what is done elsewhere can be found here.
+
+        Raises:
+            UserError: on a cluster and a budget in seconds, which belongs to one machine.
+        """
+        if self.cluster and budget is not None and budget.kind == "seconds":
+            raise UserError(
+                f"--on {self.cluster}: a budget in seconds is worth what the machine makes of it; "
+                "give FLOPs, tokens, or a multiple of SFT's cost"
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
     """What all jobs of a piece of work share.
@@ -58,6 +89,7 @@ class Context:
         assignments: words of ``--set`` for every job; a job's own word for the same key wins.
         data_dir: holds the cache of SFT starts.
         tracker: is told of all folders, by the main process.
+        crew: who carries out jobs that are independent of each other.
     """
 
     dataset: Dataset
@@ -69,6 +101,7 @@ class Context:
     workers: Workers
     progress: Progress
     tracker: NullTracker
+    crew: Crew = Crew()
 
 
 def split_words(assignments: Sequence[str]) -> dict[str, str]:

@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.runs.jobs import Context, split_words
+from genrec_bench.runs.jobs import Context, Crew, split_words
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.budgets import parse_budget
 
 MOST_SEED = 2**31 - 1
+MOST_WORKERS = 512
 
 DATASET = "synthetic"
 """What commands work on where nothing else is said."""
@@ -86,6 +88,35 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
     parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
 
 
+def add_crew_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add who carries out independent jobs, which ``context_of`` reads; ``what`` they are."""
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1, MOST_WORKERS),
+        metavar="N",
+        help=f"{what} at once, in N processes that share out this machine's threads and GPUs; "
+        "default: 1, and on a cluster as many as it has room for",
+    )
+    parser.add_argument(
+        "--on",
+        type=_cluster,
+        metavar="ray|ray://HOST:PORT",
+        help="have a Ray cluster do it: the one that this machine is part of, or another",
+    )
+
+
+def _cluster(text: str) -> str:
+    if text == "ray" or (text.startswith("ray://") and len(text) > len("ray://")):
+        return text
+    raise argparse.ArgumentTypeError(f"{text}: must be ray or ray://HOST:PORT")
+
+
+def crew_of(args: argparse.Namespace) -> Crew:
+    """Return who carries out independent jobs; this process alone without the options for it."""
+    cluster = getattr(args, "on", None) or ""
+    return Crew(getattr(args, "workers", None) or (0 if cluster else 1), cluster)
+
+
 @contextlib.contextmanager
 def context_of(
     args: argparse.Namespace, tracker: Callable[[Path, str], NullTracker] | None = None
@@ -104,6 +135,8 @@ def context_of(
     """
     budget = None if args.budget is None else parse_budget(args.budget)
     split_words(args.set)
+    crew = crew_of(args)
+    crew.check(budget)
 
     from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.obtain import obtain
@@ -111,16 +144,15 @@ def context_of(
     data_dir = data_directory(args.data_dir)
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         dataset = obtain(args.dataset, data_dir, Progress())
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        from transformers.utils import logging as transformers_logging
-
+        quieten()
         from genrec_bench.training.workers import Workers
 
-        transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()
-        # What libraries tell each other's authors is not for the person who waits for a run.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
         workers = Workers()
+        if workers.count > 1 and not crew.alone:
+            raise UserError(
+                f"--workers and --on start processes of their own; this is one of {workers.count} "
+                "that a launcher started"
+            )
         output = Path(args.output)
         # Processes that share a run speak with one voice.
         if args.no_mlflow or not workers.is_main:
@@ -135,4 +167,15 @@ def context_of(
             workers=workers,
             progress=Progress(quiet=not workers.is_main),
             tracker=tracker(output, dataset.name) if tracker else NullTracker(),
+            crew=crew,
         )
+
+
+def quieten() -> None:
+    """Keep libraries from telling the person who waits what is meant for each other's authors."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

@@ -25,7 +25,13 @@ from genrec_bench.runs.request import (
     fitting_backbone,
     texts_of,
 )
-from genrec_bench.runs.run_folder import CHECKPOINTS, find_finished, folders_of, run_folder
+from genrec_bench.runs.run_folder import (
+    CHECKPOINTS,
+    find_finished,
+    folders_of,
+    last_spent,
+    run_folder,
+)
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.collapse import remarks
@@ -166,8 +172,14 @@ def records_of(request: Request, workers: Workers, progress: Progress) -> list[P
     return [record for record in found if record.exists()]
 
 
-def leave_failure(request: Request, reason: str, workers: Workers, progress: Progress) -> Path:
+def leave_failure(
+    request: Request, reason: str, workers: Workers, progress: Progress, *, lost: bool = False
+) -> Path:
     """Write a failed record for a run that never began, so that boards show it with its reason.
+
+    Args:
+        lost: the run may have begun, and its processes died of it: it had cost what its last
+            checkpoint says.
 
     Returns:
         The path of the record.
@@ -183,12 +195,13 @@ def leave_failure(request: Request, reason: str, workers: Workers, progress: Pro
     )
     with run_folder(known, request, workers) as opened:
         folder = opened[0]
-        if (folder / CHECKPOINTS).exists():
+        spent, curves = last_spent(folder)
+        if (folder / CHECKPOINTS).exists() and not lost:
             raise StorageError(
                 f"{folder}: the run left no record: {reason}; the same command again goes on"
             )
-        record = _record(request, known, opened, {}, before, {}, reason, workers)
-        return write_record(folder, record, join_outcomes({}), pd.DataFrame())
+        record = _record(request, known, opened, spent, before, {}, reason, workers)
+        return write_record(folder, record, join_outcomes({}), pd.DataFrame(curves))
 
 
 def _record(

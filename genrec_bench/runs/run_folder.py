@@ -13,6 +13,7 @@ from genrec_bench.runs.request import Beginning, Request
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import try_lock
+from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.workers import Workers
 
 RUN_FILE = "run.json"
@@ -83,6 +84,20 @@ def run_folder(
         chosen = workers.agree(found)
         assert chosen is not None
         yield parent / chosen[0], chosen[0], datetime.fromisoformat(chosen[1])
+
+
+def last_spent(folder: Path) -> tuple[dict[str, dict[str, float]], list[dict[str, float]]]:
+    """Return what a run's last checkpoint knows: the ledger by phase, and the curves' rows.
+
+    Both are empty without a checkpoint.
+
+    Raises:
+        StorageError: the checkpoint cannot be read.
+    """
+    for checkpoint in training_checkpoints(folder / CHECKPOINTS)[-1:]:
+        content = read_json(checkpoint / STATE).get("content", {})
+        return content.get("spent", {}), content.get("curves", [])
+    return {}, []
 
 
 def _tidy(folder: Path) -> None:

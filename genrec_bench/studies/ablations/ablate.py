@@ -20,6 +20,8 @@ from genrec_bench.runs.jobs import Context, Job, do, find_done, request_of, spli
 from genrec_bench.runs.records import read_record
 from genrec_bench.studies.ablations.ablation_file import Ablation, AblationRow, AblationTable
 from genrec_bench.studies.attempts import Failure, attempt
+from genrec_bench.studies.parallel import Lost, carry_out
+from genrec_bench.studies.worker import Task
 
 SPLIT = "test"
 """The split that tables show."""
@@ -67,14 +69,14 @@ def ablate(ablation: Ablation, seeds: Sequence[int], context: Context) -> Ablati
     say(f"runs in all: {len(jobs)}; looking for those that are finished")
     say(f"finished already: {sum(find_done(job, context) is not None for job in jobs.values())}")
 
+    made = _made_by_crew(ablation, seeds, jobs, context)
     runs: dict[str, Path | Failure] = {}
     for number, (identity, job) in enumerate(jobs.items(), start=1):
         say(f"[{number}/{len(jobs)}] {job.label}, seed {job.seed}")
-        run = runs[identity] = attempt(partial(do, job, context), context)
-        if isinstance(run, Path):
-            # A misspelt metric should not wait for the other runs.
-            for table in ablation.tables:
-                _columns(table, read_record(run)["metrics"][SPLIT])
+        known = made.get(identity)
+        run = attempt(partial(do, job, context), context) if known is None else known
+        runs[identity] = run
+        _check_metrics(ablation, run)
 
     tables = []
     for table in ablation.tables:
@@ -95,6 +97,56 @@ def ablate(ablation: Ablation, seeds: Sequence[int], context: Context) -> Ablati
                 figures[row.label] = RowFigures(row, start, {}, {}, {})
         tables.append((table, tuple(figures[row.label] for row in table.rows)))
     return tuple(tables)
+
+
+def _made_by_crew(
+    ablation: Ablation, seeds: Sequence[int], jobs: Mapping[str, Job], context: Context
+) -> dict[str, Path | Failure]:
+    """Have several processes make the runs, and evaluate them as the rows ask for.
+
+    Returns:
+        By identity what became of each run; nothing if there is but this process.
+    """
+    if context.crew.alone:
+        return {}
+    labels = {
+        identity: f"{job.label}, seed {job.seed} ({number} of {len(jobs)})"
+        for number, (identity, job) in enumerate(jobs.items(), start=1)
+    }
+    asked: dict[str, list[tuple[str, ...]]] = {identity: [] for identity in jobs}
+    for table in ablation.tables:
+        for row, seed in ((row, seed) for row in table.rows if not row.sft for seed in seeds):
+            job = _job(ablation, row, seed)
+            identity = _identity(job, context)
+            if _identity(with_words(job, row.evaluate), context) != identity:
+                asked[identity].append(row.evaluate)
+    identities = {label: identity for identity, label in labels.items()}
+    tasks = [
+        Task(labels[identity], partial(_make, job, asked[identity]))
+        for identity, job in jobs.items()
+        if asked[identity] or find_done(job, context) is None
+    ]
+    values = carry_out(tasks, context, lambda _, run: _check_metrics(ablation, run))
+    return {
+        identities[label]: Failure(run.reason, broken=True) if isinstance(run, Lost) else run
+        for label, run in values.items()
+    }
+
+
+def _make(job: Job, asked: Sequence[Sequence[str]], context: Context) -> Path | Failure:
+    """Make a run, and evaluate its policy with each of several words; both are found again."""
+    run = attempt(partial(do, job, context), context)
+    if isinstance(run, Path):
+        for words in asked:
+            attempt(partial(evaluate_again, run, job, words, SPLIT, context), context)
+    return run
+
+
+def _check_metrics(ablation: Ablation, run: object) -> None:
+    """Refuse a misspelt metric as soon as there is a run: it should not wait for the others."""
+    if isinstance(run, Path):
+        for table in ablation.tables:
+            _columns(table, read_record(run)["metrics"][SPLIT])
 
 
 def _check_words(rows: Sequence[AblationRow], context: Context) -> None:

@@ -18,13 +18,14 @@ import pandas as pd
 
 from genrec_bench.boards.board import APART
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, configure, do
+from genrec_bench.runs.jobs import Context, Job, configure
 from genrec_bench.runs.options import several_seeds
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.studies.analyses import Analysis, Result, check_free
+from genrec_bench.studies.parallel import do_all
 from genrec_bench.training.metrics import LIST_LENGTH
 
 if TYPE_CHECKING:
@@ -95,8 +96,9 @@ def analyze(context: Context, args: argparse.Namespace) -> Result:
             f"beam_width={settings.beam_width}: must be at least {LIST_LENGTH} for {METRICS[0]}"
         )
     rows, paths = [], []
+    all_paths = iter(do_all([job for same in jobs.values() for job in same], context))
     for (decoder, scale), same in jobs.items():
-        of_row = [do(job, context) for job in same]
+        of_row = [next(all_paths) for _ in same]
         tokens = decoding_tokens(scale, context.dataset.catalog.num_levels, settings.group_size)
         about = {"decoder": decoder, "scale": scale, "decoding tokens": tokens, "seeds": len(same)}
         figures = pd.DataFrame([_figures(path) for path in of_row])

@@ -20,9 +20,10 @@ import pandas as pd
 
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.runs.jobs import Context, Job, configure, do, load_policy, start_policy
+from genrec_bench.runs.jobs import Context, Job, configure, load_policy, start_policy
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.studies.analyses import Analysis, Result, add_query_options, check_free
+from genrec_bench.studies.parallel import do_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -165,10 +166,8 @@ def analyze(context: Context, args: argparse.Namespace) -> Result:
     start = start_policy(context, vstar)
     tables = {"SFT start": measure(start)}
     drawn_by = start if args.shared_pools else None
-    records = []
-    for job in (grpo, vstar):
-        record = do(job, context)
-        records.append(record)
+    records = do_all((grpo, vstar), context)
+    for job, record in zip((grpo, vstar), records, strict=True):
         context.progress.say(f"{len(examples)} pools of {args.size} SIDs from {job.label}")
         policy, algorithm = load_policy(record, job, context)
         valued_by = algorithm if algorithm.estimates_values else None

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.jobs import Context, Job, configure, do
+from genrec_bench.runs.jobs import Context, Job, configure
 from genrec_bench.runs.options import several_seeds, whole_number
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.studies.analyses import Analysis, Result, check_free
+from genrec_bench.studies.parallel import do_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,12 +115,11 @@ def analyze(context: Context, args: argparse.Namespace) -> Result:
     (group_size,) = group_sizes
     # A group of one has only one of the first two.
     columns = list(dict.fromkeys(["HR@1", f"HR@{group_size}", "unique_candidates"]))
-    tables, records = {}, []
+    tables, records = {}, do_all([job for same in jobs.values() for job in same], context)
+    paths = iter(records)
     for label, same in jobs.items():
         curves = []
-        for job in same:
-            path = do(job, context)
-            records.append(path)
+        for path in (next(paths) for _ in same):
             figures = read_frame(path.parent / read_record(path)["curves"]["file"])
             # The row of the start has nothing of a rollout.
             curves.append(figures[figures["step"] > 0])

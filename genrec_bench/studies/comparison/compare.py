@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.boards.board import Board
@@ -31,21 +28,27 @@ from genrec_bench.studies.attempts import Failure, attempt
 from genrec_bench.studies.comparison import calibration
 from genrec_bench.studies.comparison.comparison_result import ComparisonResult, ComparisonRun, Tuned
 from genrec_bench.studies.comparison.pace import Around, Pace, duration
+from genrec_bench.studies.comparison.pieces import (
+    OURS,
+    Piece,
+    is_tuned,
+    job_of,
+    label_of,
+    row_of,
+    tune,
+)
 from genrec_bench.studies.comparison.plan import Plan, PlanRow, plan_text, time_left, total_price
 from genrec_bench.studies.comparison.power import outlook_on_power
 from genrec_bench.studies.comparison.report import result_values, write_board
+from genrec_bench.studies.parallel import Lost, carry_out
 from genrec_bench.studies.study_folder import show_study, study_folder
-from genrec_bench.studies.sweeps.sweep import AllFailed, sweep
-from genrec_bench.studies.sweeps.sweep_request import SweepRequest
+from genrec_bench.studies.worker import Task
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.ledger import Cost, of_training
 from genrec_bench.training.sft_start import cost_if_trained, evaluate_start, sft_start
 
 FOLDER, LOCK_FILE = "comparisons", "lock"
 PLAN_FILE, RESULT_FILE = "plan.json", "result.json"
-
-_OURS = re.compile(r"[A-Z]\w*: ")
-"""How the reason begins that a record gives for a mistake of the program: with what was raised."""
 
 
 def compare(
@@ -125,6 +128,7 @@ class _Comparison:
         self._tuned: dict[str, Tuned] = {}
         self._runs: dict[tuple[str, int], ComparisonRun] = {}
         self._found: dict[tuple[str, int], Path] = {}
+        self._lost: dict[str, Failure] = {}
         self._said = 0
 
     def results(self, folder: Path) -> ComparisonResult:
@@ -133,26 +137,73 @@ class _Comparison:
         for row in plan.rows:
             request_of(row.job(0), self._context)
         self._start()
+        alone = self._context.crew.alone
         for row in plan.tuned:
-            self._tuned[row.name] = self._tune(row)
+            if alone or is_tuned(row, plan, self._context, self._storage, self._retry_failed):
+                self._tuned[row.name] = self._tune(row)
         for name, seed in plan.runs:
-            tuned = self._tuned.get(name)
-            # What could not be tuned, tried again or not, has no run to be tried again.
-            failed = not self._retry_failed or (tuned is not None and tuned.failure is not None)
-            found = find_done(self._job(name, seed), self._context, failed=failed)
-            if found is not None:
-                self._found[name, seed] = found
+            self._find(name, seed)
         say(f"runs finished already: {len(self._found)} of {len(plan.runs)}")
+        if not alone:
+            self._have_done(folder)
         for seed in plan.seeds:
             for row in plan.rows:
-                self._runs[row.name, seed] = self._run(row.name, seed)
-            if seed != plan.seeds[-1]:
-                # A board that cannot be made yet must not keep the runs from being made.
-                attempt(lambda: write_board(self._result(), folder), self._context)
+                if (row.name, seed) not in self._runs:
+                    self._take_run(row.name, seed, folder)
         return self._result()
 
+    def _find(self, name: str, seed: int) -> None:
+        """Look for a finished run; there is none of a row that is not tuned yet."""
+        tuned = self._tuned.get(name)
+        if tuned is None and not row_of(self._plan, name).control:
+            return
+        # What could not be tuned, tried again or not, has no run to be tried again.
+        failed = not self._retry_failed or (tuned is not None and tuned.failure is not None)
+        found = find_done(self._job(name, seed), self._context, failed=failed)
+        if found is not None:
+            self._found[name, seed] = found
+
+    def _take_run(self, name: str, seed: int, folder: Path) -> None:
+        """Make a run, or find it; write a board if it ends a round of seeds but the last."""
+        self._runs[name, seed] = self._run(name, seed)
+        of_round = [row for row in self._plan.rows if (row.name, seed) in self._runs]
+        if len(of_round) == len(self._plan.rows) and seed != self._plan.seeds[-1]:
+            # A board that cannot be made yet must not keep the runs from being made.
+            attempt(lambda: write_board(self._result(), folder), self._context)
+
+    def _have_done(self, folder: Path) -> None:
+        """Have several processes tune and run what is missing, and take it in piece by piece."""
+        for run in self._found:
+            self._take_run(*run, folder)
+        known = (self._plan, self._storage, self._retry_failed)
+        sweeps = [Piece(*known, row.name) for row in self._plan.tuned]
+        sweeps = [piece for piece in sweeps if piece.name not in self._tuned]
+        runs = [Piece(*known, *run) for run in self._plan.runs if run not in self._runs]
+        pieces = {piece.label: piece for piece in (*sweeps, *runs)}
+        waits = {piece.name: (piece.label,) for piece in sweeps}
+        tasks = [Task(piece.label, piece) for piece in sweeps]
+        tasks += [Task(piece.label, piece, waits.get(piece.name, ())) for piece in runs]
+        # They try again what failed before; what fails now is not tried once more.
+        self._retry_failed = False
+
+        def take_in(label: str, value: object) -> None:
+            piece = pieces[label]
+            if isinstance(value, Lost):
+                self._lost[label] = Failure(value.reason, broken=True)
+            if piece.seed is None:
+                self._tuned[piece.name] = self._tune(row_of(self._plan, piece.name))
+                return
+            if label not in self._lost:
+                self._find(piece.name, piece.seed)
+            self._take_run(piece.name, piece.seed, folder)
+
+        carry_out(tasks, self._context, take_in)
+
     def _result(self) -> ComparisonResult:
-        return ComparisonResult(self._plan, tuple(self._tuned.values()), tuple(self._runs.values()))
+        """Return what there is, in the plan's order."""
+        tuned = [self._tuned[row.name] for row in self._plan.tuned if row.name in self._tuned]
+        runs = [self._runs[run] for run in self._plan.runs if run in self._runs]
+        return ComparisonResult(self._plan, tuple(tuned), tuple(runs))
 
     def _start(self) -> None:
         """Train the SFT start and rank with it once, which gives a first guess at the rest."""
@@ -166,7 +217,7 @@ class _Comparison:
         for line in calibration.announce(plan, context, self._pace):
             context.progress.say(line)
         context.progress.say(outlook_on_power(plan, context))
-        left = time_left(plan, self._pace)
+        left = self._shared_out(time_left(plan, self._pace))
         if left is not None:
             context.progress.say(f"all of it takes about {duration(left)} if nothing is done yet")
 
@@ -174,7 +225,9 @@ class _Comparison:
         """Return the best configuration of an algorithm, from a sweep or one that is finished."""
         began = time.monotonic()
         self._tell(f"{'tuning' if self._plan.trials else 'defaults of'} {row.name}")
-        tuned = tune(row, self._plan, self._context, self._storage, self._retry_failed)
+        what = (row, self._plan, self._context, self._storage, self._retry_failed)
+        lost = self._lost.get(label_of(row.name, None))
+        tuned = tune(*what) if lost is None else tune(*what, lost=lost)
         if tuned.failure is not None:
             self._context.progress.say(f"failed: {tuned.failure.reason}")
         seconds, wall = tuned.bill["seconds"], time.monotonic() - began
@@ -185,13 +238,7 @@ class _Comparison:
         return tuned
 
     def _job(self, name: str, seed: int) -> Job:
-        (row,) = (row for row in self._plan.rows if row.name == name)
-        tuned = self._tuned.get(name)
-        if not self._plan.trials:
-            return row.job(seed)
-        if tuned is None:
-            return row.job(seed, _no_bill(self._plan))
-        return replace(row.job(seed, tuned.bill), assignments=tuned.words)
+        return job_of(row_of(self._plan, name), seed, self._plan, self._tuned.get(name))
 
     def _run(self, name: str, seed: int) -> ComparisonRun:
         """Make a run, or find it; whatever comes of it leaves a record."""
@@ -203,18 +250,19 @@ class _Comparison:
         earlier = records_of(request, context.workers, context.progress)
         failure: Failure | None = None
         if path is None:
-            path = self._make(job)
+            path = self._lost.get(label_of(name, seed)) or self._make(job)
         if isinstance(path, Failure):
             failure = path
             # Its own record, with what it spent, and not that of an attempt before it.
             now = records_of(request, context.workers, context.progress)
             path = next((record for record in now if record not in earlier), None)
             if path is None:
-                path = leave_failure(request, failure.reason, context.workers, context.progress)
+                what = (request, failure.reason, context.workers, context.progress)
+                path = leave_failure(*what, lost=label_of(name, seed) in self._lost)
         record = read_record(path)
         spent = record["budget"]["spent"]
         if failure is None and not record["complete"]:
-            failure = Failure(record["failure"], bool(_OURS.match(record["failure"])))
+            failure = Failure(record["failure"], bool(OURS.match(record["failure"])))
             context.progress.say(f"failed before: {failure.reason}")
         paid, took = (of_training(spent, kind) for kind in (unit, "seconds"))
         others = [read_record(other) for other in earlier if other != path]
@@ -239,6 +287,12 @@ class _Comparison:
             return tuned.failure
         return attempt(lambda: do(job, self._context), self._context)
 
+    def _shared_out(self, seconds: float | None) -> float | None:
+        """Return what work takes that this process would need some time for; None: not known."""
+        # How much room a cluster has is not known.
+        hands = self._context.crew.count
+        return seconds / hands if seconds is not None and hands else None
+
     def _tell(self, what: str) -> None:
         """Say what comes next, what was spent so far, and how long it will take."""
         plan = self._plan
@@ -246,58 +300,12 @@ class _Comparison:
         spent = math.fsum(self._result().paid.values())
         sweeps = [row.name for row in plan.sweeps if row.name not in self._tuned]
         runs = [run for run in plan.runs if run not in self._runs and run not in self._found]
-        left = time_left(plan, self._pace, sweeps, runs)
+        left = self._shared_out(time_left(plan, self._pace, sweeps, runs))
         self._context.progress.say(
             f"[{self._said}/{len(plan.tuned) + len(plan.runs)}] {what}  "
             f"spent {with_unit(spent, plan.unit)} of {with_unit(total_price(plan), plan.unit)}"
             + ("" if left is None else f", about {duration(left)} left")
         )
-
-
-def tune(
-    row: PlanRow, plan: Plan, context: Context, storage: str | None, retry_failed: bool
-) -> Tuned:
-    """Find an algorithm's best configuration within the tuning budget; with no trial, its defaults.
-
-    Args:
-        storage: where the trials are kept; None for a file of the sweep's own.
-        retry_failed: whether a sweep whose trials all failed makes more of them, if its budget
-            pays for one.
-
-    Raises:
-        UserError: a sweep cannot be made of these words.
-        StorageError: the disk or the database refuses.
-    """
-    if not plan.trials:
-        return Tuned(row.name, row.assignments, None, _no_bill(plan), None)
-    request = SweepRequest(
-        algorithm=row.algorithm,
-        total=plan.tuning,
-        trial=plan.trial,
-        assignments=row.assignments,
-        most=plan.most_trials,
-        storage=storage,
-        sampler=plan.sampler,
-        pruner=plan.pruner,
-        retry_failed=retry_failed,
-    )
-    try:
-        result = sweep(request, context)
-    except AllFailed as error:
-        result = error.result
-    if result.best is not None:
-        return Tuned(row.name, result.words, result.best.value, result.bill, None)
-    # Of several reasons the last one is told; trials.csv has all.
-    reasons = [trial.reason for trial in result.trials if trial.state in ("failed", "died")]
-    last = reasons[-1] if reasons else "all were pruned"
-    failure = Failure(f"tuning: no trial came to its end: {last}", bool(_OURS.match(last)))
-    return Tuned(row.name, (), None, result.bill, failure)
-
-
-def _no_bill(plan: Plan) -> Mapping[str, Any]:
-    """Return what a row that was not tuned says of tuning; the limit makes it of the same track."""
-    nothing = dict.fromkeys(("seconds", "flops", "tokens", "trials", "failed", "pruned"), 0)
-    return {"limit": plan.tuning.text, **nothing, "study": ""}
 
 
 def _size_of_step(record: Path, unit: BudgetKind) -> float:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,13 @@ from genrec_bench.runs.registry import source_hash
 from genrec_bench.runs.run_tracker import Tracked
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.locks import locked, read_mark
+from genrec_bench.studies.parallel import carry_out
 from genrec_bench.studies.sweeps.admission import FREE_TRIALS, Trial, first_of, is_stuck, pays
 from genrec_bench.studies.sweeps.result import OBJECTIVE, SweepResult, write_result
 from genrec_bench.studies.sweeps.study import Study
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.studies.sweeps.trial import Ending, blind, run_trial, tidy
+from genrec_bench.studies.worker import Task
 from genrec_bench.tracking.folder_view import TRACKING_FILE
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.search_space import describe_space, space_of, words_of
@@ -82,6 +86,35 @@ def sweep(request: SweepRequest, context: Context) -> SweepResult:
     write_result(work.result(whole=True))
     work.stop_if_all_fail()
     return result
+
+
+def sweep_together(request: SweepRequest, context: Context) -> None:
+    """Have the context's crew share a study until nothing is left to be done.
+
+    On a cluster with room for more jobs than the budget pays for, as many begin as it may pay for.
+
+    Raises:
+        UserError: on bad input. What else there is to say of the study, ``sweep`` will.
+    """
+    work = SweepWorker(request, context)
+    if work.result().finished:
+        return
+    # Once, with all that this machine has.
+    work.begin()
+    paid = math.ceil(request.total.amount / request.trial.amount)
+    count = min(context.crew.count or paid, paid)
+    tasks = [
+        Task(f"trials ({n} of {count})", partial(_share, request)) for n in range(1, count + 1)
+    ]
+    carry_out(tasks, context)
+
+
+def _share(request: SweepRequest, context: Context) -> None:
+    try:
+        sweep(request, context)
+    except AllFailed:
+        # The others see it too, and end their trials first.
+        return
 
 
 class SweepWorker:

@@ -60,7 +60,7 @@ def run_trial(
         if give_up(share, figures[LOOKED_AT]):
             raise Pruned(f"{PRUNED}{100 * share:.0f}% of its budget")
 
-    workers, quiet = context.workers, _Bars()
+    workers, quiet = context.workers, _BarsOf(context.progress)
     try:
         request = replace(request_of(job, context), splits=("valid",), strict=True)
         # The objective needs no samples, and drawing them costs as much as ranking.
@@ -115,8 +115,9 @@ def _never_began(job: Job, context: Context, tracker: NullTracker, reason: str) 
     return Ending("failed", NOTHING, reason=reason)
 
 
-class _Bars(Progress):
-    """Shows what a trial is at, and leaves the lines to the sweep."""
+class _BarsOf(Progress):
+    """Shows what a trial is at as another does, and leaves the lines to the sweep."""
 
-    def say(self, line: str) -> None:
-        """Say nothing."""
+    def __init__(self, other: Progress) -> None:
+        super().__init__(quiet=True)
+        self.bar = other.bar  # type: ignore[method-assign]

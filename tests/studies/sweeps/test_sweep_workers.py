@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,51 +13,44 @@ import pytest
 from sweep_world import Make
 from tiny_runs import SETTINGS, save_tiny
 
-from genrec_bench.commands import cli
+from genrec_bench.runs.jobs import Context, Crew
 from genrec_bench.storage.locks import locked
 from genrec_bench.studies.sweeps import sweep as sweep_module
-from genrec_bench.studies.sweeps.other_workers import other_workers
-from genrec_bench.studies.sweeps.sweep import sweep
+from genrec_bench.studies.sweeps.sweep import sweep, sweep_together
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
+from genrec_bench.studies.worker import Task
 from genrec_bench.training.budgets import parse_exact
 
 
-def test_a_worker_is_given_the_same_sweep() -> None:
-    words = ["sweep", "./mine.py", "--total-budget", "9s", "--trial-budget", "1s", "--json"]
-    words += ["--workers", "3", "--sampler", "qmc", "--set", "beta=0", "steps=3"]
-    given = vars(cli.make_parser().parse_args(words))
-    one = vars(cli.make_parser().parse_args([*given["typed"], "--workers", "1"]))
-    changed = {name for name in given if given[name] != one[name]}
-    assert changed == {"workers", "typed"} and one["workers"] == 1
-
-
-def script(tmp_path: Path, body: str) -> str:
-    """A program that stands for Python."""
-    file = tmp_path / "worker.sh"
-    file.write_text(f"#!/bin/sh\n{body}\n")
-    file.chmod(0o755)
-    return str(file)
-
-
-def test_what_other_workers_say_and_how_they_end_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_all_of_the_crew_share_a_study_that_is_not_finished(
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(sys, "executable", script(tmp_path, "echo hello $3 >&2; exit 7"))
-    with other_workers(3, ["sweep", "grpo"], said.append) as codes:
-        assert codes == {}
-    assert codes == {2: 7, 3: 7}
-    assert sorted(said) == ["[worker 2] hello sweep", "[worker 3] hello sweep"]
+    context = make()
+    asked = SweepRequest("grpo", parse_exact("400Mflop"), parse_exact("200Mflop"))
+    begun: list[list[str]] = []
+
+    def one_after_the_other(tasks: Sequence[Task], context: Context) -> None:
+        begun.append([task.label for task in tasks])
+        for task in tasks:
+            task.work(context)
+
+    monkeypatch.setattr(sweep_module, "carry_out", one_after_the_other)
+    # As many as the budget may pay for, where a cluster has room for any number.
+    for crew, most in ((Crew(0, "ray"), 2), (Crew(7), 2)):
+        object.__setattr__(context, "crew", crew)
+        sweep_together(asked, context)
+        assert begun == [[f"trials ({n} of {most})" for n in range(1, most + 1)]]
+    result = sweep(asked, context)
+    assert result.finished and result.best is not None
 
 
-def test_other_workers_end_when_the_first_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", script(tmp_path, "exec sleep 600"))
-    with pytest.raises(KeyboardInterrupt):
-        with other_workers(3, ["sweep"], print) as codes:
-            raise KeyboardInterrupt
-    assert codes == {2: -signal.SIGTERM, 3: -signal.SIGTERM}
+def test_trials_that_all_fail_are_told_once(make: Make) -> None:
+    context = make()
+    asked = SweepRequest("grpo", parse_exact("100Mflop"), parse_exact("1Mflop"))
+    # What one process raised would stop the others in the middle of a trial.
+    sweep_module._share(asked, context)
+    with pytest.raises(sweep_module.AllFailed):
+        sweep(asked, context)
 
 
 def test_a_worker_waits_for_anothers_trial_and_takes_it_up_if_that_one_dies(
@@ -130,7 +124,7 @@ def test_workers_of_one_command(tmp_path: Path, environment: dict[str, str]) -> 
     words = command(data, output, "--workers", "2", "--no-mlflow")
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    assert "[worker 2] trial " in done.stderr and "\ntrial " in done.stderr
+    assert "[worker 2] trial " in done.stderr and "[worker 1] trial " in done.stderr
     assert len(done.stdout.splitlines()) == 4
     (folder,) = (output / "industrial" / "sweeps").iterdir()
     assert 26e9 < pd.read_csv(folder / "trials.csv")["charge"].sum() <= 30e9
