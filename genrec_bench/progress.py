@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 
 class Steps(Protocol):
@@ -134,11 +135,15 @@ class Progress:
 
     def _shown(self, amount: ProgressColumn) -> RichProgress:
         columns = (
-            TextColumn("{task.description:>14}"),
+            TextColumn("{task.description:>14}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),
             amount,
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            # In a narrow terminal figures make room, and not the bars.
+            TextColumn(
+                "{task.fields[figures]}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
         )
-        return RichProgress(*columns, console=self._console, transient=True)
+        return RichProgress(*columns, console=self._console, transient=True, expand=True)

@@ -1,6 +1,7 @@
 """Jobs for several processes: their order, what they return or raise, and those that die."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -12,14 +13,16 @@ from typing import Any
 import parallel_world as jobs
 import pytest
 import torch
+from rich.console import Console
 from sweep_world import Make
 from tiny_runs import equal_weights, run_folders
 
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Crew, Job, do
 from genrec_bench.studies import parallel, processes
 from genrec_bench.studies.parallel import JobsBroken, Lost, carry_out, do_all, value_of
-from genrec_bench.studies.worker import Answer, Died, Task, answer
+from genrec_bench.studies.worker import Answer, Died, Task, ToldProgress, answer
 
 
 class PlayedEngine:
@@ -204,6 +207,34 @@ def test_threads_and_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert processes.visible_devices() == ["0", "1", "2"]
     monkeypatch.setenv(processes.DEVICES, "2, GPU-7")
     assert processes.visible_devices() == ["2", "GPU-7"]
+
+
+def test_what_a_process_is_at_is_shown_beside_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Any, ...]] = []
+    told = ToldProgress(sent.append)
+    with told.bar("training", 4) as bar:
+        bar.update(1, loss=0.5)
+        # Too soon after the last one to be told.
+        bar.advance(1)
+    assert sent == [("begin", "training", 4), ("update", 1, {"loss": 0.5}), ("end",)]
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    progress = Progress()
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=80)
+    monkeypatch.setattr(progress, "_console", console)
+    with progress.bars_of_jobs("jobs", 4) as bars:
+        bars.begin(2, "training", 4)
+        bars.update(2, 1, {"loss": 0.5, "reward": 0.25, "unique_candidates": 15.5})
+        # A piece of work of this process has no line of its own meanwhile.
+        with progress.bar("other", 1) as bar:
+            bar.update(1)
+        bars.advance()
+        bars.update(7, 1, {})
+    lines = [line for line in shown.getvalue().splitlines() if "2: training" in line]
+    # Whole in a narrow terminal, but for the figures.
+    assert lines and "25%" in lines[-1] and "loss 0.5" in lines[-1]
+    assert "jobs" in shown.getvalue() and "other" not in shown.getvalue()
 
 
 def test_how_a_process_ended_in_words() -> None:
