@@ -84,7 +84,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
     objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="losses of Table 4")
     sibling_weight: float = weight(1.0, high=100, log=True, search=(0.25, 4), help="weight, Eq. 19")
-    value_warmup: float = fixed(0.0, low=0, high=0.9, help="share in which V alone learns first")
+    value_warmup: float = fixed(0.1, low=0, high=0.9, help="share in which V alone learns; code: 0")
     level_weights: str = fixed("0.3,0.5,1", help="w_l of Eq. 8, stretched if L is another")
     discount: float = fixed(0.99, low=0, high=1, help="gamma of Eq. 9")
     # It trains the head alone, by Adam, whose steps no weight changes: its learning rate is tuned.

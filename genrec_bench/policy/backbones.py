@@ -40,6 +40,9 @@ TINY: dict[str, Any] = {
 }
 """Shape of the embedded backbone: 1.05 M parameters beside the embeddings."""
 
+TINY_LEARNING_RATE = 1e-5
+"""Peak of RL by default, found on validation data at twice the cost of SFT."""
+
 EQUAL_WITHIN = 1e-3
 """Largest difference of log-probabilities, in float32, between a tree and repeated prompts."""
 
@@ -80,7 +83,7 @@ def find_backbone(name: str) -> Backbone:
     """
     if name == "tiny":
         shape = content_digest(repr(sorted(TINY.items())))
-        return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=3e-5)
+        return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=TINY_LEARNING_RATE)
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

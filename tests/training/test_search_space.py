@@ -63,7 +63,7 @@ def test_a_space_holds_what_may_be_searched_in_the_order_of_the_fields() -> None
 
 def test_the_search_begins_at_the_defaults_with_the_backbones_rates() -> None:
     numbers = {"clip": 0.2, "beta": 0.0, "weight": 1.0, "count": 2, "width": 8}
-    rates = {"learning_rate": 3e-5, "head": 2e-3}
+    rates = {"learning_rate": 1e-5, "head": 2e-3}
     assert defaults_of(SPACE) == {**rates, **numbers, "divide": True, "reward": "rule"}
 
 
@@ -85,9 +85,9 @@ def test_the_search_begins_at_the_defaults_with_the_backbones_rates() -> None:
         ("divide", 0.4, True),
         ("divide", 0.6, False),
         ("reward", 0.5, "rank"),
-        # From a tenth of the tiny backbone's 3e-5 to ten times as much.
-        ("learning_rate", 0.5, 3e-5),
-        ("learning_rate", 0.0, 3e-6),
+        # From a tenth of the tiny backbone's 1e-5 to ten times as much.
+        ("learning_rate", 0.5, 1e-5),
+        ("learning_rate", 0.0, 1e-6),
         ("head", 0.0, 1e-3),
     ],
 )
@@ -213,7 +213,7 @@ def test_continued_sft_may_learn_as_fast_as_its_own_stage() -> None:
     cls = discover().get("sft").algorithm.hyperparameters_class
     # From 1/200 of the stage's rate, begun at that of an RL run.
     for backbone, low, default, high in (
-        (TINY, 1e-5, 3e-5, 2e-3),
+        (TINY, 1e-5, 1e-5, 2e-3),
         (Backbone("hub/model", "", False, 2e-4, 2e-6), 1e-6, 2e-6, 2e-4),
         # Rates of their own that are further apart: the default is never left out.
         (Backbone("mine", "", True, 1e-3, 1e-7), 1e-7, 1e-7, 1e-3),

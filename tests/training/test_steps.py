@@ -67,7 +67,7 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
         (GRPO, {}),
         (GRPO, {"reward": "rule+rank", "beta": "0.5", "updates_per_rollout": "2"}),
         (GRPO, {"reward": "rank", "minibatches": "2"}),
-        (UGR, {}),
+        (UGR, {"without_hit": "true"}),
         (UGR, {"gamma_partial": "0.7", "confidence": "true"}),
         (UGR, {"difficulty": "false", "confidence": "false"}),
     ],

@@ -251,13 +251,13 @@ def test_dynamics_reads_the_curves_and_trains_nothing_twice(capsys: Capture, dat
 
 
 def test_risk_agrees_with_evaluation(capsys: Capture, data: Path) -> None:
-    # A rate at which two steps leave a mark, so that the two orders differ.
-    asked = words(data, "risk", "--weight", "3")
+    # A rate and a weight at which two steps leave a mark, so that the two orders differ.
+    asked = words(data, "risk", "--weight", "100")
     table, folder = done(call(capsys, [*asked, "learning_rate=0.01"]))
     (run,) = run_folders(Path("runs"))
     rows = table.set_index(["part", "setting"])
     before = read_record(run)["metrics"]["test"]
-    choices = ("learning_rate=0.01", "rerank=true", "rerank_weight=3")
+    choices = ("learning_rate=0.01", "rerank=true", "rerank_weight=100")
     called = call(capsys, run_words("ugr", data, Path("reranked"), "--json", *choices))
     after = json.loads(called.out)["metrics"]["test"]
     assert before["NDCG@10"] != after["NDCG@10"]
