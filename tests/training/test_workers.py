@@ -282,8 +282,8 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
     for phase, cost in single["spent"].items():
         assert first["spent"][phase]["tokens"] == cost["tokens"]
         assert first["spent"][phase]["flops"] == pytest.approx(cost["flops"], rel=1e-12)
-        # A head reads what the backbone has read.
-        assert (cost["tokens"] > 0) == (phase != "value") and cost["flops"] > 0
+        # A head reads what the backbone has read, which in V-STAR's warm-up the value pays for.
+        assert (cost["tokens"] > 0) == (phase != "value" or name == "vstar") and cost["flops"] > 0
 
     alone = load_file(one / "process 0" / f"{name}.safetensors")
     start = fresh_policy(ALGORITHMS[name]).state_dict()
