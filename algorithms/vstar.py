@@ -79,7 +79,7 @@ class VSTARHyperparameters(GRPOHyperparameters):
     leaf_value: str = fixed("own", choices=("own", "parent"), help="whose V a leaf has")
     traversals_per_round: int = fixed(1, low=1, high=1024, help="VED's traversals a pass; paper: 1")
     picked_by: str = fixed("value", choices=PICKS, help="which candidates VED keeps")
-    ranked_by: str = fixed("probability", choices=PICKS[::2], help="the order of VED's candidates")
+    ranked_by: str = fixed("probability", choices=("value", "probability"), help="VED's last order")
     top_k: int = fixed(50, low=0, high=100_000, help="codes that top-k draws from; 0: all")
     temperature: float = fixed(1.0, low=0.01, high=100, help="of top-k's draws")
     objective: str = fixed("joint", choices=("joint", "grpo", "sibling"), help="losses of Table 4")

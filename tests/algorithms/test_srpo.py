@@ -137,7 +137,7 @@ def test_success_bonus_takes_each_group_for_itself() -> None:
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(1, 40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_success_bonus_is_that_of_the_binomial_coefficients(size: int, hits: int, k: int) -> None:
     hits, k = min(hits, size), min(k, size)
     all_wrong = math.comb(size - hits, k)

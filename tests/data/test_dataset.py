@@ -158,7 +158,7 @@ def datasets(draw: st.DrawFn) -> Dataset:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(dataset=datasets())
 def test_saved_and_loaded_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, dataset: Dataset

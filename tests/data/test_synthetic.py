@@ -175,7 +175,7 @@ def test_same_category_stays_there() -> None:
         assert halves[item // 4].min() > 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(history=st.lists(st.integers(0, 599), min_size=1, max_size=15))
 def test_the_distribution_sums_to_one_and_sees_the_visible_history_only(
     model: PurchaseModel, history: list[int]

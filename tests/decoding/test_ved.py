@@ -231,7 +231,7 @@ def test_each_priority_listens_to_what_it_says() -> None:
     assert not equal(plain, searched(policy, prompts, oracle(other), priority="V"))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     codes=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
     share=st.floats(0.1, 1),

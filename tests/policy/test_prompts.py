@@ -61,7 +61,7 @@ def test_select_drops_columns_that_are_padding_in_all_chosen_prompts() -> None:
     assert rows_of(chosen) == [[11, 12], [7, 8]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_rows_come_back_from_their_grid(rows: list[list[int]]) -> None:
     prompts = Prompts.from_rows([np.array(row) for row in rows])
@@ -85,7 +85,7 @@ def test_examples_that_continue_each_other_become_one_chain() -> None:
     assert Chains.single(split).num_targets.tolist() == [1] * 5
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_every_target_is_learned_under_its_own_history(data: st.DataObject) -> None:
     rows: list[tuple[int, list[int], int]] = []

@@ -181,7 +181,7 @@ def test_few_resamples_do_not_keep_many_rows_from_being_told_apart() -> None:
 
 @pytest.mark.filterwarnings("error")
 @given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([1.0, 0.3, 1 / 3, 1e-9, 1e-160]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equal_rows_are_no_reason_for_a_warning(key: int, seeds: int, unit: float) -> None:
     draws = generator(key)
     table = np.repeat(draws.integers(0, 2, (1, 6)) * unit, seeds, axis=0)
@@ -249,7 +249,7 @@ def test_runs_without_shared_seeds_are_compared_all_the_same() -> None:
     users=st.integers(2, 9),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_neither_users_nor_names_have_an_order(shapes: list[int], users: int, seed: int) -> None:
     draws = generator(seed)
     tables = {

@@ -262,7 +262,7 @@ def test_the_smallest_difference_is_found_with_its_power(share: float) -> None:
 
 
 @given(share=st.floats(0, 1), seeds=st.integers(2, 10), level=st.floats(1e-3, 0.2))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_stricter_level_sees_less(share: float, seeds: int, level: float) -> None:
     parts = Components(seeds=share, users=1 - share, profile=1 - share, num_seeds=seeds)
     assert smallest_difference(parts, level / 2) > smallest_difference(parts, level) > 1.0

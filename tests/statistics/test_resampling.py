@@ -175,7 +175,7 @@ def test_an_estimate_says_what_it_is_of() -> None:
     shift=st.floats(-10, 10),
     scale=st.floats(0.01, 100),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_estimates_follow_their_values(
     seeds: int, users: int, seed: int, shift: float, scale: float
 ) -> None:

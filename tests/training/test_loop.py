@@ -108,7 +108,7 @@ def test_the_last_part_is_measured_by_steps_that_trained_the_same(tmp_path: Path
 
 
 @given(st.integers(1, 5000), st.integers(1, 50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_runs_end_at_the_budget_whatever_a_step_costs(budget: int, cost: int) -> None:
     fake = Fake(flops=float(cost))
     with tempfile.TemporaryDirectory() as folder:

@@ -81,7 +81,7 @@ def expected_rows(policy: Policy, visits: list[int]) -> list[tuple[int, ...]]:
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.lists(st.integers(0, 12), min_size=1, max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_visits_cut_anywhere_are_the_same_visits(count: int, batch: int, cuts: list[int]) -> None:
     whole = Sampler(count, batch, 4).visits(0, sum(cuts))
     sampler = Sampler(count, batch, 4)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
@@ -102,7 +102,6 @@ def test_whole_numbers_on_a_logarithmic_scale_stand_for_what_is_rounded_to_them(
     assert [BY_NAME["width"].at(place) for place in (0.0, 0.22, 0.23, 0.999)] == [1, 1, 2, 64]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=len(SPACE), max_size=len(SPACE)))
 def test_every_point_is_one_that_the_study_and_the_command_line_take(places: list[float]) -> None:
     point = point_at(SPACE, places)

@@ -33,7 +33,7 @@ def snapshot(policy: Policy) -> dict[str, torch.Tensor]:
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sampler_visits_every_row_once_an_epoch(count: int, batch: int, seed: int) -> None:
     sampler = Sampler(count, batch, seed)
     steps = -(-3 * count // batch)
@@ -47,7 +47,7 @@ def test_a_sampler_visits_every_row_once_an_epoch(count: int, batch: int, seed: 
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.floats(0.001, 1.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_part_of_a_batch_is_its_first_rows(count: int, batch: int, part: float) -> None:
     sampler = Sampler(count, batch, 0)
     rows = sampler.rows(2, part)

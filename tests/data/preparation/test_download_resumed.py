@@ -201,7 +201,7 @@ answers = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(script=st.lists(answers, max_size=6), etag=st.booleans(), version=st.integers(0, 6))
 def test_whatever_happens_the_bytes_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, script: list[Answer], etag: bool, version: int

@@ -103,7 +103,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @given(changes=CHANGES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_change_of_the_text_is_accounted_for(kind: Kind, changes: Changes) -> None:
     format, files = kind
     text = change(content_of(files.interactions), changes)
@@ -114,7 +114,7 @@ def test_any_change_of_the_text_is_accounted_for(kind: Kind, changes: Changes) -
 
 
 @given(changes=CHANGES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_change_of_the_bytes_on_disk(kind: Kind, changes: Changes) -> None:
     format, files = kind
     path = files.interactions.with_name("on-disk" + "".join(files.interactions.suffixes))
@@ -126,7 +126,7 @@ def test_any_change_of_the_bytes_on_disk(kind: Kind, changes: Changes) -> None:
 
 
 @given(text=st.binary(max_size=200))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_bytes_at_all(kind: Kind, text: bytes) -> None:
     format, files = kind
     name = "any.csv" if ".csv" in files.interactions.suffixes else "any"

@@ -58,7 +58,7 @@ def test_the_place_left_over_goes_where_it_saves_most() -> None:
     assert balanced_assignment(costs[:, ::-1].copy())[0].tolist() == [1, 1, 0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_assignment_is_cheaper(data: st.DataObject) -> None:
     num_items = data.draw(st.integers(1, 24), label="items")

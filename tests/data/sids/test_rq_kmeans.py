@@ -29,7 +29,7 @@ def test_two_levels_by_hand() -> None:
     assert (first + second)[:, 0].tolist() == [-0.5, 2.5, 10.5, 13.5]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 60), st.integers(1, 4), st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_every_code_is_the_nearest_to_its_residual(
     n: int, width: int, codes_per_level: list[int]

@@ -84,7 +84,6 @@ def test_an_item_is_not_its_own_neighbour() -> None:
     assert judge([[0], [0]], vectors=vectors).neighbours == 1.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=2, max_size=20))
 def test_any_two_items_share_what_all_pairs_share(sids: list[tuple[int, int, int]]) -> None:
     def lcp(one: Sequence[int], other: Sequence[int]) -> int:
@@ -106,7 +105,7 @@ def mutual_information(one: Sequence[int], other: Sequence[str]) -> float:
     return 2 * shared / (entropy(one) + entropy(other))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("xyz")), min_size=3, max_size=30))
 def test_agreement_is_normalized_mutual_information(pairs: list[tuple[int, str]]) -> None:
     codes, names = zip(*pairs, strict=True)

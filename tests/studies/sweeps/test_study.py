@@ -46,7 +46,7 @@ def test_decimal_fractions_that_add_up_are_enough() -> None:
     assert verdict(spent, Budget("tokens", 0.3, ""), 0.1) == "start"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_workers_that_see_old_states_never_exceed_the_budget_together(data: st.DataObject) -> None:
     """Any order of asking, looking, deciding on what was seen, and ending with any cost."""
