@@ -280,8 +280,10 @@ def plan_text(plan: Plan, pace: Pace) -> str:
         "The SFT start is trained once if it is not there yet; it counts against no budget.",
         "The last step of a run learns from as many prompts as the rest of the budget pays for.",
         f"Not counted: each training is validated {plan.validations} times on "
-        f"{plan.validation_examples} examples; a trial ranks the {valid} validation examples at "
-        f"its end, a run these and the {test} test examples, once. About {ranked} rankings in all.",
+        f"{plan.validation_examples} examples; "
+        + (f"a trial ranks the {valid} validation examples at its end, " if plan.trials else "")
+        + f"a run ranks {valid} validation and {test} test examples once. About {ranked} rankings "
+        "in all.",
     ]
     guess = time_left(plan, pace)
     if guess is not None and not (pace.knows_rows or plan.unit == "seconds"):
