@@ -110,7 +110,7 @@ def calibrate(plan: Plan, context: Context) -> Calibration:
     rows: dict[str, RowCost] = {}
     for row in plan.rows:
         with torch.random.fork_rng(devices=[]):
-            found = attempt(lambda row=row: _measure(row, start, here), here)  # type: ignore[misc]
+            found = attempt(partial(_measure, row, start, here), here)
         if not isinstance(found, Failure):
             rows[row.name] = found
     return Calibration(start.cost, rows)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.progress import Progress
+from genrec_bench.progress import Progress, Steps
 from genrec_bench.runs.jobs import Context, Job, request_of, split_words
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.run import find_equal, run
@@ -120,4 +121,10 @@ class _BarsOf(Progress):
 
     def __init__(self, other: Progress) -> None:
         super().__init__(quiet=True)
-        self.bar = other.bar  # type: ignore[method-assign]
+        self._other = other
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: float) -> Iterator[Steps]:
+        """Show a piece of work as the other does."""
+        with self._other.bar(title, total) as steps:
+            yield steps
