@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from genrec_bench import __version__
 from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.training.launchers import check_alone
 
 COMMANDS = {
     "run": "train an algorithm from the SFT start and evaluate it",
@@ -36,6 +37,9 @@ COMMANDS = {
 }
 """What ``genrec-bench --help`` says of each command."""
 
+SHARED = "run"
+"""The command whose work several processes of a launcher share."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
@@ -47,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A scheduler ends a job politely with SIGTERM: open files and runs get closed.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if args.typed[0] != SHARED:
+            check_alone(args.typed[0])
         with storage_errors():
             code = args.execute(args)
             sys.stdout.flush()

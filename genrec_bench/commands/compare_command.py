@@ -121,7 +121,6 @@ def execute(args: argparse.Namespace) -> int:
         from genrec_bench.studies.comparison.compare import compare, first_pace
         from genrec_bench.studies.comparison.report import result_values, summary, write_board
 
-        check_alone(context)
         plan = _plan(args, context, quick=args.quick)
         full = _plan(args, context, quick=False) if args.quick else None
         pace = first_pace(plan, context)
@@ -162,15 +161,6 @@ def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def check_alone(context: Context) -> None:
-    """Raise UserError where several processes were started."""
-    if context.workers.count > 1:
-        raise UserError(
-            f"compare runs in one process, not in {context.workers.count}: its sweeps do; "
-            "start it without a launcher, and give it --workers"
-        )
-
-
 def _execute_suite(args: argparse.Namespace) -> int:
     """Compare in all worlds of a suite, or print the plans; return 0 if nothing failed."""
     from genrec_bench.studies.attempts import exit_code
@@ -184,7 +174,6 @@ def _execute_suite(args: argparse.Namespace) -> int:
         for claim in suites.SUITES[args.suite]:
             words = argparse.Namespace(**{**vars(args), "dataset": claim.dataset})
             context = stack.enter_context(context_of(words, Tracker))
-            check_alone(context)
             plan = _plan(words, context, quick=args.quick)
             worlds.append(suites.SuitePart(claim, plan, context, first_pace(plan, context)))
         if args.plan:

@@ -10,12 +10,16 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Crew, split_words
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.training.budgets import parse_budget
+from genrec_bench.training.launchers import launched
+
+if TYPE_CHECKING:
+    from genrec_bench.training.workers import Workers
 
 MOST_SEED = 2**31 - 1
 MOST_WORKERS = 512
@@ -143,16 +147,10 @@ def context_of(
 
     data_dir = data_directory(args.data_dir)
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        dataset = obtain(args.dataset, data_dir, Progress())
-        quieten()
-        from genrec_bench.training.workers import Workers
-
-        workers = Workers()
-        if workers.count > 1 and not crew.alone:
-            raise UserError(
-                f"--workers and --on start processes of their own; this is one of {workers.count} "
-                "that a launcher started"
-            )
+        joined = _workers() if launched() > 1 else None
+        quiet = joined is not None and not joined.is_main
+        dataset = obtain(args.dataset, data_dir, Progress(quiet=quiet))
+        workers = joined or _workers()
         output = Path(args.output)
         # Processes that share a run speak with one voice.
         if args.no_mlflow or not workers.is_main:
@@ -169,6 +167,14 @@ def context_of(
             tracker=tracker(output, dataset.name) if tracker else NullTracker(),
             crew=crew,
         )
+
+
+def _workers() -> Workers:
+    """Return this process among those of a launcher; takes its time to import what it needs."""
+    quieten()
+    from genrec_bench.training.workers import Workers
+
+    return Workers()
 
 
 def quieten() -> None:

@@ -6,27 +6,36 @@ divided by the size of the whole, and gradients are added up.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, one_line
+from genrec_bench.training.launchers import launched
 
 T = TypeVar("T")
+
+WORDS = "`torchrun --nproc-per-node {count} -m genrec_bench run ...`"
+"""Start processes that find each other, on one machine."""
 
 
 class Workers:
     """This process among all of them."""
 
     def __init__(self, accelerator: Accelerator | None = None) -> None:
-        """Join the processes that ``accelerate launch`` started; without it, be alone."""
-        self._accelerator = accelerator or Accelerator()
+        """Join the processes that a launcher started, on GPUs or CPUs; without one, be alone.
+
+        Raises:
+            UserError: they do not find each other, or are more than this machine has GPUs.
+        """
+        self._accelerator = accelerator or _joined(launched())
         self.device: torch.device = self._accelerator.device
         self.count: int = self._accelerator.num_processes
         self.index: int = self._accelerator.process_index
@@ -125,3 +134,30 @@ class Workers:
     def wait(self) -> None:
         """Wait until every process is here."""
         self._accelerator.wait_for_everyone()
+
+
+def _joined(count: int) -> Accelerator:
+    """Join a group of ``count`` processes; Accelerate alone would join none on CPUs."""
+    if count == 1:
+        return Accelerator()
+    on_cpus = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE") or 1), torch.cuda.device_count()
+    if not on_cpus and 0 < gpus < here:
+        raise UserError(
+            f"{here} processes on this machine, which has {gpus} GPUs: start one for each GPU, or "
+            "set ACCELERATE_USE_CPU=true for all"
+        )
+    try:
+        accelerator = Accelerator(cpu=on_cpus)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"cannot join the {count} processes that a launcher started: {one_line(error)}; start "
+            f"them by {WORDS.format(count=count)}"
+        ) from error
+    if accelerator.num_processes != count:
+        raise UserError(
+            f"a launcher started {count} processes, of which Accelerate found "
+            f"{accelerator.num_processes}, and each would do the whole run; start them by "
+            f"{WORDS.format(count=count)}"
+        )
+    return accelerator

@@ -37,6 +37,7 @@ from genrec_bench.training.rollouts import Rollout
 from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
 from genrec_bench.training.workers import Workers
 
+TESTS = Path(__file__).parents[1]
 CATALOG = tiny_catalog()
 EXAMPLES = tiny_examples(CATALOG, 7)
 EMBEDDINGS = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
@@ -213,8 +214,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # What a launcher (torchrun, accelerate) says to the processes that it starts.
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
-        "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS / "support"))),
+        # Only where there are GPUs: without any, a group on CPUs is what they form.
+        **({"ACCELERATE_USE_CPU": "true"} if torch.cuda.is_available() else {}),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",

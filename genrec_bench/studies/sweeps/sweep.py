@@ -121,11 +121,6 @@ class SweepWorker:
     """One worker's part in a sweep."""
 
     def __init__(self, request: SweepRequest, context: Context) -> None:
-        if context.workers.count > 1:
-            raise UserError(
-                f"a sweep runs in one process, not in {context.workers.count}; several sweeps "
-                "share a study: --workers"
-            )
         self._asked = request
         self._context = replace(context, budget=request.trial, dataset=blind(context.dataset))
         job = self._job({})

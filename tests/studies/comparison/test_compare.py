@@ -18,7 +18,7 @@ from genrec_bench.runs.records import read_record
 from genrec_bench.studies.comparison import compare as compare_module
 from genrec_bench.studies.comparison import comparison_result
 from genrec_bench.studies.comparison.comparison_result import Tuned
-from genrec_bench.training import evaluation_cache, workers
+from genrec_bench.training import evaluation_cache
 
 
 def largest_step(record: Path, kind: str) -> float:
@@ -152,15 +152,10 @@ def test_a_result_of_another_study_is_another_run_with_its_own_bill(
 def test_several_processes_are_refused_before_anything_starts(
     compare: Compare, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Two(workers.Workers):
-        def __init__(self) -> None:
-            super().__init__()
-            self.count = 2
-
-    monkeypatch.setattr(workers, "Workers", Two)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for words in ((), ("--plan",)):
         message = only_error(compare.call("grpo", *words))
-        assert message.startswith("compare runs in one process, not in 2")
+        assert message.startswith("compare is one of 2 processes that a launcher started")
     assert not sweeps.asked and not compare.output.exists()
 
 

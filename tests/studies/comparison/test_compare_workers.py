@@ -15,7 +15,6 @@ from compare_world import TUNING, Compare
 from tiny_runs import equal_weights, last_error, only_error, run_folders
 
 from genrec_bench.runs.records import read_record
-from genrec_bench.training import workers
 
 WORDS = (*TUNING, "100Mflop", "--controls", "sft")
 
@@ -147,15 +146,6 @@ def test_who_cannot_work_is_told_before_anything_starts(
     called = compare.call("grpo", "--budget", "9s", "--tuning-budget", "20s", "--on", "ray")
     assert only_error(called).startswith("--on ray: a budget in seconds is worth what the machine")
 
-    class Two(workers.Workers):
-        def __init__(self) -> None:
-            super().__init__()
-            self.count = 2
-
-    with monkeypatch.context() as patch:
-        patch.setattr(workers, "Workers", Two)
-        message = only_error(compare.call("grpo", "--workers", "2"))
-    assert message.startswith("--workers and --on start processes of their own; this is one of 2")
     assert not compare.output.exists()
 
     monkeypatch.setitem(sys.modules, "ray", None)
