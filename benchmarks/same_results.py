@@ -42,7 +42,7 @@ OTHERS = (
     "sweep grpo --total-budget 24Gflop --trial-budget 8Gflop --set {}",
     "compare --algorithms grpo,vstar --budget 50Gflop --tuning-budget 60Gflop"
     " --trial-budget 30Gflop --seeds 2 --set {}",
-    "ablate srpo --seeds 0 --set {}",
+    "ablate srpo --seed 0 --set {}",
     "analyze correlation --examples 64 --size 8 --set {}",
     "analyze dynamics --alphas 0,1 --windows 3 --set {}",
     "leaderboard verify",

@@ -10,14 +10,17 @@ from genrec_bench import benchmark_version
 from genrec_bench.runs.options import (
     add_context_options,
     add_crew_options,
+    add_seeds_options,
     context_of,
-    several_seeds,
 )
 from genrec_bench.studies.ablations.ablation_file import ablation_names, load_ablation
 from genrec_bench.tracking.tracker import Tracker
 
 FOLDER = "ablations"
 """Beside the runs of a dataset."""
+
+SEEDS = 3
+"""Of each row by default: the fewest whose spread says something."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,13 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_context_options(parser)
     add_crew_options(parser, "runs")
-    parser.add_argument(
-        "--seeds",
-        type=several_seeds,
-        default=(0, 1, 2),
-        metavar="N,N,...",
-        help="of each row; default: 0,1,2",
-    )
+    add_seeds_options(parser, SEEDS, SEEDS)
     parser.add_argument(
         "--tables", metavar="T,T,...", help="the paper's numbers of the tables wanted; default: all"
     )

@@ -15,8 +15,8 @@ from genrec_bench.runs.options import (
     DATASET,
     add_context_options,
     add_crew_options,
+    add_seeds_options,
     context_of,
-    whole_number,
 )
 from genrec_bench.studies.comparison.pace import Pace
 from genrec_bench.studies.comparison.plan import (
@@ -27,6 +27,7 @@ from genrec_bench.studies.comparison.plan import (
     plan_text,
     scaled,
 )
+from genrec_bench.studies.sweeps.sweep_request import TUNING_SEED
 from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import Budget, parse_budget
 
@@ -44,8 +45,6 @@ takes half an hour on two cores. The verdict needs a spread over seeds, and SFT 
 TUNING_SHARE, TRIAL_SHARE = 3.0, 0.5
 """Default budgets of a sweep and of a trial, as shares of the training's: a trial that is too short
 favours large learning rates, and tuning that costs far more than training nobody would pay."""
-
-MOST_SEEDS = 1000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -91,12 +90,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="b",
         help=f"of the training of one trial; default: {TRIAL_SHARE:g} times --budget",
     )
-    parser.add_argument(
-        "--seeds",
-        type=whole_number(1, MOST_SEEDS),
-        metavar="N",
-        help=f"number of runs of each algorithm, on the seeds 0 to N-1; default: {SEEDS}",
-    )
+    add_seeds_options(parser, None, SEEDS)
     parser.add_argument(
         "--suite",
         choices=("claims",),
@@ -215,7 +209,9 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         return exact_budget(parse_budget(text), Job(given[0], given[0]), context)
 
     usual = (QUICK_BUDGET, QUICK_CONTROLS, QUICK_SEEDS) if quick else (BUDGET, CONTROLS, SEEDS)
-    seeds: int = usual[2] if args.seeds is None else args.seeds
+    seeds: tuple[int, ...] = args.seeds or tuple(range(usual[2]))
+    if TUNING_SEED in seeds:
+        raise UserError(f"--seeds: {TUNING_SEED} is the seed of tuning, whose luck must not count")
     untuned = quick and args.tuning_budget is None and args.trials is None
     budget = read(usual[0] if args.budget is None else args.budget)
     context.crew.check(budget)
@@ -232,7 +228,7 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         backbone=backbone_name(context.backbone),
         tuned=tuned,
         controls=controls,
-        seeds=tuple(range(seeds)),
+        seeds=seeds,
         tuning=tuning,
         trial=trial,
         budget=budget,

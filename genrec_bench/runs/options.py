@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genrec_bench.training.workers import Workers
 
 MOST_SEED = 2**31 - 1
+MOST_SEEDS = 1000
 MOST_WORKERS = 512
 
 DATASET = "synthetic"
@@ -47,11 +48,44 @@ one_seed = whole_number(0, MOST_SEED)
 
 
 def several_seeds(text: str) -> tuple[int, ...]:
-    """Read distinct seeds, separated by commas."""
+    """Read seeds: a number of them, which begin at 0, or each by itself, separated by commas."""
+    if "," not in text:
+        if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_SEEDS):
+            raise argparse.ArgumentTypeError(
+                f"{text}: must be how many, from 1 to {MOST_SEEDS}, or each seed, such as 0,1,2; "
+                "--seed N is a single one"
+            )
+        return tuple(range(int(text)))
     found = tuple(one_seed(part.strip()) for part in text.split(","))
     if len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text}: a seed is given twice")
     return found
+
+
+def add_seeds_options(parser: argparse.ArgumentParser, count: int | None, told: int) -> None:
+    """Add ``--seeds`` and ``--seed``, the seeds of all rows as a tuple ``seeds``.
+
+    Args:
+        count: how many there are by default; None for a default that the command finds.
+        told: how many ``--help`` says there are.
+    """
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--seeds",
+        type=several_seeds,
+        default=None if count is None else tuple(range(count)),
+        metavar="N|S,S,...",
+        help="of each row: how many, on the seeds 0 to N-1, or each seed by itself, as 0,1,2; "
+        f"default: {told}",
+    )
+    which.add_argument(
+        "--seed",
+        dest="seeds",
+        type=lambda text: (one_seed(text),),
+        default=argparse.SUPPRESS,
+        metavar="S",
+        help="a single one",
+    )
 
 
 def add_data_dir_option(parser: argparse.ArgumentParser) -> None:

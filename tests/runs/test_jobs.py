@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from genrec_bench.runs.jobs import (
 )
 from genrec_bench.runs.options import add_context_options, context_of, several_seeds
 from genrec_bench.runs.records import read_record
+from genrec_bench.studies.analyses import find_analysis
 from genrec_bench.training.evaluate import evaluate
 
 Make = Callable[..., Context]
@@ -40,9 +42,23 @@ def make(data: Path, tmp_path: Path) -> Make:
     return context
 
 
+@pytest.mark.parametrize("command", ["ablate", "compare", "analyze dynamics", "analyze budget"])
+def test_seeds_mean_the_same_in_every_command(command: str) -> None:
+    name, *kind = command.split()
+    parser = argparse.ArgumentParser()
+    if kind:
+        find_analysis(kind[0]).add_options(parser)
+    else:
+        import_module(f"genrec_bench.commands.{name}_command").add_options(parser)
+    words = ["ugr"] if name == "ablate" else []
+    for given, seeds in (("--seeds=2", (0, 1)), ("--seeds=4,2", (4, 2)), ("--seed=4", (4,))):
+        assert parser.parse_args([*words, given]).seeds == seeds
+
+
 def test_seeds_and_words_are_read_or_refused() -> None:
     assert several_seeds("3, 0,2147483647") == (3, 0, 2**31 - 1)
-    for wrong in ("", "0,", "-1", "0,0", "2147483648", "one", "²"):
+    assert several_seeds("3") == several_seeds("0,1,2") == (0, 1, 2)
+    for wrong in ("", "0", "0,", "-1", "0,0", "2147483648", "1,2147483648", "one", "²", "1001"):
         with pytest.raises(argparse.ArgumentTypeError):
             several_seeds(wrong)
     assert split_words(["a=1", "b=c=d", "e="]) == {"a": "1", "b": "c=d", "e": ""}

@@ -70,7 +70,7 @@ def study_command(words: str, *settings: str) -> list[str]:
 
 COMMANDS: dict[str, list[str]] = {
     **{name: run_command(*words) for name, words in RUNS.items()},
-    "ablate": study_command(f"ablate {ROOT}/ablation.yaml --seeds 0"),
+    "ablate": study_command(f"ablate {ROOT}/ablation.yaml --seed 0"),
     "compare": study_command(
         "compare --algorithms grpo --tuning-budget 120Mflop --trial-budget 60Mflop "
         "--budget 80Mflop --seeds 1",

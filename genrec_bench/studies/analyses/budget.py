@@ -19,7 +19,7 @@ import pandas as pd
 from genrec_bench.boards.board import APART
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure
-from genrec_bench.runs.options import several_seeds
+from genrec_bench.runs.options import add_seeds_options
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
@@ -54,9 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N,N",
         help="default: 1,2,3,4",
     )
-    parser.add_argument(
-        "--seeds", "--seed", type=several_seeds, default=(0,), metavar="N,N", help="default: 0"
-    )
+    add_seeds_options(parser, 1, 1)
 
 
 def decoding_tokens(scale: float, levels: int, group_size: int) -> int:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Context, Job, configure
-from genrec_bench.runs.options import several_seeds, whole_number
+from genrec_bench.runs.options import add_seeds_options, whole_number
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
 from genrec_bench.storage.parquet import read_frame
@@ -47,9 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="v1,v2",
         help="short for --vary alpha_min=v1,v2",
     )
-    parser.add_argument(
-        "--seeds", "--seed", type=several_seeds, default=(0,), metavar="N,N", help="default: 0"
-    )
+    add_seeds_options(parser, 1, 1)
     parser.add_argument(
         "--windows",
         type=whole_number(1, 10_000),

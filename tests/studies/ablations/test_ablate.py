@@ -43,7 +43,7 @@ class Ablate(StudyCommand):
     def words(self, name: str, *more: str) -> list[str]:
         words = ["ablate", name, "--dataset", "industrial", "--data-dir", str(self.data)]
         words += ["--output", str(self.output), *(word for word in more if "=" not in word)]
-        words += [] if "--seeds" in more else ["--seeds", "0"]
+        words += [] if {"--seeds", "--seed"} & set(more) else ["--seed", "0"]
         words += [] if "--tracked" in more else ["--no-mlflow"]
         assignments = [word for word in more if "=" in word]
         words = [word for word in words if word != "--tracked"]

@@ -228,7 +228,7 @@ def done(called: Called) -> tuple[pd.DataFrame, Path]:
 
 
 def test_dynamics_reads_the_curves_and_trains_nothing_twice(capsys: Capture, data: Path) -> None:
-    asked = words(data, "dynamics", "--alphas", "0,1", "--seeds", "3", "--windows", "2")
+    asked = words(data, "dynamics", "--alphas", "0,1", "--seed", "3", "--windows", "2")
     table, folder = done(call(capsys, asked))
     assert table["variant"].tolist() == ["alpha_min=0"] * 2 + ["alpha_min=1"] * 2
     assert table["share"].tolist() == [0.5, 1.0] * 2 and set(table["seeds"]) == {1}

@@ -238,7 +238,9 @@ def test_mistakes_are_told_before_anything_starts(compare: Compare, sweeps: Swee
     ):
         assert last_error(compare.call(algorithms, *words)).startswith(message)
     for words, message in (
-        (["--seeds", "0"], "argument --seeds: 0: must be a whole number from 1 to 1000"),
+        (["--seeds", "0"], "argument --seeds: 0: must be how many, from 1 to 1000, or each seed"),
+        (["--seeds", "1", "--seed", "2"], "argument --seed: not allowed with argument --seeds"),
+        (["--seed", "1000"], "--seeds: 1000 is the seed of tuning"),
         (["--trials", "-1"], "argument --trials: -1: must be a whole number from 1 to 100000"),
         (["--sampler", "grid"], "argument --sampler: invalid choice: 'grid'"),
     ):
