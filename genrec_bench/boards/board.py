@@ -159,7 +159,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Board:
-    """All sections of one dataset, those of most records first.
+    """All sections of one dataset: those of the newest version first, of these the largest.
 
     Attributes:
         sections: never mixed with each other.

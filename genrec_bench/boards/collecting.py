@@ -17,7 +17,7 @@ from genrec_bench.boards.tables import to_markdown
 from genrec_bench.boards.verify import Finding, Verified, contradictions, verify, verify_together
 from genrec_bench.errors import UserError
 from genrec_bench.runs.records import RECORD_FILE, TRACKING_FOLDERS
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import inside, write_atomically
 
 SHOWN = 3
 """Findings of one record that a board's refusal shows; `verify` shows them all."""
@@ -121,21 +121,32 @@ def refuse(wrong: Sequence[str], consequence: str) -> None:
         raise UserError(f"some records do not hold, as the lines above say; {consequence}")
 
 
-def write_boards(board: Board, folder: Path, stem: str | None = None) -> list[Path]:
-    """Write a board as `<stem>.md`, `<stem>.csv` and `<stem>.html`, and return their paths.
+def board_files(board: Board, folder: Path, stem: str | None = None) -> dict[Path, bytes]:
+    """A board as `<stem>.md`, `<stem>.csv` and `<stem>.html` of a folder, by path.
 
     Args:
         board: made with links relative to `folder`.
         stem: of the names; the dataset's name by default.
 
     Raises:
+        UserError: the name leads out of the folder.
+    """
+    makers = (("md", to_markdown), ("csv", to_csv), ("html", to_html))
+    name = stem or board.dataset
+    return {inside(folder, f"{name}.{ending}"): make(board).encode() for ending, make in makers}
+
+
+def write_boards(board: Board, folder: Path, stem: str | None = None) -> list[Path]:
+    """Write `board_files`, and return their paths.
+
+    Raises:
+        UserError: the name leads out of the folder.
         StorageError: the disk refuses.
     """
-    paths = []
-    for ending, make in (("md", to_markdown), ("csv", to_csv), ("html", to_html)):
-        paths.append(folder / f"{stem or board.dataset}.{ending}")
-        write_atomically(paths[-1], make(board).encode())
-    return paths
+    files = board_files(board, folder, stem)
+    for path, content in files.items():
+        write_atomically(path, content)
+    return list(files)
 
 
 def _findings(found: Sequence[Evidence], verified: Sequence[Verified]) -> list[Finding]:

@@ -9,9 +9,11 @@ what they need of a section, and `charts.py` draws.
 """
 
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.resources import files
 from math import isfinite
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,6 +31,7 @@ from genrec_bench.boards.board import (
     metric_order,
 )
 from genrec_bench.boards.charts import axis_strip, decimals
+from genrec_bench.boards.claims import ABOUT, NOT_COMPARED, Tried, verdict_cells, world_cells
 from genrec_bench.boards.paper import measured
 from genrec_bench.boards.section_view import (
     UNIT_NAMES,
@@ -42,6 +45,7 @@ from genrec_bench.boards.section_view import (
     span,
 )
 from genrec_bench.boards.tables import fact, rank_text, seeds_text
+from genrec_bench.boards.verdict import heading as section_heading
 from genrec_bench.boards.verdict import verdict
 
 
@@ -51,18 +55,40 @@ def to_html(board: Board) -> str:
     Args:
         board: links in it are relative to the folder where the page is to lie.
     """
-    assets = files("genrec_bench.boards") / "page"
-    style = (assets / "style.css").read_text(encoding="utf-8")
-    script = (assets / "page.js").read_text(encoding="utf-8")
-    page = _environment().get_template("page.html.jinja")
-    text = page.render(
+    return _rendered(
+        "page.html.jinja",
         board=board,
         views=[SectionView(section) for section in board.sections],
         published=_digits(board),
-        style=Markup(style),
-        style_hash=_hash(style),
-        script=Markup(script),
-        script_hash=_hash(script),
+    )
+
+
+def claims_html(tried: Sequence[Tried]) -> str:
+    """Make the page of a suite's verdicts, as `to_html` makes that of a board."""
+    return _rendered(
+        "claims.html.jinja",
+        about=ABOUT,
+        verdicts=verdict_cells(tried),
+        worlds=[(one, world_cells(one.section) if one.section else None) for one in tried],
+        not_compared=NOT_COMPARED,
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
+    """A page with its style and script, and the hashes by which its policy knows them."""
+    assets = files("genrec_bench.boards") / "page"
+    style = (assets / "style.css").read_text(encoding="utf-8")
+    script = (assets / "page.js").read_text(encoding="utf-8")
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            **values,
+            style=Markup(style),
+            style_hash=_hash(style),
+            script=Markup(script),
+            script_hash=_hash(script),
+        )
     )
     # JSON may name half a surrogate pair, which no file can hold.
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -101,6 +127,7 @@ def _environment() -> Environment:
         # So that a path can't be taken for an address elsewhere.
         "quote": quote,
         "rank": rank_text,
+        "section_heading": section_heading,
         "seeds": seeds_text,
         "signed": signed,
         "verdict": verdict,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genrec_bench.boards.board import NONE, ORDER_BY, Part, Section
 from genrec_bench.boards.gain_curves import beam_note, sharpening
-from genrec_bench.boards.text_cells import escaped, number, row_name, table
+from genrec_bench.boards.text_cells import escaped, gain_cells, number, row_name, table
 from genrec_bench.boards.verdict import gain
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def gains_table(section: Section, style: str) -> str:
         if any(pairs):
             cells = [row_name(row, style)]
             for pair in pairs:
-                cells += [_gain(pair), _interval(pair)] if pair else [NONE, NONE]
+                cells += gain_cells(pair) if pair else (NONE, NONE)
             lines.append([*cells, number(row.means.get(ORDER_BY))])
     return table([*headers, ORDER_BY], lines, style) if lines else ""
 
@@ -82,8 +82,9 @@ def declared_parts(section: Section, metric: str) -> list[str]:
     headers += ["would be seen"]
     lines = []
     for pair in pairs:
-        line = [escaped(pair.first), escaped(pair.second), f"{pair.difference:+.4f}"]
-        line += [_interval(pair), f"{pair.p_bootstrap:.4f}", f"{pair.p_adjusted:.4f}", _told(pair)]
+        line = [escaped(pair.first), escaped(pair.second)]
+        line += gain_cells(pair, star="")
+        line += [f"{pair.p_bootstrap:.4f}", f"{pair.p_adjusted:.4f}", _told(pair)]
         seen = pair.smallest_difference
         lines.append([*line, f"{seen:.4f}" if math.isfinite(seen) else NONE])
     return [
@@ -105,19 +106,10 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     lines = []
     for pair in pairs:
         ps = [f"{p:.4f}" for p in (pair.p_user, pair.p_seed, pair.p_bootstrap, pair.p_adjusted)]
-        line = [escaped(pair.first), escaped(pair.second), f"{pair.difference:+.4f}"]
-        line += [_interval(pair), *ps, _told(pair)]
+        line = [escaped(pair.first), escaped(pair.second)]
+        line += [*gain_cells(pair, star=""), *ps, _told(pair)]
         lines.append([*line, f"{pair.effect:+.3f}", f"{pair.probability:.2f}"])
     return table(headers, lines, "pipe", left=2)
-
-
-def _gain(pair: Pair) -> str:
-    return f"{pair.difference:+.4f}{'*' if pair.distinct else ''}"
-
-
-def _interval(pair: Pair) -> str:
-    low, high = pair.interval.low, pair.interval.high
-    return f"{low:+.4f} to {high:+.4f}" if math.isfinite(low) else NONE
 
 
 def _told(pair: Pair) -> str:

@@ -37,7 +37,7 @@ from genrec_bench.boards.verify import budget_share
 from genrec_bench.data.cards import MARK, load_card
 from genrec_bench.errors import UserError
 from genrec_bench.runs import registry
-from genrec_bench.runs.record_schema import plain
+from genrec_bench.runs.record_schema import plain, version_key
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.collapse import signs_of_collapse
@@ -72,6 +72,7 @@ def make_board(
         if record["dataset"] == dataset and one.on_test:
             groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
     order = sorted(groups, key=lambda key: (-len(groups[key]), key))
+    order.sort(key=lambda key: version_key(key[0]), reverse=True)
     sections = tuple(_section(groups[key], defaults or {}, folder, baseline) for key in order)
     return Board(dataset, sections, load_reported(dataset), _title(dataset))
 

@@ -34,7 +34,7 @@ from genrec_bench.boards.pair_tables import (
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.text_cells import amount_text, escaped, number, row_name, table
 from genrec_bench.boards.units import unit_for
-from genrec_bench.boards.verdict import verdict
+from genrec_bench.boards.verdict import heading, verdict
 
 REPORTED_HEADING = "As reported, other settings"
 
@@ -44,7 +44,7 @@ def to_text(board: Board) -> str:
     title = titled(board.dataset, board.partial)
     parts = [f"{title}\n{'=' * len(title)}"]
     for section in board.sections:
-        head = f"Track {section.track_id}, genrec-bench {section.benchmark}"
+        head = f"{heading(section)}, track {section.track_id}"
         parts += [f"{head}\n{_track(board, section)}", "\n".join(verdict(board, section))]
         if gains := gains_table(section, "simple"):
             parts += [GAINS, gains]
@@ -64,7 +64,7 @@ def to_markdown(board: Board) -> str:
     ]
     for section in board.sections:
         parts += [
-            f"## Track {section.track_id}, genrec-bench {section.benchmark}",
+            f"## {heading(section)}, track {section.track_id}",
             *(escaped(text) for text in verdict(board, section)),
             _track(board, section),
             *_gain_parts(section),

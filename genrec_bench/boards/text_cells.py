@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from genrec_bench.boards.board import NONE, BoardRow
 from genrec_bench.boards.units import Unit
+
+if TYPE_CHECKING:
+    from genrec_bench.statistics.conclusions import Pair
+
+
+def signed(value: float) -> str:
+    """A difference of two metrics; without the minus of a zero."""
+    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def amount_text(amount: float | None, unit: Unit) -> str:
@@ -23,13 +35,23 @@ def number(value: float | None) -> str:
 def row_name(row: BoardRow, style: str) -> str:
     """A row's name, with a word where it is no result; `style` is that of the table."""
     marks = {"control": " [control]", "failed": " [failed]"}
-    name = row.name + marks.get(row.kind, "")
-    return escaped(name) if style == "pipe" else name
+    name = escaped(row.name) if style == "pipe" else row.name
+    return name + marks.get(row.kind, "")
 
 
 def escaped(text: str) -> str:
-    """A name as a cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Text as Markdown shows it as it is, in a table's cell too: no link, HTML, heading or list."""
+    flat = " ".join(text.split())
+    marked = re.sub(r"[\\`*~#\[\]|]", r"\\\g<0>", escape(flat, quote=False))
+    return re.sub(r"^[-+](?=[- ]|$)", r"\\\g<0>", marked)
+
+
+def gain_cells(pair: Pair, star: str = "*") -> tuple[str, str]:
+    """A difference, with a star where the two are told apart, and its interval."""
+    star = star if pair.distinct else ""
+    gain = signed(pair.difference) + star
+    low, high = pair.interval.low, pair.interval.high
+    return gain, f"{signed(low)} to {signed(high)}" if math.isfinite(low) else NONE
 
 
 def table(headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, left: int = 1) -> str:

@@ -83,6 +83,13 @@ def where(board: Board, section: Section) -> str:
     return f"{dataset}: {'; '.join(filter(None, facts))}."
 
 
+def heading(section: Section) -> str:
+    """Version, budget as a multiple of what SFT cost, and seeds: what tells sections apart."""
+    times = sft_multiple(section)
+    facts = [f"genrec-bench {section.benchmark}", f"{times:.3g} times SFT" if times else ""]
+    return ", ".join(filter(None, [*facts, trained_seeds(section)]))
+
+
 def trained_seeds(section: Section) -> str:
     """How many seeds each result has, in words; empty without results."""
     seeds = sorted({len(row.seeds) for row in section.rows if row.kind == "result"})

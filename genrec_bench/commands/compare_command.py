@@ -157,6 +157,7 @@ def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
 
 def _execute_suite(args: argparse.Namespace) -> int:
     """Compare in all worlds of a suite, or print the plans; return 0 if nothing failed."""
+    from genrec_bench.boards.claims import SUITES, verdict_table
     from genrec_bench.studies.attempts import exit_code
     from genrec_bench.studies.comparison import suites
     from genrec_bench.studies.comparison.compare import first_pace
@@ -165,7 +166,7 @@ def _execute_suite(args: argparse.Namespace) -> int:
         raise UserError(f"--suite {args.suite} brings its own datasets; leave out --dataset")
     with contextlib.ExitStack() as stack:
         worlds = []
-        for claim in suites.SUITES[args.suite]:
+        for claim in SUITES[args.suite]:
             words = argparse.Namespace(**{**vars(args), "dataset": claim.dataset})
             context = stack.enter_context(context_of(words, Tracker))
             plan = _plan(words, context, quick=args.quick)
@@ -185,7 +186,7 @@ def _execute_suite(args: argparse.Namespace) -> int:
                 values = {"verdicts": suites.suite_values(done), "folder": folder.as_posix()}
                 text = json.dumps(values, indent=2, ensure_ascii=False)
             else:
-                table = suites.verdict_table(done, "simple")
+                table = verdict_table([one.tried(folder) for one in done], "simple")
                 text = f"{table}\n\nwritten: {folder / suites.PAGE}"
     print(text)
     return code

@@ -18,6 +18,9 @@ from genrec_bench.errors import UserError, nearest
 VERIFY = "verify"
 """The word in place of a dataset's name that asks for verification."""
 
+RENEW = "renew"
+"""The word that makes all boards of a folder anew, from the records below it alone."""
+
 NOT_ALTERED = (
     "What contradicts may be honest: runs that should be equal can differ by rounding, as with "
     "another number of threads, which not every record states. It stops nothing."
@@ -34,12 +37,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Compare the records of each dataset, or verify them. A board is written as Markdown, CSV "
         "and HTML. `leaderboard verify [FOLDER ...]` recomputes what records state from the "
-        "per-user outcomes beside them."
+        "per-user outcomes beside them. `leaderboard renew` makes all that comes with the "
+        "repository anew, from the records below --to and from no others: the boards, the page of "
+        "claims, and the first screen of the README beside that folder."
     )
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="NAME | verify [FOLDER ...]",
+        metavar="NAME | verify [FOLDER ...] | renew",
         help="the dataset (default: all), or folders of records to verify (default: all that "
         "boards are made from)",
     )
@@ -83,6 +88,8 @@ def execute(args: argparse.Namespace) -> int:
         if args.csv or args.latex or args.figures:
             raise UserError(f"{VERIFY}: prints a table or --json; the other options are of boards")
         return _verify([Path(word) for word in args.words[1:]] or folders, args.json)
+    if args.words == [RENEW]:
+        return _renew(args.to)
     if len(args.words) > 1:
         more = " ".join(args.words[1:])
         raise UserError(f"{more!r}: one dataset at most; several folders only after {VERIFY!r}")
@@ -123,6 +130,16 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
             paths += write_figures(board, args.figures)
         for path in paths:
             print(f"written: {path}", file=sys.stderr)
+    return 0
+
+
+def _renew(folder: Path) -> int:
+    from genrec_bench.boards.shipped import renew
+
+    changed, stayed = renew(folder)
+    for path in changed:
+        print(f"written: {path}")
+    print(f"{stayed} files say the same as before")
     return 0
 
 

@@ -5,15 +5,16 @@ changes its meaning without a new `SCHEMA`.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from genrec_bench.storage.digests import canonical_digest
-from genrec_bench.storage.validation import PlainName, checked
+from genrec_bench.storage.validation import Must, PlainName, checked
 
 Record = dict[str, Any]
 """A record in plain JSON types."""
@@ -25,6 +26,10 @@ SPLITS = ("valid", "test")
 """The splits that a record has metrics of."""
 
 Figures = Mapping[str, float]
+
+
+def _is_version(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}", text) is not None
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class _Times:
 class _Keys:
     """The keys of a record; it may have more."""
 
-    benchmark: str
+    benchmark: Annotated[str, Must(_is_version, "Major.Minor")]
     run_id: PlainName
     algorithm: PlainName
     dataset: PlainName
@@ -95,6 +100,12 @@ class _Keys:
 def track_id(track: Mapping[str, Any]) -> str:
     """Return a short hash of a track: 12 hexadecimal digits of its canonical digest."""
     return canonical_digest(track)[:12]
+
+
+def version_key(benchmark: str) -> tuple[int, int]:
+    """Return Major and Minor of a record's version, to sort by."""
+    major, minor = benchmark.split(".")
+    return int(major), int(minor)
 
 
 def digest(record: Mapping[str, Any]) -> str:

@@ -11,10 +11,23 @@ from uuid import uuid4
 
 from filelock import lock_descriptor
 
-from genrec_bench.errors import StorageError
+from genrec_bench.errors import StorageError, UserError
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
 """Temporary names, under which files and folders are written."""
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of a file by a name that came from elsewhere.
+
+    Names are checked where they are read; whatever makes a path of one asks here once more.
+
+    Raises:
+        UserError: it would not lie right in the folder.
+    """
+    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise UserError(f"{name!r} is no name of a file in {folder}: it leads elsewhere")
+    return folder / name
 
 
 def write_atomically(path: Path, content: bytes) -> None:

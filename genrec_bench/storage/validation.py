@@ -74,8 +74,8 @@ def at_least(least: float) -> Must:
 
 
 def is_plain_name(text: str) -> bool:
-    """Return whether a text can be the name of a file or folder and leads nowhere else."""
-    return text not in ("", ".", "..") and not set(text) & set("/\\\0")
+    """Return whether a text can name a file or folder, in one line, and leads nowhere else."""
+    return text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\")
 
 
 PlainName = Annotated[str, Must(is_plain_name, "a plain name, without a folder")]

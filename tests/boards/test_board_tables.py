@@ -61,7 +61,8 @@ def test_a_board_without_outcomes_is_as_written_by_hand() -> None:
     assert head == (
         "# industrial (partial)\n\n"
         "Made from records by `genrec-bench leaderboard industrial`; not to be edited.\n\n"
-        f"## Track {records[0].record['track_id']}, genrec-bench {benchmark_version()}\n\n"
+        f"## genrec-bench {benchmark_version()}, 2 times SFT, 1 to 2 seeds, "
+        f"track {records[0].record['track_id']}\n\n"
         "No verdict: it takes outcomes of the SFT start, a row of SFT continued, and two seeds or "
         "more.\n\n"
         # 1 TFLOP that counts, and half a TFLOP of SFT.
@@ -148,7 +149,7 @@ def test_failures_are_rows_and_reasons() -> None:
     ugr, grpo = (cells(line) for line in quality.splitlines()[3:5])
     assert (ugr[0], ugr[-1]) == ("ugr", "1 of 2")
     assert grpo == ["grpo [failed]", *["–"] * 7, "0 of 1"]
-    assert "grpo failed with seed 3: loss is &lt;nan>" in page
+    assert "grpo failed with seed 3: loss is &lt;nan&gt;" in page
     assert "ugr failed with seed 1: loss is <nan> | stop" in to_text(board)
     assert "| grpo [failed] | 40.0 |" in part(page, "What was spent"), "it is charged all the same"
 

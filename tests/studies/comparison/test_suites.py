@@ -11,11 +11,11 @@ from compare_world import WORDS, Sweeps
 from example_boards import full_section
 from tiny_runs import Called, call
 
+from genrec_bench.boards import claims as claims_module
 from genrec_bench.boards.board import Section
+from genrec_bench.boards.claims import SUITES, Claim, judge
 from genrec_bench.data.cards import load_card
 from genrec_bench.runs.registry import find
-from genrec_bench.studies.comparison import suites
-from genrec_bench.studies.comparison.suites import SUITES, Claim, judge
 
 
 def of(algorithm: str, **changes: Any) -> Claim:
@@ -74,7 +74,7 @@ def test_every_claim_has_a_card_and_an_algorithm_of_its_own() -> None:
 
 def small_world(folder: Path, name: str, seed: int) -> None:
     """Write the card of a world of eight items."""
-    file = Path(suites.__file__).parents[2] / "datasets" / "synthetic-noisy.yaml"
+    file = Path(claims_module.__file__).parents[2] / "datasets" / "synthetic-noisy.yaml"
     card = yaml.safe_load(file.read_text())
     card |= {"name": name, "expected": {"source": "nobody"}, "history_length": 4}
     card["synthetic"] |= {"seed": seed, "users": 60, "items_per_subcategory": 2}

@@ -1,0 +1,212 @@
+"""Papers' claims, each tried in the world that was made for it, and the page that says which hold.
+
+A claim holds if its row is told apart from SFT continued and from the baseline, and is above both,
+by the comparisons that a board declares beforehand, corrected as they are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from genrec_bench.boards.board import NONE, ORDER_BY, RANKED, Board, BoardRow, Part, Section
+from genrec_bench.boards.declared import find_pair
+from genrec_bench.boards.text_cells import escaped, gain_cells, number, table
+from genrec_bench.boards.verdict import where
+from genrec_bench.data.cards import load_card
+from genrec_bench.statistics.conclusions import Pair
+
+WORTH = ("utility@10", "regret@10")
+"""What a world knows of a row beside HR and NDCG."""
+
+NOT_COMPARED = "Not compared yet."
+
+ABOUT = (
+    "Worlds in which it is known what users want. A claim holds if its row is above SFT continued, "
+    f"and above the baseline, by {ORDER_BY} on the test split, told apart as boards do it: paired "
+    "by user and seed, corrected over the declared comparisons of its board; a star marks what is "
+    "told apart. What is open was not refuted: the page says how large a difference would have "
+    "been seen."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed of an algorithm in the world that was made for it.
+
+    Attributes:
+        over: the parts of a board that its row has to beat.
+    """
+
+    algorithm: str
+    dataset: str
+    text: str
+    over: tuple[Part, ...] = ("control", "baseline")
+
+
+SUITES = {
+    "claims": (
+        Claim(
+            "grpo",
+            "synthetic-feedback",
+            "Who learns from what users answer gains more than from the log once more",
+            over=("control",),
+        ),
+        Claim(
+            "vstar",
+            "synthetic-hidden",
+            "Search by value finds useful items that search by likelihood loses",
+        ),
+        Claim("srpo", "synthetic-sparse", "Credit for levels helps where hits are rare"),
+        Claim(
+            "ugr", "synthetic-noisy", "Weighing confident errors helps where the log is often wrong"
+        ),
+    )
+}
+"""Claims by the name of their suite; each stands in a world of its own."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a world says of a claim; `word` is "holds", "does not hold" or "open"."""
+
+    word: str
+    reason: str
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A claim and the board of its world.
+
+    Attributes:
+        board: None before anything was compared there.
+        link: the board's page, relative to where the claims' page lies.
+    """
+
+    claim: Claim
+    board: Board | None = None
+    link: str = ""
+
+    @property
+    def section(self) -> Section | None:
+        """The newest comparable records of the board; None while there are none."""
+        return self.board.sections[0] if self.board and self.board.sections else None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known of the claim."""
+        if self.board is None:
+            return Verdict("open", "not compared yet", ())
+        return judge(self.claim, self.section)
+
+    @property
+    def heading(self) -> str:
+        """Name and title of the world."""
+        return f"{self.claim.dataset}: {load_card(self.claim.dataset).title}"
+
+    @property
+    def about(self) -> list[str]:
+        """What the world is, and what a run could spend there: a paragraph each."""
+        found = [load_card(self.claim.dataset).description.strip()]
+        if self.board is not None and self.section is not None:
+            found.append(where(self.board, self.section))
+        return found
+
+
+def tried_in(boards: Mapping[str, Board], suite: str, link: str) -> list[Tried]:
+    """The claims of a suite with the boards that there are.
+
+    Args:
+        boards: by dataset.
+        link: of a board's page, with `{}` for the dataset's name.
+    """
+    found = [(claim, boards.get(claim.dataset)) for claim in SUITES[suite]]
+    return [Tried(claim, board, link.format(claim.dataset)) for claim, board in found]
+
+
+def judge(claim: Claim, section: Section | None) -> Verdict:
+    """Say what the declared comparisons by `ORDER_BY` say of a claim."""
+    row = _row_of(claim, section)
+    if section is None or row is None:
+        return Verdict("open", f"{claim.algorithm} was not run to its end", ())
+    pairs: list[Pair] = []
+    for part in claim.over:
+        other = section.parts.get(part, part)
+        pair = find_pair(section.declared.get(ORDER_BY, ()), row.name, other)
+        if pair is None:
+            return Verdict("open", f"it was not compared with {other} on two seeds or more", ())
+        pairs.append(pair)
+    below = [pair for pair in pairs if pair.distinct and pair.difference < 0]
+    alike = [pair for pair in pairs if not pair.distinct]
+    if below:
+        return Verdict("does not hold", f"below {_others(below)}", tuple(pairs))
+    if alike:
+        seen = max(pair.smallest_difference for pair in alike)
+        told = f"not told apart from {_others(alike)}; {seen:.4f} would have been seen"
+        return Verdict("open", told, tuple(pairs))
+    return Verdict("holds", f"above {_others(pairs)}", tuple(pairs))
+
+
+def verdict_cells(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines: for each claim where it was tried, what came of it, and by how much."""
+    heads = ["claim", "of", "world", "verdict", "over", f"gain in {ORDER_BY}", "95% interval"]
+    lines = []
+    for one in tried:
+        claim, verdict = one.claim, one.verdict
+        head = [claim.text, claim.algorithm, claim.dataset, f"{verdict.word}: {verdict.reason}"]
+        for pair in verdict.pairs:
+            lines.append([*head, pair.second, *gain_cells(pair)])
+            head = [""] * len(head)
+        if not verdict.pairs:
+            lines.append([*head, NONE, NONE, NONE])
+    return heads, lines
+
+
+def world_cells(section: Section) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines: what each row gains over SFT continued, and what its lists are worth."""
+    control = section.parts.get("control", "")
+    heads = ["row"]
+    for metric in RANKED:
+        heads += [f"{metric} over {control}", "95% interval"]
+    lines = []
+    for row in section.rows:
+        pairs = [find_pair(section.declared.get(m, ()), row.name, control) for m in RANKED]
+        gains = [cell for pair in pairs for cell in (gain_cells(pair) if pair else (NONE, NONE))]
+        worth = [number(row.means.get(metric)) for metric in WORTH]
+        lines.append([row.name, *gains, *worth])
+    return [*heads, *WORTH], lines
+
+
+def verdict_table(tried: Sequence[Tried], style: str) -> str:
+    """Return `verdict_cells` as a table."""
+    heads, lines = verdict_cells(tried)
+    if style == "pipe":
+        lines = [[escaped(cell) for cell in line] for line in lines]
+    return table(heads, lines, style, left=5)
+
+
+def claims_markdown(tried: Sequence[Tried]) -> str:
+    """Return the page of verdicts as Markdown."""
+    parts = ["# Verdicts", ABOUT, verdict_table(tried, "pipe")]
+    for one in tried:
+        parts += [f"## {one.heading}", *map(escaped, one.about)]
+        if one.section is None:
+            parts.append(NOT_COMPARED)
+            continue
+        heads, lines = world_cells(one.section)
+        cells = [[escaped(cell) for cell in line] for line in lines]
+        parts.append(table([escaped(head) for head in heads], cells, "pipe"))
+        parts.append(f"[The board]({one.link})")
+    return "\n\n".join(parts) + "\n"
+
+
+def _row_of(claim: Claim, section: Section | None) -> BoardRow | None:
+    """The row that a claim speaks of: the algorithm as it is, before variants of it."""
+    rows = section.rows if section else ()
+    known = [row for row in rows if row.algorithm == claim.algorithm and row.kind == "result"]
+    return min(known, key=lambda row: row.name != claim.algorithm, default=None)
+
+
+def _others(pairs: Sequence[Pair]) -> str:
+    return " and ".join(pair.second for pair in pairs)
