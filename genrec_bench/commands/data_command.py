@@ -46,10 +46,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
     command = add("import", _import, "take a dataset from prepared files that others publish")
-    command.add_argument("layout", metavar="LAYOUT", help="minionerec or lcrec")
+    command.add_argument(
+        "layout",
+        metavar="LAYOUT",
+        help="minionerec, mimigenrec, lcrec, s3rec, bert4rec or recbole",
+    )
     command.add_argument("directory", metavar="DIR", help="the folder that holds the files")
     command.add_argument(
         "--as", dest="name", metavar="NAME", required=True, help="the name of its card"
+    )
+    command.add_argument(
+        "--category",
+        default="",
+        metavar="WORD",
+        help="what the names of the files begin with; default: the card's",
     )
 
     command = add("verify", _verify, "compare the prepared files with their checksums")
@@ -119,9 +129,10 @@ def _import(args: argparse.Namespace) -> int:
     from genrec_bench.data.importers import import_contents
 
     card = load_card(args.name)
-    contents, sources = import_contents(args.layout, Path(args.directory), card)
+    directory = Path(args.directory)
+    contents, sources = import_contents(args.layout, directory, card, args.category)
     folder = save_contents(contents, args.data_dir, sources)
-    print(format_imported(contents.own, card, differing_sources(card, sources)))
+    print(format_imported(contents, differing_sources(card, sources)))
     print(f"written to {folder}")
     return 0
 

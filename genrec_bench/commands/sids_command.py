@@ -177,13 +177,14 @@ def _import(args: argparse.Namespace) -> int:
     if not Path(args.file).is_file():
         raise UserError(f"{args.file} is missing")
     contents = obtain_contents(args.name, data_dir, Progress())
-    sids, folder = import_index(contents, Path(args.file), args.label, data_dir)
+    sids, folder, notes = import_index(contents, Path(args.file), args.label, data_dir)
     name = f"{args.name}{MARK}{args.label}"
     if args.json:
         print(_json({"dataset": name, "folder": folder.as_posix()}))
     else:
         shape = " x ".join(map(str, sids.codes_per_level))
-        print(f"{name}: {len(sids.codes)} items, {shape} codes\nwritten to {folder}")
+        print("\n".join([f"{name}: {len(sids.codes)} items, {shape} codes", *notes]))
+        print(f"written to {folder}")
     return 0
 
 

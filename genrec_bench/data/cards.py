@@ -23,12 +23,17 @@ from genrec_bench.storage.validation import (
 )
 
 PROTOCOLS = ("chronological", "leave-one-out")
+SYNTHETIC = "synthetic"
 LAYOUTS = {
     "minionerec": "chronological",
+    "mimigenrec": "chronological",
     "lcrec": "leave-one-out",
-    "synthetic": "chronological",
+    "s3rec": "leave-one-out",
+    "bert4rec": "leave-one-out",
+    "recbole": "",
+    SYNTHETIC: "chronological",
 }
-"""How the examples of each layout are split."""
+"""How the examples of each layout are split; "" where its files may be split in any way."""
 SHARED_SID_RULES = ("popularity", "index")
 
 MARK = "@"
@@ -155,6 +160,7 @@ class Card:
         supersedes: which earlier version or card it takes the place of, and why; "" for none.
         layout: of prepared files that others publish; "" for none.
         category: how the names of these files start; "" where nothing is imported.
+        layouts: further layouts of the same data, each with what the names of its files start with.
         sha256: checksums of these files, known to be whole, by path in the source folder.
         filters: what is done to the raw files, in this order.
         sids: how SIDs are made where the files bring none.
@@ -185,6 +191,7 @@ class Card:
     supersedes: str = ""
     layout: Annotated[str, one_of(("", *LAYOUTS))] = ""
     category: str = ""
+    layouts: Mapping[Annotated[str, one_of(LAYOUTS)], str] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     raw: Raw | None = None
     filters: tuple[Step, ...] = ()
@@ -195,6 +202,12 @@ class Card:
     def num_levels(self) -> int:
         """L, the number of codes in a SID."""
         return len(self.codes_per_level)
+
+    @property
+    def imports(self) -> dict[str, str]:
+        """The layouts that can be imported, and what the names of their files start with."""
+        own = {self.layout: self.category} if self.category else {}
+        return own | dict(self.layouts)
 
 
 def card_names() -> list[str]:
@@ -264,14 +277,19 @@ def _check(card: Card, where: str) -> None:
     """Raise UserError where keys do not fit each other."""
     raw, sids = card.raw, card.sids
     require(card.layout or raw is not None, where, "layout", "there, or else the key 'raw'")
-    split = LAYOUTS.get(card.layout, card.protocol)
-    require(card.protocol == split, where, "protocol", f"one of {split}, as the layout asks")
-    synthetic = card.layout == "synthetic"
+    for layout in filter(None, (card.layout, *card.layouts)):
+        split = LAYOUTS[layout] or card.protocol
+        require(card.protocol == split, where, "protocol", f"one of {split}, as {layout} asks")
+    synthetic = card.layout == SYNTHETIC
     only = "there if layout is synthetic"
     require((card.synthetic is not None) == synthetic, where, "synthetic", only)
     imported, others = bool(card.layout) and not synthetic, "there if files of others are imported"
     require(bool(card.category) == imported, where, "category", others)
-    require((sids is not None) == (raw is not None), where, "sids", "there if raw is")
+    beside = imported and card.layout not in card.layouts and all(card.layouts.values())
+    more = "other layouts of files than 'layout', each with what their names begin with"
+    require(not card.layouts or (beside and SYNTHETIC not in card.layouts), where, "layouts", more)
+    require(sids is not None or raw is None, where, "sids", "there if raw is")
+    require(sids is None or raw is not None or imported, where, "sids", "there only if raw is")
     require(not card.filters or raw is not None, where, "filters", "there only if raw is")
     if raw is not None and sids is not None:
         _check_raw(raw, sids.embeddings, where)

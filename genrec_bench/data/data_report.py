@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from genrec_bench.data.cards import Card, card_names, load_card
+from genrec_bench.data.cards import card_names, load_card
 from genrec_bench.data.dataset import Contents, Dataset
 from genrec_bench.data.dataset_store import (
     card_recipe,
@@ -242,16 +242,17 @@ def format_description(report: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def format_imported(dataset: Dataset, card: Card, differing: Sequence[str]) -> str:
+def format_imported(contents: Contents, differing: Sequence[str]) -> str:
     """Return what `data import` says when it is done."""
-    rows = ", ".join(f"{len(examples)} {split}" for split, examples in dataset.splits.items())
-    lines = [f"{dataset.name}: {dataset.catalog.num_items} items; rows: {rows}"]
+    card, splits = contents.card, contents.splits
+    rows = ", ".join(f"{len(examples)} {split}" for split, examples in splits.items())
+    lines = [f"{card.name}: {len(contents.item_names)} items; rows: {rows}"]
     lines += [f"{path} differs from the card's checksum" for path in differing]
-    if dataset.partial:
+    if contents.partial:
         lines.append(
-            f"partial: {len(dataset.train)} of about {card.expected.train_rows} training rows"
+            f"partial: {len(splits['train'])} of about {card.expected.train_rows} training rows"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *contents.report["notes"]])
 
 
 def _titled(title: str, rows: Sequence[Row]) -> str:

@@ -185,7 +185,8 @@ class Contents:
         times: when each target was taken, in milliseconds since 1970 UTC, by split; empty where
             the source says only in what order.
         ceiling: best possible metrics by split ("valid", "test"), empty where unknown.
-        report: of the preparation, as JSON holds it; empty where the source is prepared already.
+        report: of the preparation, as JSON holds it; of an import what was seen, as `notes`.
+        layout: of the prepared files that it was imported from; "" for none.
         world: that it was drawn from; None where nobody knows what users want.
 
     Raises:
@@ -202,6 +203,7 @@ class Contents:
     times: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
+    layout: str = ""
     world: World | None = None
 
     def __post_init__(self) -> None:
@@ -221,7 +223,7 @@ class Contents:
         """How it came to be: "drawn", "imported" or "prepared" from raw files."""
         if self.card.layout == "synthetic":
             return "drawn"
-        return "prepared" if self.report else "imported"
+        return "prepared" if self.report and not self.layout else "imported"
 
     @property
     def partial(self) -> bool:

@@ -53,7 +53,7 @@ def data_directory(argument: str | None) -> Path:
 def ways_to_prepare(card: Card) -> str:
     """Return the commands that prepare the card's dataset."""
     prepare = [f"`genrec-bench data prepare {card.name}`"] if card.raw else []
-    load = [f"`genrec-bench data import {card.layout} DIR --as {card.name}`"] if card.layout else []
+    load = [f"`genrec-bench data import {layout} DIR --as {card.name}`" for layout in card.imports]
     told = " or ".join(prepare + load)
     return f"{told}, where DIR holds the source files" if load else told
 
@@ -104,7 +104,9 @@ def load_contents(name: str, data_dir: Path) -> Contents:
     """Return a card's dataset without SIDs; see `load_dataset`, also for what it raises."""
     card = load_card(name)
     manifest = read_manifest(name, data_dir) if is_prepared(name, data_dir) else None
-    is_current = manifest and manifest["card"] == _card_hash(card, manifest.get("made", ""))
+    is_current = manifest and manifest["card"] == _card_hash(
+        card, manifest.get("made", ""), manifest.get("layout", "")
+    )
     if card.layout == "synthetic" and not is_current:
         contents = generate(card)
         save_contents(contents, data_dir, {})
@@ -154,8 +156,8 @@ def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]
         "name": card.name,
         "version": card.version,
         "made": contents.made,
-        "layout": card.layout,
-        "card": _card_hash(card, contents.made),
+        "layout": contents.layout or card.layout,
+        "card": _card_hash(card, contents.made, contents.layout or card.layout),
         "sources": dict(sources),
         "differs_from_card": differing_sources(card, sources),
         "rows": {split: len(part) for split, part in contents.splits.items()},
@@ -220,6 +222,7 @@ def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str,
         },
         ceiling=manifest["ceiling"],
         report=manifest["report"],
+        layout=manifest["layout"] if manifest["made"] == "imported" else "",
         world=world_of(card),
     )
 
@@ -231,7 +234,7 @@ def differing_sources(card: Card, sources: Mapping[str, str]) -> list[str]:
     )
 
 
-def _card_hash(card: Card, made: str) -> str:
+def _card_hash(card: Card, made: str, layout: str) -> str:
     """Hash what the prepared data depend on, so that rewording a card changes nothing."""
     parts: dict[str, Any] = {
         "name": card.name,
@@ -247,7 +250,7 @@ def _card_hash(card: Card, made: str) -> str:
         parts["texts"] = card.raw.items is not None
         parts["filters"] = [dataclasses.asdict(step) for step in card.filters]
     else:
-        parts["layout"] = card.layout
+        parts["layout"] = layout if layout in card.imports else card.layout
         parts["codes_per_level"] = card.codes_per_level
         parts["synthetic"] = dataclasses.asdict(card.synthetic) if card.synthetic else None
         if card.synthetic is not None and card.synthetic.world is None:

@@ -46,7 +46,7 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
     card = load_card(base)
     if label:
         check_label(base, label, data_dir)  # nothing is fetched for SIDs that are not there
-    if label or card.raw is None:
+    if label or card.sids is None:
         return dataset_of(obtain_contents(base, data_dir, progress), label, data_dir)
     contents = load_contents(base, data_dir) if is_prepared(base, data_dir) else None
     dataset = None if contents is None else dataset_by_card(contents, data_dir)
@@ -90,12 +90,13 @@ def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
 def _make_contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
     """Return contents, made unless others have just done it; for whoever holds the lock."""
     name = card.name
-    assert card.raw is not None
-    if is_prepared(name, data_dir):
+    if card.raw is None or is_prepared(name, data_dir):
         return load_contents(name, data_dir)
     said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
-    if card.layout:
-        said += f" (or stop, and `genrec-bench data import {card.layout} DIR --as {name}`)"
+    if card.imports:
+        first, *others = card.imports
+        said += f" (or stop, and `genrec-bench data import {first} DIR --as {name}`"
+        said += f"; other layouts: {', '.join(others)})" if others else ")"
     progress.say(said)
     return _prepare(card, data_dir, progress)[0]
 
@@ -105,6 +106,13 @@ def _build_sids(contents: Contents, data_dir: Path, progress: Progress) -> Datas
     from genrec_bench.data.sids.build import build_sids
 
     name, recipe = contents.card.name, card_recipe(contents.card)
+    source, texts = recipe[0].embeddings, (*contents.titles, *contents.descriptions)
+    if source != "collaborative" and not source.endswith(".npy") and not any(texts):
+        raise UserError(
+            f"{name}: its card makes SIDs of texts, and the files that were imported have none: "
+            f"`genrec-bench sids build {name} --embeddings collaborative`, and then "
+            f"--dataset {name}@LABEL with the label that it prints"
+        )
     there = recipe[2] in labels(name, data_dir)
     why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
     progress.say(f"{name} {why}: building {recipe[2]}")

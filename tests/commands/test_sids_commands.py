@@ -255,6 +255,7 @@ def test_sids_of_others_are_taken_as_they_are(sids: Sids, tmp_path: Path) -> Non
     out = sids.done("import", "sports", file, "--as", "theirs")
     assert out == (
         "sports@theirs: 30 items, 3 x 10 x 30 codes\n"
+        "SIDs are read so: ['<a_0>', '<b_0>', '<c_0>'] has the codes 0, 0, 0\n"
         f"written to {sids.data / 'sids' / 'sports' / 'theirs'}\n"
     )
     dataset = obtain("sports@theirs", sids.data, QUIET)
@@ -285,19 +286,19 @@ def test_codes_per_level_are_the_cards_where_they_suffice(sids: Sids, tmp_path: 
         ),
         ({"0": ["<a_0>"]}, ": 30 of 30 items of sports have no SID, such as 'B000'; the keys "),
         (index(B777=["<a_0>"]), ": 1 SIDs are for no item of sports, such as that of 'B777'"),
-        (index(B004="<a_0><b_1><c_2>"), ": item 'B004' must have a list of SID tokens"),
-        (index(B004=[]), ": item 'B004' must have a list of SID tokens"),
-        (index(B004=None), ": item 'B004' must have a list of SID tokens"),
+        (index(B004="a, b, c"), ", item 'B004': SID token 'a, b, c' is not of the form '<a_12>'"),
+        (index(B004=[]), ", item 'B004': the SID is empty"),
+        (index(B004=None), ", item 'B004': None is no SID"),
         (index(B004=["<a_0>", "<b_1>"]), ", item 'B004': SID has 2 levels, not 3"),
         (
             index(B004=["<a_0>", "<b_1>", "<c_1>", "<d_1>"]),
             ", item 'B004': SID has 4 levels, not 3",
         ),
         (
-            index(B004=["<a_0>", "b_1", "<c_1>"]),
-            ", item 'B004': SID token 'b_1' is not of the form '<a_12>'",
+            index(B004=["<a_0>", "b_x", "<c_1>"]),
+            ", item 'B004': SID token 'b_x' is not of the form '<a_12>'",
         ),
-        (index(B004=[0, 1, 2]), ", item 'B004': SID token 0 is not of the form '<a_12>'"),
+        (index(B004=[0, -1, 2]), ", item 'B004': SID code -1 is negative"),
         (
             index(B004=["<a_0>", "<c_1>", "<c_1>"]),
             ", item 'B004': SID token '<c_1>' stands where level 'b' belongs",

@@ -11,7 +11,7 @@ import pytest
 from genrec_bench.data.cards import Card, load_card
 from genrec_bench.data.data_report import shared_sid_rows
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.data.importers import import_contents, parse_sid
+from genrec_bench.data.importers import import_contents
 from genrec_bench.data.preparation.leaks import REPEATED_HISTORIES, find_leaks
 from genrec_bench.errors import UserError
 
@@ -126,26 +126,6 @@ def test_lcrec_is_split_leave_one_out(lcrec: Path) -> None:
     assert dataset.catalog.titles == ("", "", "")
 
 
-def test_sid_tokens_of_any_number_of_levels() -> None:
-    assert parse_sid(["<a_0>", "<b_10>", "<c_2>", "<d_3>", "<e_4>"], 5, "here") == (0, 10, 2, 3, 4)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "message"),
-    [
-        (["<a_x>", "<b_1>"], "'<a_x>' is not of the form"),
-        (["<a_01>", "<b_1>"], "'<a_01>' is not of the form"),
-        ([3, "<b_1>"], "3 is not of the form"),
-        (["<b_1>", "<a_1>"], "'<b_1>' stands where level 'a' belongs"),
-        (["<a_1>"], "SID has 1 levels, not 2"),
-        (["<a_1>", "<b_1>", "<c_1>"], "SID has 3 levels, not 2"),
-    ],
-)
-def test_a_bad_sid_is_named(tokens: list[object], message: str) -> None:
-    with pytest.raises(UserError, match=f"here: SID.*{message}|here: {message}"):
-        parse_sid(tokens, 2, "here")
-
-
 def bad_train(*lines: str, header: str = HEADER) -> Callable[[Path], None]:
     return lambda folder: write_csv(folder / "train" / f"{NAME}_5.csv", *lines, header=header)
 
@@ -206,7 +186,7 @@ LCREC_INDEX = rf"{NAME}\.index\.json"
         (bad_cell("['<a_0><b_1>']", "[]"), f"{TRAIN}, line 2: 1 ids .* but 0 SIDs"),
         (bad_index({"0": ["<a_0>", "<b_1>"], "2": []}), f"{INDEX}: item 1 has no SID"),
         (bad_index(index(**{"3": ["<a_1>", "<b_1>"]})), f"{INDEX}: SID <a_1><b_1> names no item"),
-        (bad_index(index(**{"1": "<a_1>"})), f"{INDEX}: item 1 must"),
+        (bad_index(index(**{"1": "<a_1>"})), f"{INDEX}, item 1: SID has 1 levels, not 2"),
         (bad_index(index(**{"1": ["<a_x>", "<b_1>"]})), f"{INDEX}, item 1: SID token '<a_x>'"),
         (bad_index(index(**{"1": ["<a_1>"]})), f"{INDEX}, item 1: SID has 1 levels, not 2"),
         (bad_index([1]), f"{INDEX}: expected a JSON object"),
@@ -260,7 +240,7 @@ def test_layouts_are_told_apart(lcrec: Path) -> None:
     ours, other = tiny_card("lcrec"), tiny_card("minionerec")
     for layout, folder, card, message in (
         ("minionerec", lcrec, other, "holds files of layout 'lcrec', not 'minionerec'"),
-        ("minionerec", lcrec, ours, "'beauty' has no layout 'minionerec': its layout is 'lcrec'"),
+        ("minionerec", lcrec, ours, "'beauty' has no layout 'minionerec': it is .* layout lcrec"),
         ("lcrec", lcrec, load_card("synthetic"), "no layout 'lcrec': it is drawn, not imported"),
         ("lcerc", lcrec, ours, "unknown layout 'lcerc'; did you mean 'lcrec'"),
         ("lcrec", lcrec / "absent", ours, "absent is not a folder"),

@@ -1,6 +1,7 @@
-"""SIDs from a file that others made, in the layout of MiniOneRec and LC-Rec, as they are.
+"""SIDs from a file that others made, as they are.
 
-The file is a JSON object from item names to lists of tokens: ``{"0": ["<a_12>", "<b_3>"], ...}``.
+The file is a JSON object from item names to SIDs, such as ``{"0": ["<a_12>", "<b_3>"], ...}``; how
+a SID may be spelled, `sid_spelling` says.
 """
 
 from __future__ import annotations
@@ -8,18 +9,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from genrec_bench.data.dataset import Contents
-from genrec_bench.data.importers import parse_sid
 from genrec_bench.data.sids.sid_quality import quality
+from genrec_bench.data.sids.sid_spelling import spelled_sids
 from genrec_bench.data.sids.sid_store import SIDs, save_sids
 from genrec_bench.errors import UserError
 from genrec_bench.storage.source_files import Folder
 
 
-def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> tuple[SIDs, Path]:
-    """Read a file of SIDs, keep them for a dataset under a label, and return them and the folder.
+def import_index(
+    contents: Contents, file: Path, label: str, data_dir: Path
+) -> tuple[SIDs, Path, tuple[str, ...]]:
+    """Read a file of SIDs, keep them for a dataset under a label.
+
+    Returns:
+        The SIDs, their folder, and what was understood, in lines.
 
     Raises:
         UserError: the file is malformed, an item has no SID, a SID is for no item, or SIDs differ
@@ -42,18 +46,14 @@ def import_index(contents: Contents, file: Path, label: str, data_dir: Path) -> 
             f"{file}: {len(strangers)} SIDs are for no item of {contents.card.name}, such as that "
             f"of {strangers[0]!r}"
         )
-    for name in names:
-        if not isinstance(index[name], list) or not index[name]:
-            raise UserError(f"{file}: item {name!r} must have a list of SID tokens")
-    levels = len(index[names[0]])
-    sids = [parse_sid(index[name], levels, f"{file}, item {name!r}") for name in names]
-    codes = np.array(sids, dtype=np.int32)
     declared = contents.card.codes_per_level
+    read = spelled_sids(((f"{file}, item {name!r}", index[name]) for name in names), declared)
+    levels = read.codes.shape[1]
     least = declared if len(declared) == levels else (0,) * levels
     per_level = tuple(
-        max(count, int(code) + 1) for count, code in zip(least, codes.max(axis=0), strict=True)
+        max(count, int(code) + 1) for count, code in zip(least, read.codes.max(axis=0), strict=True)
     )
     (checksum,) = folder.checksums().values()
-    worth = quality(codes, per_level, None, None, contents.categories or None)
-    found = SIDs(codes, per_level, {"file": file.name, "sha256": checksum}, asdict(worth))
-    return found, save_sids(found, contents, label, data_dir, None)
+    worth = quality(read.codes, per_level, None, None, contents.categories or None)
+    found = SIDs(read.codes, per_level, {"file": file.name, "sha256": checksum}, asdict(worth))
+    return found, save_sids(found, contents, label, data_dir, None), read.notes
