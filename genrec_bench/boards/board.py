@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RANKED = ("NDCG@10", "HR@10")
 """The metrics that have intervals, tests and ranks."""
 
+OF_WORLDS = ("utility@10",)
+"""The metrics that have them too where the data are drawn from a known world."""
+
 NONE, MISSED = "–", "missed"
 """What stands where there is no number, and where a target was not reached."""
 
@@ -89,8 +92,8 @@ class BoardRow:
         algorithm: as in its file's name; empty for the ceiling and the start.
         seeds: of the finished runs, in order; of the failed ones where `kind` is `failed`.
         deviations: by metric, sample standard deviation over seeds; empty for a single seed.
-        estimates: by metric of `RANKED`; empty where the outcomes do not tell.
-        ranks: by metric of `RANKED`: best and worst rank that the tests leave open; None where the
+        estimates: by metric of `ranked`; empty where the outcomes do not tell.
+        ranks: by metric of `ranked`: best and worst rank that the tests leave open; None where the
             row has too few seeds for a rank.
         spent: mean of the runs' `seconds`, `flops` and `tokens` that count against the budget.
         phases: the same by phase of the ledger, `sft` and `evaluation` included.
@@ -132,13 +135,13 @@ class Section:
         num_records: how many records there are, those that no row shows included.
         unit: of the budget, and so of targets and curves; FLOPs where the track has no budget.
         rows: SFT start, controls and results in descending order, failed ones, ceiling.
-        pairs: by metric of `RANKED`, each two rows that have estimates, compared.
-        smallest_difference: by metric of `RANKED`, the smallest one that the tests could have seen.
+        pairs: by metric of `ranked`, each two rows that have estimates, compared.
+        smallest_difference: by metric of `ranked`, the smallest one that the tests could have seen.
         target_values: the validation metric to reach, by label of the target.
         notes: what a reader must know about the rows.
         parts: names of the rows that have a part in the declared comparisons, by part.
-        gains: by metric of `RANKED`, each row less the SFT start.
-        declared: by metric of `RANKED`, each row less SFT continued, and less the baseline.
+        gains: by metric of `ranked`, each row less the SFT start.
+        declared: by metric of `ranked`, each row less SFT continued, and less the baseline.
     """
 
     benchmark: str
@@ -155,6 +158,12 @@ class Section:
     parts: Mapping[Part, str] = field(default_factory=dict)
     gains: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     declared: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """`RANKED`, and those `OF_WORLDS` that the outcomes of any row tell."""
+        known = {metric for row in self.rows for metric in row.estimates}
+        return (*RANKED, *(metric for metric in OF_WORLDS if metric in known))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genrec_bench.boards.board import NONE, ORDER_BY, RANKED, Board, BoardRow, Part, Section
+from genrec_bench.boards.board import NONE, OF_WORLDS, ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.declared import find_pair
 from genrec_bench.boards.text_cells import escaped, gain_cells, number, table
 from genrec_bench.boards.verdict import where
@@ -25,8 +25,9 @@ ABOUT = (
     "Worlds in which it is known what users want. A claim holds if its row is above SFT continued, "
     f"and above the baseline, by {ORDER_BY} on the test split, told apart as boards do it: paired "
     "by user and seed, corrected over the declared comparisons of its board; a star marks what is "
-    "told apart. What is open was not refuted: the page says how large a difference would have "
-    "been seen."
+    f"told apart. By {' and '.join(OF_WORLDS)}, what a list is worth exactly, the same comparison "
+    "sees more; it stands beside and does not decide. What is open was not refuted: the page says "
+    "how large a difference would have been seen."
 )
 
 
@@ -96,9 +97,16 @@ class Tried:
     @property
     def verdict(self) -> Verdict:
         """What is known of the claim."""
+        return self.verdicts[ORDER_BY]
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """What is known of the claim by `ORDER_BY`, which decides, then by what the world knows."""
         if self.board is None:
-            return Verdict("open", "not compared yet", ())
-        return judge(self.claim, self.section)
+            return {ORDER_BY: Verdict("open", "not compared yet", ())}
+        ranked = self.section.ranked if self.section else ()
+        metrics = (ORDER_BY, *(metric for metric in ranked if metric in OF_WORLDS))
+        return {metric: judge(self.claim, self.section, metric) for metric in metrics}
 
     @property
     def heading(self) -> str:
@@ -125,15 +133,15 @@ def tried_in(boards: Mapping[str, Board], suite: str, link: str) -> list[Tried]:
     return [Tried(claim, board, link.format(claim.dataset)) for claim, board in found]
 
 
-def judge(claim: Claim, section: Section | None) -> Verdict:
-    """Say what the declared comparisons by `ORDER_BY` say of a claim."""
+def judge(claim: Claim, section: Section | None, metric: str = ORDER_BY) -> Verdict:
+    """Say what the declared comparisons by a metric say of a claim."""
     row = _row_of(claim, section)
     if section is None or row is None:
         return Verdict("open", f"{claim.algorithm} was not run to its end", ())
     pairs: list[Pair] = []
     for part in claim.over:
         other = section.parts.get(part, part)
-        pair = find_pair(section.declared.get(ORDER_BY, ()), row.name, other)
+        pair = find_pair(section.declared.get(metric, ()), row.name, other)
         if pair is None:
             return Verdict("open", f"it was not compared with {other} on two seeds or more", ())
         pairs.append(pair)
@@ -150,16 +158,18 @@ def judge(claim: Claim, section: Section | None) -> Verdict:
 
 def verdict_cells(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
     """Heads and lines: for each claim where it was tried, what came of it, and by how much."""
-    heads = ["claim", "of", "world", "verdict", "over", f"gain in {ORDER_BY}", "95% interval"]
+    heads = ["claim", "of", "world", "by", "verdict", "over", "gain", "95% interval"]
     lines = []
     for one in tried:
-        claim, verdict = one.claim, one.verdict
-        head = [claim.text, claim.algorithm, claim.dataset, f"{verdict.word}: {verdict.reason}"]
-        for pair in verdict.pairs:
-            lines.append([*head, pair.second, *gain_cells(pair)])
-            head = [""] * len(head)
-        if not verdict.pairs:
-            lines.append([*head, NONE, NONE, NONE])
+        head = [one.claim.text, one.claim.algorithm, one.claim.dataset]
+        for metric, verdict in one.verdicts.items():
+            head += [metric, f"{verdict.word}: {verdict.reason}"]
+            for pair in verdict.pairs:
+                lines.append([*head, pair.second, *gain_cells(pair)])
+                head = [""] * len(head)
+            if not verdict.pairs:
+                lines.append([*head, NONE, NONE, NONE])
+            head = [""] * 3
     return heads, lines
 
 
@@ -167,11 +177,11 @@ def world_cells(section: Section) -> tuple[list[str], list[list[str]]]:
     """Heads and lines: what each row gains over SFT continued, and what its lists are worth."""
     control = section.parts.get("control", "")
     heads = ["row"]
-    for metric in RANKED:
+    for metric in section.ranked:
         heads += [f"{metric} over {control}", "95% interval"]
     lines = []
     for row in section.rows:
-        pairs = [find_pair(section.declared.get(m, ()), row.name, control) for m in RANKED]
+        pairs = [find_pair(section.declared.get(m, ()), row.name, control) for m in section.ranked]
         gains = [cell for pair in pairs for cell in (gain_cells(pair) if pair else (NONE, NONE))]
         worth = [number(row.means.get(metric)) for metric in WORTH]
         lines.append([row.name, *gains, *worth])
@@ -183,7 +193,7 @@ def verdict_table(tried: Sequence[Tried], style: str) -> str:
     heads, lines = verdict_cells(tried)
     if style == "pipe":
         lines = [[escaped(cell) for cell in line] for line in lines]
-    return table(heads, lines, style, left=5)
+    return table(heads, lines, style, left=6)
 
 
 def claims_markdown(tried: Sequence[Tried]) -> str:

@@ -108,7 +108,6 @@ def _environment() -> Environment:
         "MISSED": MISSED,
         "NONE": NONE,
         "ORDER_BY": ORDER_BY,
-        "RANKED": RANKED,
         "UNIT_NAMES": UNIT_NAMES,
         "pair_plot": pair_plot,
         "span": span,

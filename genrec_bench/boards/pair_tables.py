@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genrec_bench.boards.board import NONE, ORDER_BY, Part, Section
+from genrec_bench.boards.board import NONE, OF_WORLDS, ORDER_BY, Part, Section
 from genrec_bench.boards.gain_curves import beam_note, sharpening
 from genrec_bench.boards.text_cells import escaped, gain_cells, number, row_name, table
 from genrec_bench.boards.verdict import gain
@@ -38,22 +38,29 @@ GAINS = (
 )
 
 
-def gains_table(section: Section, style: str) -> str:
+def gain_tables(section: Section, style: str) -> list[str]:
+    """A line about gains and their tables, that of the metric which decides first; or nothing."""
+    metrics = (ORDER_BY, *(metric for metric in section.ranked if metric in OF_WORLDS))
+    tables = [text for metric in metrics if (text := gains_table(section, style, metric))]
+    return [GAINS, *tables] if tables else []
+
+
+def gains_table(section: Section, style: str, metric: str = ORDER_BY) -> str:
     """Each row's gain over the SFT start and over SFT continued; empty where nothing was tested."""
     parts: tuple[Part, ...] = ("start", "control")
     known = [part for part in parts if part in section.parts]
-    headers = [f"gain in {ORDER_BY}"]
+    headers = [f"gain in {metric}"]
     for part in known:
         headers += [f"over {section.parts[part]}", "95% interval"]
     lines = []
     for row in section.rows:
-        pairs = [gain(section, row, part) for part in known]
+        pairs = [gain(section, row, part, metric) for part in known]
         if any(pairs):
             cells = [row_name(row, style)]
             for pair in pairs:
                 cells += gain_cells(pair) if pair else (NONE, NONE)
-            lines.append([*cells, number(row.means.get(ORDER_BY))])
-    return table([*headers, ORDER_BY], lines, style) if lines else ""
+            lines.append([*cells, number(row.means.get(metric))])
+    return table([*headers, metric], lines, style) if lines else ""
 
 
 def by_length_parts(section: Section) -> list[str]:

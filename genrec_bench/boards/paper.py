@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
-from genrec_bench.boards.board import ORDER_BY, RANKED, Board, BoardRow, Part, Section
+from genrec_bench.boards.board import ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.tables import fact, rank_text, titled
 from genrec_bench.boards.units import with_unit
-from genrec_bench.boards.verdict import gain, sft_multiple, trained_seeds
+from genrec_bench.boards.verdict import gain, listed, sft_multiple, trained_seeds
 from genrec_bench.statistics.conclusions import Pair
 
 _TOLD = {"backbone", "beam_width", "budget", "dataset", "decoding", "tuning", "sft", "sids"}
@@ -54,12 +54,12 @@ def _table(board: Board, section: Section) -> str:
     parts: tuple[Part, ...] = ("start", "control")
     rows = [row for row in section.rows if row.means]
     shown = [part for part in parts if any(gain(section, row, part) for row in rows)]
-    heads = ["", *(f"over {section.parts[part]}" for part in shown), *RANKED, "Rank"]
+    heads = ["", *(f"over {section.parts[part]}" for part in shown), *section.ranked, "Rank"]
     lines = [[*_cells(section, row, shown)] for row in rows]
     name = f"{board.title or board.dataset}{' (partial)' if section.partial else ''}"
     caption = (
         f"{name}: gain in {ORDER_BY} over the SFT start and over SFT continued with paired 95% "
-        f"intervals (* told apart at 5%), {' and '.join(RANKED)}, and rank by {ORDER_BY}."
+        f"intervals (* told apart at 5%), {listed(section.ranked)}, and rank by {ORDER_BY}."
     )
     label = re.sub(r"[^a-z0-9]+", "-", board.dataset.lower())
     body = [" & ".join(cells) + r" \\" for cells in lines]
@@ -84,7 +84,7 @@ def _table(board: Board, section: Section) -> str:
 def _cells(section: Section, row: BoardRow, shown: list[Part]) -> list[str]:
     found = [latex(row.name)]
     found += [_gain(gain(section, row, part)) for part in shown]
-    found += [f"{row.means[m]:.4f}" if m in row.means else "--" for m in RANKED]
+    found += [f"{row.means[m]:.4f}" if m in row.means else "--" for m in section.ranked]
     return [*found, latex(rank_text(row.ranks.get(ORDER_BY)))]
 
 

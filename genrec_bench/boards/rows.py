@@ -21,7 +21,14 @@ from genrec_bench.boards.targets import LOOKED_BY, Looks, curve, reached, read_l
 from genrec_bench.runs.record_schema import plain
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.ledger import PHASES
-from genrec_bench.training.metrics import BY_SID, WHOLE, RankMetric, find_metric, values_of
+from genrec_bench.training.metrics import (
+    BY_SID,
+    WHOLE,
+    RankMetric,
+    find_metric,
+    is_worth,
+    values_of,
+)
 
 MADE_OF = {"algorithm": "code", "texts": "texts"}
 """Fingerprints that set rows of one algorithm apart, and their words in the names of rows."""
@@ -193,14 +200,19 @@ def user_values(
     """A metric's value of each test example.
 
     Args:
-        metric: of ranks.
+        metric: of ranks, or what each list is worth.
         prefix: of the columns: `start_` for the SFT start.
 
     Returns:
         [seeds, users], or None where outcomes are missing or not of the same examples.
     """
-    column = prefix + ("sid_rank" if metric.startswith(BY_SID) else "item_rank")
-    values = [values_of(metric, one.of_split("test")[column].to_numpy()) for one in runs]
+    if is_worth(metric):
+        if not all(prefix + metric in one.outcomes for one in runs):
+            return None
+        values = [one.of_split("test")[prefix + metric].to_numpy(np.float64) for one in runs]
+    else:
+        column = prefix + ("sid_rank" if metric.startswith(BY_SID) else "item_rank")
+        values = [values_of(metric, one.of_split("test")[column].to_numpy()) for one in runs]
     if not values or not len(values[0]) or len({len(each) for each in values}) > 1:
         return None
     return np.stack(values)

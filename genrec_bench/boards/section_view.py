@@ -14,8 +14,8 @@ from genrec_bench.boards.board import (
     APART,
     COSTS,
     NONE,
+    OF_WORLDS,
     ORDER_BY,
-    RANKED,
     BoardRow,
     Part,
     Section,
@@ -75,7 +75,7 @@ class SectionView:
         All rows but the ceiling are seen, and the ceiling where it is not far away.
         """
         found = {}
-        for metric in RANKED:
+        for metric in self.section.ranked:
             rows = [row for row in self.section.rows if row.kind != "ceiling"]
             far = next(
                 (r.means.get(metric) for r in self.section.rows if r.kind == "ceiling"), None
@@ -92,21 +92,27 @@ class SectionView:
         rows = self.section.rows
         return [part for part in parts if any(gain(self.section, row, part) for row in rows)]
 
-    @cached_property
-    def gain_scale(self) -> Scale:
-        """The axis of all gains, so that both columns have one; with zero on it."""
+    @property
+    def gain_metrics(self) -> list[str]:
+        """The metric that decides, and those that a world knows: gains are shown in these."""
+        return [ORDER_BY, *(metric for metric in self.section.ranked if metric in OF_WORLDS)]
+
+    def gain_scale(self, metric: str) -> Scale:
+        """The axis of all gains in a metric, so that both columns have one; with zero on it."""
         rows, parts = self.section.rows, self.gain_parts
-        found = (gain(self.section, row, part) for row in rows for part in parts)
+        found = (gain(self.section, row, part, metric) for row in rows for part in parts)
         return _scale_of(pair for pair in found if pair)
 
-    def gain(self, row: BoardRow, part: Part) -> Pair | None:
-        """A row less the SFT start or SFT continued, in the metric that decides."""
-        return gain(self.section, row, part)
+    def gain(self, row: BoardRow, part: Part, metric: str) -> Pair | None:
+        """A row less the SFT start or SFT continued."""
+        return gain(self.section, row, part, metric)
 
     @property
     def ranked(self) -> bool:
         """Whether any row has a rank."""
-        return any(row.ranks.get(metric) for row in self.section.rows for metric in RANKED)
+        return any(
+            row.ranks.get(metric) for row in self.section.rows for metric in self.section.ranked
+        )
 
     @property
     def metrics(self) -> list[str]:
@@ -116,7 +122,9 @@ class SectionView:
     @property
     def robust(self) -> list[str]:
         """The ranked metrics that have interquartile means."""
-        return [m for m in RANKED if any(m in row.estimates for row in self.section.rows)]
+        return [
+            m for m in self.section.ranked if any(m in row.estimates for row in self.section.rows)
+        ]
 
     def spread(self, row: BoardRow, metric: str) -> str:
         """What stands below the mean of a ranked metric: its interval, or its deviation."""

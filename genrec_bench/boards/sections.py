@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench import benchmark_version
-from genrec_bench.boards.board import ORDER_BY, RANKED, Board, BoardRow, Section
+from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, RANKED, Board, BoardRow, Section
 from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.gain_curves import with_gain_curves
@@ -190,7 +190,7 @@ def _conclusions(
     """Compare all rows that have outcomes, by metric."""
     by_name = {one.name: one for one in groups}
     found = {}
-    for metric in RANKED:
+    for place, metric in enumerate((*RANKED, *OF_WORLDS)):
         values: dict[str, NDArray[np.float64]] = {}
         for row in rows:
             table = None
@@ -212,7 +212,7 @@ def _conclusions(
         if entrants:
             # One generator for one track and metric, whatever else is on the board.
             key = int(records[0].record["track_id"], 16)
-            generator = np.random.default_rng([key, RANKED.index(metric)])
+            generator = np.random.default_rng([key, place])
             found[metric] = conclude(entrants, generator)
     return found
 

@@ -14,7 +14,6 @@ from genrec_bench.boards.board import (
     MISSED,
     NONE,
     ORDER_BY,
-    RANKED,
     Board,
     BoardRow,
     Link,
@@ -25,11 +24,10 @@ from genrec_bench.boards.board import (
     phases_of,
 )
 from genrec_bench.boards.pair_tables import (
-    GAINS,
     all_pairs_parts,
     by_length_parts,
     declared_parts,
-    gains_table,
+    gain_tables,
 )
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.text_cells import amount_text, escaped, number, row_name, table
@@ -46,8 +44,7 @@ def to_text(board: Board) -> str:
     for section in board.sections:
         head = f"{heading(section)}, track {section.track_id}"
         parts += [f"{head}\n{_track(board, section)}", "\n".join(verdict(board, section))]
-        if gains := gains_table(section, "simple"):
-            parts += [GAINS, gains]
+        parts += gain_tables(section, "simple")
         parts += [_quality(board, section, "simple")]
         parts += [_metrics(section, "simple"), _spent(section, "simple")]
         if section.target_values:
@@ -80,9 +77,9 @@ def to_markdown(board: Board) -> str:
             parts += ["There are none; the notes above say why."]
         parts += ["### All metrics", _metrics(section, "pipe")]
         parts += ["### What was spent", _spent(section, "pipe")]
-        for metric in RANKED:
+        for metric in section.ranked:
             parts += declared_parts(section, metric)
-        for metric in RANKED:
+        for metric in section.ranked:
             parts += all_pairs_parts(section, metric)
         parts += ["### Records", _records(section)]
     if board.reported:
@@ -92,8 +89,8 @@ def to_markdown(board: Board) -> str:
 
 def _gain_parts(section: Section) -> list[str]:
     """The heading, a line and the table of the gains; nothing without any."""
-    gains = gains_table(section, "pipe")
-    return ["### Gain at the equal budget", GAINS, gains] if gains else []
+    gains = gain_tables(section, "pipe")
+    return ["### Gain at the equal budget", *gains] if gains else []
 
 
 def titled(dataset: str, partial: bool) -> str:
@@ -154,13 +151,13 @@ def _track(board: Board, section: Section) -> str:
 
 def _quality(board: Board, section: Section, style: str) -> str:
     headers = [titled(board.dataset, section.partial), f"rank by {ORDER_BY}"]
-    for metric in RANKED:
+    for metric in section.ranked:
         headers += [metric, "95% interval", "IQM"]
     headers += ["seeds"]
     lines = []
     for row in section.rows:
         line = [row_name(row, style), rank_text(row.ranks.get(ORDER_BY))]
-        for metric in RANKED:
+        for metric in section.ranked:
             mean = number(row.means.get(metric))
             estimate = row.estimates.get(metric)
             if estimate is None:
@@ -173,7 +170,7 @@ def _quality(board: Board, section: Section, style: str) -> str:
 
 
 def _statements(section: Section) -> list[str]:
-    found = [apart_statement(section, metric) for metric in RANKED]
+    found = [apart_statement(section, metric) for metric in section.ranked]
     smallest = [
         f"{value:.4f} by {metric}"
         for metric, value in section.smallest_difference.items()

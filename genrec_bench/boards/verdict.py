@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from genrec_bench.boards.board import ORDER_BY, Board, BoardRow, Part, Section
+from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.declared import find_pair
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def verdict(board: Board, section: Section) -> list[str]:
         if row.kind == "control" and row.name != section.parts.get("control")
     ]
     found = [_lead(section, best), *_standings(section, others), _of_control(section, best)]
-    return [text for text in (*found, _visible(section), where(board, section)) if text]
+    found += [_visible(section), *_of_worlds(section, rows), where(board, section)]
+    return [text for text in found if text]
 
 
 def where(board: Board, section: Section) -> str:
@@ -99,9 +100,10 @@ def trained_seeds(section: Section) -> str:
     return f"{several} seed{'' if seeds == [1] else 's'}"
 
 
-def _stands(section: Section, row: BoardRow) -> tuple[Standing, Standing]:
+def _stands(section: Section, row: BoardRow, metric: str = ORDER_BY) -> tuple[Standing, Standing]:
     """How a row stands to the SFT start and to SFT continued."""
-    return _standing(gain(section, row, "start")), _standing(gain(section, row, "control"))
+    to_start, to_control = (gain(section, row, part, metric) for part in _REFERENCES)
+    return _standing(to_start), _standing(to_control)
 
 
 def _standing(pair: Pair | None) -> Standing:
@@ -136,20 +138,20 @@ def _lead(section: Section, best: Sequence[BoardRow]) -> str:
     pairs = section.pairs.get(ORDER_BY, ())
     apart = {frozenset((pair.first, pair.second)) for pair in pairs if pair.distinct}
     rivals = [row.name for row in best[1:] if frozenset((row.name, first.name)) not in apart]
-    also = f" or {_listed(rivals)}, which cannot be told apart from it" if rivals else ""
+    also = f" or {listed(rivals)}, which cannot be told apart from it" if rivals else ""
     rest = [row.name for row in best[1:] if row.name not in rivals]
-    more_text = f" {_listed(rest)} {_VERBS['above'][len(rest) > 1]} both too." if rest else ""
+    more_text = f" {listed(rest)} {_VERBS['above'][len(rest) > 1]} both too." if rest else ""
     return (
         f"Use {first.name}{also}: by {ORDER_BY} {first.name} beats the {start} by "
         f"{with_interval(over_start)} and {control} by {with_interval(over_control)}.{more_text}"
     )
 
 
-def _standings(section: Section, rows: Sequence[BoardRow]) -> list[str]:
+def _standings(section: Section, rows: Sequence[BoardRow], metric: str = ORDER_BY) -> list[str]:
     """One sentence for all rows that stand alike."""
     groups: dict[tuple[Standing, Standing], list[str]] = {}
     for row in rows:
-        groups.setdefault(_stands(section, row), []).append(row.name)
+        groups.setdefault(_stands(section, row, metric), []).append(row.name)
     start, control = section.parts.get("start", ""), section.parts.get("control", "")
     found = []
     for (to_start, to_control), names in groups.items():
@@ -165,7 +167,7 @@ def _standings(section: Section, rows: Sequence[BoardRow]) -> list[str]:
             told = f"{_VERBS[to_start][several]} both the {start} and {control}"
         else:
             told = f"{_VERBS[to_start][several]} either the {start} or {control}"
-        found.append(f"{_listed(names)} {told}.")
+        found.append(f"{listed(names)} {told}.")
     return found
 
 
@@ -178,19 +180,31 @@ def _of_control(section: Section, best: Sequence[BoardRow]) -> str:
     return f"{row.name} {_VERBS[_standing(pair)][0]} the {section.parts['start']}."
 
 
-def _visible(section: Section) -> str:
+def _of_worlds(section: Section, rows: Sequence[BoardRow]) -> list[str]:
+    """How rows stand by what a world knows of their lists, and how large a gain would be seen."""
+    found = []
+    for metric in section.ranked:
+        if metric in OF_WORLDS and (told := _standings(section, rows, metric)):
+            said = "; ".join(text.removesuffix(".") for text in told)
+            found.append(f"By {metric}, which this world knows and no drawn target blurs: {said}.")
+            found.append(_visible(section, metric))
+    return found
+
+
+def _visible(section: Section, metric: str = ORDER_BY) -> str:
     """How large a gain over SFT continued would have been seen."""
-    pairs = [pair for row in section.rows if (pair := gain(section, row, "control")) is not None]
+    found = (gain(section, row, "control", metric) for row in section.rows)
+    pairs = [pair for pair in found if pair is not None]
     known = [pair for pair in pairs if math.isfinite(pair.smallest_difference)]
     if not known:
         return ""
     low, high = (choose(known, key=lambda pair: pair.smallest_difference) for choose in (min, max))
     ends = [low] if low is high else [low, high]
     span = " to ".join(f"{pair.smallest_difference:.4f} ({pair.first})" for pair in ends)
-    start = next((row.means.get(ORDER_BY) for row in section.rows if row.kind == "start"), None)
+    start = next((row.means.get(metric) for row in section.rows if row.kind == "start"), None)
     if start:
         shares = " to ".join(f"{pair.smallest_difference / start:.1%}" for pair in ends)
-        span += f", {shares} of the SFT start's {ORDER_BY}"
+        span += f", {shares} of the SFT start's {metric}"
     return f"Four of five such comparisons see a gain over {section.parts['control']} of {span}."
 
 
@@ -200,6 +214,6 @@ def with_interval(pair: Pair) -> str:
     return f"{pair.difference:+.4f} (95%: {low:+.4f} to {high:+.4f})"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Names in a row, the last one after "and"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

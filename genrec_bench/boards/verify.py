@@ -22,7 +22,13 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import of_training
-from genrec_bench.training.metrics import CUTOFFS, ListMetric, find_metric, outcome_metrics
+from genrec_bench.training.metrics import (
+    TAIL,
+    ListMetric,
+    WorthMetric,
+    find_metric,
+    outcome_metrics,
+)
 
 TOLERANCE = 1e-9
 """Of a metric; one example more or less moves it by far more."""
@@ -32,6 +38,12 @@ SHARES = (0.5, 1.5)
 
 MOST_TUNING = 1.05
 """Of its limit that tuning may have cost: what stops it is a step too late at worst."""
+
+FORMER_CUTOFFS = (1, 3, 5, 10, 20)
+"""K of the metrics of records that do not state them."""
+
+SAME_WORTH = 1e-6
+"""By how much what the best lists are worth may differ: utilities are kept in single precision."""
 
 _SAME_IN_SETTINGS = ("beam_width", "dtype", "group_size", "logprob_space", "lora_rank")
 _SAME_IN_FINGERPRINTS = ("dataset", "sft", "sids")
@@ -92,6 +104,7 @@ def verify(evidence: Evidence) -> Verified:
                 findings += _differences(evidence.name, f"{key}.{split}", stated, found)
         counts.append(count)
     findings += list(_examples(evidence))
+    findings += list(_best_worth(evidence))
     findings += list(_said_twice(evidence.name, record))
     findings += list(_ending(evidence))
     findings += list(_tuning(evidence.name, record))
@@ -118,8 +131,9 @@ def recompute(rows: pd.DataFrame, record: Record, prefix: str = "") -> dict[str,
     if rows.empty:
         return {}
     settings = record["configuration"]["settings"]
-    width = settings.get("beam_width", max(CUTOFFS))
-    return outcome_metrics(rows, width, settings.get("pass_samples", 0), prefix)
+    width = settings.get("beam_width", max(FORMER_CUTOFFS))
+    cutoffs = record.get("cutoffs", FORMER_CUTOFFS)
+    return outcome_metrics(rows, width, settings.get("pass_samples", 0), prefix, cutoffs)
 
 
 def budget_share(record: Record) -> float | None:
@@ -179,7 +193,8 @@ def _differences(
         elif metric in found:
             if not math.isclose(stated[metric], found[metric], rel_tol=0, abs_tol=TOLERANCE):
                 yield Finding(name, f"{key}.{metric}", stated[metric], found[metric])
-        elif not isinstance((find_metric(metric) or (None,))[0], ListMetric):
+        # Records of earlier versions do not keep what each list is worth.
+        elif not isinstance((find_metric(metric) or (None,))[0], ListMetric | WorthMetric):
             yield Finding(name, f"{key}.{metric}", stated[metric], "nothing in the outcomes")
 
 
@@ -191,6 +206,20 @@ def _examples(evidence: Evidence) -> Iterator[Finding]:
             distinct = len(np.unique(numbers))
             what = f"{distinct} distinct numbers up to {numbers[-1]}"
             yield Finding(evidence.name, f"outcomes: {split}", f"{len(rows)} examples", what)
+
+
+def _best_worth(evidence: Evidence) -> Iterator[Finding]:
+    """A list's utility and its regret come to what the best list is worth, whoever made it."""
+    run, start = evidence.record["metrics"], evidence.record["sft"]
+    for split in SPLITS:
+        for regret in sorted(name for name in run[split] if name.startswith("regret@")):
+            both = ("utility" + regret.removeprefix("regret"), regret)
+            if not all(name in of[split] for name in both for of in (run, start)):
+                continue
+            best, same = (sum(of[split][name] for name in both) for of in (run, start))
+            if not math.isclose(best, same, rel_tol=0, abs_tol=SAME_WORTH):
+                found = f"{same - run[split][both[0]]!r}, by the SFT start's"
+                yield Finding(evidence.name, f"metrics.{split}.{regret}", run[split][regret], found)
 
 
 def _said_twice(name: str, record: Record) -> Iterator[Finding]:
@@ -308,12 +337,17 @@ def _exact(record: Record) -> bool:
 
 
 def _same_examples(first: Evidence, second: Evidence) -> Iterator[Finding]:
-    """One dataset has one number of examples."""
+    """One dataset has one number of examples, of which the same are in its long tail."""
     for split in SPLITS:
-        one, other = len(first.of_split(split)), len(second.of_split(split))
+        tables = [each.of_split(split) for each in (first, second)]
+        one, other = map(len, tables)
+        found = f"in {first.name}, on the same dataset"
         if one and other and one != other:
-            found = f"{one} in {first.name}, on the same dataset"
-            yield Finding(second.name, f"outcomes: {split}", f"{other} examples", found)
+            yield Finding(second.name, f"outcomes: {split}", f"{other} examples", f"{one} {found}")
+        elif all(TAIL in table for table in tables) and not tables[0][TAIL].equals(tables[1][TAIL]):
+            yield Finding(
+                second.name, f"outcomes: {split}: {TAIL}", "its own", f"other ones {found}"
+            )
 
 
 def _text(value: Any) -> str:

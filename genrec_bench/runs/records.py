@@ -1,13 +1,14 @@
 """Records: one immutable JSON file per run, with the outcome of every example beside it.
 
-A run's folder holds `outcomes.parquet` (the rank of each example's target, and how often it was
-sampled), `curves.parquet` (the figures logged while training) and `record.json`, written in this
-order: where there is a record, the other two are whole. It holds their SHA-256 and one of its own,
-so that no file can change unnoticed. No file has names of users or items.
+A run's folder holds `outcomes.parquet` (the rank of each example's target, how often it was
+sampled, whether it is in the long tail, and in worlds what the list is worth), `curves.parquet`
+(the figures logged while training) and `record.json`, written in this order: where there is a
+record, the other two are whole. It holds their SHA-256 and one of its own, so that no file can
+change unnoticed. No file has names of users or items.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,18 @@ from genrec_bench.runs.record_schema import SCHEMA, Record, digest, mistakes_in,
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes
+from genrec_bench.training.metrics import TAIL, is_worth
 
 RECORD_FILE = "record.json"
 
-OUTCOME_COLUMNS = ("split", "example", "item_rank", "sid_rank", "sampled_hits", "sid_sampled_hits")
+_KEYS = ("split", "example")
 
-START_COLUMNS = tuple(f"start_{name}" for name in OUTCOME_COLUMNS[2:])
+OUTCOME_COLUMNS = (*_KEYS, "item_rank", "sid_rank", "sampled_hits", "sid_sampled_hits")
+
+START = "start_"
+"""What the SFT start's columns begin with."""
+
+START_COLUMNS = tuple(START + name for name in OUTCOME_COLUMNS[2:])
 """The same columns for the SFT start."""
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
@@ -56,22 +63,36 @@ def join_outcomes(
 ) -> pd.DataFrame:
     """Return the outcomes of several splits as one table.
 
-    The SFT start's outcomes of the same examples, if they are given, add `START_COLUMNS`.
+    The SFT start's outcomes of the same examples, if they are given, add `START_COLUMNS`. Columns
+    that records of earlier versions lack come last: `TAIL`, and in worlds what each list is worth,
+    with those of the SFT start.
+
+    Raises:
+        ValueError: the SFT start was not evaluated on the same examples.
     """
-    if start is not None:
-        ours, theirs = join_outcomes(by_split), join_outcomes(start)
-        names = dict(zip(OUTCOME_COLUMNS[2:], START_COLUMNS, strict=True))
-        both = ours.merge(
-            theirs.rename(columns=names), on=["split", "example"], validate="one_to_one"
-        )
-        if len(both) < len(ours):
-            raise ValueError("the SFT start was not evaluated on the same examples")
-        return both
     empty = pd.DataFrame({"split": pd.Series(dtype="str")} | {c: [] for c in OUTCOME_COLUMNS[1:]})
     tables = [table.assign(split=split) for split, table in by_split.items()]
     joined = pd.concat(tables, ignore_index=True) if tables else empty
-    joined = joined[list(OUTCOME_COLUMNS)]
-    return joined.astype({column: "int32" for column in OUTCOME_COLUMNS[1:]})
+    joined = joined.astype({column: "int32" for column in OUTCOME_COLUMNS[1:]})
+    later = [name for name in joined.columns if name == TAIL or is_worth(name)]
+    if start is None:
+        return joined[[*OUTCOME_COLUMNS, *later]]
+    theirs = join_outcomes(start).drop(columns=TAIL, errors="ignore")
+    theirs.columns = [name if name in _KEYS else START + name for name in theirs.columns]
+    both = joined.merge(theirs, on=list(_KEYS), validate="one_to_one")
+    if len(both) < len(joined):
+        raise ValueError("the SFT start was not evaluated on the same examples")
+    later += [name for name in theirs.columns if is_worth(name.removeprefix(START))]
+    return both[[*OUTCOME_COLUMNS, *START_COLUMNS, *later]]
+
+
+def is_outcomes(columns: Sequence[str]) -> bool:
+    """Whether these can be the columns of a record's outcomes."""
+    known = [*OUTCOME_COLUMNS, *(START_COLUMNS if set(START_COLUMNS) & set(columns) else ())]
+    later = columns[len(known) :]
+    return list(columns[: len(known)]) == known and all(
+        name == TAIL or is_worth(name.removeprefix(START)) for name in later
+    )
 
 
 def write_record(
@@ -92,7 +113,7 @@ def write_record(
     path = folder / RECORD_FILE
     if path.exists():
         raise UserError(f"{path} exists; a record is never overwritten, choose another folder")
-    if tuple(outcomes.columns) not in (OUTCOME_COLUMNS, (*OUTCOME_COLUMNS, *START_COLUMNS)):
+    if not is_outcomes(list(outcomes.columns)):
         raise ValueError(f"outcomes have the columns {list(outcomes.columns)}")
     files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():

@@ -38,6 +38,7 @@ from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Pruned, total_spent
+from genrec_bench.training.metrics import CUTOFFS
 from genrec_bench.training.sft_start import evaluate_start
 from genrec_bench.training.workers import Workers
 
@@ -256,6 +257,8 @@ def _record(
             "commit": commit(),
             "hardware": {**hardware(str(workers.device)), "processes": workers.count},
             "budget": {"limit": known.budget.text if known.budget else None, "spent": spent},
+            # K of the metrics; the beam may leave out the last.
+            "cutoffs": CUTOFFS,
             "sft": metrics_of(before),
             "metrics": metrics_of(after),
             "ceiling": dataset.ceiling,

@@ -32,7 +32,20 @@ def read_frame(source: Path | bytes) -> pd.DataFrame:
 
 
 def parquet_bytes(table: pd.DataFrame) -> bytes:
-    """Return a table as the content of a Parquet file."""
+    """Return a table as the content of a Parquet file.
+
+    Numbers in single precision hardly repeat: split into their bytes they take half the space.
+    """
     buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
+    single = [name for name in table.columns if table[name].dtype == "float32"]
+    if single:
+        table.to_parquet(
+            buffer,
+            index=False,
+            compression="zstd",
+            use_dictionary=[name for name in table.columns if name not in single],
+            column_encoding=dict.fromkeys(single, "BYTE_STREAM_SPLIT"),
+        )
+    else:
+        table.to_parquet(buffer, index=False)
     return buffer.getvalue()

@@ -23,7 +23,8 @@ from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.progress import Progress
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.ledger import Ledger
-from genrec_bench.training.metrics import Lists, evaluate_lists
+from genrec_bench.training.list_figures import Lists
+from genrec_bench.training.metrics import evaluate_lists
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
 

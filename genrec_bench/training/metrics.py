@@ -1,67 +1,48 @@
 """The one table of metrics, which evaluation, verification, boards and analyses read.
 
-To add a metric is to add an entry to `METRICS`. A metric of ranks or of samples follows from the
-outcomes that a record keeps of each example, so that it is recomputed when the record is verified.
+To add a metric is to add an entry to `METRICS`. All but those of whole lists follow from the
+outcomes that a record keeps of each example, so that they are recomputed when the record is
+verified.
 Metrics are counted by item; those of ranks and samples are counted by SID as well, which is what
 most published numbers are, and then carry the prefix `sid/`.
 
 Shapes: n examples, W beam width, S samples, L levels, K the cutoff of a metric.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genrec_bench.data.dataset import Catalog
-from genrec_bench.training.candidate_lists import (
-    MISSING,
-    expand,
-    item_ranks,
-    sampled_hits,
-    sid_ranks,
-    worth,
+from genrec_bench.training.candidate_lists import MISSING, item_ranks, sampled_hits, sid_ranks
+from genrec_bench.training.list_figures import (
+    Lists,
+    coverage,
+    diversity,
+    gini,
+    in_tail,
+    invalid_rate,
+    popularity_lift,
+    regret,
+    unique_candidates,
 )
 
-CUTOFFS = (1, 3, 5, 10, 20)
-"""List lengths at which metrics of ranks are reported."""
+CUTOFFS = (1, 3, 5, 10, 20, 50)
+"""List lengths at which metrics are reported, as far as the beam is wide."""
 
 LIST_LENGTH = 10
-"""Length of the item lists that coverage, diversity and popularity are taken of."""
+"""Length of the item lists that coverage, evenness, diversity and popularity are taken of."""
+
+TAIL = "tail"
+"""Column of the outcomes: whether the target is in the long tail of the catalog."""
 
 WHOLE = int(np.iinfo(np.int32).max)
 """The cutoff of a metric that has none in its name."""
 
 BY_SID = "sid/"
-
-
-@dataclass(frozen=True, eq=False)
-class Lists:
-    """The candidate lists of one split.
-
-    Attributes:
-        candidates: [n, W] SID indices, best first, -1 where the beam found no more.
-        targets: [n] item indices.
-        codes: [n, W, L] zero-based codes as decoded; None where nobody kept them.
-        utilities: [n, num_items] how probable it is that each item is wanted; None where no world
-            says so.
-    """
-
-    candidates: NDArray[np.int32]
-    targets: NDArray[np.int32]
-    catalog: Catalog
-    codes: NDArray[np.integer] | None = None
-    utilities: NDArray[np.float64] | None = None
-    _expanded: dict[int, NDArray[np.int32]] = field(default_factory=dict, repr=False)
-
-    def items(self, k: int) -> NDArray[np.int32]:
-        """[n, K] the first K items that each list expands to, -1 in places left over."""
-        if k not in self._expanded:
-            self._expanded[k] = expand(self.candidates, self.catalog, k)
-        return self._expanded[k]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +61,16 @@ class MetricEntry:
     higher_is_better: bool | None = True
     on_boards: tuple[str, ...] = ()
 
-    def figures(self, longest: int) -> Iterator[tuple[str, int]]:
-        """The name and the cutoff of each figure that needs no more than `longest` places."""
+    def figures(self, longest: int, cutoffs: Sequence[int] = CUTOFFS) -> Iterator[tuple[str, int]]:
+        """The name and the cutoff of each figure that needs no more than `longest` places.
+
+        Args:
+            cutoffs: take the place of `CUTOFFS`, for metrics that have these.
+        """
         if not self.cutoffs:
             yield self.name, WHOLE
-        yield from ((f"{self.name}@{k}", k) for k in self.cutoffs if k <= longest)
+        chosen = cutoffs if self.cutoffs is CUTOFFS else self.cutoffs
+        yield from ((f"{self.name}@{k}", k) for k in chosen if k <= longest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +79,23 @@ class RankMetric(MetricEntry):
 
     of_example: Callable[[NDArray[np.integer], int], NDArray[np.float64]]
     """Takes [n] zero-based ranks, -1 where the target is missing, and K; returns [n]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailMetric(MetricEntry):
+    """The mean of a metric of ranks over the examples whose target is in the long tail."""
+
+    of_example: Callable[[NDArray[np.integer], int], NDArray[np.float64]]
+    """As that of `RankMetric`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorthMetric(MetricEntry):
+    """A mean over examples of what their lists are worth, which worlds alone know.
+
+    No rank tells it. So each example's worth at the K that boards show is a column of the outcomes,
+    named as the figure; of other K there is the mean alone, as columns of many digits take space.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,85 +141,6 @@ def _pass(hits: NDArray[np.integer], num_samples: int, k: int) -> float:
     return float(1.0 - np.array(missed)[hits].mean())
 
 
-def _unique_candidates(lists: Lists, k: int) -> float:
-    """Mean number of distinct candidates of an example."""
-    ordered = np.sort(lists.candidates, axis=1)
-    new = np.diff(ordered, axis=1, prepend=MISSING) != 0
-    return float(new.sum(axis=1).mean())
-
-
-def _coverage(lists: Lists, k: int) -> float:
-    """Share of the catalog's items that are in anyone's first K."""
-    items = lists.items(k)
-    return len(np.unique(items[items >= 0])) / lists.catalog.num_items
-
-
-def _diversity(lists: Lists, k: int) -> float | None:
-    """Mean of 1 - LCP / L over the pairs of items in one list's first K; None without a pair.
-
-    LCP is the length of the longest common prefix of their SIDs.
-    """
-    items = lists.items(k)
-    codes = lists.catalog.sids[items]
-    total, pairs = 0.0, 0
-    for second in range(1, items.shape[1]):
-        # An empty place is always behind the real ones, so the later item decides.
-        real = items[:, second] >= 0
-        for first in range(second):
-            same = codes[real, first] == codes[real, second]
-            common = np.cumprod(same, axis=1).sum()
-            total += float(real.sum()) - float(common) / lists.catalog.num_levels
-        pairs += second * int(real.sum())
-    return total / pairs if pairs else None
-
-
-def _popularity_lift(lists: Lists, k: int) -> float | None:
-    """Mean training popularity of the first K items over that of the targets.
-
-    None where no target occurs in training.
-    """
-    items = lists.items(k)
-    recommended = items[items >= 0]
-    of_targets = float(lists.catalog.popularity[lists.targets].mean())
-    if of_targets <= 0 or not len(recommended):
-        return None
-    return float(lists.catalog.popularity[recommended].mean()) / of_targets
-
-
-def _invalid_rate(lists: Lists, k: int) -> float | None:
-    """Share of the decoded candidates that are no SID of the catalog; anything but 0 is a fault.
-
-    Reads the items' codes themselves, not the trie that the decoder was held to, so that it checks
-    the trie too.
-    """
-    if lists.codes is None:
-        return None
-    decoded = lists.codes[lists.candidates >= 0]
-    if len(decoded) == 0:
-        return 0.0
-    rows = np.concatenate([lists.catalog.sids, decoded]).astype(np.int64)
-    _, same = np.unique(rows, axis=0, return_inverse=True)
-    same = same.reshape(-1)
-    known = np.zeros(same.max() + 1, dtype=np.bool_)
-    known[same[: lists.catalog.num_items]] = True
-    return float(1.0 - known[same[lists.catalog.num_items :]].mean())
-
-
-def _utility(lists: Lists, k: int) -> float | None:
-    """How probable it is that the first K items hold the one that is wanted: the expected HR@K."""
-    return None if lists.utilities is None else float(worth(lists.items(k), lists.utilities).mean())
-
-
-def _regret(lists: Lists, k: int) -> float | None:
-    """What the best K items of the catalog are worth beyond the first K."""
-    if lists.utilities is None:
-        return None
-    k = min(k, lists.utilities.shape[1])
-    best = np.partition(lists.utilities, -k, axis=1)[:, -k:].sum(axis=1)
-    # Sums in another order may differ in the last bit.
-    return max(0.0, float((best - worth(lists.items(k), lists.utilities)).mean()))
-
-
 METRICS: list[MetricEntry] = [
     # The target is among the first K.
     RankMetric(
@@ -233,29 +157,40 @@ METRICS: list[MetricEntry] = [
         on_boards=("NDCG@5", "NDCG@10", "sid/NDCG@10"),
     ),
     RankMetric(name="MRR", of_example=_reciprocal_rank, on_boards=("MRR",)),
+    # HR over the targets outside of the head of the catalog, see `in_tail`.
+    TailMetric(name="tail_HR", cutoffs=(LIST_LENGTH,), of_example=_hit, on_boards=("tail_HR@10",)),
     # GREAM, 6.1.2.
     SampleMetric(name="Pass", cutoffs=(1, 5, 10), mean=_pass, on_boards=("Pass@1", "Pass@10")),
     # Of worlds alone, exactly: no target is drawn.
-    ListMetric(name="utility", cutoffs=CUTOFFS, of_lists=_utility, on_boards=("utility@10",)),
+    WorthMetric(
+        name="utility", cutoffs=CUTOFFS, on_boards=("utility@1", "utility@10", "utility@50")
+    ),
     ListMetric(
         name="regret",
         cutoffs=CUTOFFS,
         higher_is_better=False,
-        of_lists=_regret,
+        of_lists=regret,
         on_boards=("regret@10",),
     ),
-    ListMetric(name="unique_candidates", of_lists=_unique_candidates),
+    ListMetric(name="unique_candidates", of_lists=unique_candidates),
     ListMetric(
-        name="coverage", cutoffs=(LIST_LENGTH,), of_lists=_coverage, on_boards=("coverage@10",)
+        name="coverage", cutoffs=(LIST_LENGTH,), of_lists=coverage, on_boards=("coverage@10",)
     ),
-    ListMetric(name="diversity", cutoffs=(LIST_LENGTH,), of_lists=_diversity),
+    ListMetric(
+        name="gini",
+        cutoffs=(LIST_LENGTH,),
+        higher_is_better=False,
+        of_lists=gini,
+        on_boards=("gini@10",),
+    ),
+    ListMetric(name="diversity", cutoffs=(LIST_LENGTH,), of_lists=diversity),
     ListMetric(
         name="popularity_lift",
         cutoffs=(LIST_LENGTH,),
         higher_is_better=None,
-        of_lists=_popularity_lift,
+        of_lists=popularity_lift,
     ),
-    ListMetric(name="invalid_rate", higher_is_better=False, of_lists=_invalid_rate),
+    ListMetric(name="invalid_rate", higher_is_better=False, of_lists=invalid_rate),
 ]
 
 
@@ -268,7 +203,7 @@ def find_metric(figure: str) -> tuple[MetricEntry, int] | None:
     metric = next((metric for metric in METRICS if metric.name == name), None)
     if metric is None or bool(at) is not bool(metric.cutoffs):
         return None
-    if figure.startswith(BY_SID) and isinstance(metric, ListMetric):
+    if figure.startswith(BY_SID) and not isinstance(metric, RankMetric | SampleMetric):
         return None
     if not at:
         return metric, WHOLE
@@ -290,7 +225,9 @@ def values_of(figure: str, ranks: NDArray[np.integer]) -> NDArray[np.float64]:
     return metric.of_example(ranks, k)
 
 
-def rank_metrics(ranks: NDArray[np.integer], longest: int) -> dict[str, float]:
+def rank_metrics(
+    ranks: NDArray[np.integer], longest: int, cutoffs: Sequence[int] = CUTOFFS
+) -> dict[str, float]:
     """All metrics of ranks [n] with cutoffs up to `longest`; -1, a missing target, counts as zero.
 
     Raises:
@@ -302,7 +239,7 @@ def rank_metrics(ranks: NDArray[np.integer], longest: int) -> dict[str, float]:
         name: float(metric.of_example(ranks, k).mean())
         for metric in METRICS
         if isinstance(metric, RankMetric)
-        for name, k in metric.figures(longest)
+        for name, k in metric.figures(longest, cutoffs)
     }
 
 
@@ -333,8 +270,35 @@ def list_metrics(lists: Lists) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def tail_metrics(
+    ranks: NDArray[np.integer], tail: NDArray[np.bool_], longest: int
+) -> dict[str, float]:
+    """All metrics of the long tail, of ranks [n] and whether targets are in it, [n].
+
+    Returns:
+        Nothing where no target is.
+    """
+    if not tail.any():
+        return {}
+    return {
+        name: float(metric.of_example(ranks[tail], k).mean())
+        for metric in METRICS
+        if isinstance(metric, TailMetric)
+        for name, k in metric.figures(longest)
+    }
+
+
+def is_worth(column: str) -> bool:
+    """Whether a column of the outcomes says what each list is worth, such as `utility@10`."""
+    return isinstance((find_metric(column) or (None,))[0], WorthMetric)
+
+
 def outcome_metrics(
-    outcomes: pd.DataFrame, width: int, num_samples: int, prefix: str = ""
+    outcomes: pd.DataFrame,
+    width: int,
+    num_samples: int,
+    prefix: str = "",
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> dict[str, float]:
     """All metrics that the outcomes of one split determine, by item and by SID.
 
@@ -343,18 +307,25 @@ def outcome_metrics(
         width: W, the largest cutoff.
         num_samples: S; 0 where nothing was drawn.
         prefix: of the columns: `start_` for the SFT start.
+        cutoffs: of the metrics that have `CUTOFFS`.
     """
     found: dict[str, float] = {}
     for by, ranks, hits in (
         ("", "item_rank", "sampled_hits"),
         (BY_SID, "sid_rank", "sid_sampled_hits"),
     ):
-        figures = rank_metrics(outcomes[prefix + ranks].to_numpy(), width)
+        figures = rank_metrics(outcomes[prefix + ranks].to_numpy(), width, cutoffs)
         drawn = outcomes[prefix + hits].to_numpy()
         # A damaged file may state hits that no number of samples can have.
         if num_samples and np.all((drawn >= 0) & (drawn <= num_samples)):
             figures |= sample_metrics(drawn, num_samples)
         found |= {by + name: value for name, value in figures.items()}
+    if TAIL in outcomes:
+        of_item = outcomes[prefix + "item_rank"].to_numpy()
+        found |= tail_metrics(of_item, outcomes[TAIL].to_numpy(np.bool_), width)
+    own = (name for name in map(str, outcomes) if name.startswith(prefix))
+    worths = (name.removeprefix(prefix) for name in own if is_worth(name.removeprefix(prefix)))
+    found |= {name: float(outcomes[prefix + name].to_numpy(float).mean()) for name in worths}
     return found
 
 
@@ -369,7 +340,8 @@ def evaluate_lists(
     Returns:
         The metrics, by item (`HR@10`), by SID (`sid/HR@10`) and of the lists. The outcomes: one row
         for each example, columns `example` (row number), `item_rank`, `sid_rank`, `sampled_hits`,
-        `sid_sampled_hits`; the last two are -1 where nothing was drawn.
+        `sid_sampled_hits`, `tail`; hits are -1 where nothing was drawn. In a world also what each
+        list is worth, `utility@10` and others.
 
     Raises:
         ValueError: there is not one list for each target, or no target at all.
@@ -389,8 +361,18 @@ def evaluate_lists(
             "sid_rank": sid_ranks(candidates, targets, lists.catalog),
             "sampled_hits": hits,
             "sid_sampled_hits": sid_hits,
+            TAIL: in_tail(lists.catalog)[targets],
         }
     )
+    means: dict[str, float] = {}
+    if lists.utilities is not None:
+        for metric in METRICS:
+            if isinstance(metric, WorthMetric):
+                for name, k in metric.figures(candidates.shape[1]):
+                    if name in metric.on_boards:
+                        outcomes[name] = lists.worth(k)
+                    else:
+                        means[name] = float(lists.worth(k).mean(dtype=np.float64))
     num_samples = 0 if samples is None else samples.shape[1]
     metrics = outcome_metrics(outcomes, candidates.shape[1], num_samples)
-    return metrics | list_metrics(lists), outcomes
+    return metrics | means | list_metrics(lists), outcomes

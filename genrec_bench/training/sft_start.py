@@ -128,6 +128,7 @@ def evaluate_start(
         way += f"-{settings.pass_temperature!r}-{settings.pass_top_p!r}"
     if dataset.world is not None:
         way += "-utility"  # earlier evaluations did not know it
+    way += "-2"  # earlier evaluations had neither the tail nor what each list is worth
 
     @functools.cache
     def policy() -> Policy:

@@ -15,10 +15,10 @@ from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import to_markdown
 from genrec_bench.boards.verify import verify
 from genrec_bench.contract.tiny_world import tiny_catalog
+from genrec_bench.training.list_figures import Lists
 from genrec_bench.training.metrics import (
     METRICS,
     ListMetric,
-    Lists,
     MetricEntry,
     RankMetric,
     evaluate_lists,

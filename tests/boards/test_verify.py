@@ -28,7 +28,8 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import track_id
 from genrec_bench.runs.records import join_outcomes
 from genrec_bench.storage.parquet import parquet_bytes
-from genrec_bench.training.metrics import Lists, evaluate_lists
+from genrec_bench.training.list_figures import Lists
+from genrec_bench.training.metrics import evaluate_lists
 
 
 def keys(one: Evidence) -> list[str]:
@@ -79,7 +80,7 @@ def test_what_the_evaluation_writes_is_what_verification_finds() -> None:
     found = recompute(outcomes, record)
     assert found == {name: metrics[name] for name in found}
     others = {name.partition("@")[0] for name in metrics.keys() - found.keys()}
-    assert others <= {"coverage", "diversity", "popularity_lift", "unique_candidates"}
+    assert others <= {"coverage", "diversity", "popularity_lift", "unique_candidates", "gini"}
 
 
 def test_a_true_record_holds() -> None:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_lists import CATALOG, POPULARITY, SIDS, items, lists, make_catalog
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.training.candidate_lists import expand, item_ranks, sampled_hits, sid_ranks
+from genrec_bench.training.list_figures import Lists
 from genrec_bench.training.metrics import (
     METRICS,
-    Lists,
     evaluate_lists,
     find_metric,
     list_metrics,
@@ -23,34 +24,7 @@ from genrec_bench.training.metrics import (
     values_of,
 )
 
-
-def make_catalog(sids: list[list[int]], popularity: list[int], rule: str = "popularity") -> Catalog:
-    codes = np.array(sids, dtype=np.int32)
-    return Catalog(
-        sids=codes,
-        codes_per_level=tuple(int(k) + 1 for k in codes.max(axis=0)),
-        item_names=tuple(f"item{i}" for i in range(len(sids))),
-        titles=("",) * len(sids),
-        popularity=np.array(popularity, dtype=np.int64),
-        rank_shared=rule,
-    )
-
-
-# Distinct SIDs in order: 0 = (0,0), 1 = (0,1), 2 = (1,0), 3 = (1,1).
-# Items 1, 2 and 4 share SID 1; by popularity their order is 4, 1, 2, by index 1, 2, 4.
-SIDS = [[0, 0], [0, 1], [0, 1], [1, 0], [0, 1], [1, 1]]
-POPULARITY = [4, 2, 2, 0, 7, 3]
-CATALOG = make_catalog(SIDS, POPULARITY)
-
 Case = tuple[Catalog, NDArray[np.int32], NDArray[np.int32]]
-
-
-def lists(*rows: list[int]) -> NDArray[np.int32]:
-    return np.array(rows, dtype=np.int32)
-
-
-def items(*targets: int) -> NDArray[np.int32]:
-    return np.array(targets, dtype=np.int32)
 
 
 def test_item_ranks_count_every_item_of_a_shared_sid() -> None:
@@ -155,6 +129,8 @@ def test_list_metrics_by_hand() -> None:
         {
             "unique_candidates": 2.0,
             "coverage@10": 3 / 6,
+            # Exposure 0 0 0 1 1 2 with the weights -5 -3 -1 1 3 5.
+            "gini@10": (1 + 3 + 10) / (6 * 4),
             # (0,0) and (1,0) have no prefix in common; (1,1) and (1,0) have half of it.
             "diversity@10": (1.0 + 0.5) / 2,
             # Recommended: 4, 0, 3, 0; targets: 2, 3.
@@ -172,7 +148,7 @@ def test_figures_that_do_not_exist_are_left_out() -> None:
     catalog = make_catalog(SIDS, [0] * 6)
     one_item = lists([0] + [-1] * 9)
     found = list_metrics(Lists(one_item, items(1), catalog))
-    assert set(found) == {"unique_candidates", "coverage@10"}
+    assert set(found) == {"unique_candidates", "coverage@10", "gini@10"}
     narrow = list_metrics(Lists(lists([0, 2]), items(1), catalog))
     assert set(narrow) == {"unique_candidates"}
 
@@ -181,27 +157,32 @@ def test_utility_and_regret_by_hand() -> None:
     # The lists hold the items 0, 4, 3 and 3, as SID 0 stands for two items; 3 in a list twice.
     worth = np.array([[0.3, 0.1, 0.2, 0.05, 0.15, 0.2], [0.0, 0.6, 0.0, 0.3, 0.1, 0.0]])
     candidates = lists([0, 2, -1, -1, -1], [2, 2, -1, -1, -1])
-    found = list_metrics(Lists(candidates, items(1, 5), CATALOG, utilities=worth))
+    found, outcomes = evaluate_lists(Lists(candidates, items(1, 5), CATALOG, utilities=worth))
     first, second = [expand(candidates, CATALOG, 3)[row] for row in (0, 1)]
     assert first.tolist()[:1] == [0] and second.tolist()[:2] == [3, 3]
     of_first = sum(worth[0, item] for item in first if item >= 0)
     assert found["utility@1"] == pytest.approx((0.3 + 0.3) / 2)
     assert found["utility@3"] == pytest.approx((of_first + 0.3) / 2)
+    # Each example's is kept, in single precision, and the figure is its mean to the last bit.
+    assert outcomes["utility@1"].tolist() == pytest.approx([0.3, 0.3])
+    assert outcomes["utility@1"].dtype == np.float32
+    assert found["utility@1"] == outcomes["utility@1"].to_numpy(np.float64).mean()
+    assert "utility@3" not in outcomes, "no board shows it"
     # The best of one history: 0.3, and 0.3 + 0.2 + 0.2; of the other 0.6, and all there is.
     assert found["regret@1"] == pytest.approx((0.3 - 0.3 + 0.6 - 0.3) / 2)
     assert found["regret@3"] == pytest.approx((0.7 - of_first + 1.0 - 0.3) / 2)
     assert not [name for name in found if name.endswith("@10")]
-    without = list_metrics(Lists(candidates, items(1, 5), CATALOG))
-    assert not [name for name in without if name.startswith(("utility", "regret"))]
+    without, rows = evaluate_lists(Lists(candidates, items(1, 5), CATALOG))
+    names = [*without, *rows.columns]
+    assert not [name for name in names if name.startswith(("utility", "regret"))]
 
 
 def test_the_utility_of_a_list_is_the_hit_rate_that_is_expected_of_it() -> None:
     generator = np.random.default_rng(0)
     worth = generator.dirichlet(np.ones(6), size=40)
     candidates = np.argsort(generator.random((40, 4)), axis=1)[:, :3].astype(np.int32)
-    expected = list_metrics(Lists(candidates, np.zeros(40, np.int32), CATALOG, utilities=worth))[
-        "utility@3"
-    ]
+    known = Lists(candidates, np.zeros(40, np.int32), CATALOG, utilities=worth)
+    expected = evaluate_lists(known)[0]["utility@3"]
     rates = []
     for _ in range(300):
         drawn = np.array([generator.choice(6, p=row) for row in worth], dtype=np.int32)
@@ -244,6 +225,7 @@ def test_evaluate_lists_gives_both_countings_and_outcomes() -> None:
         "sid_rank": [1, -1],
         "sampled_hits": [-1, -1],
         "sid_sampled_hits": [-1, -1],
+        "tail": [True, True],
     }
     assert not any("Pass" in key for key in metrics), "nothing was drawn"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genrec_bench.boards.board import NONE, RANKED, Board, BoardRow
+from genrec_bench.boards.board import NONE, Board, BoardRow
 from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, rank_text, seeds_text, titled
@@ -77,14 +78,17 @@ def result_values(result: ComparisonResult, folder: Path) -> dict[str, Any]:
 def summary(result: ComparisonResult, folder: Path, board: Board) -> str:
     """Return the end of it as text for a terminal: the rows, what failed, and the bill."""
     heads = [titled(result.plan.dataset, result.plan.partial)]
-    for metric in RANKED:
+    ranked = list(dict.fromkeys(name for section in board.sections for name in section.ranked))
+    for metric in ranked:
         heads += [metric, "95%", "rank"]
     rows = [row for section in board.sections for row in section.rows]
     table = table_text(
-        [*heads, "seeds"], [[row.name, *_figures(row), seeds_text(row)] for row in rows], "simple"
+        [*heads, "seeds"],
+        [[row.name, *_figures(row, ranked), seeds_text(row)] for row in rows],
+        "simple",
     )
     said = [text for section in board.sections for text in verdict(board, section)]
-    notes = [apart_statement(section, metric) for section in board.sections for metric in RANKED]
+    notes = [apart_statement(section, metric) for section in board.sections for metric in ranked]
     failed = [f"failed: {what}: {failure.reason}" for _, what, failure in result.failures]
     failed += _what_retrying_does(result)
     files = ", ".join(sorted(file.name for file in folder.glob(f"{BOARD}.*")))
@@ -121,10 +125,10 @@ def _bill(result: ComparisonResult) -> str:
     return f"Paid, of what was announced: {total} ({'; '.join(parts)})."
 
 
-def _figures(row: BoardRow) -> list[str]:
+def _figures(row: BoardRow, ranked: Sequence[str]) -> list[str]:
     """Return mean, interval and rank of a row for each metric that rows are ranked by."""
     cells = []
-    for metric in RANKED:
+    for metric in ranked:
         mean, estimate = row.means.get(metric), row.estimates.get(metric)
         cells.append(NONE if mean is None else f"{mean:.4f}")
         cells.append(

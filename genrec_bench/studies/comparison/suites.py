@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec_bench.boards.board import ORDER_BY, Board
-from genrec_bench.boards.claims import Claim, Tried, claims_markdown
+from genrec_bench.boards.claims import Claim, Tried, Verdict, claims_markdown
 from genrec_bench.boards.text_cells import table
 from genrec_bench.boards.units import with_unit
 from genrec_bench.runs.jobs import Context
@@ -97,21 +97,28 @@ def suite_values(worlds: Sequence[SuitePart]) -> list[dict[str, Any]]:
     """Return the verdicts as JSON holds them."""
     values = []
     for world in worlds:
-        claim, verdict = world.claim, world.tried(Path()).verdict
-        gains = [
-            {
-                "over": pair.second,
-                "difference": pair.difference,
-                "interval": [pair.interval.low, pair.interval.high],
-                "p": pair.p_adjusted,
-                "would be seen": pair.smallest_difference,
-            }
-            for pair in verdict.pairs
-        ]
-        told = {"claim": claim.text, "algorithm": claim.algorithm, "world": claim.dataset}
-        told |= {"verdict": verdict.word, "reason": verdict.reason}
-        values.append({**told, "metric": ORDER_BY, "gains": gains, "done": world.done is not None})
+        claim, verdicts = world.claim, world.tried(Path()).verdicts
+        told: dict[str, Any] = {"claim": claim.text, "algorithm": claim.algorithm}
+        told |= {"world": claim.dataset, "metric": ORDER_BY, **_verdict_values(verdicts[ORDER_BY])}
+        told["done"] = world.done is not None
+        told["by"] = {metric: _verdict_values(verdict) for metric, verdict in verdicts.items()}
+        values.append(told)
     return json_ready(values)
+
+
+def _verdict_values(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON holds it."""
+    gains = [
+        {
+            "over": pair.second,
+            "difference": pair.difference,
+            "interval": [pair.interval.low, pair.interval.high],
+            "p": pair.p_adjusted,
+            "would be seen": pair.smallest_difference,
+        }
+        for pair in verdict.pairs
+    ]
+    return {"verdict": verdict.word, "reason": verdict.reason, "gains": gains}
 
 
 def json_ready(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
