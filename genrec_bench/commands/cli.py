@@ -24,6 +24,7 @@ from genrec_bench.training.launchers import check_alone
 
 COMMANDS = {
     "run": "train an algorithm from the SFT start and evaluate it",
+    "recommend": "recommend items to histories by a run's policy",
     "sweep": "tune an algorithm's hyperparameters within a total budget",
     "compare": "tune algorithms alike, run them on several seeds, and make the board",
     "ablate": "repeat a paper's ablation and print it beside the published one",

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from genrec_bench.data.dataset import Catalog, Dataset, Examples
+from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
@@ -126,6 +126,22 @@ class PolicySettings(Protocol):
         """0 for what suits the device."""
 
 
+class PolicyData(Protocol):
+    """What a policy is fitted to; a `Dataset` is one."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """Gives the codes."""
+
+    @property
+    def splits(self) -> Mapping[str, Examples]:
+        """Their histories say how long prompts get."""
+
+    @property
+    def sid_fingerprint(self) -> str:
+        """Hash of the codes."""
+
+
 def prompt_name(backbone: Backbone, prompt: str) -> str:
     """Return which prompt format ``auto`` stands for; any other as it is."""
     if prompt != "auto":
@@ -135,7 +151,7 @@ def prompt_name(backbone: Backbone, prompt: str) -> str:
 
 def make_policy(
     backbone: Backbone,
-    dataset: Dataset,
+    dataset: PolicyData,
     settings: PolicySettings,
     device: torch.device,
     *,
@@ -200,7 +216,7 @@ def make_policy(
 
 
 def _longest_prompt(
-    backbone: Backbone, dataset: Dataset, prompt_format: PromptFormat, allowed: int
+    backbone: Backbone, dataset: PolicyData, prompt_format: PromptFormat, allowed: int
 ) -> int:
     """Return the number of tokens of the longest prompt of all splits.
 

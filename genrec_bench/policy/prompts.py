@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
 from genrec_bench.data.dataset import Catalog, Examples
+from genrec_bench.policy.code_tokenizer import code_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,14 @@ class Chains:
         return cls(np.array(last, dtype=np.int64), np.array(num_targets, dtype=np.int64))
 
 
+def spell_codes(codes_per_level: Sequence[int]) -> list[list[str]]:
+    """Return how each code of each level is written: ``<a_0>``, ``<b_17>``."""
+    return [
+        [f"<{chr(ord('a') + level)}_{code}>" for code in range(count)]
+        for level, count in enumerate(codes_per_level)
+    ]
+
+
 class PromptFormat(Protocol):
     """What the policy needs to know of a prompt format."""
 
@@ -135,6 +144,10 @@ class PromptFormat(Protocol):
     code_tokens: Tensor
     """[L, K] token id of each code of each level, K the largest number of codes; 0 beyond K_l."""
     vocabulary_size: int
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """What reads and writes these tokens; it is saved with the policy."""
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
         """Tokenize the histories of some examples."""
@@ -162,6 +175,13 @@ class CompactPrompt:
             table[level, :count] = first[level] + np.arange(count)
         self.code_tokens = torch.from_numpy(table)
         self._item_tokens = first[:-1] + catalog.sids
+        self._codes = codes
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Spells codes as in prompts of words; what is no code is read as padding."""
+        spelled = [code for codes in spell_codes(self._codes) for code in codes]
+        return code_tokenizer(["<pad>", "<s>", *spelled])
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
         """Tokenize the histories of some examples, by their rows [B]."""
@@ -190,10 +210,7 @@ class TextPrompt:
         """Add the codes to the tokenizer, one token each; it is saved with the policy."""
         self.tokenizer = tokenizer
         codes = catalog.codes_per_level
-        spelled = [
-            [f"<{chr(ord('a') + level)}_{code}>" for code in range(count)]
-            for level, count in enumerate(codes)
-        ]
+        spelled = spell_codes(codes)
         tokenizer.add_tokens([token for tokens in spelled for token in tokens])
         table = np.zeros((len(codes), max(codes)), dtype=np.int64)
         for level, tokens in enumerate(spelled):

@@ -246,8 +246,10 @@ def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algor
     Raises:
         UserError: if the saved policy is missing, damaged, or does not fit.
     """
+    from genrec_bench.runs.policy_folder import FOLDER
+
     _, algorithm, settings = configure(job, context)
-    folder = record.parent / "policy"
+    folder = record.parent / FOLDER
     if not folder.is_dir():
         raise UserError(f"{folder}: is missing; delete {record.parent} to run it again")
     policy = _open_policy(folder, settings, context, algorithm)

@@ -13,6 +13,7 @@ from genrec_bench.data.vectors.embeddings import check_reward_source
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import commit, hardware, versions
+from genrec_bench.runs.policy_folder import FOLDER, write_policy_folder
 from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.record_schema import SPLITS, Record
 from genrec_bench.runs.records import RECORD_FILE, complete_record, join_outcomes, write_record
@@ -33,7 +34,6 @@ from genrec_bench.runs.run_folder import (
     run_folder,
 )
 from genrec_bench.runs.run_tracker import NullTracker
-from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
@@ -143,7 +143,7 @@ def run(
             for line in remarks(pd.DataFrame(curves)):
                 progress.say(line)
             if workers.is_main:
-                save_policy(policy, folder / "policy")
+                write_policy_folder(policy, request, known, before, after, folder / FOLDER)
             path = keep("", after)
             if workers.is_main:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

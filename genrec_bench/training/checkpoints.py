@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.prompts import TextPrompt
 from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.files import read_json
 from genrec_bench.storage.folders import remove_leftovers
@@ -36,16 +35,28 @@ KEPT = 2
 """Checkpoints of a training that are kept: the last one, and one to fall back on."""
 
 
-def save_policy(policy: Policy, folder: Path) -> None:
-    """Write a policy without adapters so that transformers, too, can load its backbone."""
+def save_policy(
+    policy: Policy,
+    folder: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    beside: Callable[[Path], None] = lambda new: None,
+) -> None:
+    """Write a policy without adapters so that transformers, too, can load it, with a tokenizer.
+
+    Args:
+        about: more to say of it in ``policy.json``, as JSON holds it.
+        beside: writes further files into the folder that it is given, before all is put in place.
+    """
 
     def write(new: Path) -> None:
         policy.backbone.save_pretrained(new)
-        if isinstance(policy.prompt_format, TextPrompt):
-            policy.prompt_format.tokenizer.save_pretrained(new)
+        policy.prompt_format.tokenizer.save_pretrained(new)
         if policy.heads:
             save_model(policy.heads, str(new / HEADS))
+        beside(new)
         description = {
+            **(about or {}),
             "codes_per_level": policy.trie.codes_per_level,
             "extra_tokens": policy.extra_tokens,
             "logprob_space": policy.logprob_space,

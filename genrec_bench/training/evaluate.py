@@ -84,13 +84,7 @@ def evaluate(
         for start in range(0, len(mine), PROMPTS_AT_ONCE):
             part = order[start : start + PROMPTS_AT_ONCE]
             prompts = policy.prompt_format.encode(examples, mine[part]).to(policy.device)
-            if algorithm is None or algorithm.decoding == "beam":
-                tree = beam_search(policy, prompts, beam_width)
-            else:
-                tree = algorithm.decode(policy, prompts, beam_width)
-            leaves = tree.leaves
-            if algorithm is not None and algorithm.reranks:
-                leaves = leaves.gather(1, _new_order(policy, prompts, tree, algorithm))
+            leaves, _ = ranked_leaves(policy, prompts, beam_width, algorithm)
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
             columns_of_part = [policy.trie.sid_index(leaves), codes]
             if sampling is not None and num_samples:
@@ -113,6 +107,32 @@ def evaluate(
     utilities = None if world is None else world.utilities(examples)
     found = Lists(candidates, examples.targets, catalog, written, utilities)
     return Evaluation(*evaluate_lists(found, samples))
+
+
+@torch.no_grad()
+def ranked_leaves(
+    policy: Policy, prompts: Prompts, width: int, algorithm: Algorithm | None
+) -> tuple[Tensor, Tensor]:
+    """Find candidates as an evaluation does: by the harness's beam, or as the algorithm decodes.
+
+    Args:
+        width: W, how many candidates.
+        algorithm: decodes, or ranks the candidates anew, if it has a way to.
+
+    Returns:
+        [B, W] leaf states, best first, ``dead`` where there is none, and [B, W] the log-probability
+        of each SID, -inf for none.
+    """
+    if algorithm is None or algorithm.decoding == "beam":
+        tree = beam_search(policy, prompts, width)
+    else:
+        tree = algorithm.decode(policy, prompts, width)
+    leaves = tree.leaves
+    log_probs = tree.on_paths(tree.log_probs).sum(dim=-1).masked_fill(~tree.valid, -torch.inf)
+    if algorithm is not None and algorithm.reranks:
+        order = _new_order(policy, prompts, tree, algorithm)
+        leaves, log_probs = leaves.gather(1, order), log_probs.gather(1, order)
+    return leaves, log_probs
 
 
 def validation(

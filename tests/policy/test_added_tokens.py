@@ -30,7 +30,7 @@ def test_tokens_start_from_their_words(tied: bool, tmp_path: Path) -> None:
     before = [weight.detach().clone() for weight in weights_of(policy)]
     torch.manual_seed(0)
     start_tokens(policy, WORDS)
-    tokenizer = policy.prompt_format.tokenizer  # type: ignore[attr-defined]
+    tokenizer: Any = policy.prompt_format.tokenizer
     assert len(added_rows(policy)) == (1 if tied else 2)
     first = policy.prompt_format.vocabulary_size
     for weight, old in zip(weights_of(policy), before, strict=True):
