@@ -41,7 +41,6 @@ from genrec_bench.algorithm import (
     CandidateTree,
     Policy,
     Prompts,
-    UserError,
     fixed,
     hyperparameter,
     sample,
@@ -54,7 +53,8 @@ from genrec_bench.algorithms.grpo import GRPO, REWARDS, GRPOHyperparameters
 class SRPOHyperparameters(GRPOHyperparameters):
     """GRPO's, and one switch and its constants for each part of SRPO."""
 
-    reward: str = fixed("rule", choices=REWARDS, help="as in grpo; asked only with residual=false")
+    # The residual reward is one too.
+    reward: str = fixed("rule", choices=REWARDS, help="as in grpo", needs={"residual": False})
     # Clipping is live here (5); the range holds the bounds of the code and of DAPO.
     clip_low: float = hyperparameter(0.2, low=0, high=1, search=(0.1, 0.4), help="c: rho > 1 - c")
     clip_high: float = hyperparameter(0.2, low=0, high=10, search=(0.1, 0.4), help="c: rho < 1 + c")
@@ -65,22 +65,21 @@ class SRPOHyperparameters(GRPOHyperparameters):
     # 1 rewards every code alike; much below the paper's half, all but the first count for little.
     power: float = hyperparameter(0.5, low=0.01, high=1, search=(0.25, 1), help="beta of Eq. 14")
     bonus: bool = fixed(True, help="whether Eq. 21 adds the bonus of the group's success")
-    k: int | None = fixed(None, low=1, high=64, help="k of Eq. 15; by default 0.4 group_size")
+    # Drawn whole, every group with a hit holds it, which leaves no bonus.
+    k: int | None = fixed(
+        None, low=1, high=64, below="group_size", help="k of Eq. 15; by default 0.4 group_size"
+    )
     dynamic_sampling: bool = fixed(True, help="whether groups with equal rewards are replaced")
     most_refills: int = fixed(9, low=0, high=1000, help="draws of further prompts a step, at most")
     rollout_by: str = fixed("sample", choices=("sample", "beam"), help="how candidates are found")
     # The paper's and the code's differ, 0.5 and 1: both are in the range.
     temperature: float = hyperparameter(0.5, low=0.01, high=100, search=(0.4, 1.2), help="of draws")
     top_p: float = fixed(1.0, low=1e-6, high=1, help="share of the probability to draw from")
-    tempered: bool = fixed(False, help="whether the loss too divides logits by the temperature")
-
-    def __post_init__(self) -> None:
-        """Refuse two rewards at once, and the temperature of draws that are none."""
-        super().__post_init__()
-        if self.residual and self.reward != "rule":
-            raise UserError(f"reward={self.reward}: the residual reward is on; set residual=false")
-        if self.tempered and self.rollout_by == "beam":
-            raise UserError("tempered=true: a beam has no temperature; set rollout_by=sample")
+    tempered: bool = fixed(
+        False,
+        help="whether the loss too divides logits by the temperature",
+        needs={"rollout_by": "sample"},
+    )
 
 
 class SRPO(GRPO):

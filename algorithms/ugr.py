@@ -64,7 +64,7 @@ class UGRHyperparameters(GRPOHyperparameters):
     gamma_partial: float = weight(0.0, high=10, search=(0, 1), help="gamma_1 (Eq. 11): same prefix")
     gamma_wrong: float = weight(0.5, high=10, search=(0, 1), help="gamma_2 (Eq. 11): other prefix")
     token_learning_rate: float | None = rate(search=False, help="of both tokens; default: SFT's")
-    rerank: bool = fixed(False, help="whether evaluation ranks by the score of appendix C")
+    rerank: bool = fixed(False, help="evaluation by appendix C", needs={"confidence": True})
     rerank_weight: float = fixed(0.5, low=0, high=100, help="weight of c(y), appendix C")
     rerank_length_penalty: float = fixed(0.0, low=0, high=2, help="as length_penalty, appendix C")
 
@@ -139,7 +139,7 @@ class UGR(GRPO):
     @property
     def reranks(self) -> bool:
         """The score of appendix C needs a trained confidence."""
-        return self.hyperparameters.rerank and self.hyperparameters.confidence
+        return self.hyperparameters.rerank
 
     def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
         """Return exp s(y) + lambda c(y) (appendix C)."""

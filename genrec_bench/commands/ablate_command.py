@@ -7,6 +7,7 @@ import dataclasses
 import json
 
 from genrec_bench import benchmark_version
+from genrec_bench.runs.jobs import Job
 from genrec_bench.runs.options import (
     add_context_options,
     add_crew_options,
@@ -46,7 +47,9 @@ def execute(args: argparse.Namespace) -> int:
     name, ablation = load_ablation(args.name)
     if args.tables is not None:
         ablation = ablation.only([table.strip() for table in args.tables.split(",")])
-    with context_of(args, Tracker) as context:
+    rows = [row for table in ablation.tables for row in table.rows if not row.sft]
+    jobs = [Job(row.label, row.algorithm or ablation.algorithm, row.set) for row in rows]
+    with context_of(args, Tracker, jobs) as context:
         from genrec_bench.policy.backbones import backbone_name
         from genrec_bench.studies.ablations.ablate import ablate
         from genrec_bench.studies.ablations.ablation_tables import (

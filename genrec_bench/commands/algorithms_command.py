@@ -115,11 +115,13 @@ def _description(entry: Entry) -> dict[str, Any]:
 
 
 def _description_text(report: dict[str, Any]) -> str:
+    from genrec_bench.training.hyperparameters import written
+
     tables = [
         # Numbers stay as they are written, so that a value can be copied into --set.
         tabulate(
             [
-                (row["name"], _written(row["default"]), *(row[column] for column in columns))
+                (row["name"], written(row["default"]), *(row[column] for column in columns))
                 for row in report[kind]
             ],
             headers=(title, "default", *columns),
@@ -133,8 +135,3 @@ def _description_text(report: dict[str, Any]) -> str:
     ]
     title = f"{report['name']} (from {report['origin']})"
     return "\n\n".join([title, report["documentation"], *tables])
-
-
-def _written(value: object) -> str:
-    """Return a value as it is written after ``--set``."""
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

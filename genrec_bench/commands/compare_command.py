@@ -21,6 +21,7 @@ from genrec_bench.runs.options import (
 from genrec_bench.studies.comparison.pace import Pace
 from genrec_bench.studies.comparison.plan import (
     Plan,
+    control_job,
     control_row,
     make_rows,
     more_text,
@@ -110,7 +111,7 @@ def execute(args: argparse.Namespace) -> int:
     """Compare, or print the plan of it; return 0 if nothing failed."""
     if args.suite:
         return _execute_suite(args)
-    with context_of(args, Tracker) as context:
+    with context_of(args, Tracker, _jobs(args)) as context:
         from genrec_bench.studies.attempts import exit_code
         from genrec_bench.studies.comparison.compare import compare, first_pace
         from genrec_bench.studies.comparison.report import result_values, summary, write_board
@@ -168,7 +169,7 @@ def _execute_suite(args: argparse.Namespace) -> int:
         worlds = []
         for claim in SUITES[args.suite]:
             words = argparse.Namespace(**{**vars(args), "dataset": claim.dataset})
-            context = stack.enter_context(context_of(words, Tracker))
+            context = stack.enter_context(context_of(words, Tracker, _jobs(words)))
             plan = _plan(words, context, quick=args.quick)
             worlds.append(suites.SuitePart(claim, plan, context, first_pace(plan, context)))
         if args.plan:
@@ -192,6 +193,15 @@ def _execute_suite(args: argparse.Namespace) -> int:
     return code
 
 
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    """Return the algorithms and the controls that are given, as what they will be run as."""
+    controls = _listed(QUICK_CONTROLS if args.quick else CONTROLS)
+    if args.controls is not None:
+        controls = _listed(args.controls)
+    tuned = [Job(word, word) for word in _listed(args.algorithms)]
+    return [*tuned, *map(control_job, controls)]
+
+
 def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
     """Return what the options ask for, with the defaults of a quick comparison or the full one.
 
@@ -203,13 +213,16 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
     given = _listed(args.algorithms)
     if not given:
         raise UserError("--algorithms: name at least one")
+    usual = (QUICK_BUDGET, QUICK_CONTROLS, QUICK_SEEDS) if quick else (BUDGET, CONTROLS, SEEDS)
     found = [configure(Job(word, word), context) for word in given]
+    wanted: str = usual[1] if args.controls is None else args.controls
+    # Before an SFT start is trained for a budget that is a multiple of its cost.
+    known = [control_row(text, context) for text in _listed(wanted)]
     settings, dataset = found[0][2], context.dataset
 
     def read(text: str) -> Budget:
         return exact_budget(parse_budget(text), Job(given[0], given[0]), context)
 
-    usual = (QUICK_BUDGET, QUICK_CONTROLS, QUICK_SEEDS) if quick else (BUDGET, CONTROLS, SEEDS)
     seeds: tuple[int, ...] = args.seeds or tuple(range(usual[2]))
     if TUNING_SEED in seeds:
         raise UserError(f"--seeds: {TUNING_SEED} is the seed of tuning, whose luck must not count")
@@ -220,8 +233,6 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         scaled(budget, share) if text is None else read(text)
         for text, share in ((args.tuning_budget, TUNING_SHARE), (args.trial_budget, TRIAL_SHARE))
     )
-    wanted: str = usual[1] if args.controls is None else args.controls
-    known = [control_row(text, context) for text in _listed(wanted)]
     tuned, controls = make_rows([entry.name for entry, _, _ in found], given, known)
     return Plan(
         dataset=dataset.name,

@@ -21,8 +21,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run it, and print where the record is."""
     from genrec_bench.runs.jobs import Job, do
 
-    with context_of(args, Tracker) as context:
-        path = do(Job(args.algorithm, args.algorithm, seed=args.seed), context, reuse=False)
+    job = Job(args.algorithm, args.algorithm, seed=args.seed)
+    with context_of(args, Tracker, [job]) as context:
+        path = do(job, context, reuse=False)
     if context.workers.is_main:
         print(path.read_text() if args.json else f"record: {path}")
     return 0

@@ -91,8 +91,8 @@ def execute(args: argparse.Namespace) -> int:
             f"{total.kind}; give both in one unit"
         )
     crew_of(args).check(total)
-    with context_of(args, Tracker) as context:
-        job = Job(args.algorithm, args.algorithm)
+    job = Job(args.algorithm, args.algorithm)
+    with context_of(args, Tracker, [job]) as context:
         request = SweepRequest(
             algorithm=args.algorithm,
             total=exact_budget(total, job, context),

@@ -23,6 +23,7 @@ from transformers import (
 
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.policy.backbone_files import TINY_HAS_NO_WORDS
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
 from genrec_bench.policy.selfcheck import compare_with_repeated
@@ -258,7 +259,7 @@ def _prompt_format(
     if prompt_name(backbone, prompt) == "compact":
         return CompactPrompt(catalog)
     if backbone.from_scratch:
-        raise UserError("prompt=text: tiny has no tokenizer; use prompt=compact or a --backbone")
+        raise UserError(TINY_HAS_NO_WORDS)
     try:
         tokenizer = AutoTokenizer.from_pretrained(weights or backbone.name, trust_remote_code=False)
     except Exception as error:  # the folder is not ours: anything may be wrong with it

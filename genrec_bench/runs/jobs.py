@@ -125,8 +125,15 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
     """Find a job's algorithm, and sort the words into its hyperparameters and the settings.
 
     Raises:
-        UserError: on an algorithm that cannot be used, or a word that names neither.
+        UserError: on an algorithm that cannot be used, a word that names neither, or choices that
+            exclude each other.
     """
+    return configured(job, context.assignments)
+
+
+def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, Settings]:
+    """Do as `configure`, for a job among others that share words of ``--set``; reads no data."""
+    from genrec_bench.runs.refusals import check_choices
     from genrec_bench.runs.registry import find
     from genrec_bench.training.hyperparameters import from_words
     from genrec_bench.training.settings import SETTING_NAMES, Settings
@@ -134,7 +141,7 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
     entry = find(job.algorithm, SETTING_NAMES)
     hyperparameters_class = entry.algorithm.hyperparameters_class
     names = [field.name for field in dataclasses.fields(hyperparameters_class)]
-    texts = split_words(context.assignments) | split_words(job.assignments)
+    texts = split_words(assignments) | split_words(job.assignments)
     for name in texts:
         if name not in names and name not in SETTING_NAMES:
             hint = nearest(name, [*names, *SETTING_NAMES])
@@ -143,25 +150,32 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
             )
     hyperparameters = from_words(hyperparameters_class, {k: texts[k] for k in texts if k in names})
     settings = from_words(Settings, {k: texts[k] for k in texts if k not in names})
-    return entry, entry.algorithm(hyperparameters), settings
+    algorithm = entry.algorithm(hyperparameters)
+    check_choices(entry.name, algorithm, settings)
+    return entry, algorithm, settings
 
 
 def request_of(job: Job, context: Context) -> Request:
     """Return a job's request, with all checks that need no training.
 
     Raises:
-        UserError: as ``configure``; and if a step is too small for the processes or the
-            minibatches, a split is empty, or the output folder cannot be one.
+        UserError: as ``configure``; and if a step is too small for the processes, a split is
+            empty, the backbone cannot be had, or a folder cannot be written.
     """
+    from genrec_bench.data.vectors.embeddings import check_reward_source, resolve_source
+    from genrec_bench.policy.backbone_files import check_backbone
     from genrec_bench.runs.request import Request, feedback_of
 
     entry, algorithm, settings = configure(job, context)
+    check_backbone(context.backbone, settings.prompt)
     feedback_of(settings, context.dataset)
-    least = max(context.workers.count, algorithm.minibatches)
-    if settings.prompts_per_step < least:
+    if algorithm.uses_embeddings:
+        check_reward_source(settings.embeddings)
+        resolve_source(context.dataset, settings.embeddings)
+    if settings.prompts_per_step < context.workers.count:
         raise UserError(
-            f"prompts_per_step={settings.prompts_per_step}: must be at least {least}, one for each "
-            "process and minibatch"
+            f"prompts_per_step={settings.prompts_per_step}: must be at least "
+            f"{context.workers.count}, one for each process"
         )
     for split, examples in context.dataset.splits.items():
         if not len(examples):
@@ -193,14 +207,14 @@ def exact_budget(budget: AnyBudget, job: Job, context: Context) -> Budget:
         job: its settings are those of the SFT start.
 
     Raises:
-        UserError: as ``configure``, and if the SFT start cost nothing.
+        UserError: as ``request_of``, and if the SFT start cost nothing.
     """
     if not isinstance(budget, SFTMultiple):
         return budget
     from genrec_bench.policy.backbones import find_backbone
     from genrec_bench.training.sft_start import sft_start
 
-    settings = configure(job, context)[2]
+    settings = request_of(job, context).settings
     what = (find_backbone(context.backbone), context.dataset, settings)
     start = sft_start(*what, context.data_dir, context.workers, context.progress)
     return budget.exact(start.cost.flops)
@@ -268,7 +282,7 @@ def start_policy(context: Context, job: Job) -> Policy:
     from genrec_bench.policy.backbones import find_backbone
     from genrec_bench.training.sft_start import sft_start
 
-    settings = configure(job, context)[2]
+    settings = request_of(job, context).settings
     start = sft_start(
         find_backbone(context.backbone),
         context.dataset,

@@ -8,13 +8,14 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrec_bench.progress import Progress
-from genrec_bench.runs.jobs import Context, Crew, split_words
+from genrec_bench.runs.jobs import Context, Crew, Job, configured, split_words
 from genrec_bench.runs.run_tracker import NullTracker
+from genrec_bench.storage.folders import check_writable
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.launchers import launched
 
@@ -27,6 +28,9 @@ MOST_WORKERS = 512
 
 DATASET = "synthetic"
 """What commands work on where nothing else is said."""
+
+STARTS = "sft"
+"""Folder of SFT starts in a data directory."""
 
 BUDGET_HELP = "2xsft (times what the SFT start cost), 90s, 2h, 3e13flop or 20Mtok"
 
@@ -157,7 +161,9 @@ def crew_of(args: argparse.Namespace) -> Crew:
 
 @contextlib.contextmanager
 def context_of(
-    args: argparse.Namespace, tracker: Callable[[Path, str], NullTracker] | None = None
+    args: argparse.Namespace,
+    tracker: Callable[[Path, str], NullTracker] | None = None,
+    jobs: Sequence[Job] = (),
 ) -> Iterator[Context]:
     """Open the context that the options of ``add_context_options`` ask for.
 
@@ -167,25 +173,33 @@ def context_of(
     Args:
         tracker: makes what is told of all runs, unless the options say ``--no-mlflow``, from the
             output folder and the name of the dataset; None for nothing.
+        jobs: what the command is going to run, so far as it is known: refused before the dataset
+            is made, if their algorithms or words are wrong.
 
     Raises:
-        UserError: on a budget or a dataset that cannot be used, or words that are not key=value.
+        UserError: on a budget, a dataset or a backbone that cannot be used, folders that cannot be
+            written, or words that are not key=value or fit no job.
     """
     budget = None if args.budget is None else parse_budget(args.budget)
     split_words(args.set)
     crew = crew_of(args)
     crew.check(budget)
 
-    from genrec_bench.data.dataset_store import data_directory
+    from genrec_bench.data.cards import load_card
+    from genrec_bench.data.dataset_store import data_directory, split_name
     from genrec_bench.data.obtain import obtain
 
     data_dir = data_directory(args.data_dir)
+    load_card(split_name(args.dataset)[0])
+    output = Path(args.output)
+    check_writable(output, f"--output {output}")
+    check_writable(data_dir / STARTS, f"cannot write to {data_dir} (--data-dir)")
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        _check_jobs(args, jobs)
         joined = _workers() if launched() > 1 else None
         quiet = joined is not None and not joined.is_main
         dataset = obtain(args.dataset, data_dir, Progress(quiet=quiet))
         workers = joined or _workers()
-        output = Path(args.output)
         # Processes that share a run speak with one voice.
         if args.no_mlflow or not workers.is_main:
             tracker = None
@@ -201,6 +215,17 @@ def context_of(
             tracker=tracker(output, dataset.name) if tracker else NullTracker(),
             crew=crew,
         )
+
+
+def _check_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Refuse what can be refused without data: words that fit no job, and the backbone."""
+    from genrec_bench.policy.backbone_files import check_backbone
+    from genrec_bench.policy.backbones import find_backbone
+
+    prompts = {configured(job, args.set)[2].prompt for job in jobs}
+    for prompt in prompts or {split_words(args.set).get("prompt", "auto")}:
+        check_backbone(args.backbone, prompt)
+    find_backbone(args.backbone)
 
 
 def _workers() -> Workers:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from genrec_bench.data.vectors.embeddings import check_reward_source
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import commit, hardware, versions
@@ -71,8 +70,6 @@ def run(
     """
     dataset, settings = request.dataset, request.settings
     backbone = fitting_backbone(request)
-    if request.algorithm.uses_embeddings:
-        check_reward_source(settings.embeddings)
     partial = " (partial)" if dataset.partial else ""
     progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
 

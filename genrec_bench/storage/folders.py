@@ -53,6 +53,27 @@ def _replace(new: Path, final: Path, aside: Path) -> None:
     raise OSError(f"another process keeps writing {final}")
 
 
+def check_writable(folder: Path, asked: str) -> None:
+    """Make sure that files can be written below a folder, which need not be there; makes nothing.
+
+    Args:
+        asked: begins the message: the option that names the folder.
+
+    Raises:
+        StorageError: it could not be a folder, or nothing can be written there.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise StorageError(f"{asked}: cannot be a folder: {there} is a file")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise StorageError(f"{asked}: cannot write to {there}: {error.strerror or error}") from None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of killed processes from a folder that nobody else writes to."""
     for path in folder.glob(".*") if folder.is_dir() else ():

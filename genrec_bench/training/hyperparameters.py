@@ -49,6 +49,8 @@ def hyperparameter(
     choices: tuple[str, ...] | None = None,
     log: bool = False,
     search: Search = True,
+    needs: Mapping[str, Value] | None = None,
+    below: str | None = None,
 ) -> Any:
     """Declare a field of a hyperparameter dataclass.
 
@@ -63,6 +65,9 @@ def hyperparameter(
             is allowed: its least and greatest value and, if only every so many are to be tried, the
             step; or ``Times`` the backbone's own rate. True for all that is allowed, as suits
             choices and booleans. False for what a sweep leaves alone.
+        needs: what others of the algorithm must be if this one is not at its default: without it
+            this choice would be made and not heard.
+        below: a setting of the harness, such as ``group_size``, that must be larger.
     """
     metadata = {
         "help": help,
@@ -71,6 +76,8 @@ def hyperparameter(
         "choices": choices,
         "log": log,
         "search": search,
+        "needs": needs or {},
+        "below": below,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -98,7 +105,31 @@ class Hyperparameters:
     def __post_init__(self) -> None:
         """Check every value; a ``UserError`` names it, and what would be right."""
         for field in dataclasses.fields(self):
-            check_value(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            check_value(field, value)
+            for name, wanted in field.metadata.get("needs", {}).items():
+                if value != field.default and getattr(self, name) != wanted:
+                    raise UserError(
+                        f"{field.name}={written(value)}: needs {name}={written(wanted)}"
+                    )
+
+
+def check_against(hyperparameters: Hyperparameters, settings: object) -> None:
+    """Make sure that hyperparameters are below the settings that they declare.
+
+    Raises:
+        UserError: naming both.
+    """
+    for field in dataclasses.fields(hyperparameters):
+        value, limit = getattr(hyperparameters, field.name), field.metadata.get("below")
+        if limit is not None and value is not None and not value < getattr(settings, limit):
+            most = getattr(settings, limit)
+            raise UserError(f"{field.name}={value}: must be less than {limit}={most}")
+
+
+def written(value: object) -> str:
+    """Return a value as it is written after ``--set``."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def field_types(cls: type) -> dict[str, tuple[type, ...]]:
@@ -213,6 +244,8 @@ def describe_fields(cls: type) -> list[dict[str, Any]]:
             allowed = f"{_bound(low)} .. {_bound(high)}"
         else:
             allowed = "true, false" if isinstance(field.default, bool) else ""
+        if below := field.metadata.get("below"):
+            allowed = f"{allowed}, below {below}"
         rows.append(
             {
                 "name": field.name,

@@ -12,6 +12,9 @@ from genrec_bench.policy.policy import LOGPROB_SPACES
 from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
 
+BEST_BY = 10
+"""Cutoff of the NDCG that ``keep=best`` goes by."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -85,6 +88,10 @@ class Settings:
             check_value(field, getattr(self, field.name))
         if self.keep == "best" and not self.validations:
             raise UserError("keep=best: needs looks to choose from; set validations above 0")
+        if self.keep == "best" and self.beam_width < BEST_BY:
+            raise UserError(
+                f"keep=best: chooses by NDCG@{BEST_BY}; set beam_width={BEST_BY} or more"
+            )
 
     def resolved(self) -> dict[str, Any]:
         """Return every value that bears on results, by name."""

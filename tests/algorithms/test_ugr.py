@@ -8,6 +8,7 @@ from small_trees import group_of
 
 from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
 from genrec_bench.contract.tiny_world import Play, TinyWorld, groups, play, tiny_world
+from genrec_bench.errors import UserError
 
 
 def algorithm(**values: object) -> UGR:
@@ -162,5 +163,6 @@ def test_tokens_start_from_the_codes_words_and_learn_at_a_rate_of_their_own() ->
 def test_switched_off_parts_cost_nothing() -> None:
     assert algorithm(confidence=False).tokens == {}
     assert not algorithm(confidence=False).scores_leaves
-    assert not algorithm(confidence=False, rerank=True).reranks
+    with pytest.raises(UserError, match=r"^rerank=true: needs confidence=true$"):
+        algorithm(confidence=False, rerank=True)
     assert not algorithm().uses_reference

@@ -156,20 +156,27 @@ def scaled(budget: Budget, share: float) -> Budget:
     return parse_exact(f"{budget.amount * share!r}{unit}")
 
 
+def control_job(text: str) -> Job:
+    """Read an algorithm with words of ``--set`` behind colons, ``grpo:reward=random``."""
+    algorithm, *words = text.split(":")
+    return Job(text, algorithm, tuple(words))
+
+
 def control_row(text: str, context: Context) -> PlanRow:
     """Read a control: an algorithm with words of ``--set`` behind colons, ``grpo:reward=random``.
 
     Raises:
         UserError: there is no such algorithm, or it does not know these words.
     """
-    algorithm, *words = text.split(":")
-    entry, made, _ = configure(Job(text, algorithm, tuple(words)), context)
+    job = control_job(text)
+    algorithm, words = job.algorithm, job.assignments
+    entry, made, _ = configure(job, context)
     if words:
         name = ", ".join(f"{value} {key}" for key, value in split_words(words).items())
     else:
         # What makes no rollouts does once more what made the SFT start.
         name = f"{entry.name} untuned" if made.on_policy else f"{entry.name.upper()} continued"
-    return PlanRow(name, algorithm, tuple(words), control=name)
+    return PlanRow(name, algorithm, words, control=name)
 
 
 def make_rows(

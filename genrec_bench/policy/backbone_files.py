@@ -1,0 +1,78 @@
+"""Whether a backbone's files are all there, before anything is loaded, fetched or prepared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from genrec_bench.errors import UserError
+from genrec_bench.storage.hub import hub_files
+
+WEIGHTS, INDEX = ".safetensors", "model.safetensors.index.json"
+
+OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+"""Weights in formats that can run code as they are read, or that transformers no longer reads."""
+
+TOKENIZERS = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
+"""How the names of a tokenizer's files begin."""
+
+TINY_HAS_NO_WORDS = "prompt=text: tiny has no tokenizer; use prompt=compact or a --backbone"
+
+
+def check_backbone(name: str, prompt: str) -> None:
+    """Make sure that a backbone can be had and has what it needs.
+
+    Args:
+        name: as given: ``tiny``, a folder, or a name of the hub; what is none of them passes here.
+        prompt: auto, compact or text.
+
+    Raises:
+        UserError: naming what is missing, and what would be right.
+    """
+    if name == "tiny":
+        if prompt == "text":
+            raise UserError(TINY_HAS_NO_WORDS)
+        return
+    folder, asked = Path(name), f"--backbone {name}"
+    if folder.is_dir():
+        files: Collection[str] = {path.name for path in folder.iterdir()}
+        if "config.json" not in files:
+            raise UserError(f"{asked}: the folder holds no config.json of a model")
+        _check_weights(folder, asked)
+    elif name.startswith((".", "/", "~")) or "/" not in name:
+        return
+    else:
+        files = hub_files(name, asked)
+    if not any(file.endswith(WEIGHTS) for file in files):
+        others = sorted(file for file in files if file.endswith(OTHER_WEIGHTS))
+        hint = f" (only {others[0]}: save the model by save_pretrained)" if others else ""
+        raise UserError(f"{asked}: holds no weights as {WEIGHTS} files{hint}")
+    # A policy of ours says in a file of its own which prompts it was trained on.
+    in_words = prompt != "compact" and "policy.json" not in files
+    if in_words and not any(file.startswith(TOKENIZERS) for file in files):
+        raise UserError(
+            f"{asked}: no tokenizer among its files, which a prompt in words needs; add it, or set "
+            "prompt=compact for a backbone that was trained on such prompts"
+        )
+
+
+def _check_weights(folder: Path, asked: str) -> None:
+    """Read the heads of a folder's weights, and which files its index names."""
+    for file in sorted(folder.glob(f"*{WEIGHTS}")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{asked}: {file.name} is damaged: {error}") from None
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            raise UserError(f"{asked}: {INDEX} cannot be read: {error}") from None
+        missing = sorted(file for file in named if not (folder / str(file)).is_file())
+        if missing:
+            raise UserError(f"{asked}: lacks {missing[0]}, which {INDEX} names")

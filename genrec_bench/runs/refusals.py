@@ -1,0 +1,32 @@
+"""What is refused before anything is made: choices that do not fit each other, or the data.
+
+All commands ask here, by `jobs.configure` and `jobs.request_of`, and so whatever is added here is
+refused everywhere, before data are fetched or an SFT start is trained.
+"""
+
+from __future__ import annotations
+
+from genrec_bench.errors import UserError
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.group_credit import needs_company
+from genrec_bench.training.hyperparameters import check_against
+from genrec_bench.training.settings import Settings
+
+
+def check_choices(name: str, algorithm: Algorithm, settings: Settings) -> None:
+    """Make sure that an algorithm's hyperparameters and the settings fit each other.
+
+    Raises:
+        UserError: naming both, and what would be right.
+    """
+    if settings.group_size == 1 and needs_company(algorithm):
+        raise UserError(
+            f"group_size=1: {name} compares candidates with the others of their group, so that a "
+            "group of one teaches nothing; set group_size=2 or more"
+        )
+    if settings.prompts_per_step < algorithm.minibatches:
+        raise UserError(
+            f"prompts_per_step={settings.prompts_per_step}: must be at least "
+            f"minibatches={algorithm.minibatches}, one for each"
+        )
+    check_against(algorithm.hyperparameters, settings)

@@ -1,0 +1,108 @@
+"""The Hugging Face hub: whether a model can be had from it, found out within seconds.
+
+Transformers asks for file after file, each again and again, and then says something else.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from genrec_bench.errors import UserError, one_line
+
+T = TypeVar("T")
+
+PATIENCE = 8.0
+"""Seconds in which the hub must answer."""
+
+REFUSED = (401, 403, 404)
+"""What the hub answers where there is no such model, or none for this user."""
+
+
+@functools.lru_cache
+def hub_files(name: str, asked: str) -> frozenset[str]:
+    """Return the names of the files of a model: of the hub, or of its cache where it is offline.
+
+    A hub that cannot be reached is not asked again in this process, if the model is in the cache.
+
+    Args:
+        asked: begins a message: the option, such as ``--backbone NAME``.
+
+    Raises:
+        UserError: the model cannot be had; the message says what to do.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        cached = _cached(name)
+        if constants.is_offline_mode():
+            if cached:
+                return cached
+            raise UserError(
+                f"{asked}: is not in the cache of the Hugging Face hub, and HF_HUB_OFFLINE is set; "
+                f"fetch it where there is a network (hf download {name}), or give a folder"
+            )
+        info = _in_time(lambda: HfApi().model_info(name, timeout=PATIENCE))
+    except HFValidationError as error:
+        raise UserError(f"{asked}: is no name of the hub: {one_line(error)}") from None
+    except UserError:
+        raise
+    # Below it are the errors of whatever library the hub's uses for its requests.
+    except Exception as error:
+        response = getattr(error, "response", None) if isinstance(error, HfHubHTTPError) else None
+        code = getattr(response, "status_code", None)
+        if code in REFUSED:
+            raise UserError(
+                f"{asked}: the Hugging Face hub has no such model, or not for you (it answers "
+                f"{code}); see the name, and `hf auth login` for a model behind a licence"
+            ) from None
+        if cached:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # for processes that are started from here
+            constants.HF_HUB_OFFLINE = True
+            return cached
+        why = f"it answers {code}" if code else one_line(error) or type(error).__name__
+        raise UserError(
+            f"{asked}: the Hugging Face hub cannot be reached ({why}), and the model is not in its "
+            "cache; give a folder, or fetch it where there is a network "
+            f"(hf download {name})"
+        ) from None
+    return frozenset(sibling.rfilename for sibling in info.siblings or ())
+
+
+def _cached(name: str) -> frozenset[str]:
+    """Return the names of the files that an earlier download left; none where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    folder = Path(found).parent if isinstance(found, str) else None
+    return frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
+
+
+def _in_time(ask: Callable[[], T]) -> T:
+    """Return an answer, or raise what went wrong; a name server may take longer than any timeout.
+
+    Raises:
+        TimeoutError: there is none in time.
+    """
+    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=PATIENCE)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {PATIENCE:g} s") from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
