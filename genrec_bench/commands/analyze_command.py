@@ -46,24 +46,40 @@ def execute(args: argparse.Namespace) -> int:
     parser = args.parser_class(
         prog=f"genrec-bench analyze {analysis.name}", description=analysis.help
     )
-    add_context_options(parser)
+    add_context_options(parser, budget=analysis.one_budget)
     add_crew_options(parser, "runs")
     shared = set(vars(parser.parse_args([])))
     analysis.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    if analysis.plan is not None:
+        parser.add_argument("--plan", action="store_true", help="print runs and price, and stop")
     chosen = parser.parse_args(args.options)
-    own = {k: v for k, v in vars(chosen).items() if k not in shared and k != "json"}
+    own = {k: v for k, v in vars(chosen).items() if k not in (*shared, "json", "plan")}
     with context_of(chosen, Tracker) as context:
-        result = analysis.run(context, chosen)
-        partial_ = " (partial)" if context.dataset.partial else ""
-        title = f"{analysis.name} on {context.dataset.name}{partial_}"
-        if context.workers.is_main:
-            folder = _write(analysis, result, context, title, own)
-            context.progress.say(f"written: {folder}")
+        if analysis.plan is not None and chosen.plan:
+            text, code = analysis.plan(context, chosen), 0
+        else:
+            text, code = _executed(analysis, context, chosen, own)
     if context.workers.is_main:
-        shown = [f"# {title}", markdown_table(result.table), *result.notes]
-        print(rows_and_notes(result) if chosen.json else "\n\n".join(shown))
-    return 0
+        print(text)
+    return code
+
+
+def _executed(
+    analysis: Analysis, context: Context, chosen: argparse.Namespace, own: dict[str, Any]
+) -> tuple[str, int]:
+    """Run an analysis and write its files; return what to print, and the exit code."""
+    from genrec_bench.studies.attempts import exit_code
+
+    result = analysis.run(context, chosen)
+    partial_ = " (partial)" if context.dataset.partial else ""
+    title = f"{analysis.name} on {context.dataset.name}{partial_}"
+    if context.workers.is_main:
+        folder = _write(analysis, result, context, title, own)
+        context.progress.say(f"written: {folder}")
+    shown = [f"# {title}", markdown_table(result.table), *result.notes]
+    text = rows_and_notes(result) if chosen.json else "\n\n".join(shown)
+    return text, exit_code(result.failures)
 
 
 def _write(

@@ -38,6 +38,7 @@ class Job:
         assignments: words of ``--set``: hyperparameters and settings, ``key=value``.
         control: what it is a control for, in words; empty if it is none.
         tuning: what was spent to find its hyperparameters, for the record; see ``Request``.
+        budget: of its training, in place of the context's; None for that one.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Job:
     seed: int = 0
     control: str = ""
     tuning: Mapping[str, Any] | None = None
+    budget: AnyBudget | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Context:
 
     Attributes:
         backbone: name, path or hub name.
-        budget: of each job's training, or None for the number of steps of the settings.
+        budget: of the training of each job that has none of its own, or None for the number of
+            steps of the settings.
         assignments: words of ``--set`` for every job; a job's own word for the same key wins.
         data_dir: holds the cache of SFT starts.
         tracker: is told of all folders, by the main process.
@@ -191,7 +194,7 @@ def request_of(job: Job, context: Context) -> Request:
         dataset=context.dataset,
         backbone=context.backbone,
         settings=settings,
-        budget=context.budget,
+        budget=context.budget if job.budget is None else job.budget,
         seed=job.seed,
         data_dir=context.data_dir,
         output=context.output,

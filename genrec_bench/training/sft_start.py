@@ -85,6 +85,20 @@ def cost_if_trained(
     return _cost(read_json(done), done) if done.is_file() else None
 
 
+def steps_taken(start: SFTStart) -> int:
+    """Return how many steps a start was trained for, whether or not validation ended it early.
+
+    Raises:
+        StorageError: the cache is damaged.
+    """
+    done = start.folder / START_FILE
+    try:
+        # There is a look at the end of every training; none is made where there is no step.
+        return max((int(row["step"]) for row in read_json(done)["curve"]), default=0)
+    except (KeyError, TypeError, ValueError):
+        raise StorageError(f"{done}: is damaged; delete its folder to train it again") from None
+
+
 def _place(
     backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
 ) -> tuple[Path, dict[str, Any]]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.runs.jobs import split_words
 from genrec_bench.runs.options import one_seed, whole_number
-from genrec_bench.storage.figures import to_png
+from genrec_bench.storage.figures import VECTORS, to_png, to_vector
 from genrec_bench.studies.text_tables import table_text
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from genrec_bench.runs.jobs import Context
+    from genrec_bench.studies.attempts import Failure
 
 
 DIGITS, LARGE = 4, 1e5
@@ -48,12 +49,14 @@ class Result:
             already: it names the analysis and the dataset.
         notes: what a reader must know, a sentence or two each.
         records: of the runs that were used.
+        failures: why runs are missing from it.
     """
 
     table: pd.DataFrame
     draw: Callable[[Figure], None]
     notes: tuple[str, ...] = ()
     records: tuple[Path, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,17 @@ class Analysis:
             they are part of the name of the folder that is written.
         run: does the work. Called with what all its jobs share and with the parsed options. Raises
             UserError on what cannot be analysed.
+        plan: what ``--plan`` prints: the number of runs and their price, from the same arguments;
+            trains nothing. None if there is no such option.
+        one_budget: whether all its runs have the budget that ``--budget`` gives.
     """
 
     name: str
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[Context, argparse.Namespace], Result]
+    plan: Callable[[Context, argparse.Namespace], str] | None = None
+    one_budget: bool = True
 
 
 def analysis_names() -> list[str]:
@@ -156,6 +164,7 @@ def analysis_files(result: Result, title: str, description: Mapping[str, Any]) -
         "table.csv": result.table.to_csv(index=False).encode(),
         "table.md": page.encode(),
         "figure.png": to_png(result.draw, title),
+        **{f"figure.{kind}": to_vector(result.draw, kind) for kind in VECTORS},
         "analysis.json": f"{text}\n".encode(),
     }
 

@@ -39,7 +39,7 @@ from genrec_bench.studies.analyses import (
 Capture = pytest.CaptureFixture[str]
 pytestmark = pytest.mark.usefixtures("somewhere")
 
-FILES = ["analysis.json", "figure.png", "table.csv", "table.md"]
+FILES = ["analysis.json", "figure.pdf", "figure.png", "figure.svg", "table.csv", "table.md"]
 TABLE = pd.DataFrame(
     {"name": ["a|b", "c"], "value": [1 / 3, np.nan], "count": [3, 4], "flops": [1.25e13, 2.0]}
 )
