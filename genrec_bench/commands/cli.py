@@ -31,6 +31,7 @@ COMMANDS = {
     "analyze": "make the table and the figure of a paper's analysis from runs of this benchmark",
     "data": "prepare, import, list, show or verify datasets",
     "sids": "build, import, list or show semantic IDs",
+    "sft": "list, export or import SFT starts, which machines that share a board share",
     "algorithms": "list the algorithms, describe one, or check that one keeps the contract",
     "leaderboard": "compare the records of each dataset, or verify them",
     "bench": "measure the speed of rollout and update against plain transformers",
