@@ -206,7 +206,7 @@ def claims_markdown(tried: Sequence[Tried]) -> str:
             continue
         heads, lines = world_cells(one.section)
         cells = [[escaped(cell) for cell in line] for line in lines]
-        parts.append(table([escaped(head) for head in heads], cells, "pipe"))
+        parts.append(table(heads, cells, "pipe"))
         parts.append(f"[The board]({one.link})")
     return "\n\n".join(parts) + "\n"
 

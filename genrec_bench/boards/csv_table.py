@@ -16,7 +16,8 @@ Quantities:
   those of the kind `pair` are all pairs.
 
 `records` are those of `seeds` and, after them, of `failed_seeds`. Lines of the kind `reported` are
-a paper's figures and nothing of ours. Empty: does not apply.
+a paper's figures and nothing of ours. Empty: does not apply. Text that a
+spreadsheet would take for a formula has an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from genrec_bench.boards.board import MISSED, Board, BoardRow, Section
+from genrec_bench.boards.text_cells import spreadsheet_text
 
 COLUMNS = (
     "dataset benchmark track partial kind row algorithm other seeds failed_seeds quantity value "
@@ -43,7 +45,7 @@ def to_csv(board: Board) -> str:
     writer = csv.DictWriter(buffer, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for line in _lines(board):
-        writer.writerow({key: _written(value) for key, value in line.items()})
+        writer.writerow({key: spreadsheet_text(_written(value)) for key, value in line.items()})
     return buffer.getvalue()
 
 

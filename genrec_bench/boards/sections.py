@@ -17,6 +17,7 @@ from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, RANKED, Board, BoardR
 from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.gain_curves import with_gain_curves
+from genrec_bench.boards.near_tracks import with_nearly_equal_tracks
 from genrec_bench.boards.reported import load_reported
 from genrec_bench.boards.rows import (
     Defaults,
@@ -73,8 +74,10 @@ def make_board(
             groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
     order = sorted(groups, key=lambda key: (-len(groups[key]), key))
     order.sort(key=lambda key: version_key(key[0]), reverse=True)
-    sections = tuple(_section(groups[key], defaults or {}, folder, baseline) for key in order)
-    return Board(dataset, sections, load_reported(dataset), _title(dataset))
+    sections = [_section(groups[key], defaults or {}, folder, baseline) for key in order]
+    return Board(
+        dataset, tuple(with_nearly_equal_tracks(sections)), load_reported(dataset), _title(dataset)
+    )
 
 
 def _title(dataset: str) -> str:

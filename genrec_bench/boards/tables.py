@@ -55,15 +55,16 @@ def to_text(board: Board) -> str:
 
 def to_markdown(board: Board) -> str:
     """The board as a Markdown page; the same for the same records."""
+    plain = board.dataset.replace("`", "")
     parts = [
-        f"# {titled(board.dataset, board.partial)}",
-        f"Made from records by `genrec-bench leaderboard {board.dataset}`; not to be edited.",
+        f"# {escaped(titled(board.dataset, board.partial))}",
+        f"Made from records by `genrec-bench leaderboard {plain}`; not to be edited.",
     ]
     for section in board.sections:
         parts += [
             f"## {heading(section)}, track {section.track_id}",
             *(escaped(text) for text in verdict(board, section)),
-            _track(board, section),
+            escaped(_track(board, section)),
             *_gain_parts(section),
             "### Quality at the equal budget",
             _quality(board, section, "pipe"),
@@ -222,7 +223,7 @@ def _spent(section: Section, style: str) -> str:
             line.append(amount_text(row.phases.get(phase, {}).get(section.unit), unit))
         if tuned:
             tuning: Mapping[str, Any] = row.tuning or {}
-            line += [amount_text(tuning.get(section.unit), unit), _trials(tuning)]
+            line += [amount_text(tuning.get(section.unit), unit), escaped(_trials(tuning))]
         lines.append(line)
     return table(headers, lines, style)
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
@@ -15,6 +15,10 @@ from genrec_bench.boards.units import Unit
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
+
+_BEGINS_FORMULA = ("=", "+", "-", "@")
+_NUMBER = r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
+_NUMBERS = re.compile(f"{_NUMBER}(?: {_NUMBER})*")
 
 
 def signed(value: float) -> str:
@@ -46,6 +50,15 @@ def escaped(text: str) -> str:
     return re.sub(r"^[-+](?=[- ]|$)", r"\\\g<0>", marked)
 
 
+def spreadsheet_text(value: Any) -> Any:
+    """A cell of CSV, in one line, that no spreadsheet takes for a formula; numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    flat = value if value.isprintable() else " ".join(value.split())
+    formula = flat[:1] in _BEGINS_FORMULA and not _NUMBERS.fullmatch(flat)
+    return f"'{flat}" if formula else flat
+
+
 def gain_cells(pair: Pair, star: str = "*") -> tuple[str, str]:
     """A difference, with a star where the two are told apart, and its interval."""
     star = star if pair.distinct else ""
@@ -60,5 +73,7 @@ def table(headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, le
     Args:
         left: how many columns, from the first on, are words and set left.
     """
+    if style == "pipe":
+        headers = [escaped(head) for head in headers]
     sides = ["left"] * left + ["right"] * (len(headers) - left)
     return tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=sides)

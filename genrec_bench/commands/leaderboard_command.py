@@ -15,8 +15,17 @@ from tabulate import tabulate
 
 from genrec_bench.errors import UserError, nearest
 
+BOARDS = "boards"
+"""The folder of boards among a user's results."""
+
 VERIFY = "verify"
 """The word in place of a dataset's name that asks for verification."""
+
+ADD = "add"
+"""The word that takes records into the folder of boards that come with the repository."""
+
+SHIPPED = Path("leaderboards")
+"""Where the boards that come with the repository lie, with their records."""
 
 RENEW = "renew"
 """The word that makes all boards of a folder anew, from the records below it alone."""
@@ -37,29 +46,35 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Compare the records of each dataset, or verify them. A board is written as Markdown, CSV "
         "and HTML. `leaderboard verify [FOLDER ...]` recomputes what records state from the "
-        "per-user outcomes beside them. `leaderboard renew` makes all that comes with the "
-        "repository anew, from the records below --to and from no others: the boards, the page of "
-        "claims, and the first screen of the README beside that folder."
+        "per-user outcomes beside them. `leaderboard add FOLDER ...` verifies records, copies what "
+        f"boards need of them (no policies) into {SHIPPED}/ (--to) and makes its boards anew; "
+        "`leaderboard renew` does the last alone: the boards, the page of claims, and the first "
+        "screen of the README beside, from the records in that folder and from no others."
     )
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="NAME | verify [FOLDER ...] | renew",
+        metavar="NAME | verify [FOLDER ...] | add FOLDER ... | renew",
         help="the dataset (default: all), or folders of records to verify (default: all that "
-        "boards are made from)",
+        "boards are made from) or to add",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
     )
     parser.add_argument(
-        "--records", type=Path, nargs="+", default=[], metavar="DIR", help="more folders of records"
+        "--records",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help=f"more folders of records, such as {SHIPPED}",
     )
     parser.add_argument(
         "--to",
         type=Path,
-        default=Path("leaderboards"),
         metavar="DIR",
-        help="where boards are written; records below it are read too (default: leaderboards)",
+        help=f"where boards are written; default: {BOARDS}/ in the results, and {SHIPPED} for add "
+        "and renew",
     )
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -82,18 +97,38 @@ def execute(args: argparse.Namespace) -> int:
     for folder in args.records:
         if not folder.is_dir():
             raise UserError(f"--records {folder}: there is no such folder")
-    # Records that a board lies beside are preferred: links to them stay whole when both are moved.
-    folders = [args.to, args.output, *args.records]
-    if args.words[:1] == [VERIFY]:
-        if args.csv or args.latex or args.figures:
-            raise UserError(f"{VERIFY}: prints a table or --json; the other options are of boards")
-        return _verify([Path(word) for word in args.words[1:]] or folders, args.json)
-    if args.words == [RENEW]:
-        return _renew(args.to)
-    if len(args.words) > 1:
-        more = " ".join(args.words[1:])
-        raise UserError(f"{more!r}: one dataset at most; several folders only after {VERIFY!r}")
-    return _boards(args.words[0] if args.words else None, folders, args)
+    folders = [args.output, *args.records]
+    word, *more = args.words or [None]
+    if word in (VERIFY, ADD, RENEW) and (args.csv or args.latex or args.figures):
+        raise UserError(f"{word}: the options --csv, --latex and --figures are of boards")
+    if word == VERIFY:
+        known = [args.to or SHIPPED, *folders]
+        return _verify([Path(each) for each in more] or known, args.json)
+    if word == ADD:
+        return _add([Path(each) for each in more], args.to or SHIPPED)
+    if word == RENEW and not more:
+        return _renew(args.to or SHIPPED)
+    if more:
+        after = ", ".join(map(repr, (VERIFY, ADD)))
+        raise UserError(
+            f"{' '.join(more)!r}: one dataset at most; several folders only after {after}"
+        )
+    args.to = args.to or args.output / BOARDS
+    _check_apart(args.to, folders)
+    return _boards(word, folders, args)
+
+
+def _check_apart(to: Path, folders: Sequence[Path]) -> None:
+    """Refuse to write boards beside records that they would be mixed with, or leave out."""
+    from genrec_bench.boards.collecting import record_paths
+
+    beside = {path.resolve() for path in record_paths([to])}
+    if beside and beside != {path.resolve() for path in record_paths(folders)}:
+        raise UserError(
+            f"--to {to}: it holds records, and boards there are made from these alone: "
+            f"`leaderboard {RENEW} --to {to}` makes them, `leaderboard {ADD} FOLDER --to {to}` "
+            f"adds records; --records {to} reads them for a board elsewhere"
+        )
 
 
 def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace) -> int:
@@ -131,6 +166,22 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
         for path in paths:
             print(f"written: {path}", file=sys.stderr)
     return 0
+
+
+def _add(sources: Sequence[Path], folder: Path) -> int:
+    from genrec_bench.boards.adding import add_records
+
+    if not sources:
+        raise UserError(f"{ADD}: name the folders whose records are to be added")
+    for source in sources:
+        if not source.exists():
+            raise UserError(f"{ADD} {source}: there is no such folder")
+    added = add_records(sources, folder)
+    for path in added.copied:
+        print(f"added: {path}")
+    for line in added.notes:
+        print(line)
+    return _renew(folder) if added.copied else 0
 
 
 def _renew(folder: Path) -> int:
@@ -184,4 +235,9 @@ def _finite(value: Any) -> Any:
 
 def _remedy(folders: Sequence[Path], dataset: str) -> str:
     where = ", ".join(dict.fromkeys(str(folder) for folder in folders))
-    return f"looked below {where}; make one with `genrec-bench run grpo --dataset {dataset}`"
+    shipped = ""
+    if SHIPPED.is_dir() and SHIPPED not in folders:
+        shipped = f", or read those that come with the repository by --records {SHIPPED}"
+    return (
+        f"looked below {where}; make one with `genrec-bench run grpo --dataset {dataset}`{shipped}"
+    )

@@ -9,6 +9,8 @@ from typing import Literal
 
 from tabulate import tabulate
 
+from genrec_bench.boards.text_cells import escaped, spreadsheet_text
+
 Style = Literal["simple", "pipe"]
 """For a terminal, or Markdown."""
 
@@ -24,7 +26,7 @@ def table_text(
     """
     sides = {"l": "left", "r": "right"}
     if style == "pipe":
-        rows = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+        rows = [[escaped(str(cell)) for cell in row] for row in rows]
     return tabulate(
         rows,
         headers,
@@ -35,9 +37,9 @@ def table_text(
 
 
 def csv_text(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as CSV; None is an empty cell."""
+    """Return a table as CSV; None is an empty cell, and no text is a formula to a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headers)
-    writer.writerows(rows)
+    writer.writerows([spreadsheet_text(cell) for cell in row] for row in rows)
     return text.getvalue()

@@ -51,26 +51,26 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_the_command_prints_and_writes(capsys: pytest.CaptureFixture[str]) -> None:
     save(Path("runs/industrial"), whole("ugr", GOOD))
-    save(Path("leaderboards/v1/industrial"), whole("ugr", GOOD))  # the same run, committed
+    save(Path("copies"), whole("ugr", GOOD))  # the same run
     save(Path("elsewhere"), whole("grpo", BEST))
     save(Path("runs/beauty"), whole("grpo", BEST, minutes=1, dataset="beauty"))
-    assert run("industrial", "--records", "elsewhere") == 0
+    assert run("industrial", "--records", "elsewhere", "copies") == 0
     out, err = capsys.readouterr()
     assert "ugr (weight=true)" in out and "grpo" in out
     endings = ("md", "csv", "html")
-    written = [Path("leaderboards", f"industrial.{ending}") for ending in endings]
+    written = [Path("runs/boards", f"industrial.{ending}") for ending in endings]
     assert err.splitlines() == [f"written: {path}" for path in written]
     page = written[0].read_text()
     assert page.startswith("# industrial (partial)\n") and "| grpo" in page
-    # Links lead from the board to the files, the committed copy rather than the other.
-    assert "[seed 0](v1/industrial/ugr-seed0-0/record.json)" in page
-    assert "[seed 0](../elsewhere/grpo-seed0-0/record.json)" in page
-    assert Path("leaderboards/../elsewhere/grpo-seed0-0/record.json").is_file()
+    # Links lead from the board to the files, of equal copies to that of the results.
+    assert "[seed 0](../industrial/ugr-seed0-0/record.json)" in page
+    assert "[seed 0](../../elsewhere/grpo-seed0-0/record.json)" in page
+    assert Path("runs/boards/../../elsewhere/grpo-seed0-0/record.json").is_file()
     assert written[1].read_text().startswith("dataset,benchmark,track,")
-    assert "../elsewhere/grpo-seed0-0/record.json" in written[2].read_text()
-    assert not Path("leaderboards/beauty.md").exists()
+    assert "../../elsewhere/grpo-seed0-0/record.json" in written[2].read_text()
+    assert not Path("runs/boards/beauty.md").exists()
     assert run() == 0
-    assert Path("leaderboards/beauty.md").exists()
+    assert Path("runs/boards/beauty.md").exists()
     capsys.readouterr()
     assert run("industrial", "--json") == 0
     (board,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
@@ -89,7 +89,27 @@ def test_without_records_the_command_says_how_to_make_one() -> None:
         run("industrial", "beauty")
     with pytest.raises(UserError, match="no record was found"):
         run("verify", "nowhere")
-    assert not Path("leaderboards").exists(), "nothing is written after a mistake"
+    assert not Path("runs/boards").exists(), "nothing is written after a mistake"
+    Path("leaderboards").mkdir()
+    with pytest.raises(UserError, match="those that come .*--records leaderboards"):
+        run("beauty")
+
+
+def test_a_users_runs_and_the_shipped_boards_are_not_mixed() -> None:
+    save(Path("runs/industrial"), whole("ugr", GOOD))
+    save(Path("leaderboards/v1/industrial"), whole("grpo", BEST))
+    before = sorted(Path("leaderboards").rglob("*"))
+    assert run() == 0
+    assert "| grpo" not in Path("runs/boards/industrial.md").read_text()
+    assert run("--records", "leaderboards") == 0
+    assert "| grpo" in Path("runs/boards/industrial.md").read_text()
+    for more in ([], ["--records", "leaderboards"]):
+        with pytest.raises(UserError, match="--to leaderboards: it holds records.*renew.*add"):
+            run("industrial", "--to", "leaderboards", *more)
+    assert sorted(Path("leaderboards").rglob("*")) == before
+    # Where nothing else is read, there is nothing to be mixed with.
+    assert run("industrial", "--to", "leaderboards", "--output", "leaderboards") == 0
+    assert "| ugr" not in Path("leaderboards/industrial.md").read_text()
 
 
 def test_trials_of_sweeps_alone_make_no_board() -> None:
@@ -120,7 +140,7 @@ def test_altered_records_are_all_named_and_no_board_is_made(
         assert any(str(path.parent) in line for line in said)
     assert not any("grpo" in line for line in said)
     assert any("metrics.test.HR@10: stated 0.9, found 0.8333333333333334" in line for line in said)
-    assert not Path("leaderboards").exists()
+    assert not Path("runs/boards").exists()
 
 
 def test_verify_lists_what_holds_and_every_key_that_does_not(
@@ -173,7 +193,7 @@ def test_verify_tells_equal_runs_that_differ_and_a_board_shows_the_newest(
     assert f"altered: {second}" in capsys.readouterr().err
     edit(second, '"HR@10": 0.9', '"HR@10": 1.0')
     assert run() == 0
-    assert "1 record is not shown" in Path("leaderboards/industrial.md").read_text()
+    assert "1 record is not shown" in Path("runs/boards/industrial.md").read_text()
 
 
 def test_two_different_records_of_one_run_are_refused() -> None:
@@ -210,7 +230,7 @@ def test_records_that_were_really_made_are_verified_and_shown(
     assert called.out.count("  holds") == 3 and called.out.count("holds, failed run") == 1
     called = call(capsys, ["leaderboard", "industrial"])
     assert called.code == 0, called.err
-    page = Path("leaderboards/industrial.md").read_text()
+    page = Path("runs/boards/industrial.md").read_text()
     assert "| bad [failed] " in page and "bad failed with seed 0: step 1: the loss is nan" in page
     lines = page.partition("### Quality")[2].splitlines()
     start = next(line for line in lines if "SFT start" in line)

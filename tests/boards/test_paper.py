@@ -103,7 +103,7 @@ def test_the_command_prints_what_is_asked_for(
     assert capsys.readouterr().out.startswith("% Made by genrec-bench")
     assert main([*command, "--csv", "--figures", "figures"]) == 0
     out, err = capsys.readouterr()
-    assert out == Path("leaderboards/industrial.csv").read_text()
+    assert out == Path("runs/boards/industrial.csv").read_text()
     assert out.startswith(to_csv(full_board()).partition("\n")[0])
     save(Path("runs"), whole("ugr", GOOD, dataset="beauty", minutes=1))
     assert main(["leaderboard", "--csv"]) == 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from board_world import BEST, BUDGET, GOOD, save, whole
 
+from genrec_bench.boards.collecting import verify_folders
 from genrec_bench.boards.shipped import (
     BEGIN,
     END,
@@ -19,6 +20,8 @@ from genrec_bench.boards.shipped import (
     with_block,
 )
 from genrec_bench.commands.cli import main
+from genrec_bench.runs.records import read_record
+from genrec_bench.runs.registry import default_hyperparameters
 
 SAY = "run `genrec-bench leaderboard renew`, and commit what it writes"
 
@@ -36,6 +39,17 @@ def test_boards_and_the_first_screen_are_what_the_records_make(root: Path) -> No
     known = {path.name for path in files} | {"README.md"}
     left = {path.name for path in (root / "leaderboards").iterdir() if path.is_file()} - known
     assert not left, f"boards without records: {left}"
+
+
+def test_every_record_holds_and_has_its_algorithm(root: Path) -> None:
+    found = verify_folders([root / "leaderboards"])
+    assert not found.wrong
+    known = set(default_hyperparameters())
+    for path in (root / "leaderboards").rglob("record.json"):
+        record = read_record(path)
+        version = f"v{record['benchmark']}"
+        assert path.parts[-4:-1] == (version, record["dataset"], record["run_id"])
+        assert record["algorithm"] in known, f"{path}: add its file to algorithms/"
 
 
 def several(top: Path, dataset: str, **changes: Any) -> None:

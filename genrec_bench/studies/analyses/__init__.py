@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrec_bench.boards.text_cells import spreadsheet_text
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.runs.jobs import split_words
 from genrec_bench.runs.options import one_seed, whole_number
@@ -161,7 +162,7 @@ def analysis_files(result: Result, title: str, description: Mapping[str, Any]) -
     page = "\n\n".join([f"# {title}", markdown_table(result.table), *result.notes]) + "\n"
     text = json.dumps(plain(dict(description)), indent=2, sort_keys=True, ensure_ascii=False)
     return {
-        "table.csv": result.table.to_csv(index=False).encode(),
+        "table.csv": result.table.map(spreadsheet_text).to_csv(index=False).encode(),
         "table.md": page.encode(),
         "figure.png": to_png(result.draw, title),
         **{f"figure.{kind}": to_vector(result.draw, kind) for kind in VECTORS},
