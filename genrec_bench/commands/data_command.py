@@ -23,6 +23,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         command.set_defaults(act=act)
         return command
 
+    def add_replace(command: Any) -> None:
+        what = "replace another dataset that is there under this name"
+        command.add_argument("--replace", action="store_true", help=what)
+
     command = add("list", _list, "list every dataset card, and whether it is prepared")
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -43,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on where the numbers of users, items or interactions differ from the card's",
     )
+    add_replace(command)
     command.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
     command = add("import", _import, "take a dataset from prepared files that others publish")
@@ -61,6 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help="what the names of the files begin with; default: the card's",
     )
+    add_replace(command)
 
     command = add("verify", _verify, "compare the prepared files with their checksums")
     command.add_argument("name", metavar="NAME", help="the dataset")
@@ -101,6 +107,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     from genrec_bench.data.cards import load_card
+    from genrec_bench.data.dataset_store import read_manifest
     from genrec_bench.data.obtain import prepare_dataset
     from genrec_bench.data.preparation.prepare import format_report
     from genrec_bench.progress import Progress
@@ -112,8 +119,13 @@ def _prepare(args: argparse.Namespace) -> int:
         interactions=args.reviews,
         items=args.metadata,
         accept_counts=args.accept_counts,
+        replace=args.replace,
     )
-    if args.json:
+    if report is None:
+        kept = read_manifest(args.name, args.data_dir)["report"]
+        there = f"{args.name} is there already, made of these files; --replace makes it anew"
+        print(_json(kept) if args.json else f"{there}\nit is in {args.data_dir / args.name}")
+    elif args.json:
         print(_json(asdict(report)))
     else:
         print(format_report(report))
@@ -127,11 +139,19 @@ def _import(args: argparse.Namespace) -> int:
     from genrec_bench.data.data_report import format_imported
     from genrec_bench.data.dataset_store import differing_sources, save_contents
     from genrec_bench.data.importers import import_contents
+    from genrec_bench.data.standing import dataset_stands, refuse_replacing
+    from genrec_bench.progress import Progress
 
     card = load_card(args.name)
     directory = Path(args.directory)
     contents, sources = import_contents(args.layout, directory, card, args.category)
-    folder = save_contents(contents, args.data_dir, sources)
+    where, folder = (card, args.data_dir), args.data_dir / card.name
+    if not args.replace:
+        if dataset_stands(*where, sources, "imported", args.layout, contents):
+            print(f"{card.name} is there already, imported from these files: {folder}")
+            return 0
+        refuse_replacing(*where, Progress(), f"What {directory} holds")
+    save_contents(contents, args.data_dir, sources)
     print(format_imported(contents, differing_sources(card, sources)))
     print(f"written to {folder}")
     return 0

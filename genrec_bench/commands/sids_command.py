@@ -66,6 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--as", dest="label", metavar="LABEL", help="label; default: from the options"
     )
+    command.add_argument("--replace", action="store_true", help="replace other SIDs of that label")
 
     command = add(
         "import",
@@ -79,6 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--as", dest="label", metavar="LABEL", required=True, help="label of these SIDs"
     )
+    command.add_argument("--replace", action="store_true", help="replace other SIDs of that label")
 
     command = add("list", _list, "The SIDs that were made or imported, by dataset.")
 
@@ -153,7 +155,10 @@ def _build(args: argparse.Namespace) -> int:
         _refuse_label_of(card, label)
     if label != recipe.label(codes_per_level):
         _refuse_recipe(label)
-    sids, quality, folder = build_sids(contents, recipe, codes_per_level, label, data_dir, progress)
+    where = (label, data_dir, progress)
+    sids, quality, folder = build_sids(
+        contents, recipe, codes_per_level, *where, replace=args.replace
+    )
     name = f"{args.name}{MARK}{label}"
     if args.json:
         print(_json({"dataset": name, "folder": folder.as_posix(), **sids.quality}))
@@ -176,8 +181,10 @@ def _import(args: argparse.Namespace) -> int:
     _refuse_recipe(args.label)
     if not Path(args.file).is_file():
         raise UserError(f"{args.file} is missing")
-    contents = obtain_contents(args.name, data_dir, Progress())
-    sids, folder, notes = import_index(contents, Path(args.file), args.label, data_dir)
+    progress = Progress()
+    contents = obtain_contents(args.name, data_dir, progress)
+    where = (args.label, data_dir, progress)
+    sids, folder, notes = import_index(contents, Path(args.file), *where, replace=args.replace)
     name = f"{args.name}{MARK}{args.label}"
     if args.json:
         print(_json({"dataset": name, "folder": folder.as_posix()}))

@@ -104,17 +104,15 @@ def load_contents(name: str, data_dir: Path) -> Contents:
     """Return a card's dataset without SIDs; see `load_dataset`, also for what it raises."""
     card = load_card(name)
     manifest = read_manifest(name, data_dir) if is_prepared(name, data_dir) else None
-    is_current = manifest and manifest["card"] == _card_hash(
-        card, manifest.get("made", ""), manifest.get("layout", "")
-    )
-    if card.layout == "synthetic" and not is_current:
+    current = manifest is not None and is_current(card, manifest)
+    if card.layout == "synthetic" and not current:
         contents = generate(card)
         save_contents(contents, data_dir, {})
         return contents
     if manifest is None:
         raise UserError(f"dataset {name!r} is not in {data_dir}: {ways_to_prepare(card)}")
     folder = data_dir / name
-    if not is_current:
+    if not current:
         raise UserError(f"{folder} was made from another version of the card; {_again(card)}")
     tables = {table: _read_table(folder / f"{table}.parquet", card) for table in TABLES}
     try:
@@ -234,6 +232,12 @@ def differing_sources(card: Card, sources: Mapping[str, str]) -> list[str]:
     )
 
 
+def is_current(card: Card, manifest: Mapping[str, Any]) -> bool:
+    """Return whether a prepared dataset is what its card of today asks for."""
+    made, layout = manifest.get("made", ""), manifest.get("layout", "")
+    return bool(manifest["card"] == _card_hash(card, made, layout))
+
+
 def _card_hash(card: Card, made: str, layout: str) -> str:
     """Hash what the prepared data depend on, so that rewording a card changes nothing."""
     parts: dict[str, Any] = {
@@ -261,7 +265,7 @@ def _card_hash(card: Card, made: str, layout: str) -> str:
 def _again(card: Card) -> str:
     if card.layout == "synthetic":
         return "delete the folder, and the dataset is drawn anew"
-    return f"make it again: {ways_to_prepare(card)}"
+    return f"make it again, with --replace: {ways_to_prepare(card)}"
 
 
 def _read_table(path: Path, card: Card) -> pa.Table:

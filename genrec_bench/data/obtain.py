@@ -21,6 +21,7 @@ from genrec_bench.data.dataset_store import (
 )
 from genrec_bench.data.preparation.raw_recipe import Raw
 from genrec_bench.data.sids.sid_store import check_label, labels
+from genrec_bench.data.standing import dataset_stands, refuse_replacing
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import file_sha256
@@ -116,7 +117,7 @@ def _build_sids(contents: Contents, data_dir: Path, progress: Progress) -> Datas
     there = recipe[2] in labels(name, data_dir)
     why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
     progress.say(f"{name} {why}: building {recipe[2]}")
-    sids = build_sids(contents, *recipe, data_dir, progress)[0]
+    sids = build_sids(contents, *recipe, data_dir, progress, replace=True)[0]
     return contents.with_sids(sids.codes, sids.codes_per_level, name)
 
 
@@ -134,21 +135,40 @@ def prepare_dataset(
     interactions: Path | None = None,
     items: Path | None = None,
     accept_counts: bool = False,
-) -> PreparationReport:
+    replace: bool = False,
+) -> PreparationReport | None:
     """Make a dataset from its raw files, and wait while others make it.
 
     ``interactions`` and ``items`` are the user's own copies; None stands for one to be fetched.
+    Another dataset of that name is only replaced where ``replace`` says so.
+
+    Returns:
+        What was done; None where it was prepared already from the same files.
 
     Raises:
-        UserError: the card has no raw files, a file cannot be had or read, or counts differ.
+        UserError: the card has no raw files, a file cannot be had or read, counts differ, or there
+            is another dataset of that name.
         StorageError: the disk refuses.
     """
+    from genrec_bench.data.preparation.prepare import Source, check_counts
+
     # A mistake in what is given leaves nothing behind, not even a lock.
     if card.raw is None:
         way = "it is drawn when it is asked for" if card.synthetic else ways_to_prepare(card)
         raise UserError(f"dataset {card.name!r} has no raw files: {way}")
     check_own_files(card.raw, interactions, items)
     with _alone(card.name, data_dir, progress):
+        if not replace and is_prepared(card.name, data_dir):
+            files = raw_files(card.name, card.raw, interactions, items, data_dir, progress)
+            read = Source(card.raw, *files, progress).files  # refuses one file for both
+            sources = {path.name: file_sha256(path) for path in read}
+            if dataset_stands(card, data_dir, sources, "prepared"):
+                counts = read_manifest(card.name, data_dir)["report"]["counts"]
+                if accept_counts or not check_counts(counts, dataclasses.asdict(card.expected)):
+                    return None
+                return _prepare(card, data_dir, progress, interactions, items)[1]  # which refuses
+            what = f"What is made of {', '.join(sources)} by the card of today"
+            refuse_replacing(card, data_dir, progress, what)
         return _prepare(card, data_dir, progress, interactions, items, accept_counts)[1]
 
 

@@ -156,7 +156,10 @@ def test_counts_that_are_not_the_cards(sports: RawWorld, capsys: Capture) -> Non
     assert prepare(capsys, sports).code == 0
     before = contents_of(sports.data)
     sports.write_files(users=50)
-    called = prepare(capsys, sports, *sports.given)
+    said = last_line(prepare(capsys, sports, *sports.given))
+    assert said.startswith("sports is there already, prepared (") and "--replace" in said
+    assert contents_of(sports.data) == before
+    called = prepare(capsys, sports, *sports.given, "--replace")
     line = last_line(called)
     assert line == (
         "sports: counts are not the card's: users: 50 found, 60 expected (-16.7%); "
@@ -168,9 +171,9 @@ def test_counts_that_are_not_the_cards(sports: RawWorld, capsys: Capture) -> Non
     )
     assert "core users 5 items 5" in called.err and "Counts\n" in called.err
     assert contents_of(sports.data) == before
-    assert last_line(prepare(capsys, sports, *sports.given, "--json")) == line
+    assert last_line(prepare(capsys, sports, *sports.given, "--json", "--replace")) == line
 
-    called = prepare(capsys, sports, *sports.given, "--accept-counts")
+    called = prepare(capsys, sports, *sports.given, "--accept-counts", "--replace")
     assert called.code == 0 and "written to" in called.out
     assert "not the card's, and are accepted: users: 50 found, 60 expected" in called.err
     contents = load_contents("sports", sports.data)
@@ -281,11 +284,11 @@ def test_interrupted_it_leaves_the_earlier_dataset(
 
     with monkeypatch.context() as patch:
         patch.setattr(pq, "write_table", cut_short)
-        assert prepare(capsys, sports, *sports.given, "--accept-counts").code == 130
+        assert prepare(capsys, sports, *sports.given, "--accept-counts", "--replace").code == 130
     assert written == at
     assert contents_of(sports.data) == before
     assert not list(sports.data.glob(".sports-*"))
-    assert prepare(capsys, sports, *sports.given, "--accept-counts").code == 0
+    assert prepare(capsys, sports, *sports.given, "--accept-counts", "--replace").code == 0
     assert contents_of(sports.data) != before
 
 
@@ -303,7 +306,9 @@ def test_a_disk_that_refuses_leaves_the_earlier_dataset(
 
     monkeypatch.setattr(Path, "rename", refuse)
     sports.write_files(users=50)
-    assert "No space left" in last_line(prepare(capsys, sports, *sports.given, "--accept-counts"))
+    assert "No space left" in last_line(
+        prepare(capsys, sports, *sports.given, "--accept-counts", "--replace")
+    )
     assert contents_of(sports.data) == before
 
 

@@ -217,11 +217,15 @@ def test_a_dataset_that_changes_leaves_its_sids_behind(sids: Sids, prepared: Raw
         file.write_bytes(before)
     words = ["data", "prepare", "sports", "--accept-counts", "--data-dir", str(sids.data)]
     words += ["--reviews", str(given[0]), "--metadata", str(given[1])]
-    assert call(sids.capsys, words).code == 0
+    said = last_error(call(sids.capsys, words))
+    assert said.startswith("sports is there already, prepared (") and "the SIDs mine. What" in said
+    assert call(sids.capsys, [*words, "--replace"]).code == 0
     said = only_error(sids("show", "sports@mine"))
     assert "these SIDs were made for other contents; make them again with" in said
     assert "`genrec-bench sids build sports --as mine`" in said
-    sids.done("build", "sports", "--as", "mine")
+    said = only_error(sids("build", "sports", "--as", "mine"))
+    assert said.startswith("SIDs sports@mine are there already (") and "for other contents" in said
+    sids.done("build", "sports", "--as", "mine", "--replace")
     assert len(sids.load("mine").test) == 50
 
 

@@ -245,6 +245,7 @@ def test_a_dataset_that_was_prepared_anew_has_new_sids(sports: RawWorld) -> None
         interactions=sports.files[0],
         items=sports.files[1],
         accept_counts=True,
+        replace=True,
     )
     said = refused(lambda: get(sports, f"sports@{label}"))
     assert "were made for other contents" in said and "options that the label tells" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.collisions import resolve
 from genrec_bench.data.sids.methods import quantize
 from genrec_bench.data.sids.quality_figure import quality_png
-from genrec_bench.data.sids.sid_quality import Quality, quality
+from genrec_bench.data.sids.sid_quality import Quality, quality, quality_of
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import TEXTS, SIDs, load_sids, save_sids, sids_folder
+from genrec_bench.data.standing import refuse_replacing_sids
 from genrec_bench.data.vectors.item_vectors import check_source, item_vectors
 from genrec_bench.data.vectors.text_encoder import model_files
 from genrec_bench.data.vectors.vector_cache import fingerprint
@@ -31,11 +33,13 @@ def load_built(
     codes_per_level: Sequence[int],
     label: str,
     data_dir: Path,
+    exactly: bool = False,
 ) -> SIDs | None:
     """Return the SIDs of a label if they are whole, of these contents and by this recipe.
 
     A file of vectors must be the one that they were made of; one that is gone is no reason to
-    doubt them. Models are known by name: their files may be gigabytes.
+    doubt them. Models are known by name, as their files may be gigabytes; only ``exactly`` asks
+    whether a folder of that name holds the same ones.
     """
     try:
         sids = load_sids(contents, label, data_dir)
@@ -47,6 +51,8 @@ def load_built(
         source = Path(recipe.embeddings)
         if source.suffix == ".npy" and source.is_file():
             wanted["sha256"] = file_sha256(source)
+        elif exactly:
+            wanted["sha256"] = fingerprint(model_files(recipe.embeddings))
     return sids if wanted.items() <= dict(sids.recipe).items() else None
 
 
@@ -57,8 +63,13 @@ def build_sids(
     label: str,
     data_dir: Path,
     progress: Progress,
+    *,
+    replace: bool = False,
 ) -> tuple[SIDs, Quality, Path]:
     """Make SIDs of a dataset's items and keep them under a label.
+
+    Those that are there already, made by the same recipe of the same vectors, are returned as they
+    are. Others of that label are only replaced where ``replace`` says so.
 
     Titles, descriptions and, for collaborative embeddings, training examples are read; nothing of
     valid or test is. ``codes_per_level`` are those before collisions are resolved.
@@ -67,12 +78,22 @@ def build_sids(
         The SIDs, their quality, and their folder.
 
     Raises:
-        UserError: what they are made of cannot be had, or collisions cannot be resolved.
+        UserError: what they are made of cannot be had, or collisions cannot be resolved; there are
+            others of that label.
         StorageError: the disk refuses.
     """
     check_source(recipe.embeddings)
     name = contents.card.name
-    sids_folder(name, label, data_dir)  # refuses a label before the long work
+    folder = sids_folder(name, label, data_dir)  # refuses a label before the long work
+    if not replace:
+        there = load_built(contents, recipe, codes_per_level, label, data_dir, exactly=True)
+        with contextlib.suppress(KeyError, TypeError):  # of a quality that was not written so
+            if there is not None:
+                worth = quality_of(there.quality)
+                progress.say(f"{name}{MARK}{label} is there already, made so; nothing is built")
+                return there, worth, folder
+        what = f"SIDs of {Path(recipe.embeddings).name} by {recipe.method}"
+        refuse_replacing_sids(contents, label, data_dir, progress, what)
     vectors = item_vectors(
         recipe.embeddings,
         contents.titles,

@@ -12,22 +12,33 @@ from pathlib import Path
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_quality import quality
 from genrec_bench.data.sids.sid_spelling import spelled_sids
-from genrec_bench.data.sids.sid_store import SIDs, save_sids
+from genrec_bench.data.sids.sid_store import SIDs, manifest_of, save_sids
+from genrec_bench.data.standing import refuse_replacing_sids
 from genrec_bench.errors import UserError
+from genrec_bench.progress import Progress
 from genrec_bench.storage.source_files import Folder
 
 
 def import_index(
-    contents: Contents, file: Path, label: str, data_dir: Path
+    contents: Contents,
+    file: Path,
+    label: str,
+    data_dir: Path,
+    progress: Progress,
+    *,
+    replace: bool = False,
 ) -> tuple[SIDs, Path, tuple[str, ...]]:
     """Read a file of SIDs, keep them for a dataset under a label.
+
+    Those of the same file may be there already. Others of that label are only replaced where
+    ``replace`` says so.
 
     Returns:
         The SIDs, their folder, and what was understood, in lines.
 
     Raises:
         UserError: the file is malformed, an item has no SID, a SID is for no item, or SIDs differ
-            in length.
+            in length; there are others of that label.
         StorageError: the disk refuses.
     """
     folder = Folder(file.parent)
@@ -54,6 +65,11 @@ def import_index(
         max(count, int(code) + 1) for count, code in zip(least, read.codes.max(axis=0), strict=True)
     )
     (checksum,) = folder.checksums().values()
+    same = {"file": file.name, "sha256": checksum}
+    if not replace:
+        there = manifest_of(contents.card.name, label, data_dir)
+        if there is None or (there["contents"], there["recipe"]) != (contents.fingerprint, same):
+            refuse_replacing_sids(contents, label, data_dir, progress, f"Those of {file.name}")
     worth = quality(read.codes, per_level, None, None, contents.categories or None)
-    found = SIDs(read.codes, per_level, {"file": file.name, "sha256": checksum}, asdict(worth))
+    found = SIDs(read.codes, per_level, same, asdict(worth))
     return found, save_sids(found, contents, label, data_dir, None), read.notes

@@ -124,6 +124,18 @@ def save_sids(
     return folder
 
 
+def manifest_of(name: str, label: str, data_dir: Path) -> dict[str, Any] | None:
+    """Return what is kept beside SIDs; None where it, or their table, is damaged or missing."""
+    folder = sids_folder(name, label, data_dir)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        whole = manifest["sha256"] == file_sha256(folder / TABLE)
+        known = isinstance(manifest["recipe"], dict) and isinstance(manifest["contents"], str)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if whole and known else None
+
+
 def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
     """Return the SIDs of a label that were made for a dataset.
 
@@ -134,7 +146,7 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
     name = contents.card.name
     folder = sids_folder(name, label, data_dir)
     check_label(name, label, data_dir)
-    again = f"make them again with {_command(name, label)}"
+    again = f"make them again with {_command(name, label)} and --replace"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         content = (folder / TABLE).read_bytes()

@@ -52,7 +52,7 @@ def make(
     codes_per_level: tuple[int, ...] = (8, 4),
     label: str = "mine",
 ) -> SIDs:
-    return build_sids(contents, recipe, codes_per_level, label, data, QUIET)[0]
+    return build_sids(contents, recipe, codes_per_level, label, data, QUIET, replace=True)[0]
 
 
 def save_vectors(file: Path, vectors: Floats) -> str:
@@ -177,7 +177,8 @@ def test_a_model_of_ones_own_keeps_its_folder_to_itself(
 def test_categories_are_held_against_prefixes(contents: Contents, tmp_path: Path) -> None:
     def agreement(categories: tuple[tuple[str, ...], ...]) -> float | None:
         known = dataclasses.replace(contents, categories=categories)
-        return build_sids(known, PLAIN, (8,), "mine", tmp_path, QUIET)[1].levels[0].agreement
+        where = (tmp_path, QUIET)
+        return build_sids(known, PLAIN, (8,), "mine", *where, replace=True)[1].levels[0].agreement
 
     by_noun = tuple(("All", title.split()[1]) for title in contents.titles)
     assert agreement(by_noun) is not None
