@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.record_schema import SPLITS, Record
+from genrec_bench.runs.record_schema import SPLITS
 from genrec_bench.runs.records import OUTCOME_COLUMNS, START_COLUMNS, read_record
 from genrec_bench.storage.parquet import read_frame
 
@@ -24,7 +25,7 @@ class Evidence:
         path: of the record; None if it was not read from a file.
     """
 
-    record: Record
+    record: dict[str, Any]
     outcomes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=OUTCOME_COLUMNS))
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     path: Path | None = None

@@ -19,7 +19,7 @@ import pandas as pd
 
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.errors import UserError
-from genrec_bench.runs.record_schema import SPLITS, Record
+from genrec_bench.runs.record_schema import SPLITS
 from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import of_training
 from genrec_bench.training.metrics import (
@@ -118,7 +118,7 @@ def verify(evidence: Evidence) -> Verified:
     return Verified(evidence, counts[0], counts[1], share, tuple(findings))
 
 
-def recompute(rows: pd.DataFrame, record: Record, prefix: str = "") -> dict[str, float]:
+def recompute(rows: pd.DataFrame, record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """All metrics that the outcomes of one split determine.
 
     Args:
@@ -136,7 +136,7 @@ def recompute(rows: pd.DataFrame, record: Record, prefix: str = "") -> dict[str,
     return outcome_metrics(rows, width, settings.get("pass_samples", 0), prefix, cutoffs)
 
 
-def budget_share(record: Record) -> float | None:
+def budget_share(record: Mapping[str, Any]) -> float | None:
     """Share of its budget that a run has spent; None where it had none."""
     limit = record["budget"]["limit"]
     if limit is None:
@@ -222,7 +222,7 @@ def _best_worth(evidence: Evidence) -> Iterator[Finding]:
                 yield Finding(evidence.name, f"metrics.{split}.{regret}", run[split][regret], found)
 
 
-def _said_twice(name: str, record: Record) -> Iterator[Finding]:
+def _said_twice(name: str, record: Mapping[str, Any]) -> Iterator[Finding]:
     """The track repeats settings and fingerprints, so that an edit of one of them shows."""
     track, settings = record["track"], record["configuration"]["settings"]
     fingerprints, limit = record["fingerprints"], record["budget"]["limit"]
@@ -260,7 +260,7 @@ def _ending(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(name, "metrics.test", f"{len(record['metrics']['test'])} metrics", found)
 
 
-def _tuning(name: str, record: Record) -> Iterator[Finding]:
+def _tuning(name: str, record: Mapping[str, Any]) -> Iterator[Finding]:
     """What tuning was allowed to cost is part of the track, and it cost no more."""
     tuning, track = record.get("tuning") or {}, record["track"]
     limit = tuning.get("limit")
@@ -309,7 +309,7 @@ def _start(one: Evidence) -> Any:
     return _sorted(one.record, "benchmark", "track_id", "versions", "hardware")
 
 
-def _sorted(record: Record, *keys: str) -> str:
+def _sorted(record: Mapping[str, Any], *keys: str) -> str:
     return json.dumps([record[key] for key in keys], sort_keys=True)
 
 
@@ -329,7 +329,7 @@ def _first_difference(key: str, what: str, first: Evidence, second: Evidence) ->
                 return
 
 
-def _exact(record: Record) -> bool:
+def _exact(record: Mapping[str, Any]) -> bool:
     """Whether the run can be repeated bit by bit: neither a clock nor a GPU had a say."""
     limit = record["budget"]["limit"]
     clocked = limit is not None and limit.endswith("s")

@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import dataclasses
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genrec_bench.commands.sweep_command import add_search_options
 from genrec_bench.errors import UserError
@@ -31,6 +33,10 @@ from genrec_bench.studies.comparison.plan import (
 from genrec_bench.studies.sweeps.sweep_request import TUNING_SEED
 from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.budgets import Budget, parse_budget
+
+if TYPE_CHECKING:
+    from genrec_bench.boards.board import Board
+    from genrec_bench.studies.comparison.comparison_result import ComparisonResult
 
 ALGORITHMS = "grpo,ugr,srpo,vstar"
 CONTROLS = "sft,grpo:reward=random"
@@ -111,24 +117,18 @@ def execute(args: argparse.Namespace) -> int:
     """Compare, or print the plan of it; return 0 if nothing failed."""
     if args.suite:
         return _execute_suite(args)
-    with context_of(args, Tracker, _jobs(args)) as context:
+    with context_of(args, Tracker, first_jobs(args)) as context:
         from genrec_bench.studies.attempts import exit_code
-        from genrec_bench.studies.comparison.compare import compare, first_pace
-        from genrec_bench.studies.comparison.report import result_values, summary, write_board
+        from genrec_bench.studies.comparison.compare import first_pace
+        from genrec_bench.studies.comparison.report import result_values, summary
 
-        plan = _plan(args, context, quick=args.quick)
-        full = _plan(args, context, quick=False) if args.quick else None
-        pace = first_pace(plan, context)
         if args.plan:
+            plan, full = _plans(args, context)
+            pace = first_pace(plan, context)
             text, code = _told(plan, pace, context, args.json), 0
             more = more_text(plan, full, pace) if full else ""
         else:
-            result, folder, board = compare(
-                plan, context, pace, storage=args.storage, retry_failed=args.retry_failed
-            )
-            more = more_text(plan, full, pace) if full else ""
-            if more:
-                board = write_board(result, folder, more)
+            result, folder, board, more = compared(args, context)
             if args.json:
                 values = result_values(result, folder) | {"folder": folder.as_posix()}
                 text = json.dumps(values, indent=2, ensure_ascii=False)
@@ -139,6 +139,40 @@ def execute(args: argparse.Namespace) -> int:
             text += f"\n\n{more}"
     print(text)
     return code
+
+
+def compared(
+    args: argparse.Namespace, context: Context
+) -> tuple[ComparisonResult, Path, Board, str]:
+    """Carry a comparison out.
+
+    Args:
+        args: of this command's options.
+
+    Returns:
+        What came of it, its folder, its board, and for a quick one what the full one adds.
+
+    Raises:
+        UserError: a mistake in what was asked for.
+    """
+    from genrec_bench.studies.comparison.compare import compare, first_pace
+    from genrec_bench.studies.comparison.report import write_board
+
+    plan, full = _plans(args, context)
+    pace = first_pace(plan, context)
+    result, folder, board = compare(
+        plan, context, pace, storage=args.storage, retry_failed=args.retry_failed
+    )
+    more = more_text(plan, full, pace) if full else ""
+    if more:
+        board = write_board(result, folder, more)
+    return result, folder, board, more
+
+
+def _plans(args: argparse.Namespace, context: Context) -> tuple[Plan, Plan | None]:
+    """Return the plan, and for a quick comparison the full one's."""
+    plan = _plan(args, context, quick=args.quick)
+    return plan, _plan(args, context, quick=False) if args.quick else None
 
 
 def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
@@ -169,7 +203,7 @@ def _execute_suite(args: argparse.Namespace) -> int:
         worlds = []
         for claim in SUITES[args.suite]:
             words = argparse.Namespace(**{**vars(args), "dataset": claim.dataset})
-            context = stack.enter_context(context_of(words, Tracker, _jobs(words)))
+            context = stack.enter_context(context_of(words, Tracker, first_jobs(words)))
             plan = _plan(words, context, quick=args.quick)
             worlds.append(suites.SuitePart(claim, plan, context, first_pace(plan, context)))
         if args.plan:
@@ -193,7 +227,7 @@ def _execute_suite(args: argparse.Namespace) -> int:
     return code
 
 
-def _jobs(args: argparse.Namespace) -> list[Job]:
+def first_jobs(args: argparse.Namespace) -> list[Job]:
     """Return the algorithms and the controls that are given, as what they will be run as."""
     controls = _listed(QUICK_CONTROLS if args.quick else CONTROLS)
     if args.controls is not None:

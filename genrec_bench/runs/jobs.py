@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genrec_bench.runs.registry import Entry
     from genrec_bench.runs.request import Request
     from genrec_bench.training.base_algorithm import Algorithm
+    from genrec_bench.training.hyperparameters import Value
     from genrec_bench.training.settings import Settings
     from genrec_bench.training.workers import Workers
 
@@ -122,6 +123,15 @@ def split_words(assignments: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--set {name}: given twice")
         texts[name] = text
     return texts
+
+
+def words_of(values: Mapping[str, Value]) -> tuple[str, ...]:
+    """Return words of ``--set`` for values by name."""
+    return tuple(f"{name}={_word(value)}" for name, value in values.items())
+
+
+def _word(value: Value) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:

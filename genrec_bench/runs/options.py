@@ -165,12 +165,26 @@ def context_of(
     tracker: Callable[[Path, str], NullTracker] | None = None,
     jobs: Sequence[Job] = (),
 ) -> Iterator[Context]:
-    """Open the context that the options of ``add_context_options`` ask for.
+    """Open the context that the options of ``add_context_options`` ask for; see `open_context`.
 
     In the body of the ``with`` statement standard output goes to stderr, since it is for results
-    alone: print these after it. Cheap checks come first: a typo should not wait for torch.
+    alone: print these after it.
+    """
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        yield open_context(args, tracker, jobs)
+
+
+def open_context(
+    args: argparse.Namespace,
+    tracker: Callable[[Path, str], NullTracker] | None = None,
+    jobs: Sequence[Job] = (),
+) -> Context:
+    """Return the context that the options of ``add_context_options`` ask for.
+
+    Cheap checks come first: a typo should not wait for torch.
 
     Args:
+        args: may have ``quiet`` too, where nobody waits.
         tracker: makes what is told of all runs, unless the options say ``--no-mlflow``, from the
             output folder and the name of the dataset; None for nothing.
         jobs: what the command is going to run, so far as it is known: refused before the dataset
@@ -189,32 +203,32 @@ def context_of(
     from genrec_bench.data.dataset_store import data_directory, split_name
     from genrec_bench.data.obtain import obtain
 
-    data_dir = data_directory(args.data_dir)
+    data_dir = data_directory(None if args.data_dir is None else str(args.data_dir))
     load_card(split_name(args.dataset)[0])
     output = Path(args.output)
     check_writable(output, f"--output {output}")
     check_writable(data_dir / STARTS, f"cannot write to {data_dir} (--data-dir)")
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        _check_jobs(args, jobs)
-        joined = _workers() if launched() > 1 else None
-        quiet = joined is not None and not joined.is_main
-        dataset = obtain(args.dataset, data_dir, Progress(quiet=quiet))
-        workers = joined or _workers()
-        # Processes that share a run speak with one voice.
-        if args.no_mlflow or not workers.is_main:
-            tracker = None
-        yield Context(
-            dataset=dataset,
-            backbone=args.backbone,
-            budget=budget,
-            assignments=tuple(args.set),
-            data_dir=data_dir,
-            output=output,
-            workers=workers,
-            progress=Progress(quiet=not workers.is_main),
-            tracker=tracker(output, dataset.name) if tracker else NullTracker(),
-            crew=crew,
-        )
+    _check_jobs(args, jobs)
+    joined = _workers() if launched() > 1 else None
+    silent = getattr(args, "quiet", False)
+    quiet = silent or (joined is not None and not joined.is_main)
+    dataset = obtain(args.dataset, data_dir, Progress(quiet=quiet))
+    workers = joined or _workers()
+    # Processes that share a run speak with one voice.
+    if args.no_mlflow or not workers.is_main:
+        tracker = None
+    return Context(
+        dataset=dataset,
+        backbone=args.backbone,
+        budget=budget,
+        assignments=tuple(args.set),
+        data_dir=data_dir,
+        output=output,
+        workers=workers,
+        progress=Progress(quiet=silent or not workers.is_main),
+        tracker=tracker(output, dataset.name) if tracker else NullTracker(),
+        crew=crew,
+    )
 
 
 def _check_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:

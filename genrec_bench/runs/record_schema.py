@@ -12,15 +12,49 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 
 from genrec_bench.storage.digests import canonical_digest
+from genrec_bench.storage.parquet import read_frame
 from genrec_bench.storage.validation import Must, PlainName, checked
 
-Record = dict[str, Any]
-"""A record in plain JSON types."""
+
+class Record(dict[str, Any]):
+    """A record in plain JSON types.
+
+    Attributes:
+        path: of the file that it was read from; None if it was not.
+    """
+
+    path: Path | None = None
+
+    @property
+    def outcomes(self) -> pd.DataFrame:
+        """The outcome of every example, of the policy and of the SFT start."""
+        return self._table("outcomes")
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """What was logged while training."""
+        return self._table("curves")
+
+    def _table(self, key: str) -> pd.DataFrame:
+        if self.path is None:
+            raise ValueError("the record was not read from a file")
+        return read_frame(self.path.parent / self[key]["file"])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Tell a notebook what it is; all of it would be pages."""
+        figures = self["metrics"]["test"] or self["metrics"]["valid"]
+        told = "  ".join(f"{name} {figures[name]:.4f}" for name in SHOWN if name in figures)
+        printer.text(f"Record({self['run_id']}: {told or self['failure']})")
+
 
 SCHEMA = 1
 """Version of the keys; raised when a reader of the former version would go wrong."""
+
+SHOWN = ("HR@1", "HR@10", "NDCG@10")
+"""Figures by which a notebook tells records apart."""
 
 SPLITS = ("valid", "test")
 """The splits that a record has metrics of."""

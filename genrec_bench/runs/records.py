@@ -54,8 +54,9 @@ def complete_record(content: Mapping[str, Any]) -> Record:
     Raises:
         ValueError: a number is not finite.
     """
-    record: Record = plain({"schema": SCHEMA, "benchmark": benchmark_version(), **content})
-    return {**record, "track_id": track_id(record["track"])}
+    record = Record(plain({"schema": SCHEMA, "benchmark": benchmark_version(), **content}))
+    record["track_id"] = track_id(record["track"])
+    return record
 
 
 def join_outcomes(
@@ -96,7 +97,7 @@ def is_outcomes(columns: Sequence[str]) -> bool:
 
 
 def write_record(
-    folder: Path, record: Record, outcomes: pd.DataFrame, curves: pd.DataFrame
+    folder: Path, record: dict[str, Any], outcomes: pd.DataFrame, curves: pd.DataFrame
 ) -> Path:
     """Write a run's three files, the record last, and return the record's path.
 
@@ -136,12 +137,14 @@ def read_record(path: Path) -> Record:
     """
     path = path / RECORD_FILE if path.is_dir() else path
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-        wrong = mistakes_in(record)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        wrong = mistakes_in(content)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a record: {error}") from error
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong)}")
+    record = Record(content)
+    record.path = path
     for key in ("outcomes", "curves"):
         file = path.parent / record[key]["file"]
         if not file.is_file():

@@ -28,7 +28,7 @@ from genrec_bench.storage.files import write_atomically
 STARTED = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
-def make_record(**changes: Any) -> Record:
+def make_record(**changes: Any) -> dict[str, Any]:
     cost = {"tokens": 10, "flops": 2e9, "peak_memory_bytes": 1000}
     usual: dict[str, Any] = {
         "run_id": "ugr-seed0-x",

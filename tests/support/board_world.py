@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.boards.evidence import Evidence
-from genrec_bench.runs.record_schema import SPLITS, Record, digest
+from genrec_bench.runs.record_schema import SPLITS, digest
 from genrec_bench.runs.records import (
     OUTCOME_COLUMNS,
     complete_record,
@@ -37,7 +37,7 @@ def figures(value: float) -> dict[str, float]:
 
 def make_record(
     algorithm: str, value: float, seed: int = 0, minutes: int = 0, **changes: Any
-) -> Record:
+) -> dict[str, Any]:
     """A record of which all metrics have one value; changes may be of nested parts too."""
     cost = {"tokens": 1_000_000, "flops": 5e11, "peak_memory_bytes": 1}
     phases = {"sft": 100.0, "rollout": 30.0, "update": 10.0, "evaluation": 7.0}
@@ -144,7 +144,7 @@ def whole(
     return Evidence(record, join_outcomes(outcomes, of_start or None), curves)
 
 
-def reseal(path: Path, record: Record) -> None:
+def reseal(path: Path, record: dict[str, Any]) -> None:
     """Write an edited record with the hash of what it says now, as a careful forger would."""
     path.write_text(json.dumps(record | {"sha256": digest(record)}))
 
@@ -158,7 +158,7 @@ def save(folder: Path, one: Evidence) -> Path:
     return write_record(folder / one.record["run_id"], dict(one.record), outcomes, curves)
 
 
-def comparable(record: Record) -> Record:
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
     """The record without what differs between two equal runs: times, peak memory, names of runs.
 
     The hash of the curves is left out too, since curves hold seconds, and that of the whole record.

@@ -1,0 +1,262 @@
+"""The Python API: what the commands do, for programs and notebooks. `genrec_bench` lends the names.
+
+Functions may be called in any thread. They set no signal handlers and leave standard output and
+torch's generators as they are. Training takes turns: torch has one generator for all threads, so a
+second call waits for the first. Lines on how far work has come go to stderr unless ``quiet``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.runs.jobs import Job, do, words_of
+from genrec_bench.runs.options import DATASET, open_context
+from genrec_bench.tracking.tracker import Tracker
+from genrec_bench.training.hyperparameters import Value
+from genrec_bench.training.launchers import check_alone
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from genrec_bench.runs.recommender import Recommender
+    from genrec_bench.runs.record_schema import Record
+
+Folder = str | Path
+
+FIRST = ("path", "dataset", "algorithm", "control", "seed", "complete", "track_id", "run_id")
+"""Columns of records that come first."""
+
+_turn = threading.RLock()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        verdict: the board's first sentences.
+        summary: what the command prints: rows, tests, what failed, the bill.
+        folder: holds ``board.html``, ``board.md`` and ``board.csv``.
+        table: the board, one line for each row and quantity, as ``board.csv`` has it.
+        records: one row a run, see `load_records`.
+        failures: what failed and why; empty if nothing did.
+    """
+
+    verdict: str
+    summary: str
+    folder: Path
+    table: pd.DataFrame
+    records: pd.DataFrame
+    failures: tuple[str, ...]
+
+    @property
+    def page(self) -> Path:
+        """The board as a page for a browser."""
+        return self.folder / "board.html"
+
+    def __str__(self) -> str:
+        return self.summary
+
+
+def run(
+    algorithm: str,
+    dataset: str = DATASET,
+    *,
+    budget: str | None = None,
+    seed: int = 0,
+    backbone: str = "tiny",
+    settings: Mapping[str, Value] | None = None,
+    output: Folder = "runs",
+    data_dir: Folder | None = None,
+    reuse: bool = True,
+    mlflow: bool = False,
+    quiet: bool = False,
+) -> Record:
+    """Train an algorithm from the SFT start, evaluate it, and return the record.
+
+    A call that is interrupted goes on when it is made again.
+
+    Args:
+        algorithm: a name, or the path of a Python file.
+        budget: such as ``2xsft``, ``90s``, ``3e13flop`` or ``20Mtok``; None for a number of steps.
+        backbone: ``tiny``, a folder, or a name on the Hugging Face hub.
+        settings: hyperparameters and settings, as ``--set`` takes them.
+        output: where runs are kept.
+        data_dir: prepared data and SFT starts; by default as for the commands.
+        reuse: whether an equal run that is finished will do.
+        mlflow: whether MLflow is told.
+
+    Raises:
+        UserError: a mistake in what was asked for; a run that fails leaves a record that says so.
+    """
+    from genrec_bench.runs.records import read_record
+
+    options = argparse.Namespace(
+        dataset=dataset,
+        backbone=backbone,
+        budget=budget,
+        set=list(words_of(settings or {})),
+        data_dir=data_dir,
+        output=output,
+        no_mlflow=not mlflow,
+        quiet=quiet,
+    )
+    job = Job(algorithm, algorithm, seed=seed)
+    with _our_turn():
+        context = open_context(options, Tracker, [job])
+        return read_record(do(job, context, reuse=reuse))
+
+
+def compare(
+    dataset: str = DATASET,
+    algorithms: Sequence[str] | None = None,
+    *,
+    quick: bool = False,
+    budget: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    controls: Sequence[str] | None = None,
+    tuning_budget: str | None = None,
+    trial_budget: str | None = None,
+    backbone: str = "tiny",
+    settings: Mapping[str, Value] | None = None,
+    output: Folder = "runs",
+    data_dir: Folder | None = None,
+    workers: int = 1,
+    mlflow: bool = False,
+    quiet: bool = False,
+) -> Comparison:
+    """Tune algorithms alike, run them on several seeds, and make the board.
+
+    Arguments are the options of ``genrec-bench compare``, which tells their defaults. What is
+    finished is found again, and a call that is interrupted goes on when it is made again.
+
+    Args:
+        quick: a first answer without tuning.
+        seeds: how many, or which.
+        workers: processes that do independent parts at once.
+
+    Raises:
+        UserError: a mistake in what was asked for.
+    """
+    import pandas as pd
+
+    from genrec_bench.boards.verdict import verdict
+    from genrec_bench.commands import compare_command
+    from genrec_bench.studies.comparison.report import summary
+
+    told = {
+        "--dataset": dataset,
+        "--backbone": backbone,
+        "--budget": budget,
+        "--algorithms": None if algorithms is None else ",".join(algorithms),
+        "--controls": None if controls is None else ",".join(controls),
+        "--tuning-budget": tuning_budget,
+        "--trial-budget": trial_budget,
+        "--output": output,
+        "--data-dir": data_dir,
+        "--workers": workers,
+    }
+    if isinstance(seeds, int):
+        told["--seeds"] = seeds
+    elif seeds is not None:
+        told["--seed" if len(seeds) == 1 else "--seeds"] = ",".join(map(str, seeds))
+    words = [f"{option}={value}" for option, value in told.items() if value is not None]
+    if settings:
+        words += ["--set", *words_of(settings)]
+    words += ["--quick"] * quick + ["--no-mlflow"] * (not mlflow)
+    parser = _Words()
+    compare_command.add_options(parser)
+    options = parser.parse_args(words)
+    options.quiet = quiet
+    with _our_turn():
+        context = open_context(options, Tracker, compare_command.first_jobs(options))
+        result, folder, board, more = compare_command.compared(options, context)
+    said = [text for section in board.sections for text in verdict(board, section)]
+    return Comparison(
+        verdict="\n".join(said),
+        summary="\n\n".join(filter(None, [summary(result, folder, board), more])),
+        folder=folder,
+        table=pd.read_csv(folder / "board.csv"),
+        records=load_records(*(run.record for run in result.runs)),
+        failures=tuple(f"{what}: {failure.reason}" for _, what, failure in result.failures),
+    )
+
+
+def load_records(*places: Folder) -> pd.DataFrame:
+    """Return records as a table, one row a run.
+
+    Columns are the record's keys, joined by dots where one lies in another, such as
+    ``metrics.test.NDCG@10`` or ``configuration.settings.beam_width``, after ``path``. A record that
+    does not hold is left out with a warning.
+
+    Args:
+        places: records, or folders at any depth above them; by default ``runs``.
+
+    Raises:
+        UserError: a place is not there.
+    """
+    import pandas as pd
+
+    from genrec_bench.boards.collecting import record_paths
+    from genrec_bench.runs.records import read_record
+
+    paths: list[Path] = []
+    for place in map(Path, places or ("runs",)):
+        if not place.exists():
+            raise UserError(f"{place}: there is no such record or folder")
+        paths += [place] if place.is_file() else record_paths([place])
+    rows = []
+    for path in dict.fromkeys(paths):
+        try:
+            rows.append({"path": str(path), **read_record(path)})
+        except UserError as error:
+            warnings.warn(f"left out: {error}", UserWarning, stacklevel=2)
+    table = pd.json_normalize(rows)
+    first = [name for name in FIRST if name in table]
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def load_policy(path: Folder, *, algorithm: str | None = None) -> Recommender:
+    """Load a trained policy, which recommends items to histories.
+
+    Args:
+        path: a run's record or folder, or the folder of a policy.
+        algorithm: name or file of an algorithm that ranks in a way of its own, where it is not
+            found by its name.
+
+    Raises:
+        UserError: something is missing, damaged, or does not fit.
+    """
+    from genrec_bench.runs.opened_policy import open_policy
+    from genrec_bench.runs.options import quieten
+
+    with _our_turn():
+        quieten()
+        return open_policy(Path(path), algorithm=algorithm)
+
+
+class _Words(argparse.ArgumentParser):
+    """Reads options without a command line: mistakes are raised."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+@contextlib.contextmanager
+def _our_turn() -> Iterator[None]:
+    """Wait for others who train, and leave torch's generators as they were found."""
+    check_alone("a call from Python")
+    with _turn:
+        import torch
+
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=devices), storage_errors():
+            yield
