@@ -19,7 +19,8 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from genrec_bench import __version__
-from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.commands.examples import HEAD, examples_of
+from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.training.launchers import check_alone
 
 COMMANDS = {
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; those of the process by default.
     """
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(os.environ.get("COMP_LINE", ""))
     args = make_parser().parse_args(argv)
     # A scheduler ends a job politely with SIGTERM: open files and runs get closed.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -71,8 +74,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Help(argparse.HelpFormatter):
+    """Keeps the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(HEAD):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong; argparse alone would print the usage first."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, **options})
+        self.epilog = examples_of(self.prog)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the nearest choice beside those there are."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            hint = nearest(str(value), map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{error.message}{hint}") from None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse flags that are unknown with the nearest ones; nobody else would read them."""
+        first = sys.argv[1:2] if args is None else args[:1]
+        # Without this, what is missed is the command that they stand in the place of.
+        early = self._subparsers is not None and bool(first) and first[0].startswith("--")
+        if early and first[0].partition("=")[0] not in self._option_string_actions:
+            found, rest = namespace, first
+        else:
+            found, rest = super().parse_known_args(args, namespace)
+        wrong = [word.partition("=")[0] for word in rest if word.startswith("-")]
+        if wrong:
+            hints = (nearest(word, self._option_string_actions) for word in wrong)
+            self.error(f"unrecognized arguments: {' '.join(rest)}{next(filter(None, hints), '')}")
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -87,15 +126,33 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]
     ) -> None:
         """Let the module add its options, before they are read."""
         command = self.choices[values[0]]
-        if command.get_default("execute") is None:
-            module = import_module(f"genrec_bench.commands.{values[0]}_command")
-            module.add_options(command)
-            command.set_defaults(execute=module.execute, typed=list(values))
+        _load(values[0], command)
+        command.set_defaults(typed=list(values))
         super().__call__(parser, namespace, values, option_string)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def _load(name: str, command: argparse.ArgumentParser) -> None:
+    """Give a command's parser its options, unless it has them."""
+    if command.get_default("execute") is None:
+        module = import_module(f"genrec_bench.commands.{name}_command")
+        module.add_options(command)
+        command.set_defaults(execute=module.execute)
+
+
+def _complete(line: str) -> NoReturn:
+    """Tell a shell how a line can go on."""
+    import argcomplete
+
+    # Its parsers are watched from the beginning, and so must have their options.
+    argcomplete.autocomplete(make_parser(load=line.split()[1:2]))
+    sys.exit(0)
+
+
+def make_parser(load: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Return the parser of all commands.
+
+    Args:
+        load: commands that get their options now, and not when they are named.
 
     What it reads has beside the command's own options ``execute``, which carries the command out,
     and ``typed``: the command's words.
@@ -109,7 +166,9 @@ def make_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True, action=_Commands
     )
     for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text)
+        command = commands.add_parser(name, help=text)
+        if name in load:
+            _load(name, command)
     return parser
 
 

@@ -138,12 +138,17 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
     from genrec_bench.boards.paper_figures import write_figures
     from genrec_bench.boards.sections import make_board
     from genrec_bench.boards.tables import to_text
+    from genrec_bench.data.cards import MARK, card_names
     from genrec_bench.runs.registry import default_hyperparameters
 
     evidence, wrong = collect(record_paths(folders))
     refuse(wrong, "no board is made until they are restored, or moved out of these folders")
     datasets = sorted({one.record["dataset"] for one in evidence if one.on_test})
     if name is not None and name not in datasets:
+        known = card_names()
+        if name.partition(MARK)[0] not in known:
+            hint = nearest(name, [*datasets, *known, VERIFY, RENEW])
+            raise UserError(f"no record of dataset {name!r}, and no such dataset{hint}")
         hint = nearest(name, datasets)
         raise UserError(f"no record of dataset {name!r}{hint}; {_remedy(folders, name)}")
     if not datasets:

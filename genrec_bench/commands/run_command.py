@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from genrec_bench.runs.options import add_context_options, context_of, one_seed
+from genrec_bench.runs.options import add_algorithm, add_context_options, context_of, one_seed
 from genrec_bench.tracking.tracker import Tracker
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
     parser.description = "Train an algorithm from the SFT start, evaluate it, and write a record."
-    parser.add_argument("algorithm", metavar="ALGO", help="name, or path of a Python file")
+    add_algorithm(parser)
     add_context_options(parser)
     parser.add_argument("--seed", type=one_seed, default=0, metavar="N", help="default: 0")
     parser.add_argument("--json", action="store_true", help="print the record, and nothing else")

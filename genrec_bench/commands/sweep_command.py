@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Job, exact_budget
 from genrec_bench.runs.options import (
+    add_algorithm,
     add_context_options,
     add_crew_options,
     context_of,
@@ -34,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "each, until a total budget is spent; test examples are never read. The same command "
         "again goes on where it was cut short."
     )
-    parser.add_argument("algorithm", metavar="ALGO", help="name, or path of a Python file")
+    add_algorithm(parser)
     add_context_options(parser, budget=False)
     parser.add_argument(
         "--total-budget",

@@ -6,9 +6,10 @@ import argparse
 import contextlib
 import math
 import os
+import pkgutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,13 +103,49 @@ def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_algorithm(parser: argparse.ArgumentParser) -> None:
+    """Add the algorithm that a command is about."""
+    action = parser.add_argument("algorithm", metavar="ALGO", help="name, or path of a Python file")
+    completed(action, _algorithm_names)
+
+
+def completed(action: argparse.Action, names: Callable[[], Iterable[str]]) -> None:
+    """Have shells complete an argument by names, or else by files."""
+
+    def complete(prefix: str, **_: object) -> list[str]:
+        found = [name for name in names() if name.startswith(prefix)]
+        if found:
+            return found
+        from argcomplete.completers import FilesCompleter
+
+        return list(FilesCompleter()(prefix))
+
+    action.completer = complete  # type: ignore[attr-defined]
+
+
+def _algorithm_names() -> list[str]:
+    """Return the names of the package's algorithms, without loading one."""
+    from genrec_bench import algorithms
+
+    return [module.name for module in pkgutil.iter_modules(algorithms.__path__)]
+
+
+def _dataset_names() -> list[str]:
+    from genrec_bench.data.cards import card_names
+
+    return card_names()
+
+
 def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True) -> None:
     """Add the options that ``context_of`` reads.
 
     Args:
         budget: whether the command has one budget, and not several that it reads itself.
     """
-    parser.add_argument("--dataset", default=DATASET, metavar="NAME", help=f"default: {DATASET}")
+    dataset = parser.add_argument(
+        "--dataset", default=DATASET, metavar="NAME", help=f"default: {DATASET}"
+    )
+    completed(dataset, _dataset_names)
     parser.add_argument(
         "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
     )

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from genrec_bench.commands.cli import make_parser
+from genrec_bench.commands.cli import COMMANDS, main, make_parser
+from genrec_bench.commands.examples import EXAMPLES
 from genrec_bench.commands.sids_command import codes_of, recipe_of
 from genrec_bench.data.cards import MARK, load_card
+from genrec_bench.runs.options import add_context_options
+from genrec_bench.studies.analyses import find_analysis
 
 CALL = "genrec-bench "
 
@@ -33,6 +36,30 @@ def test_every_command_is_understood(root: Path, capsys: pytest.CaptureFixture[s
             assert not end.code, f"{document}: {CALL}{' '.join(words)}: {said}"
         read += 1
     assert read > 20
+
+
+@pytest.mark.parametrize("words", [*EXAMPLES, "analyze dynamics", "analyze risk"])
+def test_every_help_ends_with_examples_that_are_understood(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--help"])
+    _, _, examples = capsys.readouterr().out.partition("\nexamples:\n")
+    lines = examples.splitlines()
+    assert lines and all(line.startswith(f"  {CALL}{words}") for line in lines)
+    for line in lines:
+        typed = shlex.split(line)[1:]
+        if "--help" not in typed:
+            args = make_parser().parse_args(typed)
+            if "options" in args:
+                parser = type(make_parser())(prog="analysis")
+                add_context_options(parser)
+                find_analysis(args.kind).add_options(parser)
+                parser.parse_args(args.options)
+
+
+def test_no_command_is_without_examples() -> None:
+    assert {words.split()[0] for words in EXAMPLES if words} == set(COMMANDS)
 
 
 def test_labels_of_sids_are_those_that_commands_of_the_document_give(root: Path) -> None:

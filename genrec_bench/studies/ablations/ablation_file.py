@@ -99,7 +99,8 @@ class Ablation:
         known = [table.name for table in self.tables]
         for name in names:
             if name not in known:
-                raise UserError(f"--tables {name}: must be of {', '.join(known)}")
+                hint = nearest(name, known)
+                raise UserError(f"--tables {name}: must be of {', '.join(known)}{hint}")
         return replace(self, tables=tuple(table for table in self.tables if table.name in names))
 
 
