@@ -128,11 +128,13 @@ def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
 
 
 def _build(args: argparse.Namespace) -> int:
+    from genrec_bench.data.agreement import agreements
     from genrec_bench.data.obtain import obtain_contents
     from genrec_bench.data.sids.build import build_sids
     from genrec_bench.data.sids.sid_quality import format_quality
     from genrec_bench.data.sids.sid_store import sids_folder
-    from genrec_bench.data.vectors.item_vectors import check_source
+    from genrec_bench.data.sightings import code_lines
+    from genrec_bench.data.vectors.item_vectors import SOURCES, check_source
     from genrec_bench.progress import Progress
 
     card, data_dir, progress = load_card(args.name), args.data_dir, Progress()
@@ -160,18 +162,24 @@ def _build(args: argparse.Namespace) -> int:
         contents, recipe, codes_per_level, *where, replace=args.replace
     )
     name = f"{args.name}{MARK}{label}"
+    lines = code_lines(sids.codes, sids.codes_per_level)
+    if recipe.embeddings not in SOURCES:  # vectors of others may be of other items
+        lines += [one.told() for one in agreements(contents, sids.codes)]
     if args.json:
-        print(_json({"dataset": name, "folder": folder.as_posix(), **sids.quality}))
+        told = {"dataset": name, "folder": folder.as_posix(), "seen": lines}
+        print(_json({**told, **sids.quality}))
     else:
-        print(format_quality(quality))
+        print("\n".join([format_quality(quality), *([""] if lines else []), *lines]))
         print(f"\nwritten to {folder}\nto use them: genrec-bench run ugr --dataset {name}")
     return 0
 
 
 def _import(args: argparse.Namespace) -> int:
+    from genrec_bench.data.agreement import agreements
     from genrec_bench.data.obtain import obtain_contents
     from genrec_bench.data.sids.index_file import import_index
     from genrec_bench.data.sids.sid_store import sids_folder
+    from genrec_bench.data.sightings import code_lines
     from genrec_bench.progress import Progress
 
     card, data_dir = load_card(args.name), args.data_dir
@@ -184,10 +192,13 @@ def _import(args: argparse.Namespace) -> int:
     progress = Progress()
     contents = obtain_contents(args.name, data_dir, progress)
     where = (args.label, data_dir, progress)
-    sids, folder, notes = import_index(contents, Path(args.file), *where, replace=args.replace)
+    sids, folder, understood = import_index(contents, Path(args.file), *where, replace=args.replace)
+    notes = list(understood)
     name = f"{args.name}{MARK}{args.label}"
+    notes += code_lines(sids.codes, sids.codes_per_level)
+    notes += [one.told() for one in agreements(contents, sids.codes)]
     if args.json:
-        print(_json({"dataset": name, "folder": folder.as_posix()}))
+        print(_json({"dataset": name, "folder": folder.as_posix(), "seen": notes}))
     else:
         shape = " x ".join(map(str, sids.codes_per_level))
         print("\n".join([f"{name}: {len(sids.codes)} items, {shape} codes", *notes]))
@@ -235,6 +246,7 @@ def _show(args: argparse.Namespace) -> int:
     from genrec_bench.data.dataset_store import load_contents, split_name
     from genrec_bench.data.sids.sid_quality import format_quality, quality_of
     from genrec_bench.data.sids.sid_store import FIGURE, TEXTS, load_sids, sids_folder
+    from genrec_bench.data.sightings import code_lines
 
     data_dir, (base, label) = args.data_dir, split_name(args.name)
     contents = load_contents(base, data_dir)
@@ -259,7 +271,9 @@ def _show(args: argparse.Namespace) -> int:
     else:
         figure = sids_folder(base, label, data_dir) / FIGURE
         told = ", ".join(f"{key} {value}" for key, value in sids.recipe.items() if key != TEXTS)
-        print(f"{base}@{label}: {told}\n\n{format_quality(worth)}")
+        lines = code_lines(sids.codes, sids.codes_per_level)
+        worth_told = "\n".join([format_quality(worth), *([""] if lines else []), *lines])
+        print(f"{base}@{label}: {told}\n\n{worth_told}")
         if figure.exists():
             print(f"\nfigure: {figure}")
     return 0

@@ -11,6 +11,8 @@ from genrec_bench.data.layouts.mimigenrec_files import read_mimigenrec
 from genrec_bench.data.layouts.minionerec_files import read_minionerec
 from genrec_bench.data.layouts.sequence_files import read_bert4rec, read_s3rec
 from genrec_bench.data.layouts.split_files import read_recbole_splits
+from genrec_bench.data.preparation.leaks import find_leaks
+from genrec_bench.data.sightings import seen
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.source_files import Folder
 
@@ -73,7 +75,9 @@ def import_contents(
             f"{card.name} does not say under 'sids' how they are made"
         )
     notes += _unread(folder, directory, category)
-    return dataclasses.replace(contents, layout=layout, report={"notes": notes}), folder.checksums()
+    contents = dataclasses.replace(contents, layout=layout)
+    notes += seen(contents, find_leaks(contents.splits, protocol=card.protocol))
+    return dataclasses.replace(contents, report={"notes": notes}), folder.checksums()
 
 
 def layouts_found(directory: Path, category: str) -> list[str]:

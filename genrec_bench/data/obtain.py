@@ -21,6 +21,7 @@ from genrec_bench.data.dataset_store import (
 )
 from genrec_bench.data.preparation.raw_recipe import Raw
 from genrec_bench.data.sids.sid_store import check_label, labels
+from genrec_bench.data.sightings import code_lines
 from genrec_bench.data.standing import dataset_stands, refuse_replacing
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
@@ -118,6 +119,8 @@ def _build_sids(contents: Contents, data_dir: Path, progress: Progress) -> Datas
     why = "has SIDs that are damaged or made of something else" if there else "has no SIDs yet"
     progress.say(f"{name} {why}: building {recipe[2]}")
     sids = build_sids(contents, *recipe, data_dir, progress, replace=True)[0]
+    for line in code_lines(sids.codes, sids.codes_per_level):
+        progress.say(f"{name}: {line}")
     return contents.with_sids(sids.codes, sids.codes_per_level, name)
 
 
@@ -196,6 +199,9 @@ def _prepare(
         )
     if not any(getattr(card.expected, name) for name in report.counts):
         progress.say(f"{card.name}: its card expects no counts, so that nothing was compared")
+    for note in report.notes:
+        if note.startswith("warning:"):
+            progress.say(f"{card.name}: {note}")
     if differing:
         progress.say(f"counts that are not the card's, and are accepted: {'; '.join(differing)}")
     kept = {**contents.report, "differing_counts": differing}

@@ -1,5 +1,6 @@
 """From a card's raw files to examples, with a report of every step."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from genrec_bench.data.preparation.leaks import Leaks, find_leaks
 from genrec_bench.data.preparation.malformed import Malformed, Rejected
 from genrec_bench.data.preparation.raw_recipe import Raw, Step
 from genrec_bench.data.preparation.splits import PROTOCOLS
+from genrec_bench.data.sightings import copy_lines, log_lines, tie_lines
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import file_sha256
@@ -46,6 +48,7 @@ class PreparationReport:
         counts: users, items, interactions; then rows of each split, such as ``train_rows``.
         untitled: items without a title.
         leaks: what splits give away of each other.
+        notes: what else was seen; ``warning:`` begins what looks wrong.
     """
 
     files: Mapping[str, str]
@@ -57,6 +60,7 @@ class PreparationReport:
     counts: Mapping[str, int]
     untitled: int
     leaks: Leaks
+    notes: tuple[str, ...] = ()
 
 
 class Source:
@@ -148,11 +152,14 @@ def prepare(
     days = (str(first), str(last))
     if days[0] < EARLIEST:
         progress.say(f"the first interaction is of {first}: is the unit of time the right one?")
+    exact = any(step.keep == "exact" for step in steps)
+    notes = log_lines(log, exact)
     split, fewest = PROTOCOLS[protocol]
     log, done = _filtered(log, steps, fewest, source, progress, where)
     texts = source.texts(log.item_names).values()
     if items_file is not None and not any(text.title or text.description for text in texts):
         progress.say(f"{items_file}: not one item has a title or a description")
+    notes += tie_lines(log, protocol)
     splits = split(log, card.history_length)
     rows = {f"{name}_rows": len(examples) for name, examples in splits.examples.items()}
     for name, size in rows.items():
@@ -182,7 +189,9 @@ def prepare(
         times=splits.target_times,
         report=asdict(report),
     )
-    return contents, report
+    notes += copy_lines(splits.examples, report.leaks)
+    report = dataclasses.replace(report, notes=tuple(notes))
+    return dataclasses.replace(contents, report=asdict(report)), report
 
 
 def _filtered(
@@ -263,6 +272,7 @@ def format_report(report: PreparationReport) -> str:
         ]
         + [{"count": "items without a title", "found": report.untitled}],
         "What splits give away": report.leaks.as_rows(),
+        "What was seen": [{"": note} for note in report.notes],
     }
     parts = [f"{title}\n{_table(rows)}" for title, rows in tables.items() if rows]
     return "\n\n".join([*parts, *filter(None, [report.leaks.note])])
