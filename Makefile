@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON := $(firstword $(foreach name,python3.11 python3 python,$(shell \
 	$(name) -c 'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 
-.PHONY: run test check bench gpu-check install clean
+.PHONY: run test check docs bench gpu-check install clean
 
 # The main job: UGR on the synthetic data, offline.
 run: $(VENV)/installed
@@ -20,6 +20,10 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# The documentation as a site, to be read without a network or a server: build/site/index.html.
+docs: $(VENV)/installed-dev
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/installed
 	$(BIN)/genrec-bench bench

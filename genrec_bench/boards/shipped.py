@@ -1,8 +1,9 @@
 """The boards that come with the repository: all that is made from the records in `leaderboards/`.
 
-These are a board for each dataset, the page of claims, and what the README says first, which
-stands between two marks in the file beside the folder. Nothing else is read: records of the
-reader's own runs never get on these boards, unless they are added to the folder.
+These are a board for each dataset, the page of claims, and, between two marks of each of two
+documents, what the README beside the folder says first and what the folder's own lists. Nothing
+else is read: records of the reader's own runs never get on these boards, unless they are added to
+the folder.
 """
 
 from __future__ import annotations
@@ -67,10 +68,14 @@ def shipped_files(boards: Mapping[str, Board], folder: Path) -> dict[Path, bytes
             ).encode()
             page = claims_html(tried_in(boards, suite, "{}.html"))
             files[folder / f"{suite}.html"] = page.encode()
-    readme = folder.resolve().parent / README
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    if BEGIN in text and END in text:
-        files[readme] = with_block(text, first_screen(boards, folder.name)).encode()
+    documents = {
+        folder.resolve().parent / README: first_screen(boards, folder.name),
+        folder / README: contents(boards),
+    }
+    for path, block in documents.items():
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if BEGIN in text and END in text:
+            files[path] = with_block(text, block).encode()
     return files
 
 
@@ -141,6 +146,19 @@ def first_screen(boards: Mapping[str, Board], folder: str) -> str:
             parts.append(verdict_table(tried, "pipe"))
     head = "**What the boards conclude so far**, at equal cost:"
     return "\n\n".join([head, "\n".join(concluded), *parts])
+
+
+def contents(boards: Mapping[str, Board]) -> str:
+    """A line for each board of a folder: its page, and on which terms rows are compared there."""
+    lines = []
+    for name, board in boards.items():
+        sections = "; ".join(heading(section) for section in board.sections)
+        title = escaped(_title(board, board.sections[0]))
+        lines.append(f"- [{escaped(name)}]({quote(name)}.md), {title}: {sections}")
+    for suite in SUITES:
+        if any(one.board for one in tried_in(boards, suite, "")):
+            lines.append(f"- [{suite}]({suite}.md), papers' claims in worlds made for them")
+    return "\n".join(lines)
 
 
 def claims_in_words(tried: list[Tried]) -> str:

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "genrec_bench", "algorithms", "datasets"]
 
@@ -71,6 +72,24 @@ def test_wheel_holds_the_package_with_algorithms_and_cards_and_nothing_else(
         assert found, f"no {pattern} in {folder}"
         wanted |= {name if folder == "genrec_bench" else f"genrec_bench/{name}" for name in found}
     assert wanted <= names
+
+
+def test_wheel_says_what_it_is(root: Path, wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        said = Metadata.from_email(archive.read(name), validate=True)
+        licenses = [each for each in archive.namelist() if each.endswith("licenses/LICENSE")]
+    assert said.summary and said.keywords and said.author
+    assert said.license_expression == "Apache-2.0" and len(licenses) == 1
+    assert said.description_content_type == "text/markdown"
+    assert said.description == (root / "README.md").read_text()
+    classifiers = said.classifiers or []
+    assert (
+        "Typing :: Typed" in classifiers and "Programming Language :: Python :: 3.11" in classifiers
+    )
+    # There is no address that everybody can reach, and none is made up.
+    assert not said.project_urls and not said.home_page
+    assert {"cluster", "dev", "docs", "text"} <= set(said.provides_extra or ())
 
 
 def test_wheel_imports_and_lists_its_algorithms_and_cards_elsewhere(
