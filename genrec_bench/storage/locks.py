@@ -6,12 +6,18 @@ Files are opened here and not by filelock: what is locked may hold a mark or a r
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import lock_descriptor
 
 from genrec_bench.errors import StorageError
+
+BEAT, SILENCE = 0.2, 5.0
+"""Seconds between two signs of life, and of silence after which nobody waits any more."""
 
 
 @contextlib.contextmanager
@@ -50,6 +56,46 @@ def in_turn(file: Path, waiting: Callable[[], None]) -> Iterator[None]:
     waiting()
     with locked(file, wait=True):
         yield
+
+
+@contextlib.contextmanager
+def in_live_turn(file: Path) -> Iterator[None]:
+    """Wait for a lock while who holds it gives signs of life, and hold it, giving such signs.
+
+    A sign is that the locked file is touched.
+
+    Raises:
+        StorageError: who holds the lock gave no sign for long, or the disk refuses.
+    """
+    heard, sign = time.monotonic(), _touched(file)
+    with contextlib.ExitStack() as stack:
+        while not stack.enter_context(locked(file)):
+            stack.close()
+            if _touched(file) != sign:
+                heard, sign = time.monotonic(), _touched(file)
+            if time.monotonic() - heard > SILENCE:
+                raise StorageError(f"{file}: a process holds this lock and does not go on; end it")
+            time.sleep(BEAT / 4)
+        over = threading.Event()
+        beats = threading.Thread(target=_beat, args=(file, over), daemon=True)
+        beats.start()
+        try:
+            yield
+        finally:
+            over.set()
+            beats.join()
+
+
+def _beat(file: Path, over: threading.Event) -> None:
+    while not over.wait(BEAT):
+        with contextlib.suppress(OSError):
+            os.utime(file)
+
+
+def _touched(file: Path) -> int:
+    with contextlib.suppress(OSError):
+        return file.stat().st_mtime_ns
+    return 0
 
 
 def try_lock(file: Path, stack: contextlib.ExitStack) -> bool:

@@ -21,10 +21,10 @@ PAUSE, LONGEST_PAUSE = 5.0, 600.0
 """Seconds between two rounds, and between two tries while a store is away, at most."""
 
 PATIENCE, TRIES = 1.0, 2
-"""Seconds that a run waits for an answer of a store that is not known to answer; how many times."""
+"""Seconds that a run waits for an answer of a store, and how many times for one that is away."""
 
-SLOW_PATIENCE, LONGEST_WAIT = 10.0, 60.0
-"""The same for one that has answered before; and for all of its answers."""
+SLOWER, LONGEST_PATIENCE, LONGEST_WAIT = 3.0, 10.0, 60.0
+"""How often the slowest of its answers fits in that time; its limit, and that of all answers."""
 
 WHAT = {
     "left": "a run, which goes on; `genrec-bench resend` sends it once MLflow takes it",
@@ -91,7 +91,11 @@ class Courier:
             return
         while self._answered < wanted:
             now, asked_at = time.monotonic(), self.store.asked_at
-            patience = SLOW_PATIENCE if self.store.answers else PATIENCE
+            if self.store.is_importing:
+                began = now  # That is work of our own.
+            # Where a file is locked or damaged, its check has said so before it is asked.
+            slowest = LONGEST_PATIENCE if self.store.is_checked else SLOWER * self.store.slowest
+            patience = max(PATIENCE, min(slowest, LONGEST_PATIENCE))
             silent = asked_at is not None and now - max(asked_at, began) > patience
             if silent or now - began > LONGEST_WAIT:
                 self._missed("no answer")
@@ -108,6 +112,7 @@ class Courier:
             wanted = self._asked
             try:
                 folders = list(dict.fromkeys(self._folders))
+                self.store.check()
                 for folder in folders:
                     self._exporter.export(folder, own=True)
             except Exception as error:  # MLflow, SQLAlchemy, requests, the file system

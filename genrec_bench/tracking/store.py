@@ -6,25 +6,38 @@ import contextlib
 import logging
 import os
 import re
-import sqlite3
+import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from genrec_bench.errors import StorageError
 from genrec_bench.storage.digests import content_digest
-from genrec_bench.storage.folders import remove
-from genrec_bench.storage.locks import locked
+from genrec_bench.tracking import database_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 URI = "MLFLOW_TRACKING_URI"
 
-LOCAL, DATABASE, LOCK_FILE = "local", "mlflow.db", ".mlflow.lock"
-"""Name of the store in the output folder, wherever that is moved, and of its files."""
+LOCAL, DATABASE = "local", "mlflow.db"
+"""Name of the store in the output folder, wherever that is moved, and of its file."""
+
+KIND = "custom_model_development"
+"""Has the experiment open on its runs; MLflow's page would else guess what it is for."""
+
+NOTE = """\
+Curves (*Chart* view): `look/NDCG_at_10` is the policy at a few validation examples while it trains,
+`reward` and `loss` are of training, `spent/share` is the share of the budget. `valid/` and `test/`
+are the final figures, over whole splits; `ledger/` is what each phase has cost. Looks and final
+figures are of different examples and are no one curve.
+
+Columns: the tags `algorithm`, `control`, `seed` and `kind`. `spent/flops` makes a fairer axis than
+steps. A board with intervals is made by `genrec-bench leaderboard`.
+"""
+"""What the page of an experiment says first."""
 
 MAX_KEY = 250
 """Characters that MLflow takes in the name of a metric or parameter."""
@@ -52,7 +65,9 @@ class Store:
         to: a name of the store that tells nothing of it; what folders know it by.
         place: its address without a password, for people.
         asked_at: since when an answer is awaited, on the monotonic clock; None if none is.
-        answers: whether it answered when it was last asked.
+        slowest: seconds that it took for its slowest answer; 0 if it failed since.
+        is_checked: whether `check` finds out that it cannot be used.
+        is_importing: whether this process is still reading MLflow's own program.
     """
 
     def __init__(self, output: Path) -> None:
@@ -61,8 +76,21 @@ class Store:
         self.to = content_digest(self._uri)[:16] if self._uri else LOCAL
         self.place = without_password(self._uri) or str(output / DATABASE)
         self.asked_at: float | None = None
-        self.answers = False
+        self.is_importing = False
+        self.slowest = 0.0
+        self._file = _file_of(self._uri) if self._uri else self._output / DATABASE
+        self.is_checked = self._file is not None
         self._client: MlflowClient | None = None
+
+    def check(self) -> None:
+        """Find out at once whether a SQLite file can be used; nothing is known of other stores.
+
+        Raises:
+            StorageError: it cannot, and the message says what to do.
+        """
+        if self._file is not None:
+            with self._awaited():
+                database_file.check(self._file)
 
     def ask(self, method: str, *args: Any, **more: Any) -> Any:
         """Call a method of MLflow's client.
@@ -72,8 +100,14 @@ class Store:
         """
         if self._client is None:
             self._client = self._opened()
-        with self._awaited():
-            return getattr(self._client, method)(*args, **more)
+        try:
+            with self._awaited():
+                return getattr(self._client, method)(*args, **more)
+        except Exception:
+            if self._file is not None:
+                # SQLite may find out late what is the matter with its file.
+                database_file.check_whole(self._file)
+            raise
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, made now if there is none."""
@@ -81,50 +115,71 @@ class Store:
 
         found = self.ask("get_experiment_by_name", name)
         if found is None:
-            artifacts = None if self._uri else (self._output / "mlartifacts").as_uri()
+            tags = {"mlflow.experimentKind": KIND, "mlflow.note.content": NOTE}
             # Another process may make it in between.
             with contextlib.suppress(MlflowException):
-                self.ask("create_experiment", name, artifacts)
+                self.ask("create_experiment", name, self._artifacts, tags)
             found = self.ask("get_experiment_by_name", name)
         return str(found.experiment_id)
 
+    @property
+    def _artifacts(self) -> str | None:
+        """Address of the folder for files of runs; None where MLflow chooses it."""
+        return None if self._uri else (self._output / "mlartifacts").as_uri()
+
     @contextlib.contextmanager
     def _awaited(self) -> Iterator[None]:
-        self.asked_at = time.monotonic()
+        self.asked_at = began = time.monotonic()
         try:
             yield
-            self.answers = True
+            self.slowest = max(self.slowest, time.monotonic() - began)
         except Exception:
-            self.answers = False
+            self.slowest = 0.0
             raise
         finally:
             self.asked_at = None
 
     def _opened(self) -> MlflowClient:
-        """Open a client; whoever needs the SQLite file first makes it, the others wait for that."""
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
-        for name in _LIBRARIES:
-            warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        """Open a client; a SQLite file is made ready before."""
+        self.check()
+        self.is_importing = True
+        try:
+            _import(self._file is not None)
+        finally:
+            self.is_importing = False
         from mlflow.tracking import MlflowClient
 
-        for name in _LIBRARIES:  # MLflow sets its own when it is imported.
+        if self._file is None:
+            with self._awaited():
+                return MlflowClient(self._uri)
+        kept = database_file.make_ready(self._file, self._artifacts or "./mlruns")
+        if kept is not None:
+            print(
+                f"{self.place} was brought to the schema of the installed MLflow; as it was, it is "
+                f"kept as {kept.name}",
+                file=sys.stderr,
+            )
+        return MlflowClient(self._uri or database_file.address_of(self._file))
+
+
+def _import(database: bool) -> None:
+    """Import MLflow, and what stands behind a SQLite file, without a word from them."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+    def quieten() -> None:
+        for name in _LIBRARIES:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        if self._uri:
-            return MlflowClient(self._uri)
-        file = self._output / DATABASE
-        with locked(self._output / LOCK_FILE, wait=True):
-            if not file.exists():
-                # It gets its name when it is whole: a process that is killed leaves no half one.
-                for left in self._output.glob(f".{DATABASE}.*"):
-                    remove(left)
-                new = self._output / f".{DATABASE}.{uuid4().hex}"
-                MlflowClient(_address(new)).search_experiments(max_results=1)
-                new.replace(file)
-        with self._awaited():
-            _look(file)
-        return MlflowClient(_address(file))
+
+    for name in _LIBRARIES:
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+    quieten()
+    import mlflow.tracking
+
+    if database:
+        import mlflow.db
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    quieten()  # MLflow sets its own when it is imported.
 
 
 def mlflow_name(name: str) -> str:
@@ -140,7 +195,8 @@ def mlflow_name(name: str) -> str:
 def first_line(error: BaseException) -> str:
     """Say in one line what went wrong, without the password that an address may hold."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return without_password(lines[0])[:200]
+    # Our own lines end with the way out.
+    return without_password(lines[0][: None if isinstance(error, StorageError) else 200])
 
 
 def without_password(text: str) -> str:
@@ -148,23 +204,15 @@ def without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
-def _address(file: Path) -> str:
-    from sqlalchemy.engine import URL
+def _file_of(uri: str) -> Path | None:
+    """Return the file that an address of SQLite names; None for any other address."""
+    if not uri.startswith("sqlite:"):
+        return None
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    return URL.create("sqlite", database=str(file)).render_as_string()
-
-
-def _look(file: Path) -> None:
-    """Raise at once if a database cannot be used: MLflow would try for two minutes.
-
-    Raises:
-        sqlite3.Error: it is no database, cannot be read, or was made by several programs at once,
-            so that its tables are half made.
-    """
-    with contextlib.closing(sqlite3.connect(file, timeout=10)) as connection:
-        names = [name for (name,) in connection.execute("select name from sqlite_master")]
-    if any(name.startswith("_alembic_tmp_") for name in names):
-        raise sqlite3.DatabaseError(
-            f"{file} is broken, as several programs made it at once; move it away, then "
-            "`genrec-bench resend` fills a new one"
-        )
+    try:
+        name = make_url(uri).database
+    except ArgumentError:
+        return None  # MLflow will say so.
+    return None if not name or name.startswith((":", "file:")) else Path(name).absolute()

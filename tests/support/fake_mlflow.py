@@ -117,7 +117,7 @@ class FakeClient:
     def _get_experiment_by_name(self, name: str) -> SimpleNamespace | None:
         return SimpleNamespace(experiment_id=name) if name in self._server.experiments else None
 
-    def _create_experiment(self, name: str, artifacts: str | None) -> str:
+    def _create_experiment(self, name: str, artifacts: str | None, tags: dict[str, str]) -> str:
         self._server.experiments.append(name)
         return name
 

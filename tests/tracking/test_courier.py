@@ -1,10 +1,6 @@
 """A run waits for no MLflow: what it misses costs one line, and is sent when it is back."""
 
-import os
 import socket
-import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -93,20 +89,6 @@ def test_a_server_that_hangs_delays_a_run_by_two_seconds_at_most(
     assert not (tmp_path / "mlflow.db").exists(), "no local database beside a server of one's own"
 
 
-@pytest.mark.parametrize("broken", [False, True])
-def test_a_database_that_cannot_be_used_costs_one_line(
-    tmp_path: Path, address: pytest.MonkeyPatch, capfd: Capture, broken: bool
-) -> None:
-    if broken:
-        with sqlite3.connect(tmp_path / "mlflow.db") as database:
-            database.execute("create table _alembic_tmp_runs (x int)")
-    else:
-        (tmp_path / "mlflow.db").write_text("no database, and long enough to be read as one")
-    track(tmp_path)
-    (line,) = capfd.readouterr().err.splitlines()
-    assert ("mlflow.db is broken" in line and "move it away" in line) or "not a database" in line
-
-
 def test_a_folder_that_refuses_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,22 +117,6 @@ def test_a_long_configuration_is_sent_whole(tmp_path: Path, address: pytest.Monk
     files = [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
     assert files == ["configuration.json"] and run.info.status == "FINISHED"
     assert {file.name for file in (output / "run").iterdir()} == {TRACKING_FILE, LOCK_FILE}
-
-
-@pytest.mark.slow
-def test_programs_that_start_at_once_make_one_store(tmp_path: Path, root: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from genrec_bench.tracking.store import Store; "
-        "print(Store(Path(sys.argv[1])).experiment('x'))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(root), URI: ""}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(6)
-    ]
-    assert len({process.communicate()[0] for process in started}) == 1
-    assert not any(process.returncode for process in started)
 
 
 def test_names() -> None:
