@@ -32,7 +32,7 @@ from genrec_bench.runs.run_folder import (
     last_spent,
     run_folder,
 )
-from genrec_bench.runs.run_tracker import NullTracker
+from genrec_bench.runs.run_tracker import NullTracker, shown_name
 from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
@@ -93,6 +93,7 @@ def run(
             "dataset": dataset.name,
             "partial": str(dataset.partial).lower(),
             "seed": str(request.seed),
+            "run_id": run_id,
         }
         if request.control:
             tags["control"] = request.control
@@ -111,7 +112,8 @@ def run(
             return folder / RECORD_FILE
 
         params = {**configuration_of(request), "track": known.track}
-        with tracker.track(folder, run_id, params, tags):
+        name = shown_name(request.entry.name, request.seed, request.control)
+        with tracker.track(folder, name, params, tags):
             try:
                 policy, after = post_train(
                     request,

@@ -13,13 +13,19 @@ class Tracked:
     """A run, or a piece of work made of runs, that is under way.
 
     Attributes:
-        child: returns a tracker for a run that belongs to this one; its argument names the child,
-            and no other child of the same parent has it.
+        child: returns a tracker for a run that belongs to this one. It is given a key, which no
+            other child of the same parent has, and what the child's name is to begin with, if
+            anything.
         failed: whether it has failed, though its body does not raise.
     """
 
-    child: Callable[[str], NullTracker] = lambda _: NullTracker()
+    child: Callable[..., NullTracker] = lambda *_: NullTracker()
     failed: bool = False
+
+
+def shown_name(algorithm: str, seed: int, control: str = "") -> str:
+    """Name a run for people, who find it among others by what it is."""
+    return f"{f'{control} ({algorithm})' if control else algorithm}, seed {seed}"
 
 
 class NullTracker:

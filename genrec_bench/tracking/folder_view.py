@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.record_schema import Record
@@ -27,6 +27,7 @@ from genrec_bench.runs.run_folder import CHECKPOINTS
 from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.parquet import read_frame
+from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.loop import PRUNED
 
@@ -45,6 +46,13 @@ FILES = (
     "board.md",
 )
 """The files of a folder that MLflow gets, as far as they are there."""
+
+LOOK = "look/"
+"""What keys of looks begin with. They are at a few validation examples: a final figure, which is
+over all, would end their curve in a step that the policy never took."""
+
+SPENT = ("share", "part", *get_args(BudgetKind))
+"""Curves that say what was spent, and stand apart from those of what is learned."""
 
 LAST_TRIES, LAST_PAUSE = 5, 0.05
 """How often the last one to work in a folder makes sure of that, and seconds in between."""
@@ -138,7 +146,7 @@ def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
         step, at = int(row["step"]), about.began + int(1000 * row.get("seconds", 0.0))
         # A figure that a step does not have is not a number in the table of all steps.
         figures += [
-            (str(name), float(value), at, step)
+            (curve_key(str(name)), float(value), at, step)
             for name, value in sorted(row.items())
             if name != "step" and not math.isnan(value)
         ]
@@ -151,6 +159,13 @@ def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
             for name, value in values.items()
         ]
     return figures
+
+
+def curve_key(name: str) -> str:
+    """Return the name by which MLflow knows a column of a run's curves."""
+    if name.startswith("valid/"):
+        return LOOK + name.removeprefix("valid/")
+    return f"spent/{name}" if name in SPENT else name
 
 
 def files_of(folder: Path) -> dict[str, str]:

@@ -31,12 +31,14 @@ class Tracker(NullTracker):
         dataset: name of the card.
         above: the run that all of this tracker's runs belong to: its folder and its token.
         token: names the run at any server, before the server has named it; None for a new one.
+        label: what the names of all its runs begin with.
     """
 
     output: Path
     dataset: str
     above: tuple[Path, str] | None = None
     token: str | None = None
+    label: str = ""
 
     @contextlib.contextmanager
     def track(
@@ -61,7 +63,7 @@ class Tracker(NullTracker):
         about = folder_view.About(
             to=courier.store.to,
             experiment=f"genrec-bench/{self.dataset}",
-            name=name,
+            name=f"{self.label}: {name}" if self.label else name,
             params=params,
             tags=tags,
             token=token,
@@ -69,9 +71,9 @@ class Tracker(NullTracker):
             began=before.began if before else int(time.time() * 1000),
         )
 
-        def child(key: str) -> Tracker:
+        def child(key: str, label: str = "") -> Tracker:
             below = _short_digest(f"{token}/{key}")
-            return Tracker(self.output, self.dataset, above=(folder, token), token=below)
+            return Tracker(self.output, self.dataset, (folder, token), below, label)
 
         with contextlib.ExitStack() as stack:
             try:

@@ -13,7 +13,9 @@ from fake_mlflow import FakeServer, dying, install
 from tiny_runs import Bench, call, run_folders, run_words, save_tiny, shrink_backbone
 
 from genrec_bench.runs.records import RECORD_FILE
-from genrec_bench.tracking.folder_view import TRACKING_FILE
+from genrec_bench.runs.run_tracker import shown_name
+from genrec_bench.tracking import folder_view
+from genrec_bench.tracking.folder_view import TRACKING_FILE, curve_key
 from genrec_bench.tracking.store import URI, mlflow_name
 from genrec_bench.training import loop, rollouts
 
@@ -89,7 +91,7 @@ def expected(folder: Path) -> list[tuple[str, int, float]]:
     record = json.loads((folder / RECORD_FILE).read_text())
     rows = pd.read_parquet(folder / "curves.parquet").to_dict("records")
     points = [
-        (mlflow_name(str(name)), int(row["step"]), float(value))
+        (mlflow_name(curve_key(str(name))), int(row["step"]), float(value))
         for row in rows
         for name, value in row.items()
         if name != "step" and not math.isnan(value)
@@ -110,11 +112,49 @@ def test_a_run_that_mlflow_missed_is_sent_once(missed: Tracked, server: FakeServ
     (run,) = server.runs.values()
     assert run.points() == expected(folder) and len(run.received) == len(run.points())
     assert answer["figures"] == len(run.received) and answer["sent"] == answer["files"] == 1
-    assert (run.name, run.status) == (folder.name, "FINISHED")
-    assert run.tags["algorithm"] == "grpo" and run.params["settings.steps"] == "2"
+    assert (run.name, run.status) == ("grpo, seed 0", "FINISHED")
+    assert run.tags["algorithm"] == "grpo" and run.tags["run_id"] == folder.name
+    assert run.params["settings.steps"] == "2"
     assert run.files == {RECORD_FILE: (folder / RECORD_FILE).read_text()}
     again = missed.resend()
     assert not any(again.values()) and len(run.received) == len(run.points())
+
+
+def test_looks_and_final_figures_are_no_one_curve(missed: Tracked, server: FakeServer) -> None:
+    """Looks are at a few examples: a final figure behind them looked like a collapse."""
+    missed.resend()
+    (run,) = server.runs.values()
+    steps: dict[str, list[int]] = {}
+    for key, step, _ in run.points():
+        steps.setdefault(key, []).append(step)
+    assert steps["look/NDCG_at_10"] == [0, 1, 2] and steps["look/HR_at_10"] == [0, 1, 2]
+    finals = [key for key in steps if key.startswith(("valid/", "test/", "ledger/"))]
+    assert {"valid/NDCG_at_10", "test/NDCG_at_10"} < set(finals)
+    assert all(steps[key] == [2] for key in finals)
+    assert "loss" in steps and "spent/flops" in steps and "flops" not in steps
+
+
+def test_names_of_runs_tell_what_they_are() -> None:
+    assert shown_name("ugr", 3) == "ugr, seed 3"
+    assert shown_name("grpo", 0, "random reward") == "random reward (grpo), seed 0"
+
+
+def test_a_run_that_was_sent_in_part_under_earlier_names_goes_on(
+    missed: Tracked, server: FakeServer
+) -> None:
+    """Their order stays, by which the exporter knows what it has sent."""
+    folder = missed.folder()
+    about = folder_view.read_about(folder)
+    assert about is not None
+    rows = pd.read_parquet(folder / "curves.parquet").to_dict("records")
+    columns = [
+        str(name)
+        for row in rows
+        for name, value in sorted(row.items())
+        if name != "step" and not math.isnan(value)
+    ]
+    figures = folder_view.figures_of(folder, about)[: len(columns)]
+    assert [name for name, *_ in figures] == [curve_key(name) for name in columns]
 
 
 @pytest.mark.parametrize("loses_answers", [False, True])

@@ -30,6 +30,14 @@ def trial(output: Path, parent: Tracked, number: int) -> contextlib.AbstractCont
     return parent.child(str(number)).track(folder, f"trial {number}", {}, {})
 
 
+def test_a_child_is_named_after_its_place(server: FakeServer, tmp_path: Path) -> None:
+    with study(tmp_path) as parent:
+        folder = tmp_path / "study" / "trials" / "3"
+        with parent.child("3", "trial 3").track(folder, "ugr, seed 0", {}, {}):
+            pass
+    assert server.by_name("trial 3: ugr, seed 0").status == "FINISHED"
+
+
 def resend(output: Path) -> Counter[str]:
     exporter = Exporter(Store(output))
     for file in sorted(output.rglob(TRACKING_FILE)):

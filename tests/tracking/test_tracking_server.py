@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_runs import call, run_folders, run_words, save_tiny, shrink_backbone
+from tiny_runs import call, run_words, save_tiny, shrink_backbone
 
 from genrec_bench.tracking import courier as tracking_courier
 from genrec_bench.tracking.store import URI
@@ -80,14 +80,13 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
         client = MlflowClient(address)
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         runs = {run.info.run_name: run for run in client.search_runs(ids)}
-        (folder,) = run_folders(output)
-        assert runs.keys() == {"study", "trial", folder.name}
+        assert runs.keys() == {"study", "trial", "grpo, seed 0"}
         assert {run.info.status for run in runs.values()} == {"FINISHED"}
         trial = runs["trial"].data.tags
         assert trial["mlflow.parentRunId"] == runs["study"].info.run_id
         assert trial["trial_state"] == "complete"
-        history = client.get_metric_history(runs[folder.name].info.run_id, "loss")
+        history = client.get_metric_history(runs["grpo, seed 0"].info.run_id, "loss")
         assert [metric.step for metric in history] == [1, 2]
-        for name, file in (("study", "configuration.json"), (folder.name, "record.json")):
+        for name, file in (("study", "configuration.json"), ("grpo, seed 0", "record.json")):
             files = client.list_artifacts(runs[name].info.run_id)
             assert [artifact.path for artifact in files] == [file]

@@ -250,7 +250,7 @@ class SweepWorker:
             ending = run_trial(
                 self._job(point),
                 replace(self._context, output=folder),
-                self._parent.child(str(number)),
+                self._parent.child(str(number), f"trial {number}"),
                 lambda share, value: self.study.report(number, share, value),
             )
             # Before the end is written down: nobody comes back to a trial that has ended.

@@ -15,7 +15,7 @@ from genrec_bench.progress import Progress, Steps
 from genrec_bench.runs.jobs import Context, Job, request_of, split_words
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.run import find_equal, run
-from genrec_bench.runs.run_tracker import NullTracker
+from genrec_bench.runs.run_tracker import NullTracker, shown_name
 from genrec_bench.studies.sweeps.result import KINDS, OBJECTIVE
 from genrec_bench.training.ledger import of_training
 from genrec_bench.training.loop import PRUNED, Pruned
@@ -110,7 +110,7 @@ def _never_began(job: Job, context: Context, tracker: NullTracker, reason: str) 
     """Close a trial that did not become a run, so that MLflow hears of it all the same."""
     given = split_words(context.assignments) | split_words(job.assignments)
     tags = {"algorithm": Path(job.algorithm).stem, "dataset": context.dataset.name}
-    name = f"{tags['algorithm']}-s{job.seed}"
+    name = shown_name(tags["algorithm"], job.seed)
     with tracker.track(context.output, name, given, tags) as tracked:
         tracked.failed = True
     return Ending("failed", NOTHING, reason=reason)
