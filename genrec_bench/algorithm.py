@@ -32,6 +32,7 @@ from genrec_bench.training.objectives import (
     ranking_loss,
     rule_reward,
 )
+from genrec_bench.training.own_metrics import RankedLists, metric
 from genrec_bench.training.value_rewards import semantic_reward, td_loss, value_gap
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Hyperparameters",
     "Policy",
     "Prompts",
+    "RankedLists",
     "Scores",
     "Times",
     "UserError",
@@ -54,6 +56,7 @@ __all__ = [
     "k3_divergence",
     "masked_mean",
     "masked_softmax",
+    "metric",
     "no_gradient_figures",
     "per_level",
     "random_reward",

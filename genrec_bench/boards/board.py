@@ -195,9 +195,10 @@ def board_metrics() -> list[str]:
 
 
 def metrics_of(rows: Iterable[BoardRow]) -> list[str]:
-    """Those of them that any of the rows has."""
+    """Those of them that any of the rows has, and behind them what runs were asked for besides."""
     known = {name for row in rows for name in row.means}
-    return [name for name in board_metrics() if name in known]
+    usual = [name for name in board_metrics() if name in known]
+    return usual + sorted(known - set(usual), key=metric_order)
 
 
 def phases_of(rows: Iterable[BoardRow]) -> list[str]:

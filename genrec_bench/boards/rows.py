@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from genrec_bench.boards.board import APART, COSTS, BoardRow, Kind, Link, board_metrics
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.targets import LOOKED_BY, Looks, curve, reached, read_looks
-from genrec_bench.runs.record_schema import plain
+from genrec_bench.runs.record_schema import own_figures, plain
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.ledger import PHASES
 from genrec_bench.training.metrics import (
     BY_SID,
+    CUTOFFS,
+    METRICS,
     WHOLE,
     RankMetric,
     find_metric,
@@ -118,8 +120,9 @@ def make_row(
     """
     runs = group.finished or group.failed
     failed = group.failed if group.finished else ()
-    figures = [_figures(one) for one in group.finished]
-    means = _means(figures)
+    names = _shown(group.finished)
+    figures = [_figures(one, names) for one in group.finished]
+    means = _means(figures, names)
     several = means if len(figures) > 1 else ()
     seen = group.looks(unit)
     return BoardRow(
@@ -147,10 +150,11 @@ def start_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
     known = [one for one in records if one.record["sft"]["test"]]
     if not known:
         return []
-    figures = [_figures(one, "start_") for one in known]
+    names = _shown(known)
+    figures = [_figures(one, names, "start_") for one in known]
     chosen = start_evidence(records) or known[-1]
     link = replace(_link(chosen, chosen.record["sft"]["test"], folder), failed=False)
-    return [BoardRow("SFT start", "start", _means(figures), (link,))]
+    return [BoardRow("SFT start", "start", _means(figures, names), (link,))]
 
 
 def start_evidence(records: Sequence[Evidence]) -> Evidence | None:
@@ -165,7 +169,7 @@ def ceiling_row(records: Sequence[Evidence], folder: Path) -> list[BoardRow]:
         if figures := one.record["ceiling"].get("test", {}):
             # These figures are none of the run's own: they hold however it ended.
             link = replace(_link(one, figures, folder), failed=False)
-            return [BoardRow("ceiling", "ceiling", _means([figures]), (link,))]
+            return [BoardRow("ceiling", "ceiling", _means([figures], board_metrics()), (link,))]
     return []
 
 
@@ -175,19 +179,18 @@ def _link(one: Evidence, value: Mapping[str, float], folder: Path) -> Link:
     return Link(one.record["run_id"], one.record["seed"], path, dict(value), failed)
 
 
-def _figures(one: Evidence, prefix: str = "") -> dict[str, float]:
+def _figures(one: Evidence, names: Sequence[str], prefix: str = "") -> dict[str, float]:
     """A run's figures on test, or with `start_` the SFT start's, as the record states them.
 
     Figures of ranks that boards show and the record does not state, such as HR@50, are taken from
     its outcomes where the beam was wide enough.
     """
     figures = dict(one.record["sft" if prefix else "metrics"]["test"])
-    beam = one.record["configuration"]["settings"].get("beam_width", 0)
     if f"{prefix}item_rank" not in one.outcomes.columns or one.of_split("test").empty:
         return figures
-    for name in board_metrics():
+    for name in names:
         metric, cutoff = find_metric(name) or (None, WHOLE)
-        if name not in figures and isinstance(metric, RankMetric) and cutoff <= beam:
+        if name not in figures and isinstance(metric, RankMetric) and cutoff <= _beam(one):
             values = user_values([one], name, prefix)
             if values is not None:
                 figures[name] = float(values.mean())
@@ -301,12 +304,36 @@ def _short(value: Any) -> str:
     return abbreviate(text)
 
 
-def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _means(figures: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
+    """Mean over runs of those figures that all of them have."""
     return {
         key: statistics.fmean(each[key] for each in figures)
-        for key in board_metrics()
+        for key in names
         if figures and all(key in each for each in figures)
     }
+
+
+def _shown(runs: Sequence[Evidence]) -> list[str]:
+    """Figures that a board shows of some runs: its usual ones, and what was asked for besides.
+
+    That is at other K, and metrics of one's own if all runs have them of one file.
+    """
+    asked = {
+        name
+        for one in runs
+        if tuple(one.record.get("cutoffs", CUTOFFS)) != CUTOFFS
+        for metric in METRICS
+        if metric.cutoffs is CUTOFFS
+        for name, _ in metric.figures(_beam(one), one.record["cutoffs"])
+    }
+    files = {one.record.get("own_metrics", {}).get("sha256") for one in runs}
+    own = {name for one in runs for name in own_figures(one.record) if len(files) == 1}
+    usual = board_metrics()
+    return [*usual, *sorted(asked - set(usual)), *sorted(own)]
+
+
+def _beam(one: Evidence) -> int:
+    return int(one.record["configuration"]["settings"].get("beam_width", 0))
 
 
 def _phases(runs: Sequence[Evidence]) -> dict[str, dict[str, float]]:

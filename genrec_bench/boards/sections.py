@@ -38,7 +38,7 @@ from genrec_bench.boards.verify import budget_share
 from genrec_bench.data.cards import MARK, load_card
 from genrec_bench.errors import UserError
 from genrec_bench.runs import registry
-from genrec_bench.runs.record_schema import plain, version_key
+from genrec_bench.runs.record_schema import own_figures, plain, version_key
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.collapse import signs_of_collapse
@@ -128,6 +128,7 @@ def _section(
         *_about_looks(groups, apart, unit),
         *_about_budgets(groups),
         *_about_collapse(groups),
+        *_about_own(groups),
     ]
     return Section(
         benchmark=last["benchmark"],
@@ -296,6 +297,20 @@ def _about_collapse(groups: Sequence[Group]) -> list[str]:
                 f"{one.name} collapsed in {len(told)} of {len(signs)} runs. {'. '.join(told)}."
             )
     return notes
+
+
+def _about_own(groups: Sequence[Group]) -> list[str]:
+    """Which metrics of one's own were computed by different files."""
+    files: dict[str, set[str]] = {}
+    for one in (run.record for each in groups for run in each.finished):
+        for name in own_figures(one):
+            files.setdefault(name, set()).add(str(one["own_metrics"].get("sha256"))[:8])
+    return [
+        f"{name} was computed by different files ({', '.join(sorted(found))}), so that rows may "
+        "not be compared by it."
+        for name, found in sorted(files.items())
+        if len(found) > 1
+    ]
 
 
 def _about_tests(rows: Sequence[BoardRow]) -> list[str]:

@@ -35,7 +35,7 @@ from genrec_bench.contract.played import (
 from genrec_bench.contract.tiny_world import EMBEDDING_SIZE, HIDDEN_SIZE, roll_out
 from genrec_bench.errors import UserError
 from genrec_bench.policy.scoring import score
-from genrec_bench.runs.registry import raised_line
+from genrec_bench.storage.python_files import raised_line
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters, field_types, from_words
 from genrec_bench.training.search_space import search_problem

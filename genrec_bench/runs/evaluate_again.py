@@ -40,7 +40,7 @@ def evaluate_again(
         "algorithm": source_hash(entry),
         "benchmark": benchmark_version(),
         "hyperparameters": dataclasses.asdict(algorithm.hyperparameters),
-        "settings": settings.resolved(),
+        "settings": settings.resolved() | {"ks": settings.ks},
         "split": split,
     }
 

@@ -178,6 +178,7 @@ def request_of(job: Job, context: Context) -> Request:
     from genrec_bench.data.vectors.embeddings import check_reward_source, resolve_source
     from genrec_bench.policy.backbone_files import check_backbone
     from genrec_bench.runs.request import Request, feedback_of
+    from genrec_bench.training.own_metrics import load_metrics
 
     entry, algorithm, settings = configure(job, context)
     check_backbone(context.backbone, settings.prompt)
@@ -198,6 +199,9 @@ def request_of(job: Job, context: Context) -> Request:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"--output {context.output}: cannot be a folder: {reason}") from None
+    own = load_metrics(Path(settings.metrics)) if settings.metrics else None
+    if own is not None:
+        own.try_out(context.dataset, settings.beam_width)
     return Request(
         entry=entry,
         algorithm=algorithm,
@@ -210,6 +214,7 @@ def request_of(job: Job, context: Context) -> Request:
         output=context.output,
         control=job.control,
         tuning=job.tuning,
+        own=own,
     )
 
 

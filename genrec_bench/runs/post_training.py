@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.vectors.embeddings import sid_embeddings
 from genrec_bench.data.worlds import Purchases
+from genrec_bench.errors import UserError
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.added_tokens import added_rows, start_tokens
 from genrec_bench.policy.backbones import Backbone, make_policy
@@ -161,10 +163,25 @@ def post_train(
                 algorithm=algorithm,
                 sampling=settings,
                 world=dataset.world,
+                cutoffs=settings.cutoffs,
             )
             for split in request.splits
         }
-    return policy, results
+    return policy, {
+        split: _with_own(request, split, found, progress) for split, found in results.items()
+    }
+
+
+def _with_own(request: Request, split: str, found: Evaluation, progress: Progress) -> Evaluation:
+    """Add the metrics of one's own; what fails now must not cost the run, and is left out."""
+    if request.own is None:
+        return found
+    try:
+        own = request.own.figures(found.ranked(request.dataset.splits[split]))
+    except UserError as error:
+        progress.say(f"warning: {error}; no metric of this file is in the record for {split}")
+        return found
+    return replace(found, metrics=found.metrics | own)
 
 
 def device_embeddings(

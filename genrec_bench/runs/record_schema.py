@@ -17,6 +17,7 @@ import pandas as pd
 from genrec_bench.storage.digests import canonical_digest
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.storage.validation import Must, PlainName, checked
+from genrec_bench.training.own_metrics import OWN
 
 
 class Record(dict[str, Any]):
@@ -129,6 +130,20 @@ class _Keys:
     outcomes: _Beside
     curves: _Beside
     times: _Times
+
+
+def own_figures(record: Mapping[str, Any]) -> list[str]:
+    """Names of a record's metrics of one's own, such as `own/novelty`; others are not told apart.
+
+    No outcomes tell them, and nobody runs a file of others to verify them.
+    """
+    told = record.get("own_metrics")
+    named = told.get("figures") if isinstance(told, Mapping) else None
+    return [
+        name
+        for name in (named if isinstance(named, list) else [])
+        if isinstance(name, str) and name.startswith(OWN) and name[len(OWN) :].isidentifier()
+    ]
 
 
 def track_id(track: Mapping[str, Any]) -> str:

@@ -6,10 +6,13 @@ refused everywhere, before data are fetched or an SFT start is trained.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from genrec_bench.errors import UserError
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.group_credit import needs_company
 from genrec_bench.training.hyperparameters import check_against
+from genrec_bench.training.own_metrics import load_metrics
 from genrec_bench.training.settings import Settings
 
 
@@ -17,7 +20,7 @@ def check_choices(name: str, algorithm: Algorithm, settings: Settings) -> None:
     """Make sure that an algorithm's hyperparameters and the settings fit each other.
 
     Raises:
-        UserError: naming both, and what would be right.
+        UserError: naming both, and what would be right; or a file of metrics cannot be used.
     """
     if settings.group_size == 1 and needs_company(algorithm):
         raise UserError(
@@ -30,3 +33,5 @@ def check_choices(name: str, algorithm: Algorithm, settings: Settings) -> None:
             f"minibatches={algorithm.minibatches}, one for each"
         )
     check_against(algorithm.hyperparameters, settings)
+    if settings.metrics:
+        load_metrics(Path(settings.metrics))

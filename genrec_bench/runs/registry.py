@@ -14,7 +14,6 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,15 +23,13 @@ from types import ModuleType
 from genrec_bench import algorithms
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.digests import content_digest
+from genrec_bench.storage.python_files import load_python, raised_line
 from genrec_bench.storage.validation import is_plain_name
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters
 
 GROUP = "genrec_bench.algorithms"
 """The entry-point group under which an installed package offers algorithms."""
-
-FACE = "genrec_bench.algorithm"
-"""What algorithms import; all other modules may move."""
 
 
 @dataclass(frozen=True)
@@ -172,30 +169,6 @@ def source_hash(entry: Entry) -> str:
     return content_digest(b"".join(Path(file).read_bytes() for file in files))
 
 
-def raised_line(error: BaseException, file: Path | None) -> str:
-    """Return in one line what was raised, and at which line of a file; None: of the innermost."""
-    if isinstance(error, UserError):
-        return str(error)
-    message = str(error)
-    places = [
-        (Path(frame.filename), frame.lineno)
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen")
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        places.append((Path(error.filename), error.lineno))
-        message = error.msg
-    if isinstance(error, ImportError) and (error.name or "").startswith("genrec_bench."):
-        if error.name != FACE:
-            message += f"; import it from {FACE}"
-    inside = [place for place in places if file is None or place[0].resolve() == file]
-    where = ""
-    if inside:
-        path, line = inside[-1]
-        where = f"line {line}: " if file is not None else f"{path.name} line {line}: "
-    return f"{where}{type(error).__name__}: {' '.join(message.split())}"
-
-
 def _built_in() -> Iterator[_Source]:
     for info in pkgutil.iter_modules(algorithms.__path__):
         module_name = f"{algorithms.__name__}.{info.name}"
@@ -223,22 +196,7 @@ def _refuse_dots() -> None:
 
 
 def _load_file(path: Path) -> type[Algorithm]:
-    # Kept in sys.modules, where dataclasses look up their types, under a name that no import can
-    # mean. The file's folder is not importable: one file is one algorithm, and its hash covers it.
-    path = path.resolve()
-    name = f"<{path}>"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        # Compiled here and now: bytecode that Python caches can be older than a file edited twice
-        # in a second, and what is run must be what is hashed.
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
-        return _only_class(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    return _only_class(load_python(path))
 
 
 def _only_class(module: ModuleType) -> type[Algorithm]:

@@ -22,6 +22,7 @@ from genrec_bench.storage.digests import json_digest
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.budgets import AnyBudget, Budget, SFTMultiple
 from genrec_bench.training.checkpoints import check_policy_fits
+from genrec_bench.training.own_metrics import OwnMetrics
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart, sft_start
 from genrec_bench.training.workers import Workers
@@ -44,6 +45,7 @@ class Request:
         strict: whether the budget must not be exceeded, by however little.
         control: what the run is a control for, in words; empty if it is none.
         tuning: what was spent to find the hyperparameters; its ``limit`` is part of the track.
+        own: metrics of one's own; they change what is reported, and no run.
     """
 
     entry: Entry
@@ -59,6 +61,7 @@ class Request:
     strict: bool = False
     control: str = ""
     tuning: Mapping[str, Any] | None = None
+    own: OwnMetrics | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,7 +38,6 @@ from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Pruned, total_spent
-from genrec_bench.training.metrics import CUTOFFS
 from genrec_bench.training.sft_start import evaluate_start
 from genrec_bench.training.workers import Workers
 
@@ -86,7 +86,7 @@ def run(
         if workers.is_main:
             ledger.add("sft", start.cost)
         before = evaluate_start(
-            start, backbone, dataset, settings, workers, progress, request.splits
+            start, backbone, dataset, settings, workers, progress, request.splits, request.own
         )
         tags = {
             "algorithm": request.entry.name,
@@ -257,7 +257,8 @@ def _record(
             "hardware": {**hardware(str(workers.device)), "processes": workers.count},
             "budget": {"limit": known.budget.text if known.budget else None, "spent": spent},
             # K of the metrics; the beam may leave out the last.
-            "cutoffs": CUTOFFS,
+            "cutoffs": request.settings.cutoffs,
+            **_own_metrics(request),
             "sft": metrics_of(before),
             "metrics": metrics_of(after),
             "ceiling": dataset.ceiling,
@@ -267,6 +268,15 @@ def _record(
             },
         }
     )
+
+
+def _own_metrics(request: Request) -> dict[str, Any]:
+    """The key of a record that says by what file its metrics of one's own were computed."""
+    own = request.own
+    if own is None:
+        return {}
+    told = {"file": own.file.name, "sha256": own.sha256, "figures": list(own.functions)}
+    return {"own_metrics": told}
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ An algorithm may decode in a way of its own, which is then part of the track.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,8 @@ from genrec_bench.progress import Progress
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.list_figures import Lists
-from genrec_bench.training.metrics import evaluate_lists
+from genrec_bench.training.metrics import CUTOFFS, evaluate_lists
+from genrec_bench.training.own_metrics import RankedLists
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
 
@@ -42,10 +43,21 @@ LOOK_BEAM = 10
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found on one split: figures by name, and a row for each example."""
+    """What was found on one split: figures by name, and a row for each example.
+
+    Attributes:
+        lists: what all of it was made of; None where they were not kept.
+    """
 
     metrics: dict[str, float]
     outcomes: pd.DataFrame
+    lists: Lists | None = None
+
+    def ranked(self, examples: Examples) -> RankedLists:
+        """The lists as metrics of one's own are given them."""
+        assert self.lists is not None
+        items = self.lists.items(self.lists.candidates.shape[1])
+        return RankedLists(items, examples, self.lists.catalog)
 
 
 @torch.no_grad()
@@ -61,6 +73,7 @@ def evaluate(
     algorithm: Algorithm | None = None,
     sampling: Settings | None = None,
     world: World | None = None,
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> Evaluation:
     """Rank the catalog for every history, by constrained beam search or as the algorithm decodes.
 
@@ -69,6 +82,7 @@ def evaluate(
         algorithm: decodes, or ranks the beam's candidates anew, if it has a way to.
         sampling: settings that say how to draw candidates for Pass@k; None for no such figure.
         world: knows what the lists are worth; None for no such figure.
+        cutoffs: K of the metrics.
     """
     policy.eval()
     mine = workers.mine(np.arange(len(examples)))
@@ -106,7 +120,7 @@ def evaluate(
     samples = lists[:, columns - num_samples :] if num_samples else None
     utilities = None if world is None else world.utilities(examples)
     found = Lists(candidates, examples.targets, catalog, written, utilities)
-    return Evaluation(*evaluate_lists(found, samples))
+    return Evaluation(*evaluate_lists(found, samples, cutoffs), lists=found)
 
 
 @torch.no_grad()

@@ -18,11 +18,12 @@ from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.evaluate import Evaluation, evaluate
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import total_spent
+from genrec_bench.training.own_metrics import OwnMetrics
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KeptEvaluation(Evaluation):
     """What was found on one split, and what that cost when it was done."""
 
@@ -40,6 +41,7 @@ def evaluate_once(
     *,
     title: str,
     algorithm: Algorithm | None = None,
+    own: OwnMetrics | None = None,
 ) -> KeptEvaluation:
     """Return an evaluation from its file, or evaluate now and write the file.
 
@@ -48,8 +50,10 @@ def evaluate_once(
             beside it as ``.parquet``.
         policy: makes the policy, if it is needed.
         split: to evaluate on; no example of another one is read.
+        own: metrics of one's own to compute too.
 
     Raises:
+        UserError: a metric of one's own is at fault.
         StorageError: the files are damaged or cannot be written.
     """
     if not workers.agree(file.is_file()):
@@ -67,12 +71,18 @@ def evaluate_once(
                 algorithm=algorithm,
                 sampling=settings,
                 world=dataset.world,
+                cutoffs=settings.cutoffs,
             )
+        figures = own.figures(found.ranked(dataset.splits[split])) if own is not None else {}
         cost = total_spent(ledger, workers)["evaluation"]
         if workers.is_main:
             table = parquet_bytes(found.outcomes)
             write_atomically(file.with_suffix(".parquet"), table)
-            content = {"cost": cost, "metrics": found.metrics, "outcomes": content_digest(table)}
+            content = {
+                "cost": cost,
+                "metrics": found.metrics | figures,
+                "outcomes": content_digest(table),
+            }
             # Written last: it says that both are there.
             write_json(file, content)
         workers.wait()
@@ -81,7 +91,9 @@ def evaluate_once(
         outcomes = file.with_suffix(".parquet")
         if file_sha256(outcomes) != content["outcomes"]:
             raise ValueError
-        return KeptEvaluation(content["metrics"], read_frame(outcomes), Cost(**content["cost"]))
+        return KeptEvaluation(
+            content["metrics"], read_frame(outcomes), cost=Cost(**content["cost"])
+        )
     except (KeyError, OSError, TypeError, ValueError):
         raise StorageError(
             f"{file} or the .parquet beside it is damaged; delete both to evaluate again"

@@ -259,13 +259,13 @@ def sample_metrics(hits: NDArray[np.integer], num_samples: int) -> dict[str, flo
     }
 
 
-def list_metrics(lists: Lists) -> dict[str, float]:
+def list_metrics(lists: Lists, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
     """All metrics of whole lists; those that do not exist, and cutoffs above W, are left out."""
     found = {
         name: metric.of_lists(lists, k)
         for metric in METRICS
         if isinstance(metric, ListMetric)
-        for name, k in metric.figures(lists.candidates.shape[1])
+        for name, k in metric.figures(lists.candidates.shape[1], cutoffs)
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -330,12 +330,15 @@ def outcome_metrics(
 
 
 def evaluate_lists(
-    lists: Lists, samples: NDArray[np.int32] | None = None
+    lists: Lists,
+    samples: NDArray[np.int32] | None = None,
+    cutoffs: Sequence[int] = CUTOFFS,
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """All metrics of one split, and the outcome of each example.
 
     Args:
         samples: [n, S] SID indices of candidates that were drawn.
+        cutoffs: of the metrics that have `CUTOFFS`.
 
     Returns:
         The metrics, by item (`HR@10`), by SID (`sid/HR@10`) and of the lists. The outcomes: one row
@@ -368,11 +371,11 @@ def evaluate_lists(
     if lists.utilities is not None:
         for metric in METRICS:
             if isinstance(metric, WorthMetric):
-                for name, k in metric.figures(candidates.shape[1]):
+                for name, k in metric.figures(candidates.shape[1], cutoffs):
                     if name in metric.on_boards:
                         outcomes[name] = lists.worth(k)
                     else:
                         means[name] = float(lists.worth(k).mean(dtype=np.float64))
     num_samples = 0 if samples is None else samples.shape[1]
-    metrics = outcome_metrics(outcomes, candidates.shape[1], num_samples)
-    return metrics | means | list_metrics(lists), outcomes
+    metrics = outcome_metrics(outcomes, candidates.shape[1], num_samples, cutoffs=cutoffs)
+    return metrics | means | list_metrics(lists, cutoffs), outcomes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,15 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import LOGPROB_SPACES
 from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
+from genrec_bench.training.metrics import CUTOFFS, LIST_LENGTH
 
 BEST_BY = 10
 """Cutoff of the NDCG that ``keep=best`` goes by."""
+
+AUTO = "auto"
+
+REPORTED = ("ks", "metrics")
+"""Settings that say what is reported of a run, and change nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,12 @@ class Settings:
     prompts_per_step: int = setting(64, low=1, high=65536, help="prompts of one rollout")
     steps: int = setting(160, low=1, help="rollouts of a run without --budget")
     beam_width: int = setting(20, low=1, high=4096, help="of the evaluation")
+    ks: str = setting(
+        "auto",
+        help="K of HR, NDCG and utility, such as 1,5,10,50, up to beam_width; 10 is always among "
+        "them. auto: 1, 3, 5, 10, 20 and 50, as far as the beam is wide",
+    )
+    metrics: str = setting("", help="Python file with metrics of your own, see docs/metrics.md")
     pass_samples: int = setting(10, low=0, high=4096, help="sampled for Pass@k; 0 leaves it out")
     pass_temperature: float = setting(0.7, low=0.01, high=100, help="temperature of these samples")
     pass_top_p: float = setting(0.9, low=1e-6, high=1, help="top-p of these samples")
@@ -93,10 +106,36 @@ class Settings:
                 f"keep=best: chooses by NDCG@{BEST_BY}; set beam_width={BEST_BY} or more"
             )
 
+        if self.cutoffs[-1] > self.beam_width and self.ks != AUTO:
+            raise UserError(
+                f"ks={self.ks}: lists are beam_width={self.beam_width} long; set beam_width="
+                f"{self.cutoffs[-1]} or more, which makes a track of its own"
+            )
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """K of the metrics, ascending; those above the beam width are left out in evaluation.
+
+        Raises:
+            UserError: ``ks`` is no list of numbers.
+        """
+        if self.ks == AUTO:
+            return CUTOFFS
+        words = [word.strip() for word in self.ks.split(",")]
+        if not all(re.fullmatch(r"[1-9][0-9]{0,8}", word) for word in words):
+            raise UserError(
+                f"ks={self.ks}: must be {AUTO}, or whole numbers above 0 with commas between them, "
+                "such as 1,5,10,50"
+            )
+        # Boards go by figures at this length.
+        always = {LIST_LENGTH} if self.beam_width >= LIST_LENGTH else set()
+        return tuple(sorted({int(word) for word in words} | always))
+
     def resolved(self) -> dict[str, Any]:
         """Return every value that bears on results, by name."""
         values = dataclasses.asdict(self)
-        del values["tokens_per_forward"]
+        for name in ("tokens_per_forward", *REPORTED):
+            del values[name]
         return values
 
     def sft(self) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import locked
 from genrec_bench.training.evaluation_cache import KeptEvaluation, evaluate_once
 from genrec_bench.training.ledger import Cost
-from genrec_bench.training.settings import Settings
+from genrec_bench.training.own_metrics import OwnMetrics
+from genrec_bench.training.settings import AUTO, Settings
 from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, train_start, weights_hash
 from genrec_bench.training.workers import Workers
 
@@ -131,10 +132,12 @@ def evaluate_start(
     workers: Workers,
     progress: Progress,
     splits: Sequence[str] = ("valid", "test"),
+    own: OwnMetrics | None = None,
 ) -> dict[str, KeptEvaluation]:
     """Evaluate the SFT start, once for each split and each way; no other split is read.
 
     Raises:
+        UserError: a metric of one's own is at fault.
         StorageError: the cache is damaged or cannot be written.
     """
     way = f"beam-{settings.beam_width}-pass-{settings.pass_samples}"
@@ -142,6 +145,10 @@ def evaluate_start(
         way += f"-{settings.pass_temperature!r}-{settings.pass_top_p!r}"
     if dataset.world is not None:
         way += "-utility"  # earlier evaluations did not know it
+    if settings.ks != AUTO:
+        way += f"-ks-{'-'.join(map(str, settings.cutoffs))}"
+    if own is not None:
+        way += f"-own-{own.sha256[:16]}"
     way += "-2"  # earlier evaluations had neither the tail nor what each list is worth
 
     @functools.cache
@@ -161,6 +168,7 @@ def evaluate_start(
                 workers,
                 progress,
                 title=f"SFT {split}",
+                own=own,
             )
             for split in splits
         }

@@ -7,7 +7,7 @@ import pytest
 from genrec_bench.errors import UserError
 from genrec_bench.runs.registry import discover
 from genrec_bench.training.hyperparameters import describe_fields, from_words
-from genrec_bench.training.settings import SETTING_NAMES, Settings
+from genrec_bench.training.settings import REPORTED, SETTING_NAMES, Settings
 
 IN_THE_SFT_START = {
     "sft_epochs": "3",
@@ -32,6 +32,8 @@ ELSEWHERE = {
     "prompt": "text",
     "weight_decay": "0.1",
     "tokens_per_forward": "512",
+    "ks": "1,7",
+    "metrics": "mine.py",
     "pass_samples": "0",
     "pass_temperature": "1",
     "pass_top_p": "1",
@@ -99,7 +101,7 @@ def test_what_the_sft_start_does_not_depend_on(name: str, text: str) -> None:
 def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
     changed = dataclasses.replace(Settings(), tokens_per_forward=64)
     assert changed.resolved() == Settings().resolved()
-    assert set(Settings().resolved()) == set(SETTING_NAMES) - {"tokens_per_forward"}
+    assert set(Settings().resolved()) == set(SETTING_NAMES) - {"tokens_per_forward", *REPORTED}
 
 
 def test_samples_are_drawn_as_the_paper_draws_them() -> None:
@@ -120,3 +122,38 @@ def test_no_algorithm_takes_a_settings_name() -> None:
     for entry in discover().entries:
         own = {field.name for field in dataclasses.fields(entry.algorithm.hyperparameters_class)}
         assert not own & set(SETTING_NAMES), entry.name
+
+
+@pytest.mark.parametrize(
+    ("ks", "beam_width", "expected"),
+    [
+        ("auto", 20, (1, 3, 5, 10, 20, 50)),
+        ("1,5,10,50", 50, (1, 5, 10, 50)),
+        # Boards go by figures at 10, which is there wherever the beam allows.
+        ("7, 2", 20, (2, 7, 10)),
+        ("3", 5, (3,)),
+    ],
+)
+def test_lengths_of_lists_may_be_chosen(
+    ks: str, beam_width: int, expected: tuple[int, ...]
+) -> None:
+    settings = Settings(ks=ks, beam_width=beam_width)
+    assert settings.cutoffs == expected
+    assert "ks" not in settings.resolved(), "it says what is reported, and changes no run"
+
+
+@pytest.mark.parametrize(
+    ("ks", "told"),
+    [
+        ("1,x", "ks=1,x: must be auto, or whole numbers above 0"),
+        ("0", "ks=0: must be auto"),
+        ("", "ks=: must be auto"),
+        ("-5", "ks=-5: must be auto"),
+        ("1,50", "ks=1,50: lists are beam_width=20 long; set beam_width=50 or more"),
+        ("9" * 5000, "must be auto"),
+    ],
+)
+def test_lengths_that_cannot_be_are_refused(ks: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Settings(ks=ks)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
