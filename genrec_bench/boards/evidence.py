@@ -10,7 +10,7 @@ import pandas as pd
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS
-from genrec_bench.runs.records import OUTCOME_COLUMNS, START_COLUMNS, read_record
+from genrec_bench.runs.records import LISTS, OUTCOME_COLUMNS, START_COLUMNS, has_lists, read_record
 from genrec_bench.storage.parquet import read_frame
 
 
@@ -23,12 +23,14 @@ class Evidence:
         outcomes: of each example, see `records.join_outcomes`; may lack the SFT start's columns.
         curves: what was logged while training.
         path: of the record; None if it was not read from a file.
+        lists: the kept lists; None where none were kept or they are not beside the record.
     """
 
     record: dict[str, Any]
     outcomes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=OUTCOME_COLUMNS))
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     path: Path | None = None
+    lists: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -59,7 +61,7 @@ def read_evidence(path: Path) -> Evidence:
     """
     record = read_record(path)
     tables = {}
-    for key in ("outcomes", "curves"):
+    for key in ("outcomes", "curves", *([LISTS] if has_lists(path, record) else [])):
         file = path.parent / record[key]["file"]
         try:
             tables[key] = read_frame(file)
@@ -69,4 +71,4 @@ def read_evidence(path: Path) -> Evidence:
     missing = [name for name in OUTCOME_COLUMNS if name not in tables["outcomes"].columns]
     if missing:
         raise UserError(f"{path}: outcomes: no column {', '.join(missing)}")
-    return Evidence(record, tables["outcomes"], tables["curves"], path)
+    return Evidence(record, tables["outcomes"], tables["curves"], path, tables.get(LISTS))

@@ -321,12 +321,12 @@ def _shown(runs: Sequence[Evidence]) -> list[str]:
     asked = {
         name
         for one in runs
-        if tuple(one.record.get("cutoffs", CUTOFFS)) != CUTOFFS
+        if tuple(one.record.get("cutoffs") or CUTOFFS) != CUTOFFS
         for metric in METRICS
         if metric.cutoffs is CUTOFFS
         for name, _ in metric.figures(_beam(one), one.record["cutoffs"])
     }
-    files = {one.record.get("own_metrics", {}).get("sha256") for one in runs}
+    files = {(one.record.get("own_metrics") or {}).get("sha256") for one in runs}
     own = {name for one in runs for name in own_figures(one.record) if len(files) == 1}
     usual = board_metrics()
     return [*usual, *sorted(asked - set(usual)), *sorted(own)]

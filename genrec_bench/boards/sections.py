@@ -304,7 +304,7 @@ def _about_own(groups: Sequence[Group]) -> list[str]:
     files: dict[str, set[str]] = {}
     for one in (run.record for each in groups for run in each.finished):
         for name in own_figures(one):
-            files.setdefault(name, set()).add(str(one["own_metrics"].get("sha256"))[:8])
+            files.setdefault(name, set()).add(one["own_metrics"]["sha256"][:8])
     return [
         f"{name} was computed by different files ({', '.join(sorted(found))}), so that rows may "
         "not be compared by it."

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.boards.evidence import Evidence
+from genrec_bench.boards.verify_lists import differences_of_lists
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS, own_figures
 from genrec_bench.training.budgets import parse_exact
@@ -107,6 +108,9 @@ def verify(evidence: Evidence) -> Verified:
         counts.append(count)
     findings += list(_examples(evidence))
     findings += list(_best_worth(evidence))
+    findings += [
+        Finding(evidence.name, *told) for told in differences_of_lists(evidence, TOLERANCE)
+    ]
     findings += list(_said_twice(evidence.name, record))
     findings += list(_ending(evidence))
     findings += list(_tuning(evidence.name, record))
@@ -134,7 +138,7 @@ def recompute(rows: pd.DataFrame, record: Mapping[str, Any], prefix: str = "") -
         return {}
     settings = record["configuration"]["settings"]
     width = settings.get("beam_width", max(FORMER_CUTOFFS))
-    cutoffs = record.get("cutoffs", FORMER_CUTOFFS)
+    cutoffs = record.get("cutoffs") or FORMER_CUTOFFS
     return outcome_metrics(rows, width, settings.get("pass_samples", 0), prefix, cutoffs)
 
 

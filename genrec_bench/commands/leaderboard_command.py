@@ -36,8 +36,9 @@ NOT_ALTERED = (
 )
 
 NOT_RECOMPUTED = (
-    "Not recomputed, since outcomes do not determine them: coverage, diversity, popularity lift, "
-    "unique candidates, invalid rate, and the ceiling."
+    "Not recomputed, since outcomes do not determine them: coverage and Gini (but where lists were "
+    "kept), diversity, popularity lift, unique candidates, invalid rate, regret, metrics of one's "
+    "own, and the ceiling."
 )
 
 

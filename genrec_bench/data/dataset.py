@@ -188,6 +188,7 @@ class Contents:
         report: of the preparation, as JSON holds it; of an import what was seen, as `notes`.
         layout: of the prepared files that it was imported from; "" for none.
         world: that it was drawn from; None where nobody knows what users want.
+        user_names: identifiers in the source by the users' index; empty where nobody kept them.
 
     Raises:
         ValueError: lengths that disagree, or an example with an item outside the catalog.
@@ -205,6 +206,7 @@ class Contents:
     report: Mapping[str, Any] = field(default_factory=dict)
     layout: str = ""
     world: World | None = None
+    user_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         num_items = len(self.item_names)

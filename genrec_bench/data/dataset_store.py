@@ -1,6 +1,8 @@
 """Prepared datasets on disk: one folder each, parquet tables beside a manifest.
 
-    <data directory>/<name>/{items,train,valid,test}.parquet, manifest.json
+    <data directory>/<name>/{items,train,valid,test}.parquet, manifest.json, and users.parquet
+
+The last has users' names by their index, where the source has any.
 
 A folder is written whole under another name and then put in place, so that a reader sees either
 the old dataset or the new one. SIDs that the source files bring lie in its table of items; those
@@ -33,6 +35,9 @@ from genrec_bench.storage.parquet import read_table
 
 SPLITS = ("train", "valid", "test")
 TABLES = ("items", *SPLITS)
+
+USERS = "users"
+"""A table of names, where the source has any."""
 
 
 def data_directory(argument: str | None) -> Path:
@@ -116,7 +121,7 @@ def load_contents(name: str, data_dir: Path) -> Contents:
         raise UserError(f"{folder} was made from another version of the card; {_again(card)}")
     tables = {table: _read_table(folder / f"{table}.parquet", card) for table in TABLES}
     try:
-        contents = _contents(card, tables, manifest)
+        contents = _contents(card, tables, manifest, _user_names(folder, card))
         sid_fingerprint = "" if contents.sids is None else contents.own.sid_fingerprint
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{folder} is not a prepared dataset ({error}); {_again(card)}") from error
@@ -145,6 +150,8 @@ def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]
         offsets = np.arange(num_items + 1) * contents.sids.shape[1]
         items["sid"] = pa.LargeListArray.from_arrays(offsets, contents.sids.reshape(-1))
     tables = {"items": items}
+    if contents.user_names:
+        tables[USERS] = {"name": pa.array(contents.user_names, pa.string())}
     for split, part in contents.splits.items():
         history = pa.LargeListArray.from_arrays(part.history_offsets, part.history_items)
         tables[split] = {"user": part.users, "history": history, "target": part.targets}
@@ -191,7 +198,8 @@ def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
 def changed_files(name: str, data_dir: Path) -> list[str]:
     """Return the prepared files that are missing or differ from their checksum."""
     expected = read_manifest(name, data_dir)["files"]
-    paths = [data_dir / name / f"{table}.parquet" for table in TABLES]
+    tables = [*TABLES, *([USERS] if f"{USERS}.parquet" in expected else [])]
+    paths = [data_dir / name / f"{table}.parquet" for table in tables]
     return [
         str(path)
         for path in paths
@@ -199,7 +207,18 @@ def changed_files(name: str, data_dir: Path) -> list[str]:
     ]
 
 
-def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> Contents:
+def _user_names(folder: Path, card: Card) -> tuple[str, ...]:
+    """The users' own names; empty for data that were prepared without."""
+    path = folder / f"{USERS}.parquet"
+    return tuple(_read_table(path, card)["name"].to_pylist()) if path.exists() else ()
+
+
+def _contents(
+    card: Card,
+    tables: Mapping[str, pa.Table],
+    manifest: Mapping[str, Any],
+    user_names: tuple[str, ...],
+) -> Contents:
     items = tables["items"]
     sids = None
     if "sid" in items.column_names:
@@ -222,6 +241,7 @@ def _contents(card: Card, tables: Mapping[str, pa.Table], manifest: Mapping[str,
         report=manifest["report"],
         layout=manifest["layout"] if manifest["made"] == "imported" else "",
         world=world_of(card),
+        user_names=user_names,
     )
 
 

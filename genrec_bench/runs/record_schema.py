@@ -16,7 +16,7 @@ import pandas as pd
 
 from genrec_bench.storage.digests import canonical_digest
 from genrec_bench.storage.parquet import read_frame
-from genrec_bench.storage.validation import Must, PlainName, checked
+from genrec_bench.storage.validation import Must, PlainName, at_least, checked
 from genrec_bench.training.own_metrics import OWN
 
 
@@ -38,6 +38,13 @@ class Record(dict[str, Any]):
     def curves(self) -> pd.DataFrame:
         """What was logged while training."""
         return self._table("curves")
+
+    @property
+    def lists(self) -> pd.DataFrame:
+        """The list of every example by names, where `keep_lists` was asked for."""
+        if not self.get("lists"):
+            raise ValueError("the run kept no lists; `--set keep_lists=true` does")
+        return self._table("lists")
 
     def _table(self, key: str) -> pd.DataFrame:
         if self.path is None:
@@ -100,6 +107,24 @@ class _Beside:
 
 
 @dataclass(frozen=True)
+class _Lists(_Beside):
+    """Kept lists; `items` is how many the catalog has."""
+
+    items: Annotated[int, at_least(1)]
+
+
+def _is_own(name: str) -> bool:
+    return name.startswith(OWN) and name[len(OWN) :].isidentifier()
+
+
+@dataclass(frozen=True)
+class _OwnMetrics:
+    file: PlainName
+    sha256: str
+    figures: tuple[Annotated[str, Must(_is_own, f"{OWN}NAME")], ...]
+
+
+@dataclass(frozen=True)
 class _Times:
     started: str
     finished: str
@@ -130,6 +155,9 @@ class _Keys:
     outcomes: _Beside
     curves: _Beside
     times: _Times
+    cutoffs: tuple[Annotated[int, at_least(1)], ...] = ()
+    own_metrics: _OwnMetrics | None = None
+    lists: _Lists | None = None
 
 
 def own_figures(record: Mapping[str, Any]) -> list[str]:
@@ -138,12 +166,7 @@ def own_figures(record: Mapping[str, Any]) -> list[str]:
     No outcomes tell them, and nobody runs a file of others to verify them.
     """
     told = record.get("own_metrics")
-    named = told.get("figures") if isinstance(told, Mapping) else None
-    return [
-        name
-        for name in (named if isinstance(named, list) else [])
-        if isinstance(name, str) and name.startswith(OWN) and name[len(OWN) :].isidentifier()
-    ]
+    return list(told["figures"]) if told else []
 
 
 def track_id(track: Mapping[str, Any]) -> str:

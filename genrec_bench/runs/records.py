@@ -4,7 +4,8 @@ A run's folder holds `outcomes.parquet` (the rank of each example's target, how 
 sampled, whether it is in the long tail, and in worlds what the list is worth), `curves.parquet`
 (the figures logged while training) and `record.json`, written in this order: where there is a
 record, the other two are whole. It holds their SHA-256 and one of its own, so that no file can
-change unnoticed. No file has names of users or items.
+change unnoticed. None of these files has names of users or items; `lists.parquet`, which is kept
+on request, has nothing else.
 """
 
 import json
@@ -35,6 +36,9 @@ START = "start_"
 
 START_COLUMNS = tuple(START + name for name in OUTCOME_COLUMNS[2:])
 """The same columns for the SFT start."""
+
+LISTS = "lists"
+"""Key of a record that kept its lists, and name of the file beside it."""
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
 """Folders in which MLflow keeps copies of records; they are no runs."""
@@ -97,15 +101,20 @@ def is_outcomes(columns: Sequence[str]) -> bool:
 
 
 def write_record(
-    folder: Path, record: dict[str, Any], outcomes: pd.DataFrame, curves: pd.DataFrame
+    folder: Path,
+    record: dict[str, Any],
+    outcomes: pd.DataFrame,
+    curves: pd.DataFrame,
+    lists: tuple[bytes, int] | None = None,
 ) -> Path:
-    """Write a run's three files, the record last, and return the record's path.
+    """Write a run's files, the record last, and return the record's path.
 
     Args:
         folder: the run's own folder; made if missing.
         record: from `complete_record`; gains the keys `outcomes`, `curves` and `sha256`.
         outcomes: from `join_outcomes`, with or without the columns of the SFT start.
         curves: what was logged while training, any columns.
+        lists: from `lists_bytes`, and how many items the catalog has; None: not kept.
 
     Raises:
         UserError: there is a record already, or the disk refuses.
@@ -119,6 +128,10 @@ def write_record(
     files = {"outcomes": parquet_bytes(outcomes), "curves": parquet_bytes(curves)}
     for key, content in files.items():
         record[key] = {"file": f"{key}.parquet", "sha256": content_digest(content)}
+    if lists is not None:
+        files[LISTS], num_items = lists
+        told = {"file": f"{LISTS}.parquet", "sha256": content_digest(files[LISTS])}
+        record[LISTS] = {**told, "items": num_items}
     record.pop("sha256", None)
     if wrong := mistakes_in(record):
         raise ValueError(f"the record is not valid: {'; '.join(wrong)}")
@@ -145,13 +158,21 @@ def read_record(path: Path) -> Record:
         raise UserError(f"{path}: {'; '.join(wrong)}")
     record = Record(content)
     record.path = path
-    for key in ("outcomes", "curves"):
+    for key in ("outcomes", "curves", LISTS):
+        # Lists may have stayed where the run was made: no board needs them.
+        if key == LISTS and not has_lists(path, record):
+            continue
         file = path.parent / record[key]["file"]
         if not file.is_file():
             raise UserError(f"{path}: {key}.file: {file.name} is missing beside it")
         if file_sha256(file) != record[key]["sha256"]:
             raise UserError(f"{file} was changed after the run: {path}: {key}.sha256 differs")
     return record
+
+
+def has_lists(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether lists were kept, and are beside a record still."""
+    return bool(record.get(LISTS)) and (path.parent / record[LISTS]["file"]).is_file()
 
 
 def _refuse(constant: str) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import commit, hardware, versions
+from genrec_bench.runs.kept_lists import lists_bytes
 from genrec_bench.runs.policy_folder import FOLDER, write_policy_folder
 from genrec_bench.runs.post_training import post_train
 from genrec_bench.runs.record_schema import SPLITS, Record
@@ -108,7 +109,10 @@ def run(
                     {split: result.outcomes for split, result in after.items()},
                     {split: before[split].outcomes for split in after},
                 )
-                write_record(folder, record, outcomes, pd.DataFrame(curves))
+                lists = None
+                if after and settings.keep_lists:
+                    lists = lists_bytes(after, dataset), dataset.catalog.num_items
+                write_record(folder, record, outcomes, pd.DataFrame(curves), lists)
             return folder / RECORD_FILE
 
         params = {**configuration_of(request), "track": known.track}

@@ -31,6 +31,13 @@ def read_frame(source: Path | bytes) -> pd.DataFrame:
     return frame
 
 
+def table_bytes(table: pa.Table) -> bytes:
+    """Return a table of texts that repeat as the content of a Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
 def parquet_bytes(table: pd.DataFrame) -> bytes:
     """Return a table as the content of a Parquet file.
 

@@ -127,11 +127,16 @@ def gini(lists: Lists, k: int) -> float | None:
     m * sum(x). It is 0 where all items are shown alike, and near 1 where few have all places.
     """
     items = lists.items(k)
-    exposure = np.sort(np.bincount(items[items >= 0], minlength=lists.catalog.num_items))
-    total, m = int(exposure.sum()), len(exposure)
+    return unevenness(np.bincount(items[items >= 0], minlength=lists.catalog.num_items))
+
+
+def unevenness(exposure: NDArray[np.integer]) -> float | None:
+    """The Gini coefficient of [num_items] counts; None where all are 0."""
+    ordered = np.sort(exposure)
+    total, m = int(ordered.sum()), len(ordered)
     if not total:
         return None
-    return float((2 * np.arange(1, m + 1) - m - 1) @ exposure / (m * total))
+    return float((2 * np.arange(1, m + 1) - m - 1) @ ordered / (m * total))
 
 
 def regret(lists: Lists, k: int) -> float | None:

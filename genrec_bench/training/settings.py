@@ -19,7 +19,7 @@ BEST_BY = 10
 
 AUTO = "auto"
 
-REPORTED = ("ks", "metrics")
+REPORTED = ("ks", "metrics", "keep_lists")
 """Settings that say what is reported of a run, and change nothing of it."""
 
 
@@ -40,6 +40,9 @@ class Settings:
         "them. auto: 1, 3, 5, 10, 20 and 50, as far as the beam is wide",
     )
     metrics: str = setting("", help="Python file with metrics of your own, see docs/metrics.md")
+    keep_lists: bool = setting(
+        False, help="keep every list, with the names of users and items, beside the outcomes"
+    )
     pass_samples: int = setting(10, low=0, high=4096, help="sampled for Pass@k; 0 leaves it out")
     pass_temperature: float = setting(0.7, low=0.01, high=100, help="temperature of these samples")
     pass_top_p: float = setting(0.9, low=1e-6, high=1, help="top-p of these samples")

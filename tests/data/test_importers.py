@@ -105,6 +105,7 @@ def test_minionerec_is_read_as_written(minionerec: Path) -> None:
     assert rows_of(dataset, "valid") == [(1, [2, 0], 1)]
     assert rows_of(dataset, "test") == [(2, [0, 2], 2)], "the last two items of the history"
     assert dataset.catalog.sids.tolist() == [[0, 1], [12, 3], [0, 1]]
+    assert contents.user_names == ("A9", "A2", "A7")
     assert dataset.catalog.codes_per_level == (13, 4)
     assert dataset.catalog.titles == ('Rake, 12"', "Säge", "Hose")
     assert sorted(sources) == [

@@ -354,3 +354,20 @@ def test_an_index_in_another_spelling_is_the_same(spelling: str, tmp_path: Path)
     contents = read("lcrec", write(tmp_path, LCREC | {"{}.index.json": index}))
     assert contents.sids is not None and contents.sids.tolist() == list(codes.values())
     assert "SIDs are read so: " in contents.report["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("lcrec", ("u", "v")),
+        ("s3rec", ("1", "2", "3")),
+        ("bert4rec", ("1", "2", "3")),
+        ("recbole", ("u", "v", "w")),
+        # The files name no users.
+        ("mimigenrec", ()),
+    ],
+)
+def test_users_keep_the_names_of_the_files(
+    layout: str, expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert read(layout, write(tmp_path, FILES[layout])).user_names == expected

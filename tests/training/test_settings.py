@@ -34,6 +34,7 @@ ELSEWHERE = {
     "tokens_per_forward": "512",
     "ks": "1,7",
     "metrics": "mine.py",
+    "keep_lists": "true",
     "pass_samples": "0",
     "pass_temperature": "1",
     "pass_top_p": "1",

@@ -67,5 +67,12 @@ def read_lcrec(folder: Folder, card: Card, category: str, notes: list[str]) -> C
     rows = leave_one_out_rows(list(sequences.values()), card.history_length)
     splits = {split: examples_of(part) for split, part in rows.items()}
     return Contents(
-        card, tuple(names), known.titles, splits, codes, known.descriptions, known.categories
+        card,
+        tuple(names),
+        known.titles,
+        splits,
+        codes,
+        known.descriptions,
+        known.categories,
+        user_names=tuple(sequences),
     )

@@ -73,7 +73,14 @@ def read_minionerec(folder: Folder, card: Card, category: str, notes: list[str])
     }
     notes += [*sids.notes, *vector_notes(index_dir, category, len(names), card.name)]
     return Contents(
-        card, tuple(names), known.titles, splits, sids.codes, known.descriptions, known.categories
+        card,
+        tuple(names),
+        known.titles,
+        splits,
+        sids.codes,
+        known.descriptions,
+        known.categories,
+        user_names=tuple(users),
     )
 
 

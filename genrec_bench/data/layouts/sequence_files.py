@@ -9,6 +9,7 @@ there, by the same names.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from genrec_bench.data.cards import Card
@@ -80,4 +81,5 @@ def _contents(
         notes.append(f"{short} of {len(numbered)} users have fewer than 3 items: they only train")
     rows = leave_one_out_rows(numbered, card.history_length)
     splits = {split: examples_of(part) for split, part in rows.items()}
-    return catalog_beside(folder, folder.path, card, category, names, splits, notes)
+    contents = catalog_beside(folder, folder.path, card, category, names, splits, notes)
+    return replace(contents, user_names=tuple(sequences))

@@ -13,6 +13,7 @@ https://recbole.io/docs/user_guide/config/data_settings.html (benchmark_filename
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from genrec_bench.data.cards import Card
@@ -58,7 +59,8 @@ def read_recbole_splits(folder: Folder, card: Card, category: str, notes: list[s
                 for user, history, target in rows
             ]
         )
-    return catalog_beside(folder, folder.path, card, category, names, splits, notes)
+    contents = catalog_beside(folder, folder.path, card, category, names, splits, notes)
+    return replace(contents, user_names=tuple(users))
 
 
 def _file(root: Path, category: str, split: str) -> Path:

@@ -188,6 +188,7 @@ def prepare(
         categories=tuple(text.categories for text in texts),
         times=splits.target_times,
         report=asdict(report),
+        user_names=log.user_names,
     )
     notes += copy_lines(splits.examples, report.leaks)
     report = dataclasses.replace(report, notes=tuple(notes))

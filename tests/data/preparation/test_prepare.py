@@ -241,6 +241,9 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, files: RawFiles) -> N
 def test_users_too_short_for_the_split_are_left_out_and_reported(files: RawFiles) -> None:
     prepared, report = prepare_files(files, steps=())
     assert report.counts["users"] == 3, "and dan is none of them"
+    assert len(prepared.user_names) == 3 and "dan" not in prepared.user_names
+    users = {int(user) for part in prepared.splits.values() for user in part.users}
+    assert users <= set(range(3))
     (line,) = report.steps
     assert line.removed == {"user with fewer than 2": 1}
     assert (line.step, line.before.users, line.after.users) == ("split", 4, 3)
