@@ -32,6 +32,17 @@ AS_THEY_ARE = (
 )
 
 
+def on_config(config: Any) -> Any:
+    """Lead to pages that `mkdocs.yml` does not name yet, after the others."""
+    named = str(config.nav)
+    rest = [
+        path for path in sorted((ROOT / "docs").glob("*.md")) if f"'docs/{path.name}'" not in named
+    ]
+    if rest:
+        config.nav.append({"More": [path.relative_to(ROOT).as_posix() for path in rest]})
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Take the repository's files in place of those of one folder; the theme's own stay."""
     found = Files([file for file in files if file.src_dir != config.docs_dir])
