@@ -18,6 +18,7 @@ from genrec_bench.policy.attention import KeyValueStore, Layout
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.policy.trie import Trie
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,22 @@ class Expansion:
     states: Tensor
     log_probs: Tensor
     hidden: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The nodes of one level that a search expanded.
+
+    Attributes:
+        states: [B, n] their trie states, ``dead`` where there is none.
+        first: the place of the first of a prompt's nodes, by which it can be a parent; the others
+            follow. -1 for the empty prefix.
+        expansion: their children.
+    """
+
+    states: Tensor
+    first: int
+    expansion: Expansion
 
 
 class TreeDecoder:
@@ -228,17 +245,25 @@ def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
 
 
 def _search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
-    trie = policy.trie
-    decoder = TreeDecoder(policy, prompts, capacity=width * (trie.num_levels - 1))
+    decoder = TreeDecoder(policy, prompts, capacity=width * (policy.trie.num_levels - 1))
+    return grow_beam(decoder, policy.trie, width)[0]
+
+
+def grow_beam(decoder: TreeDecoder, trie: Trie, width: int) -> tuple[CandidateTree, list[Level]]:
+    """Search with a decoder that has read no node; also return what was expanded, by level."""
     expansion = decoder.roots()
-    scores = expansion.log_probs.new_zeros(len(prompts), 1)
-    log_probs = scores.new_zeros(len(prompts), 1, 0)
+    num_prompts = len(expansion.log_probs)
+    scores = expansion.log_probs.new_zeros(num_prompts, 1)
+    log_probs = scores.new_zeros(num_prompts, 1, 0)
     states = source = torch.zeros_like(scores, dtype=torch.long)
+    levels = [Level(states, -1, expansion)]
     for level in range(trie.num_levels):
         if level:
-            # The parent of beam i is node source[i] of the call before, which began at this place.
-            parents = source + (level - 2) * width if level > 1 else torch.full_like(source, -1)
+            # The parent of beam i is node source[i] of the call before.
+            first = levels[-1].first
+            parents = source + first if level > 1 else torch.full_like(source, -1)
             expansion = decoder.expand(states, parents, level)
+            levels.append(Level(states, (level - 1) * width, expansion))
         totals = (expansion.log_probs + scores.unsqueeze(-1)).flatten(1)
         lack = max(0, width - totals.shape[1])
         scores, index = pad(totals, (0, lack), value=-torch.inf).topk(width, dim=1)
@@ -249,7 +274,7 @@ def _search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
         code = expansion.log_probs.flatten(1).gather(1, index).unsqueeze(-1)
         above = log_probs.gather(1, source.unsqueeze(-1).expand(-1, -1, level))
         log_probs = torch.cat([above, code], dim=-1).masked_fill(~real.unsqueeze(-1), 0.0)
-    return CandidateTree.build(trie, states, log_probs)
+    return CandidateTree.build(trie, states, log_probs), levels
 
 
 def in_chunks(

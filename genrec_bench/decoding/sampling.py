@@ -8,11 +8,13 @@ which goes through the policy once for all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genrec_bench.decoding.beam import TreeDecoder, in_chunks
+from genrec_bench.decoding.beam import Expansion, Level, TreeDecoder, chunks, grow_beam, in_chunks
 from genrec_bench.decoding.randomness import draw_key, prompt_keys, uniform
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
@@ -57,6 +59,49 @@ def sample(
     """
     key = draw_key() if key is None else key
     return in_chunks(_sample, policy, prompts, count, temperature, top_k, top_p, kept_at, key)
+
+
+@torch.no_grad()
+def beam_and_samples(
+    policy: Policy,
+    prompts: Prompts,
+    width: int,
+    count: int,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    key: int | None = None,
+) -> tuple[CandidateTree, CandidateTree]:
+    """Return what ``beam_search`` finds and ``sample`` draws, for less than the price of both.
+
+    Most prefixes that are drawn are on the beam. They, and the prompts, are read once.
+
+    Args:
+        width: of the beam.
+        count: draws for each prompt.
+        temperature: see ``sample``; so are the next two.
+        top_p: share of the probability mass to draw from.
+        key: of the random numbers.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+    key = draw_key() if key is None else key
+    trie = policy.trie
+    capacity = width * (trie.num_levels - 1) + _capacity(trie, count)
+    # A pass reads prompts, or nodes of one level; passes over what was drawn are narrow.
+    sizes = prompts.lengths + max(width, count)
+    order = list(chunks(sizes, policy.tokens_per_forward))
+    beams, samples = [], []
+    for rows in order:
+        part = prompts.select(rows)
+        decoder = TreeDecoder(policy, part, capacity)
+        beam, levels = grow_beam(decoder, trie, width)
+        beams.append(beam)
+        keys = prompt_keys(part, key)
+        samples.append(_draw(decoder, trie, keys, count, temperature, 0, top_p, known=levels))
+    place = torch.cat(order)
+    return CandidateTree.join(beams, place), CandidateTree.join(samples, place)
 
 
 @torch.no_grad()
@@ -157,13 +202,26 @@ def _sample(
     kept_at: float,
     key: int,
 ) -> CandidateTree:
-    trie = policy.trie
-    keys = prompt_keys(prompts, key).unsqueeze(1)
-    draws = torch.arange(count, device=keys.device)
-    decoder = TreeDecoder(policy, prompts, _capacity(trie, count), kept_at)
+    decoder = TreeDecoder(policy, prompts, _capacity(policy.trie, count), kept_at)
+    keys = prompt_keys(prompts, key)
     # What has been divided by one temperature already.
-    further = temperature / kept_at
-    expansion = decoder.roots()
+    return _draw(decoder, policy.trie, keys, count, temperature / kept_at, top_k, top_p)
+
+
+def _draw(
+    decoder: TreeDecoder,
+    trie: Trie,
+    keys: Tensor,
+    count: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    known: Sequence[Level] = (),
+) -> CandidateTree:
+    """Draw ``count`` candidates for each of the [B] keys; ``known`` has what was read before."""
+    keys = keys.unsqueeze(1)
+    draws = torch.arange(count, device=keys.device)
+    expansion = known[0].expansion if known else decoder.roots()
     # Where each draw stands: among the nodes expanded last, and among all; -1 under the prompt.
     node = torch.zeros(len(keys), count, dtype=torch.long, device=keys.device)
     place = torch.full_like(node, -1)
@@ -173,11 +231,15 @@ def _sample(
     for level in range(trie.num_levels):
         if level:
             nodes, parents, node = _distinct(states, place, trie.dead)
-            expansion = decoder.expand(nodes, parents, level)
-            place = expanded + node
-            expanded += nodes.shape[1]
+            if known:
+                expansion, places = _expand_unknown(decoder, trie, known[level], nodes, parents)
+                place = places.gather(1, node)
+            else:
+                expansion = decoder.expand(nodes, parents, level)
+                place = expanded + node
+                expanded += nodes.shape[1]
         rows = node.unsqueeze(-1).expand(-1, -1, expansion.states.shape[-1])
-        chances = sampling_log_probs(expansion.log_probs, further, top_k, top_p).exp()
+        chances = sampling_log_probs(expansion.log_probs, temperature, top_k, top_p).exp()
         cumulated = chances.cumsum(dim=-1).gather(1, rows)
         at = uniform(keys, level, draws).unsqueeze(-1) * cumulated[..., -1:]
         # Only the NaN of a policy that diverged leads past the last child; its loss will tell.
@@ -185,6 +247,31 @@ def _sample(
         states = expansion.states.gather(1, rows).gather(2, child).squeeze(-1)
         log_probs.append(expansion.log_probs.gather(1, rows).gather(2, child))
     return CandidateTree.build(trie, states, torch.cat(log_probs, dim=-1))
+
+
+def _expand_unknown(
+    decoder: TreeDecoder, trie: Trie, known: Level, states: Tensor, parents: Tensor
+) -> tuple[Expansion, Tensor]:
+    """Expand nodes [B, n] of a level, of which those that are known are not read again.
+
+    Returns:
+        Their children, and [B, n] the places by which they can be parents.
+    """
+    real = states != trie.dead
+    same = (states.unsqueeze(2) == known.states.unsqueeze(1)) & real.unsqueeze(2)
+    at = same.int().argmax(dim=2)
+    rows = at.unsqueeze(-1)
+    children, log_probs, hidden = (
+        values.gather(1, rows.expand(-1, -1, values.shape[-1]))
+        for values in (known.expansion.states, known.expansion.log_probs, known.expansion.hidden)
+    )
+    places = known.first + at
+    new = (real & ~same.any(dim=2)).nonzero(as_tuple=True)
+    if len(new[0]):
+        places[new], hidden[new] = decoder.read(new[0], states[new], parents[new])
+        width = children.shape[-1]
+        children[new], log_probs[new] = decoder.children(states[new], hidden[new], width)
+    return Expansion(children, log_probs, hidden), places
 
 
 def _distinct(states: Tensor, parents: Tensor, dead: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genrec_bench.data.dataset import Catalog, Dataset, Examples, World
 from genrec_bench.decoding.beam import beam_search, chunks
-from genrec_bench.decoding.sampling import sample
+from genrec_bench.decoding.sampling import beam_and_samples, sample
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
@@ -98,18 +98,11 @@ def evaluate(
         for start in range(0, len(mine), PROMPTS_AT_ONCE):
             part = order[start : start + PROMPTS_AT_ONCE]
             prompts = policy.prompt_format.encode(examples, mine[part]).to(policy.device)
-            leaves, _ = ranked_leaves(policy, prompts, beam_width, algorithm)
+            tree, drawn = _candidates(policy, prompts, beam_width, algorithm, sampling)
+            leaves, _ = _ranked(policy, prompts, tree, algorithm)
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
             columns_of_part = [policy.trie.sid_index(leaves), codes]
-            if sampling is not None and num_samples:
-                drawn = sample(
-                    policy,
-                    prompts,
-                    num_samples,
-                    temperature=sampling.pass_temperature,
-                    top_p=sampling.pass_top_p,
-                    key=SAMPLING_KEY,
-                )
+            if drawn is not None:
                 columns_of_part.append(policy.trie.sid_index(drawn.leaves))
             lists[part] = torch.cat(columns_of_part, dim=1).cpu().numpy()
             bar.advance(len(part))
@@ -137,16 +130,41 @@ def ranked_leaves(
         [B, W] leaf states, best first, ``dead`` where there is none, and [B, W] the log-probability
         of each SID, -inf for none.
     """
-    if algorithm is None or algorithm.decoding == "beam":
-        tree = beam_search(policy, prompts, width)
-    else:
-        tree = algorithm.decode(policy, prompts, width)
+    tree, _ = _candidates(policy, prompts, width, algorithm, None)
+    return _ranked(policy, prompts, tree, algorithm)
+
+
+def _ranked(
+    policy: Policy, prompts: Prompts, tree: CandidateTree, algorithm: Algorithm | None
+) -> tuple[Tensor, Tensor]:
     leaves = tree.leaves
     log_probs = tree.on_paths(tree.log_probs).sum(dim=-1).masked_fill(~tree.valid, -torch.inf)
     if algorithm is not None and algorithm.reranks:
         order = _new_order(policy, prompts, tree, algorithm)
         leaves, log_probs = leaves.gather(1, order), log_probs.gather(1, order)
     return leaves, log_probs
+
+
+def _candidates(
+    policy: Policy,
+    prompts: Prompts,
+    beam_width: int,
+    algorithm: Algorithm | None,
+    sampling: Settings | None,
+) -> tuple[CandidateTree, CandidateTree | None]:
+    """Return the lists of some prompts, and what is drawn for Pass@k if anything is."""
+    own = None if algorithm is None or algorithm.decoding == "beam" else algorithm
+    if sampling is None or not sampling.pass_samples:
+        decode = beam_search if own is None else own.decode
+        return decode(policy, prompts, beam_width), None
+    count, key = sampling.pass_samples, SAMPLING_KEY
+    temperature, top_p = sampling.pass_temperature, sampling.pass_top_p
+    if own is None:
+        return beam_and_samples(
+            policy, prompts, beam_width, count, temperature=temperature, top_p=top_p, key=key
+        )
+    tree = own.decode(policy, prompts, beam_width)
+    return tree, sample(policy, prompts, count, temperature=temperature, top_p=top_p, key=key)
 
 
 def validation(
