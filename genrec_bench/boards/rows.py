@@ -261,8 +261,9 @@ def _names(records: Sequence[Evidence], defaults: Defaults) -> dict[str, str]:
         family = families.setdefault(control_of(one) or one.record["algorithm"], {})
         family.setdefault(_variant(one), []).append(one)
     names: dict[str, str] = {}
+    shared = said_by_all(records)
     for base, family in families.items():
-        usual = _usual(family, defaults)
+        usual = _usual(family, defaults, shared)
         firsts = {variant: runs[0].record for variant, runs in sorted(family.items())}
         algorithms = {record["algorithm"] for record in firsts.values()}
         for variant, record in firsts.items():
@@ -279,11 +280,28 @@ def _names(records: Sequence[Evidence], defaults: Defaults) -> dict[str, str]:
     return names
 
 
-def _usual(family: Mapping[str, Sequence[Evidence]], defaults: Defaults) -> dict[str, Any]:
+def said_by_all(records: Sequence[Evidence]) -> dict[str, Any]:
+    """Hyperparameters of several algorithms that have one value in all records that know them."""
+    values: dict[str, dict[str, Any]] = {}
+    algorithms: dict[str, set[str]] = {}
+    for one in records:
+        for key, value in one.record["configuration"]["hyperparameters"].items():
+            values.setdefault(key, {})[json.dumps(value, sort_keys=True)] = value
+            algorithms.setdefault(key, set()).add(one.record["algorithm"])
+    return {
+        key: next(iter(found.values()))
+        for key, found in values.items()
+        if len(found) == 1 and len(algorithms[key]) > 1
+    }
+
+
+def _usual(
+    family: Mapping[str, Sequence[Evidence]], defaults: Defaults, shared: Mapping[str, Any]
+) -> dict[str, Any]:
     """What goes without saying in the names of one algorithm's variants.
 
-    The commonest configuration's settings, and the algorithm's defaults; or what tuning found,
-    where there was tuning: a row of tuned runs is the algorithm itself.
+    The commonest configuration's settings, what all rows share, and else the algorithm's defaults;
+    or what tuning found, where there was tuning: a row of tuned runs is the algorithm itself.
     """
     tuned = {variant: runs for variant, runs in family.items() if was_tuned(runs[0])}
     counts = Counter({variant: len(runs) for variant, runs in (tuned or family).items()})
@@ -293,6 +311,7 @@ def _usual(family: Mapping[str, Sequence[Evidence]], defaults: Defaults) -> dict
     chosen = configuration["hyperparameters"]
     if not tuned and not control_of(first):
         chosen = plain(defaults.get(first.record["algorithm"], chosen))
+        chosen |= {key: value for key, value in shared.items() if key in chosen}
     return dict(configuration["settings"] | chosen)
 
 

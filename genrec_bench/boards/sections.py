@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from genrec_bench.boards.rows import (
     differences,
     group,
     make_row,
+    said_by_all,
     start_evidence,
     start_row,
     user_values,
@@ -101,7 +103,8 @@ def _section(
     last = records[-1].record
     unit = unit_of(last["track"])
     # What went without saying in an older version is not what does today.
-    groups = group(records, defaults if last["benchmark"] == benchmark_version() else {})
+    usual = defaults if last["benchmark"] == benchmark_version() else {}
+    groups = group(records, usual)
     targets, why_none = _targets(groups, unit, baseline)
     apart = _looks_apart(groups, baseline)
     rows = [make_row(one, unit, {} if one.name in apart else targets, folder) for one in groups]
@@ -124,6 +127,7 @@ def _section(
         *_about_rows(shown, len(records) - used),
         *_about_tests(shown),
         *_about_tuning(groups, defaults),
+        *_about_shared(groups, usual),
         *([why_none] if why_none else []),
         *_about_looks(groups, apart, unit),
         *_about_budgets(groups),
@@ -345,3 +349,22 @@ def _about_tuning(groups: Sequence[Group], defaults: Defaults) -> list[str]:
             chosen = [text for text in found if not text.startswith("without ")]
             notes.append(f"{one.name} was tuned: {', '.join(chosen) or 'the defaults were best'}.")
     return notes
+
+
+def _about_shared(groups: Sequence[Group], usual: Defaults) -> list[str]:
+    """Which values that are no defaults all rows have; the names of rows do not say."""
+    shared = said_by_all([one.first for one in groups])
+    told = [
+        f"{key}={json.dumps(value)}"
+        for key, value in sorted(shared.items())
+        if any(plain(usual[a]).get(key, value) != value for a in usual if _shown(a, groups))
+    ]
+    return [f"All rows have {', '.join(told)}, which the names do not repeat."] if told else []
+
+
+def _shown(algorithm: str, groups: Sequence[Group]) -> bool:
+    """Whether a row of an algorithm is named by what it differs in from the defaults."""
+    return any(
+        one.algorithm == algorithm and not was_tuned(one.first) and not control_of(one.first)
+        for one in groups
+    )

@@ -148,7 +148,7 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
     if name is not None and name not in datasets:
         known = card_names()
         if name.partition(MARK)[0] not in known:
-            hint = nearest(name, [*datasets, *known, VERIFY, RENEW])
+            hint = nearest(name, [*datasets, *known, VERIFY, ADD, RENEW])
             raise UserError(f"no record of dataset {name!r}, and no such dataset{hint}")
         hint = nearest(name, datasets)
         raise UserError(f"no record of dataset {name!r}{hint}; {_remedy(folders, name)}")

@@ -396,3 +396,26 @@ def test_links_lead_from_the_board_to_the_records() -> None:
     assert row(board, "SFT start").links[0].value["HR@10"] == 0.05
     assert row(board, "ceiling").links[0].value == {"HR@10": 0.9, "NDCG@10": 0.8}
     assert make(bare("ugr", 0.1)).sections[0].rows[1].links[0].path == ""
+
+
+def test_what_all_rows_share_is_told_once_and_not_in_their_names() -> None:
+    today = {"ugr": {"alpha": 0.5, "rate": None}, "grpo": {"beta": 0.0, "rate": None}}
+    rate = {"rate": 1e-5}
+    records = [
+        bare("ugr", 0.1, hyperparameters={"alpha": 0.5} | rate),
+        bare("ugr", 0.2, minutes=1, hyperparameters={"alpha": 0.9} | rate),
+        bare("grpo", 0.3, hyperparameters={"beta": 0.0} | rate),
+    ]
+    (section,) = make_board(records, "industrial", today).sections
+    assert {row.name for row in section.rows} >= {"ugr", "ugr (alpha=0.9)", "grpo"}
+    note = "All rows have rate=1e-05, which the names do not repeat."
+    assert note in section.notes
+    # Where one row has another value, each says its own.
+    other = bare("grpo", 0.3, minutes=2, hyperparameters={"beta": 0.0, "rate": 1e-4})
+    (section,) = make_board([*records, other], "industrial", today).sections
+    names = {row.name for row in section.rows}
+    assert {"ugr (rate=1e-05)", "grpo (rate=1e-05)", "grpo (rate=0.0001)"} <= names
+    assert note not in section.notes
+    # A single algorithm's value is its own.
+    (section,) = make_board(records[:1], "industrial", today).sections
+    assert "ugr (rate=1e-05)" in {row.name for row in section.rows}
