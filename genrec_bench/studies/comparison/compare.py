@@ -270,6 +270,8 @@ class _Comparison:
         step = _size_of_step(path, unit) / self._plan.budget.amount if record["complete"] else 0.0
         run = ComparisonRun(name, seed, path, paid, failure, math.fsum(wasted), step)
         if record["complete"]:
+            # Rows of unequal budgets must never meet on a board.
+            assert record["budget"]["limit"] == self._plan.budget.text, record["budget"]["limit"]
             known = self._result().coarse
             coarse = replace(self._result(), runs=(run,)).coarse
             if name in coarse and name not in known:

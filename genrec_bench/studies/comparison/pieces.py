@@ -70,12 +70,16 @@ def row_of(plan: Plan, name: str) -> PlanRow:
 
 
 def job_of(row: PlanRow, seed: int, plan: Plan, tuned: Tuned | None) -> Job:
-    """Return a row's run on a seed, as tuned; None for a row that is not."""
+    """Return a row's run on a seed within the plan's budget, as tuned; None for a row that is not.
+
+    The budget is the plan's whatever the context has: a user need not give one.
+    """
+    job = replace(row.job(seed), budget=plan.budget)
     if not plan.trials:
-        return row.job(seed)
+        return job
     if tuned is None:
-        return row.job(seed, _no_bill(plan))
-    return replace(row.job(seed, tuned.bill), assignments=tuned.words)
+        return replace(job, tuning=_no_bill(plan))
+    return replace(job, tuning=tuned.bill, assignments=tuned.words)
 
 
 def _no_bill(plan: Plan) -> Mapping[str, Any]:

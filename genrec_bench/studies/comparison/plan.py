@@ -36,9 +36,9 @@ class PlanRow:
     assignments: tuple[str, ...] = ()
     control: str = ""
 
-    def job(self, seed: int, bill: Mapping[str, Any] | None = None) -> Job:
-        """Return its run on a seed; `bill` is what tuning cost, for the record."""
-        return Job(self.name, self.algorithm, self.assignments, seed, self.control, bill)
+    def job(self, seed: int) -> Job:
+        """Return its run on a seed, which has no budget of its own yet."""
+        return Job(self.name, self.algorithm, self.assignments, seed, self.control)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from compare_world import TUNING, Compare, Sweeps
+from compare_world import BUDGET, TUNING, Compare, Sweeps
 from tiny_runs import Killed, call, last_error, only_error, run_folders, save_tiny
 
+from genrec_bench.commands import compare_command
 from genrec_bench.runs import jobs, post_training
 from genrec_bench.runs.records import read_record
 from genrec_bench.studies.comparison import compare as compare_module
@@ -103,17 +104,42 @@ def test_the_whole_protocol_then_more_seeds(
     assert len(run_folders(compare.output)) == 8
 
 
-def test_a_quick_one_tunes_nothing_and_says_what_the_full_one_adds(
-    compare: Compare, capsys: pytest.CaptureFixture[str]
+def without(words: list[str], *options: str) -> list[str]:
+    """The same command without some options and their values."""
+    places = [words.index(option) for option in options]
+    return [word for n, word in enumerate(words) if n not in places and n - 1 not in places]
+
+
+def test_runs_have_the_budget_of_the_plan_though_none_was_given(
+    compare: Compare,
+    sweeps: Sweeps,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = [word for word in compare.words("grpo", "--quick") if word != "400Mflop"]
-    words.remove("--tuning-budget")
+    monkeypatch.setattr(compare_command, "BUDGET", "0.05xsft")
+    words = without(compare.words("grpo", "--seeds", "1"), "--budget")
+    called = call(capsys, words)
+    assert called.code == 0, called.err
+    plan = json.loads((compare.folder() / "plan.json").read_text())
+    records = compare.records()
+    assert [name for name, _ in records] == ["grpo", "SFT continued", "random reward"]
+    assert {record["budget"]["limit"] for record in records.values()} == {plan["budget"]}
+    assert {record["track"]["budget"] for record in records.values()} == {plan["budget"]}
+
+
+def test_a_quick_one_tunes_nothing_and_says_what_the_full_one_adds(
+    compare: Compare, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("QUICK_BUDGET", "BUDGET"):
+        monkeypatch.setattr(compare_command, name, BUDGET)
+    words = without(compare.words("grpo", "--quick"), "--tuning-budget", "--budget")
     told = call(capsys, [*words, "--plan"])
     assert told.code == 0 and "Nothing is tuned" in told.out
     called = call(capsys, [*words, "--seeds", "2"])
     assert called.code == 0, called.err
     records = compare.records()
     assert list(records) == [("grpo", 0), ("SFT continued", 0), ("grpo", 1), ("SFT continued", 1)]
+    assert {record["budget"]["limit"] for record in records.values()} == {BUDGET}
     assert {str(record["tuning"]) for record in records.values()} == {"None"}
     assert not any("tuning" in record["track"] for record in records.values())
     chosen = records["grpo", 0]["configuration"]["hyperparameters"]
