@@ -50,7 +50,7 @@ OTHERS = (
 # The values of these keys, and columns of these names, differ between two runs of the same code.
 VOLATILE = (
     "algorithm_digest commit configuration_digest cpu finished memory_bytes peak_memory_bytes "
-    "request run_id runs seconds sha256 started versions outcomes code pid host"
+    "command request run_id runs seconds sha256 started versions outcomes code pid host"
 ).split()
 # Digests of data and weights, which have to stay.
 FINGERPRINTS = ("dataset", "sids", "sft", "weights")

@@ -10,6 +10,7 @@ EXAMPLES = {
         "run ugr",
         "run ./mine.py --dataset industrial --budget 2xsft --seed 1",
         "run grpo --budget 20Mtok --set learning_rate=1e-5 group_size=8",
+        "run --from-record runs/synthetic/RUN --seed 2",
     ),
     "recommend": (
         "recommend runs/synthetic/RUN --history ITEM,ITEM --k 10",
@@ -53,6 +54,7 @@ EXAMPLES = {
     "sft export": ("sft export industrial --to start.tar",),
     "sft import": ("sft import start.tar",),
     "algorithms": ("algorithms", "algorithms ugr", "algorithms ./mine.py --check"),
+    "diff": ("diff runs/synthetic/RUN runs/synthetic/OTHER",),
     "leaderboard": (
         "leaderboard synthetic",
         "leaderboard --csv",

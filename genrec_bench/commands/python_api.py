@@ -109,6 +109,11 @@ def run(
         no_mlflow=not mlflow,
         quiet=quiet,
     )
+    options.typed = ["run", algorithm, "--seed", str(seed)]
+    for name in ("dataset", "backbone", "budget", "data_dir", "output"):
+        if getattr(options, name) is not None:
+            options.typed += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    options.typed += ["--set", *options.set] if options.set else []
     job = Job(algorithm, algorithm, seed=seed)
     with _our_turn():
         context = open_context(options, Tracker, [job])
@@ -175,7 +180,7 @@ def compare(
     parser = _Words()
     compare_command.add_options(parser)
     options = parser.parse_args(words)
-    options.quiet = quiet
+    options.quiet, options.typed = quiet, ["compare", *words]
     with _our_turn():
         context = open_context(options, Tracker, compare_command.first_jobs(options))
         result, folder, board, more = compare_command.compared(options, context)

@@ -94,6 +94,7 @@ class Context:
         data_dir: holds the cache of SFT starts.
         tracker: is told of all folders, by the main process.
         crew: who carries out jobs that are independent of each other.
+        command: the words that asked for it, for records; see `told_words`.
     """
 
     dataset: Dataset
@@ -106,6 +107,7 @@ class Context:
     progress: Progress
     tracker: NullTracker
     crew: Crew = Crew()
+    command: tuple[str, ...] = ()
 
 
 def split_words(assignments: Sequence[str]) -> dict[str, str]:
@@ -215,6 +217,7 @@ def request_of(job: Job, context: Context) -> Request:
         control=job.control,
         tuning=job.tuning,
         own=own,
+        command=context.command,
     )
 
 

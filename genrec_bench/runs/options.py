@@ -17,6 +17,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Crew, Job, configured, split_words
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.storage.folders import check_writable
+from genrec_bench.storage.secrets import told_words
 from genrec_bench.training.budgets import parse_budget
 from genrec_bench.training.launchers import launched
 
@@ -103,9 +104,11 @@ def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_algorithm(parser: argparse.ArgumentParser) -> None:
-    """Add the algorithm that a command is about."""
+def add_algorithm(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Add the algorithm that a command is about; ``optional`` where a file may name it too."""
     action = parser.add_argument("algorithm", metavar="ALGO", help="name, or path of a Python file")
+    if optional:
+        action.nargs, action.required = "?", False
     completed(action, _algorithm_names)
 
 
@@ -221,7 +224,7 @@ def open_context(
     Cheap checks come first: a typo should not wait for torch.
 
     Args:
-        args: may have ``quiet`` too, where nobody waits.
+        args: may have ``quiet`` too, where nobody waits, and ``typed``, the words for records.
         tracker: makes what is told of all runs, unless the options say ``--no-mlflow``, from the
             output folder and the name of the dataset; None for nothing.
         jobs: what the command is going to run, so far as it is known: refused before the dataset
@@ -265,6 +268,7 @@ def open_context(
         progress=Progress(quiet=silent or not workers.is_main),
         tracker=tracker(output, dataset.name) if tracker else NullTracker(),
         crew=crew,
+        command=tuple(told_words(getattr(args, "typed", ()))),
     )
 
 

@@ -158,6 +158,7 @@ class _Keys:
     cutoffs: tuple[Annotated[int, at_least(1)], ...] = ()
     own_metrics: _OwnMetrics | None = None
     lists: _Lists | None = None
+    command: tuple[str, ...] = ()
 
 
 def own_figures(record: Mapping[str, Any]) -> list[str]:

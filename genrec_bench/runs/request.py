@@ -46,6 +46,7 @@ class Request:
         control: what the run is a control for, in words; empty if it is none.
         tuning: what was spent to find the hyperparameters; its ``limit`` is part of the track.
         own: metrics of one's own; they change what is reported, and no run.
+        command: the words that asked for it, for the record alone.
     """
 
     entry: Entry
@@ -62,6 +63,7 @@ class Request:
     control: str = ""
     tuning: Mapping[str, Any] | None = None
     own: OwnMetrics | None = None
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,7 @@ def _record(
     return complete_record(
         {
             "run_id": run_id,
+            "command": request.command,
             "algorithm": request.entry.name,
             "dataset": dataset.name,
             "seed": request.seed,

@@ -159,12 +159,12 @@ def save(folder: Path, one: Evidence) -> Path:
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """The record without what differs between two equal runs: times, peak memory, names of runs.
+    """The record without what differs between two equal runs: times, memory, names, words.
 
     The hash of the curves is left out too, since curves hold seconds, and that of the whole record.
     """
     view = copy.deepcopy(record)
-    for key in ("run_id", "times", "curves", "sha256"):
+    for key in ("run_id", "times", "curves", "sha256", "command"):
         view.pop(key, None)
     for cost in view["budget"]["spent"].values():
         cost.pop("seconds", None)

@@ -1,0 +1,56 @@
+"""What a command line says, without secrets and without the folders of one machine.
+
+A record is passed on, and whoever reads it shall see what was run, and not who has which password.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+HIDDEN = "***"
+
+_SECRET = (
+    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|credentials?)"
+    r"|(?:[\w.-]*[_.-])?(?:token|auth|signature|sig|(?:api|access|private)[_-]?key))"
+)
+"""Names of what nobody tells; ``tokens_per_forward`` and ``token_learning_rate`` are none."""
+
+_OPTION = re.compile(rf"--?{_SECRET}", re.IGNORECASE)
+_NAMED = re.compile(rf"((?:^|[?&;\s,-]){_SECRET}=)[^&;\s]+", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/\s@]+@")
+_TOKEN = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abpr]-|AKIA|eyJ)[\w.-]{12,}")
+"""Tokens that are known by how they begin: of Hugging Face, GitHub, GitLab, others, and JWT."""
+
+_FOLDER = re.compile(r"(?:(?<=://)|(?<![\w.*~:/\\-]))(?:/|[A-Za-z]:[\\/])[^\s,;]+")
+
+
+def redacted(text: str) -> str:
+    """Return a text with ``***`` for passwords in addresses, named secrets, and known tokens."""
+    text = _USER.sub(f"{HIDDEN}@", text)
+    text = _NAMED.sub(rf"\g<1>{HIDDEN}", text)
+    return _TOKEN.sub(HIDDEN, text)
+
+
+def told_words(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line as others may read them.
+
+    Secrets are `redacted`, those behind an option of such a name too. Of a whole path there is what
+    lies below the current folder, or else its last part.
+    """
+    told: list[str] = []
+    for word in words:
+        if told and _OPTION.fullmatch(told[-1]) and not word.startswith("-"):
+            told.append(HIDDEN)
+        else:
+            told.append(_FOLDER.sub(lambda found: _shown(found.group()), redacted(word)))
+    return told
+
+
+def _shown(path: str) -> str:
+    whole = Path(path)
+    if whole.is_absolute() and whole.is_relative_to(Path.cwd()):
+        return whole.relative_to(Path.cwd()).as_posix()
+    last = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return f".../{last}"
