@@ -143,6 +143,11 @@ class PolicyData(Protocol):
         """Hash of the codes."""
 
 
+def usual_tokens(device: torch.device) -> int:
+    """Return how many tokens a forward pass holds on a device, where nothing is set."""
+    return 4096 if device.type == "cpu" else 131072
+
+
 def prompt_name(backbone: Backbone, prompt: str) -> str:
     """Return which prompt format ``auto`` stands for; any other as it is."""
     if prompt != "auto":
@@ -187,8 +192,7 @@ def make_policy(
             prompt_format,
             dataset.catalog,
             logprob_space=cast(LogProbSpace, settings.logprob_space),
-            tokens_per_forward=settings.tokens_per_forward
-            or (4096 if device.type == "cpu" else 131072),
+            tokens_per_forward=settings.tokens_per_forward or usual_tokens(device),
             extra_tokens=tokens,
             heads=heads(hidden_size, 0 if embeddings is None else embeddings.shape[1])
             if heads

@@ -179,6 +179,7 @@ def request_of(job: Job, context: Context) -> Request:
     """
     from genrec_bench.data.vectors.embeddings import check_reward_source, resolve_source
     from genrec_bench.policy.backbone_files import check_backbone
+    from genrec_bench.runs.foresight import foresee
     from genrec_bench.runs.request import Request, feedback_of
     from genrec_bench.training.own_metrics import load_metrics
 
@@ -204,7 +205,7 @@ def request_of(job: Job, context: Context) -> Request:
     own = load_metrics(Path(settings.metrics)) if settings.metrics else None
     if own is not None:
         own.try_out(context.dataset, settings.beam_width)
-    return Request(
+    request = Request(
         entry=entry,
         algorithm=algorithm,
         dataset=context.dataset,
@@ -219,6 +220,8 @@ def request_of(job: Job, context: Context) -> Request:
         own=own,
         command=context.command,
     )
+    foresee(request, context.workers.device, context.progress)
+    return request
 
 
 def exact_budget(budget: AnyBudget, job: Job, context: Context) -> Budget:

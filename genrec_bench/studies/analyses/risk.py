@@ -194,8 +194,10 @@ def _ndcg(ranks: NDArray[np.int32]) -> dict[str, float]:
 def _beam_width(job: Job, context: Context) -> int:
     """Refuse what cannot be ranked, before anything is trained; return the beam width."""
     _, algorithm, settings = configure(dataclasses.replace(job, assignments=()), context)
-    fields = {field.name for field in dataclasses.fields(algorithm.hyperparameters)}
-    if not {"rerank", "rerank_weight"} <= fields or not configure(job, context)[1].reranks:
+    chosen = vars(algorithm.hyperparameters)
+    # What is switched off cannot be asked for, which would be refused in other words.
+    knows = {"rerank", "rerank_weight"} <= chosen.keys() and chosen.get("confidence", True)
+    if not knows or not configure(job, context)[1].reranks:
         raise UserError(
             f"{job.algorithm}, as it is set, has no confidence to rank by; ugr has, with "
             "confidence=true"

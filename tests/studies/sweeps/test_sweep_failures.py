@@ -47,7 +47,8 @@ def test_a_sweep_whose_first_trials_all_fail_says_why_and_stops(make: Make, tmp_
 
 
 def test_a_budget_below_one_step_is_charged_for_what_it_took(make: Make) -> None:
-    small = request(total=parse_exact("100Mflop"), trial=parse_exact("1Mflop"))
+    # Above what a step takes at least: less is refused before anything is trained.
+    small = request(total=parse_exact("100Mflop"), trial=parse_exact("6Mflop"))
     with pytest.raises(UserError, match=r"its first trial failed; .*too small for one step"):
         sweep(small, make())
 

@@ -1,0 +1,79 @@
+"""What a backbone weighs, known from its configuration alone; nothing is loaded."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen3Config
+
+from genrec_bench.policy.backbones import TINY
+
+PER_HIDDEN, PER_INTERMEDIATE = 20, 8
+"""Numbers that a layer keeps of a token for the backward pass, by these widths: a rough fit.
+Layers of Llama and Qwen3 save 9 to 17 and 4 of them; attention and adapters have the rest."""
+
+LOGITS = 4
+"""Copies of the logits that live at once in float32: they, their exponentials and gradients."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """How large a model is.
+
+    Attributes:
+        parameters: all of them; a table that is input and output at once counts once.
+        tables: those of embeddings and output head among them.
+        kept: numbers that a forward pass with gradients keeps of a token, in all layers.
+        vocabulary: rows of the output head.
+    """
+
+    parameters: int
+    tables: int
+    kept: int
+    vocabulary: int
+
+
+def footprint(name: str, codes: int) -> Footprint | None:
+    """Return what a backbone weighs; None for one of which too little is known.
+
+    Args:
+        name: ``tiny``, a folder, or a name of the hub that is in its cache.
+        codes: tokens that a catalog adds.
+    """
+    return _weighed(name, codes, tuple(TINY.items()) if name == "tiny" else ())
+
+
+@functools.lru_cache
+def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footprint | None:
+    try:
+        config = _config(name, codes, dict(shape))
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        sizes = {id(p): p.numel() for p in model.parameters()}
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        tables = {id(end.weight): end.weight.numel() for end in ends}
+        hidden = int(config.hidden_size)
+        inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
+        layers = int(config.num_hidden_layers)
+    # A configuration of any kind: what cannot be read is refused where the model is loaded.
+    except Exception:
+        return None
+    more = 0 if name == "tiny" else codes
+    tables = {key: size + more * hidden for key, size in tables.items()}
+    sizes |= tables
+    kept = layers * (PER_HIDDEN * hidden + PER_INTERMEDIATE * inner)
+    vocabulary = ends[1].weight.shape[0] + more
+    return Footprint(sum(sizes.values()), sum(tables.values()), kept, vocabulary)
+
+
+def _config(name: str, codes: int, shape: dict[str, Any]) -> PretrainedConfig:
+    if shape:
+        return Qwen3Config(vocab_size=codes, **shape)
+    found: PretrainedConfig = AutoConfig.from_pretrained(
+        name, trust_remote_code=False, local_files_only=not Path(name).is_dir()
+    )
+    return found

@@ -1,0 +1,182 @@
+"""What a run will need, told or refused before it begins: steps, memory, disk, precision.
+
+These are plain estimates. What they refuse cannot work; what may work is warned of, once.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from genrec_bench.errors import StorageError, UserError
+from genrec_bench.policy.backbones import find_backbone, prompt_name, usual_tokens
+from genrec_bench.policy.footprint import LOGITS, Footprint, footprint
+from genrec_bench.progress import Progress
+from genrec_bench.runs.request import Request
+from genrec_bench.training.budgets import Budget
+
+GB = 1e9
+
+WORDS = 30
+"""Tokens of a prompt in words beside the items."""
+
+LEAST_TOKENS = 256
+"""Fewer in a forward pass save no more memory that matters."""
+
+PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+
+_SAID: WeakKeyDictionary[Progress, set[str]] = WeakKeyDictionary()
+
+
+def foresee(request: Request, device: torch.device, progress: Progress) -> None:
+    """Warn of what a run will suffer from, and refuse what cannot come to its end.
+
+    Raises:
+        UserError: the budget does not pay for a step.
+        StorageError: the disk has no room for a checkpoint and the policy.
+    """
+    codes = sum(request.dataset.catalog.codes_per_level)
+    size = footprint(request.backbone, codes)
+    said = _SAID.setdefault(progress, set())
+    warnings = [_rounding(request)]
+    if size is not None:
+        _check_disk(request, size)
+        warnings.append(_memory(request, size, device))
+    for warning in warnings:
+        if warning and warning not in said:
+            said.add(warning)
+            progress.say(f"warning: {warning}")
+    if isinstance(request.budget, Budget) and size is not None:
+        _check_budget(request, request.budget, size)
+
+
+def _prompt_tokens(request: Request) -> tuple[float, float]:
+    """Return how many codes a training prompt has, on average, and their standard deviation."""
+    lengths = np.diff(request.dataset.train.history_offsets) * len(
+        request.dataset.catalog.codes_per_level
+    )
+    return float(lengths.mean()), float(lengths.std())
+
+
+def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
+    """Refuse a budget that is less than what a step takes at the very least."""
+    settings, algorithm = request.settings, request.algorithm
+    fresh = type(algorithm)(algorithm.hyperparameters)
+    if fresh.on_policy:
+        fresh.begin_step(0, 0.0)
+    batch = settings.prompts_per_step if algorithm.on_policy else settings.sft_batch
+    batch = min(batch, len(request.dataset.train))
+    mean, deviation = _prompt_tokens(request)
+    # Hardly any batch is shorter; whatever else a prompt has makes it longer.
+    tokens = batch * max(mean - 4 * deviation / math.sqrt(batch), 0.0)
+    # A rollout reads the prompts, and an update reads them again, with gradients or without.
+    passes = (2, 4 if fresh.trains_backbone else 2) if algorithm.on_policy else (1, 3)
+    if not algorithm.on_policy:
+        # Sequences of the supervised step are not prompts: several of a user's are one.
+        tokens = batch * len(request.dataset.catalog.codes_per_level)
+    layers = size.parameters - size.tables
+    # Frozen weights need half of the backward pass.
+    backward = passes[1] if not settings.lora_rank else passes[0] + (passes[1] - passes[0]) / 2
+    least = {"tokens": passes[0] * tokens, "flops": 2.0 * layers * backward * tokens}
+    if budget.kind in least and budget.amount < least[budget.kind]:
+        raise UserError(
+            f"--budget {budget.text}: too small for one step of {request.entry.name}, which takes "
+            f"at least {_amount(least[budget.kind], budget.kind)}; give more, or set fewer "
+            f"{'prompts_per_step' if algorithm.on_policy else 'sft_batch'}"
+        )
+
+
+def _amount(least: float, kind: str) -> str:
+    """Write an amount as a budget is written."""
+    unit = {"tokens": "tok", "flops": "flop"}[kind]
+    factor, prefix = next(pair for pair in PREFIXES if least >= pair[0] or pair[0] == 1)
+    return f"{least / factor:.2g}{prefix}{unit}"
+
+
+def _trained(request: Request, size: Footprint) -> int:
+    """Return how many weights are trained; adapters are small beside the embeddings."""
+    return size.tables if request.settings.lora_rank else size.parameters
+
+
+def _width(request: Request) -> int:
+    return 2 if request.settings.dtype == "bfloat16" else 4
+
+
+def _check_disk(request: Request, size: Footprint) -> None:
+    """Refuse a disk without room for one checkpoint (weights, two moments) and the policy."""
+    width = _width(request)
+    least = width * (2 * size.parameters + 2 * _trained(request, size))
+    for option, folder in (("--output", request.output), ("--data-dir", request.data_dir)):
+        there: Path = folder
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        free = shutil.disk_usage(there).free
+        if free < least:
+            raise StorageError(
+                f"{option} {folder}: a checkpoint and the policy take {least / GB:.2g} GB, and "
+                f"{free / GB:.2g} GB are free"
+            )
+
+
+def _rounding(request: Request) -> str:
+    """Say that updates of weights in 16 bits are lost."""
+    if request.settings.dtype != "bfloat16":
+        return ""
+    rate = request.algorithm.hyperparameters.learning_rate
+    rate = rate or find_backbone(request.backbone).learning_rate
+    return (
+        f"dtype=bfloat16: weights that are trained keep 8 bits each, so that at a learning rate of "
+        f"{rate:g} most updates round to nothing; dtype=float32 loses none"
+    )
+
+
+def _memory(request: Request, size: Footprint, device: torch.device) -> str:
+    """Say that a run is going to need more memory than there is; nothing where it suffices."""
+    settings, width = request.settings, _width(request)
+    # As they are read, as they are trained, and as they were at SFT's best look.
+    copies = 3 + request.algorithm.uses_reference
+    held = width * (copies * size.parameters + 3 * _trained(request, size))
+    each = width * size.kept + 4 * LOGITS * size.vocabulary
+    tokens = min(settings.tokens_per_forward or usual_tokens(device), _batch_tokens(request))
+    need, free = held + each * tokens, free_memory(device)
+    if need <= free:
+        return ""
+    fits = int((free - held) / each)
+    fits = 2 ** int(math.log2(fits)) if fits >= LEAST_TOKENS else 0
+    remedy = f"set tokens_per_forward={fits}" if fits else "take a smaller model, or lora_rank=16"
+    return (
+        f"about {need / GB:.2g} GB of memory will be needed ({held / GB:.2g} for weights and "
+        f"optimizer, {(need - held) / GB:.2g} for a pass of {tokens} tokens), and "
+        f"{free / GB:.2g} GB are free: {remedy}"
+    )
+
+
+def _batch_tokens(request: Request) -> int:
+    """Return about how many tokens the larger of SFT's batches and a rollout's has."""
+    settings = request.settings
+    mean, _ = _prompt_tokens(request)
+    levels = len(request.dataset.catalog.codes_per_level)
+    if prompt_name(find_backbone(request.backbone), settings.prompt) == "text":
+        mean = mean * (levels + 2) / levels + WORDS
+    rollout = settings.prompts_per_step * (mean + settings.group_size * levels)
+    return math.ceil(max(settings.sft_batch * (mean + levels), rollout))
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are free on a device; of a container what its limit leaves."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such group, or "max"
+        return free
+    return min(free, max(limit - used, 0))

@@ -1,0 +1,109 @@
+"""What a run will need is told, or refused, before an SFT start is trained."""
+
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import save_backbone
+from tiny_runs import Bench, call, last_error, run_folders, run_words, save_tiny, shrink_backbone
+
+from genrec_bench.policy.footprint import footprint
+from genrec_bench.runs import foresight
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No SFT start can be trained."""
+    monkeypatch.setattr("genrec_bench.training.sft_start.train_start", None)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ugr", "srpo", "vstar", "sft"])
+@pytest.mark.parametrize("budget", ["10tok", "1kflop"])
+def test_a_budget_below_one_step_is_refused_before_anything_is_trained(
+    capsys: Capture, tmp_path: Path, untrained: None, algorithm: str, budget: str
+) -> None:
+    words = run_words(algorithm, save_tiny(tmp_path), tmp_path / "out", "--budget", budget)
+    said = last_error(call(capsys, words))
+    assert said.startswith(f"--budget {budget}: too small for one step of {algorithm}, which takes")
+    assert not run_folders(tmp_path / "out")
+
+
+def test_a_sweep_is_refused_whose_trials_do_not_pay_for_a_step(
+    capsys: Capture, tmp_path: Path, untrained: None
+) -> None:
+    words = run_words("grpo", save_tiny(tmp_path), tmp_path / "out")
+    words = ["sweep", *words[1:], "--total-budget", "1Mtok", "--trial-budget", "10tok"]
+    assert "10tok: too small for one step of grpo" in last_error(call(capsys, words))
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "ablate"])
+def test_a_disk_without_room_for_a_checkpoint_is_refused(
+    capsys: Capture,
+    tmp_path: Path,
+    untrained: None,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(10, 0, 1000))
+    words = [command, *run_words("ugr", save_tiny(tmp_path), tmp_path / "out")[1:]]
+    more = {"sweep": ["--total-budget", "1Gflop", "--trial-budget", "1Gflop"]}
+    said = last_error(call(capsys, [*words, *more.get(command, [])]))
+    assert "a checkpoint and the policy take" in said and "GB are free" in said
+
+
+@pytest.mark.parametrize("words", [(), ("learning_rate=1e-3",), ("lora_rank=2",)])
+def test_weights_trained_in_16_bits_are_warned_of_once(
+    capsys: Capture, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    given = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", "dtype=bfloat16", *words)
+    said = call(capsys, given)
+    assert said.code == 0, said.err
+    warnings = [line for line in said.err.splitlines() if line.startswith("warning: dtype=")]
+    assert len(warnings) == 1 and "most updates round to nothing" in warnings[0]
+    assert "dtype=float32 loses none" in warnings[0]
+
+
+def test_weights_in_32_bits_are_not(bench: Bench) -> None:
+    assert "warning: dtype" not in bench.call("grpo").err
+
+
+@pytest.mark.parametrize(
+    ("free", "remedy"),
+    [(10**9, ""), (2 * 10**7, "tokens_per_forward="), (10**6, "a smaller model")],
+)
+def test_memory_that_does_not_suffice_is_warned_of(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, remedy: str
+) -> None:
+    shrink_backbone(monkeypatch)
+    monkeypatch.setattr(foresight, "free_memory", lambda _: free)
+    monkeypatch.setattr("genrec_bench.training.sft_start.train_start", None)
+    words = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", "sft_batch=512")
+    with pytest.raises(TypeError, match="not callable"):
+        call(capsys, words)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "GB of memory" in line]
+    assert len(lines) == bool(remedy)
+    assert all(line.startswith("warning: about ") and remedy in line for line in lines)
+
+
+def test_a_language_model_is_weighed_by_its_configuration(tmp_path: Path) -> None:
+    save_backbone(tmp_path / "model")
+    found = footprint(str(tmp_path / "model"), 12)
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    hidden = model.config.hidden_size
+    tables = 1 if model.config.tie_word_embeddings else 2
+    assert found is not None
+    assert found.parameters == sum(p.numel() for p in model.parameters()) + 12 * hidden * tables
+    assert found.vocabulary == model.config.vocab_size + 12
+    assert footprint(str(tmp_path), 12) is None
+
+
+def test_memory_of_a_container_is_what_its_limit_leaves() -> None:
+    assert 0 < foresight.free_memory(torch.device("cpu")) < 2**50
