@@ -158,18 +158,18 @@ def judge(claim: Claim, section: Section | None, metric: str = ORDER_BY) -> Verd
 
 def verdict_cells(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
     """Heads and lines: for each claim where it was tried, what came of it, and by how much."""
-    heads = ["claim", "of", "world", "by", "verdict", "over", "gain", "95% interval"]
+    heads = ["claim", "verdict", "of", "world", "by", "over", "gain", "95% interval"]
     lines = []
     for one in tried:
-        head = [one.claim.text, one.claim.algorithm, one.claim.dataset]
+        claim = [one.claim.text, one.claim.algorithm, one.claim.dataset]
         for metric, verdict in one.verdicts.items():
-            head += [metric, f"{verdict.word}: {verdict.reason}"]
+            head = [claim[0], f"{verdict.word}: {verdict.reason}", *claim[1:], metric]
             for pair in verdict.pairs:
                 lines.append([*head, pair.second, *gain_cells(pair)])
                 head = [""] * len(head)
             if not verdict.pairs:
                 lines.append([*head, NONE, NONE, NONE])
-            head = [""] * 3
+            claim = [""] * 3
     return heads, lines
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from genrec_bench.boards.board import ORDER_BY, Board, Part, Section
 from genrec_bench.boards.verdict import gain
 from genrec_bench.storage.figures import MARKERS, PALETTE, VECTORS, to_vector
-from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.files import inside, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def write_figures(board: Board, folder: Path) -> list[Path]:
     for section in board.sections:
         for name, draw in _figures(section):
             for kind in VECTORS:
-                path = folder / f"{board.dataset}-{section.track_id}-{name}.{kind}"
+                path = inside(folder, f"{board.dataset}-{section.track_id}-{name}.{kind}")
                 write_atomically(path, to_vector(draw, kind))
                 paths.append(path)
     return paths
@@ -73,7 +73,7 @@ def _draw_gains(section: Section, found: dict[Part, list[Pair]], figure: Figure)
         place.axvline(0.0, color="grey", linewidth=0.8, linestyle="--")
         place.set_yticks(range(len(pairs)), [_label(pair.first) for pair in reversed(pairs)])
         place.locator_params(axis="x", nbins=4)
-        place.set_xlabel(f"gain in {ORDER_BY} over {section.parts[part]}")
+        place.set_xlabel(f"gain in {ORDER_BY} over {_label(section.parts[part])}")
 
 
 def _draw_lengths(section: Section, figure: Figure) -> None:
@@ -94,5 +94,5 @@ def _draw_lengths(section: Section, figure: Figure) -> None:
 
 
 def _label(name: str) -> str:
-    """A row's name as a figure has room for it; tables have all of it."""
-    return shorten(name, LONGEST_NAME, placeholder=" …")
+    """A row's name as a figure has room for it, and no formula; tables have all of it."""
+    return shorten(name, LONGEST_NAME, placeholder=" …").replace("$", r"\$")

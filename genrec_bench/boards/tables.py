@@ -50,7 +50,9 @@ def to_text(board: Board) -> str:
         if section.target_values:
             parts += [_targets_title(section), _targets(section, "simple")]
         parts += [*_statements(section), *section.notes]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    # What records say could else move the cursor, or more.
+    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
 
 
 def to_markdown(board: Board) -> str:

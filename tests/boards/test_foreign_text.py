@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from board_world import TRACK, bare, whole
+from board_world import BEST, GOOD, TRACK, bare, whole
 
 from genrec_bench.boards.csv_table import to_csv
 from genrec_bench.boards.html_page import to_html
+from genrec_bench.boards.paper_figures import write_figures
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.tables import to_markdown
+from genrec_bench.boards.tables import to_markdown, to_text
 from genrec_bench.boards.text_cells import escaped, spreadsheet_text
 from genrec_bench.studies.text_tables import csv_text, table_text
 
@@ -80,3 +81,17 @@ def test_no_path_of_a_record_is_an_address(scheme: str, tmp_path: Path) -> None:
     assert targets
     for target in targets:
         assert not re.match(r"[a-z]+:(?!,$)|//", target) or target == "data:,"
+
+
+def test_no_text_of_a_record_is_a_formula_in_a_figure(tmp_path: Path) -> None:
+    names = ("$\\frac$", "$x_$", "a$b")
+    rows = [whole(name, ranks, seed) for name in names for seed, ranks in enumerate((BEST, GOOD))]
+    assert write_figures(make_board(rows, "industrial"), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "\x07", "\u202e", "\x9b31m"])
+def test_no_text_of_a_record_commands_the_terminal(text: str) -> None:
+    failed = {"complete": False, "metrics": {}, "failure": f"loss {text}"}
+    track = {"track": TRACK | {"backbone": text, text: "x"}}
+    page = to_text(make_board([bare("grpo", 0, 1, **failed, **track)], "industrial"))
+    assert "loss" in page and not any(sign in page for sign in text if not sign.isprintable())
