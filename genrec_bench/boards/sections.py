@@ -129,6 +129,7 @@ def _section(
         *_about_tuning(groups, defaults),
         *_about_shared(groups, usual),
         *([why_none] if why_none else []),
+        *_about_examples(last["track"]),
         *_about_looks(groups, apart, unit),
         *_about_budgets(groups),
         *_about_collapse(groups),
@@ -301,6 +302,16 @@ def _about_collapse(groups: Sequence[Group]) -> list[str]:
                 f"{one.name} collapsed in {len(told)} of {len(signs)} runs. {'. '.join(told)}."
             )
     return notes
+
+
+def _about_examples(track: Mapping[str, Any]) -> list[str]:
+    """That not all examples were ranked."""
+    if not (most := track.get("test_examples")):
+        return []
+    return [
+        f"Runs were judged on at most {most:,} examples of each split, the same draw for all: a "
+        "quick look, not comparable with boards of whole splits."
+    ]
 
 
 def _about_own(groups: Sequence[Group]) -> list[str]:

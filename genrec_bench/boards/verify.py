@@ -158,7 +158,7 @@ def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
     """What can only be seen of several records: two that cannot both be true."""
     return [
         *_between(_same_run, evidence, lambda one: one.record["run_id"]),
-        *_between(_same_examples, evidence, lambda one: one.record["track"]["dataset"]),
+        *_between(_same_examples, evidence, _judged_on),
     ]
 
 
@@ -205,12 +205,16 @@ def _differences(
 
 
 def _examples(evidence: Evidence) -> Iterator[Finding]:
-    """Every example of a split must be there once."""
+    """Every example of a split must be there once, and no more than runs are judged on."""
+    most = evidence.record["configuration"]["settings"].get("test_examples", 0)
     for split, rows in evidence.outcomes.groupby("split"):
         numbers = np.sort(rows["example"].to_numpy())
         if not np.array_equal(numbers, np.arange(len(numbers))):
             distinct = len(np.unique(numbers))
             what = f"{distinct} distinct numbers up to {numbers[-1]}"
+            yield Finding(evidence.name, f"outcomes: {split}", f"{len(rows)} examples", what)
+        if 0 < most < len(rows):
+            what = f"configuration.settings.test_examples {most}"
             yield Finding(evidence.name, f"outcomes: {split}", f"{len(rows)} examples", what)
 
 
@@ -241,6 +245,10 @@ def _said_twice(name: str, record: Mapping[str, Any]) -> Iterator[Finding]:
     if track.get("keep", "last") != kept:
         found = f"configuration.settings.keep {kept!r}"
         yield Finding(name, "track.keep", track.get("keep", "last"), found)
+    drawn = settings.get("test_examples", 0)
+    if track.get("test_examples", 0) != drawn:
+        found = f"configuration.settings.test_examples {drawn!r}"
+        yield Finding(name, "track.test_examples", track.get("test_examples", 0), found)
     if limit is not None and track.get("budget") != limit:
         yield Finding(name, "track.budget", track.get("budget"), f"budget.limit {limit!r}")
     version = record["versions"].get("genrec_bench")
@@ -301,6 +309,11 @@ def _spent(evidence: Evidence) -> Iterator[Finding]:
                 yield Finding(evidence.name, f"budget.spent: {cost}", stated, f"curves {last!r}")
 
 
+def _judged_on(one: Evidence) -> Any:
+    """Which examples a run was judged on."""
+    return one.record["track"]["dataset"], one.record["track"].get("test_examples", 0)
+
+
 def _request(one: Evidence) -> Any:
     """What decides a result; records that failed, and trials of sweeps, are never alike."""
     record = one.record
@@ -343,7 +356,7 @@ def _exact(record: Mapping[str, Any]) -> bool:
 
 
 def _same_examples(first: Evidence, second: Evidence) -> Iterator[Finding]:
-    """One dataset has one number of examples, of which the same are in its long tail."""
+    """Runs judged on one draw have one number of examples, the same of them in the long tail."""
     for split in SPLITS:
         tables = [each.of_split(split) for each in (first, second)]
         one, other = map(len, tables)

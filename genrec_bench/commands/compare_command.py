@@ -243,6 +243,7 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         UserError: they do not fit each other, or name what is not there.
     """
     from genrec_bench.policy.backbones import backbone_name
+    from genrec_bench.training.evaluate import judged
 
     given = _listed(args.algorithms)
     if not given:
@@ -282,7 +283,7 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         sampler=args.sampler,
         pruner=args.pruner,
         assignments=context.assignments,
-        examples={"valid": len(dataset.valid), "test": len(dataset.test)},
+        examples={split: len(judged(dataset, split, settings)) for split in ("valid", "test")},
         validations=settings.validations,
         validation_examples=min(settings.validation_examples, len(dataset.valid)),
     )

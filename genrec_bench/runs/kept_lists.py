@@ -13,15 +13,16 @@ import pyarrow as pa
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.storage.parquet import table_bytes
-from genrec_bench.training.evaluate import Evaluation
+from genrec_bench.training.evaluate import Evaluation, judged
+from genrec_bench.training.settings import Settings
 
 
-def lists_bytes(found: Mapping[str, Evaluation], dataset: Dataset) -> bytes:
+def lists_bytes(found: Mapping[str, Evaluation], dataset: Dataset, settings: Settings) -> bytes:
     """Return the lists of several splits as the content of a Parquet file."""
     names = pa.array(dataset.catalog.item_names, pa.string())
     parts = []
     for split, evaluation in found.items():
-        examples = dataset.splits[split]
+        examples = judged(dataset, split, settings)
         items = evaluation.ranked(examples).items
         real = items >= 0
         # Empty places stand behind the real ones, so that a list is what is real of its row.

@@ -21,7 +21,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request, feedback_of
 from genrec_bench.training.best_weights import BestWeights
 from genrec_bench.training.budgets import Budget
-from genrec_bench.training.evaluate import Evaluation, evaluate, validation
+from genrec_bench.training.evaluate import Evaluation, evaluate, judged, validation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, train
 from genrec_bench.training.optimization import Optimization
@@ -154,7 +154,7 @@ def post_train(
         results = {
             split: evaluate(
                 policy,
-                dataset.splits[split],
+                judged(dataset, split, settings),
                 dataset.catalog,
                 workers,
                 settings.beam_width,
@@ -177,7 +177,7 @@ def _with_own(request: Request, split: str, found: Evaluation, progress: Progres
     if request.own is None:
         return found
     try:
-        own = request.own.figures(found.ranked(request.dataset.splits[split]))
+        own = request.own.figures(found.ranked(judged(request.dataset, split, request.settings)))
     except UserError as error:
         progress.say(f"warning: {error}; no metric of this file is in the record for {split}")
         return found

@@ -191,6 +191,8 @@ def _track(
     if settings.keep != "last":
         # Left out where it is "last", as in records that know no other choice.
         track["keep"] = settings.keep
+    if settings.test_examples:
+        track["test_examples"] = settings.test_examples
     if (feedback := feedback_of(settings, dataset)) != "logged":
         track["feedback"] = f"{feedback} for each visit of a prompt; logged in SFT"
     if request.tuning is not None:

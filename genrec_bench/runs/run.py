@@ -111,7 +111,7 @@ def run(
                 )
                 lists = None
                 if after and settings.keep_lists:
-                    lists = lists_bytes(after, dataset), dataset.catalog.num_items
+                    lists = lists_bytes(after, dataset, settings), dataset.catalog.num_items
                 write_record(folder, record, outcomes, pd.DataFrame(curves), lists)
             return folder / RECORD_FILE
 

@@ -34,6 +34,9 @@ PROMPTS_AT_ONCE = 512
 SAMPLING_KEY = 0
 """Seeds all samples of an evaluation, which therefore leaves torch's generators alone."""
 
+JUDGED_KEY = 0
+"""Seeds the draw of the examples that a run is judged on, where these are not all."""
+
 LOOKED_AT = ("HR@10", "NDCG@10")
 """Metrics of a look at validation data while training."""
 
@@ -165,6 +168,18 @@ def _candidates(
         )
     tree = own.decode(policy, prompts, beam_width)
     return tree, sample(policy, prompts, count, temperature=temperature, top_p=top_p, key=key)
+
+
+def judged(dataset: Dataset, split: str, settings: Settings) -> Examples:
+    """Return the examples of a split that runs are judged on: all, or ``test_examples`` of them.
+
+    Which ones depends on their number and the split's size alone, and so is equal in all runs.
+    """
+    examples, most = dataset.splits[split], settings.test_examples
+    if not 0 < most < len(examples):
+        return examples
+    rng = np.random.default_rng(JUDGED_KEY)
+    return examples.subset(np.sort(rng.choice(len(examples), size=most, replace=False)))
 
 
 def validation(

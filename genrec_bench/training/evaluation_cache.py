@@ -15,7 +15,7 @@ from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.evaluate import Evaluation, evaluate
+from genrec_bench.training.evaluate import Evaluation, evaluate, judged
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import total_spent
 from genrec_bench.training.own_metrics import OwnMetrics
@@ -56,13 +56,14 @@ def evaluate_once(
         UserError: a metric of one's own is at fault.
         StorageError: the files are damaged or cannot be written.
     """
+    examples = judged(dataset, split, settings)
     if not workers.agree(file.is_file()):
         loaded = policy()
         loaded.meter = ledger = Ledger(workers.device)
         with ledger.phase("evaluation"):
             found = evaluate(
                 loaded,
-                dataset.splits[split],
+                examples,
                 dataset.catalog,
                 workers,
                 settings.beam_width,
@@ -73,7 +74,7 @@ def evaluate_once(
                 world=dataset.world,
                 cutoffs=settings.cutoffs,
             )
-        figures = own.figures(found.ranked(dataset.splits[split])) if own is not None else {}
+        figures = own.figures(found.ranked(examples)) if own is not None else {}
         cost = total_spent(ledger, workers)["evaluation"]
         if workers.is_main:
             table = parquet_bytes(found.outcomes)

@@ -50,6 +50,12 @@ class Settings:
     validation_examples: int = setting(
         2000, low=1, help="examples of these looks, equal in all runs; all where there are fewer"
     )
+    test_examples: int = setting(
+        0,
+        low=0,
+        help="of each split that a run is judged on, a draw that is equal in all runs: for trials "
+        "and quick looks, on a track of their own; 0 for all",
+    )
     keep: str = setting(
         "last",
         choices=("last", "best"),

@@ -143,6 +143,8 @@ def evaluate_start(
     way = f"beam-{settings.beam_width}-pass-{settings.pass_samples}"
     if settings.pass_samples:
         way += f"-{settings.pass_temperature!r}-{settings.pass_top_p!r}"
+    if settings.test_examples:
+        way += f"-of-{settings.test_examples}"
     if dataset.world is not None:
         way += "-utility"  # earlier evaluations did not know it
     if settings.ks != AUTO:

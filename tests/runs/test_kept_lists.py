@@ -21,6 +21,7 @@ from genrec_bench.runs.records import read_record
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.list_figures import Lists
+from genrec_bench.training.settings import Settings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -134,7 +135,9 @@ def test_users_are_called_what_the_source_calls_them(data: Path, tmp_path: Path)
     candidates = np.array([[0, 1, -1], [2, -1, -1]], dtype=np.int32)
     lists = Lists(candidates, examples.targets, dataset.catalog)
     small = dataclasses.replace(dataset, splits={**dataset.splits, "test": examples})
-    found = read_frame(lists_bytes({"test": Evaluation({}, pd.DataFrame(), lists)}, small))
+    found = read_frame(
+        lists_bytes({"test": Evaluation({}, pd.DataFrame(), lists)}, small, Settings())
+    )
     assert found["user"].tolist() == [f"user {user}" for user in examples.users]
     names = dataset.catalog.item_names
     assert found["target"].tolist() == [names[item] for item in examples.targets]
