@@ -115,7 +115,7 @@ def _prepare(args: argparse.Namespace) -> int:
     report = prepare_dataset(
         load_card(args.name),
         args.data_dir,
-        Progress(),
+        Progress(logged=not args.json),
         interactions=args.reviews,
         items=args.metadata,
         accept_counts=args.accept_counts,

@@ -62,9 +62,10 @@ def execute(args: argparse.Namespace) -> int:
         path = do(job, context, reuse=False)
     if context.workers.is_main:
         print(path.read_text() if args.json else f"record: {path}", flush=True)
+        lines: list[str] = []
         if former is not None:
             lines = _compared(former, path)
-        else:
+        elif not args.json:
             # Imported here: a mistake is told before anything slow is.
             from genrec_bench.boards.closing import closing
             from genrec_bench.boards.evidence import read_evidence

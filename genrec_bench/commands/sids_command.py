@@ -137,7 +137,8 @@ def _build(args: argparse.Namespace) -> int:
     from genrec_bench.data.vectors.item_vectors import SOURCES, check_source
     from genrec_bench.progress import Progress
 
-    card, data_dir, progress = load_card(args.name), args.data_dir, Progress()
+    card, data_dir = load_card(args.name), args.data_dir
+    progress = Progress(logged=not args.json)
     # A mistyped option should not wait for a download.
     codes_per_level = codes_of(args, card)
     if args.label is not None:
@@ -189,7 +190,7 @@ def _import(args: argparse.Namespace) -> int:
     _refuse_recipe(args.label)
     if not Path(args.file).is_file():
         raise UserError(f"{args.file} is missing")
-    progress = Progress()
+    progress = Progress(logged=not args.json)
     contents = obtain_contents(args.name, data_dir, progress)
     where = (args.label, data_dir, progress)
     sids, folder, understood = import_index(contents, Path(args.file), *where, replace=args.replace)

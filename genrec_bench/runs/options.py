@@ -252,7 +252,9 @@ def open_context(
     joined = _workers() if launched() > 1 else None
     silent = getattr(args, "quiet", False)
     quiet = silent or (joined is not None and not joined.is_main)
-    dataset = obtain(args.dataset, data_dir, Progress(quiet=quiet))
+    # Who wants JSON is told as little beside it as ever.
+    logged = not getattr(args, "json", False)
+    dataset = obtain(args.dataset, data_dir, Progress(quiet=quiet, logged=logged))
     workers = joined or _workers()
     # Processes that share a run speak with one voice.
     if args.no_mlflow or not workers.is_main:
@@ -265,7 +267,7 @@ def open_context(
         data_dir=data_dir,
         output=output,
         workers=workers,
-        progress=Progress(quiet=silent or not workers.is_main),
+        progress=Progress(quiet=silent or not workers.is_main, logged=logged),
         tracker=tracker(output, dataset.name) if tracker else NullTracker(),
         crew=crew,
         command=tuple(told_words(getattr(args, "typed", ()))),

@@ -92,7 +92,7 @@ class RayCluster:
 
     def start(self, task: Task) -> None:
         """Hand a job to the cluster."""
-        reference = self._remote.remote(pickle.dumps(task.work), self._content)
+        reference = self._remote.remote(pickle.dumps(task.work), self._content, task.label)
         self._running[reference] = task
 
     def wait(self) -> tuple[Task, Answer | Died]:

@@ -85,19 +85,21 @@ def packed(context: Context) -> bytes:
     """Return what another process needs of a context, and where it stands."""
     names = [field.name for field in dataclasses.fields(context) if field.name not in OWN]
     shared = {name: getattr(context, name) for name in names}
-    return pickle.dumps((os.getcwd(), shared), protocol=pickle.HIGHEST_PROTOCOL)
+    own = os.getcwd(), context.progress.logged, shared
+    return pickle.dumps(own, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def unpacked(content: bytes, progress: Progress) -> Context:
     """Return the context of a process that carries out jobs for another one.
 
-    Relative paths mean the same as there: the process goes to the same folder.
+    It tells of long work in a log file if the other one does. Relative paths mean the same as
+    there: the process goes to the same folder.
     """
     from genrec_bench.runs.jobs import Context
     from genrec_bench.runs.options import quieten
     from genrec_bench.training.workers import Workers
 
-    folder, shared = pickle.loads(content)
+    folder, progress.logged, shared = pickle.loads(content)
     os.chdir(folder)
     quieten()
     return Context(**shared, workers=Workers(), progress=progress)
@@ -123,13 +125,14 @@ def _known(content: bytes) -> Context:
     return unpacked(content, Progress())
 
 
-def answer_packed(work: bytes, content: bytes) -> Answer:
+def answer_packed(work: bytes, content: bytes, label: str) -> Answer:
     """Carry a job out that came as bytes; a process that does several opens the context once."""
     from genrec_bench.training.workers import Workers
 
     context = _known(content)
     # A process may have been lent another device meanwhile.
-    context = dataclasses.replace(context, workers=Workers())
+    progress = Progress(logged=context.progress.logged, label=f"[{label}] ")
+    context = dataclasses.replace(context, workers=Workers(), progress=progress)
     return answer(pickle.loads(work), context)
 
 
@@ -165,6 +168,9 @@ class _ToldSteps:
         if now - self._told > BETWEEN_SIGNS:
             self._told = now
             self._tell(("update", done, figures))
+
+    def tell(self) -> None:
+        """Say nothing: the other process shows a bar."""
 
 
 def main() -> int:

@@ -123,18 +123,21 @@ def train(
     step = checkpoints.resume()
     if step:
         progress.say(f"resumed after step {step} of {title}")
-    elif not curves:
-        if watch is not None and watch.count:
-            nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
-            curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
-        checkpoints.save(step)
-    saved = time.monotonic()
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar(title, total) as bar:
+        if not step and not curves:
+            if watch is not None and watch.count:
+                nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
+                curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
+                bar.update(0.0, **_shown(curves[-1]))
+                bar.tell()
+            checkpoints.save(step)
+        saved = time.monotonic()
         share = _share(ledger, limit, step, workers)
         reserve = _largest_step(curves, limit)
         smallest = max(SMALLEST_PART, 1 / stepper.batch)
         part = _next_part(limit, share, *_like_the_last(curves), reserve, smallest)
+        bar.update(min(share, 1.0) * total, **(_shown(curves[-1]) if curves else {"step": step}))
         while part and not (watch is not None and watch.enough()):
             try:
                 figures = stepper.step(step, share, part)
@@ -155,11 +158,13 @@ def train(
             curves.append(figures)
             reserve = _largest_step(curves, limit)
             part = _next_part(limit, share, *_like_the_last(curves), reserve, smallest)
+            bar.update(min(share, 1.0) * total, **_shown(figures))
             if watch is not None and (watch.is_due(step, before, share) or not part):
                 figures |= watch.look(step)
+                bar.update(min(share, 1.0) * total, **_shown(figures))
+                bar.tell()
                 if watch.told is not None:
                     watch.told(share, figures)
-            bar.update(min(share, 1.0) * total, **_shown(figures))
             # All processes save at once: each adds its costs to the checkpoint's ledger.
             if workers.agree(time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS):
                 checkpoints.save(step)
@@ -240,8 +245,8 @@ def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
 
 
 def _shown(figures: dict[str, float]) -> dict[str, float]:
-    """Pick what fits beside a bar."""
-    wanted = ("loss", "reward", "HR@1", "valid/NDCG@10")
+    """Pick what fits beside a bar, or into a line of a log file."""
+    wanted = ("step", "loss", "reward", "HR@1", "valid/NDCG@10")
     shown = {name: figures[name] for name in wanted if name in figures}
     return shown | {"spent": round(figures["share"], 3)}
 

@@ -61,7 +61,6 @@ def sft_start(
         if workers.is_main:
             remove_leftovers(folder)
         if not workers.agree(done.is_file()):
-            progress.say("training the SFT start, once for all runs that share it")
             train_start(backbone, dataset, settings, folder, key, workers, progress)
         elif workers.is_main:
             # The process was killed between writing the start and removing its checkpoints.

@@ -23,6 +23,7 @@ from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Limit, Watch, total_spent, train
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
+from genrec_bench.training.sft_price import sft_price
 from genrec_bench.training.steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
 
@@ -97,6 +98,10 @@ def train_start(
         enough=enough,
         modules={"best": best.module},
     )
+    said = "training the SFT start, once for all runs that share it"
+    if num_steps and workers.is_main and not progress.quiet:
+        said += f": {sft_price(policy, dataset, settings, stepper, workers)}"
+    progress.say(said)
     # Without a step to take, the start is the backbone as it is.
     if num_steps:
         train(

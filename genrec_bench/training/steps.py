@@ -99,25 +99,35 @@ class SupervisedStepper:
     def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         """Take one step on a batch of training sequences, or a part of it."""
         rows = self._sampler.rows(index, part)
-        mine = self._workers.mine(rows)
-        last = self._chains.last[mine]
         # The loss is the mean over all targets of the batch, in whatever sequence or process.
         count = int(self._chains.num_targets[rows].sum())
-        sizes = torch.from_numpy(self._lengths[last] + 1)
-        items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
-        total = 0.0
-        self._policy.train()
         with self._ledger.phase(self._phase):
-            for some in chunks(sizes, items):
-                loss, _ = supervised_loss(
-                    self._policy, self._examples, self._chains, mine[some.numpy()]
-                )
-                (loss / count).backward()
-                total += float(loss.detach()) / count
+            total = self._learn(self._workers.mine(rows), count)
             (total,) = self._workers.sum([total])
             where = f"{self._phase} step {index + 1}"
             norm = self._optimization.step(share, total, where)
         return {"part": len(rows) / self.batch, "loss": total, "gradient_norm": norm}
+
+    def rehearse(self, count: int) -> None:
+        """Do the work of learning some sequences, evenly chosen, and learn nothing."""
+        rows = np.linspace(0, len(self) - 1, count).astype(np.int64)
+        self._learn(rows, int(self._chains.num_targets[rows].sum()))
+        for parameter in self._policy.parameters():
+            parameter.grad = None
+
+    def _learn(self, rows: NDArray[np.int64], count: int) -> float:
+        """Add the gradients of sequences up; return their loss, a ``count``-th of each target's."""
+        sizes = torch.from_numpy(self._lengths[self._chains.last[rows]] + 1)
+        items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
+        total = 0.0
+        self._policy.train()
+        for some in chunks(sizes, items):
+            loss, _ = supervised_loss(
+                self._policy, self._examples, self._chains, rows[some.numpy()]
+            )
+            (loss / count).backward()
+            total += float(loss.detach()) / count
+        return total
 
 
 class RolloutStepper:

@@ -106,9 +106,10 @@ def item_vectors(
     path = cache / f"items-{fingerprint(key | shared)}.safetensors"
 
     def make() -> Floats:
-        if source == "text":
-            return word_vectors(titles, descriptions, TEXT_DIMENSIONS)
-        return collaborative_vectors(train, num_items)
+        with progress.bar("item vectors", 1):
+            if source == "text":
+                return word_vectors(titles, descriptions, TEXT_DIMENSIONS)
+            return collaborative_vectors(train, num_items)
 
     return _one_for_each(cached_vectors(path, num_items, make), source, progress)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from genrec_bench.progress import duration as duration
 from genrec_bench.training.budgets import BudgetKind
 
 if TYPE_CHECKING:
@@ -133,11 +134,3 @@ class Pace:
         if amount == 0:
             amount, seconds = self._start
         return seconds / amount if amount > 0 else None
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people: seconds below two minutes, hours above two hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
