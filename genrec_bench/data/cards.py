@@ -305,6 +305,8 @@ def _check_raw(raw: Raw, embeddings: str, where: str) -> None:
     require(raw.format in FORMATS, where, "raw.format", known)
     columns = {raw.columns.user, raw.columns.item, raw.columns.time}
     require(len(columns) == 3, where, "raw.columns", "other names for user, item and time each")
+    rated = raw.least_rating is None or raw.format != "csv" or raw.columns.rating
+    require(rated, where, "raw.columns.rating", "there, as 'raw.least_rating' is")
     for key, file in (("interactions", raw.interactions), ("items", raw.items)):
         found = file is None or file.url or raw.how
         require(found, where, f"raw.{key}.url", "there, or else the key 'raw.how'")

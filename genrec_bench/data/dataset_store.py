@@ -270,7 +270,13 @@ def _card_hash(card: Card, made: str, layout: str) -> str:
     if made == "prepared" and card.raw is not None:
         # Where files are fetched from changes nothing; what they are, their sources' hashes tell.
         parts["protocol"] = card.protocol
-        parts["format"] = [card.raw.format, dataclasses.asdict(card.raw.columns)]
+        columns = dataclasses.asdict(card.raw.columns)
+        for name in ("rating", "sequence_separator"):
+            if not columns[name]:
+                del columns[name]  # as before there were any
+        parts["format"] = [card.raw.format, columns]
+        if card.raw.least_rating is not None:
+            parts["least_rating"] = card.raw.least_rating
         parts["texts"] = card.raw.items is not None
         parts["filters"] = [dataclasses.asdict(step) for step in card.filters]
     else:

@@ -108,7 +108,7 @@ def columns(**names: str) -> dict[str, Any]:
         (interactions(url=""), "key 'raw.interactions.url' must be there"),
         (interactions(sha256="12ab"), "key 'raw.interactions.sha256' must be 64 hex"),
         (columns(time_unit="h"), "key 'raw.columns.time_unit' must be one of s, ms, iso"),
-        (columns(separator=",,"), "key 'raw.columns.separator' must be one character"),
+        (columns(separator="-" * 9), "key 'raw.columns.separator' must be one character, or up"),
         (columns(separator='"'), "key 'raw.columns.separator' must be one character"),
         (columns(user="item"), "key 'raw.columns' must be other names"),
         ({"filters": [{"step": "score"}]}, "key 'filters.1"),

@@ -247,11 +247,23 @@ def csv_items(described: Described) -> Content:
     return "items.csv", table([("item", "title", "description"), *rows])
 
 
+def movielens_log(log: Log) -> Content:
+    rows = [(u, i, 4.5, seconds) for u, i, seconds in log]
+    return "ratings.csv", table([("userId", "movieId", "rating", "timestamp"), *rows])
+
+
+def movielens_items(described: Described) -> Content:
+    """Descriptions cannot be chosen: they are the genres."""
+    rows = [(name, title, "|".join(CATEGORIES)) for name, (title, _) in described]
+    return "movies.csv", table([("movieId", "title", "genres"), *rows])
+
+
 WRITERS: Mapping[str, Writer] = {
     "amazon-2014": Writer(reviews_2014, items_2014, ratings_2014),
     "amazon-2018": Writer(reviews_2018, items_2018, ratings_2018),
     "amazon-2023": Writer(reviews_2023, items_2023, ratings_2023),
     "yelp": Writer(yelp_reviews, businesses),
     "recbole": Writer(inter, item),
+    "movielens": Writer(movielens_log, movielens_items),
     "csv": Writer(csv_log, csv_items),
 }

@@ -4,7 +4,8 @@ A reader never guesses what a malformed line meant: the line is skipped, counted
 where a file has more of them than its card allows, the file is refused.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrec_bench.errors import UserError
@@ -29,6 +30,39 @@ class Rejected:
     reason: str
 
 
+@dataclass
+class Ratings:
+    """The ratings that came with interactions, and those for which these are left out.
+
+    Attributes:
+        least: interactions with a lower rating are left out; None for none.
+        counts: interactions by rating, those left out included.
+        below: how many were left out.
+    """
+
+    least: float | None = None
+    counts: Counter[float] = field(default_factory=Counter)
+    below: int = 0
+
+    def wanted(self, rating: float) -> bool:
+        """Count a rating; return whether its interaction stays."""
+        self.counts[rating] += 1
+        if self.least is None or rating >= self.least:
+            return True
+        self.below += 1
+        return False
+
+    def told(self) -> list[str]:
+        """Return a line on what there was, and what was left out; none where nothing is rated."""
+        if not (number := self.counts.total()):
+            return []
+        mean = sum(rating * count for rating, count in self.counts.items()) / number
+        line = f"ratings from {min(self.counts):g} to {max(self.counts):g}, {mean:.2f} on average"
+        if self.least is None:
+            return [f"{line}: all count as interactions, whatever they are"]
+        return [f"{line}: {self.below:,} of {number:,} are below {self.least:g}, and are left out"]
+
+
 class Malformed:
     """What was malformed, within a declared limit.
 
@@ -38,10 +72,12 @@ class Malformed:
         examples: the first few of each file and kind, in the order in which they were met.
         position: bytes of the file now being read that are behind us, compressed as they lie on
             disk: for a progress bar.
+        ratings: those of the interactions that were read.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, least_rating: float | None = None) -> None:
         self.limit = limit
+        self.ratings = Ratings(least_rating)
         self.counts: dict[str, dict[str, int]] = {}
         self.examples: list[Rejected] = []
         self.position = 0

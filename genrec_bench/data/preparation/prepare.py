@@ -11,7 +11,7 @@ from tabulate import tabulate
 from genrec_bench.data.cards import Card, card_place
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.preparation.filters import Counts, Filtered, apply_step, drop, too_few
-from genrec_bench.data.preparation.formats import FORMATS, ItemText
+from genrec_bench.data.preparation.formats import FORMATS, Format, ItemText
 from genrec_bench.data.preparation.interactions import Interactions
 from genrec_bench.data.preparation.leaks import Leaks, find_leaks
 from genrec_bench.data.preparation.malformed import Malformed, Rejected
@@ -27,6 +27,9 @@ T = TypeVar("T")
 NO_TEXT = ItemText("", "", ())
 EARLIEST = "1990-01-01"
 """Nobody has recorded interactions before; seconds read as milliseconds are in 1970."""
+
+ATOMIC = (".inter", ".item")
+"""How the names of RecBole's files end, which publish the data of other formats too."""
 
 BETWEEN_UPDATES = 10_000
 """Entries of a file between two updates of the bar."""
@@ -79,8 +82,8 @@ class Source:
         # The report tells files apart by their names.
         if items is not None and items.name == interactions.name:
             raise UserError(f"{interactions} and {items} have one name; rename one of them")
-        self.malformed = Malformed(raw.malformed)
-        self._format = FORMATS[raw.format]
+        self.malformed = Malformed(raw.malformed, raw.least_rating)
+        self._format = raw.format
         self._columns = raw.columns
         self._interactions, self._items = interactions, items
         self._progress = progress
@@ -89,10 +92,14 @@ class Source:
     def interactions(self) -> Interactions:
         """Read the interactions; UserError where there are none."""
         path = self._interactions
-        rows = self._format.interactions(path, self.malformed, self._columns)
+        rows = self._reader(path).interactions(path, self.malformed, self._columns)
         found = Interactions.gather(self._watched(path, rows))
+        ratings = self.malformed.ratings
+        if ratings.least is not None and not ratings.counts:
+            raise UserError(f"{path} has no ratings, and the card has 'raw.least_rating'")
         if not len(found):
-            raise UserError(f"{path} holds no interactions")
+            few = f" with a rating of {ratings.least:g} or more" if ratings.below else ""
+            raise UserError(f"{path} holds no interactions{few}")
         return found
 
     def texts(self, names: Sequence[str]) -> dict[str, ItemText]:
@@ -104,7 +111,8 @@ class Source:
         if self._texts is None:
             self._texts = {}
             if (path := self._items) is not None:
-                found = self._format.items(path, frozenset(names), self.malformed, self._columns)
+                wanted = frozenset(names)
+                found = self._reader(path).items(path, wanted, self.malformed, self._columns)
                 self._texts.update(self._watched(path, found))
                 if not self._texts:
                     raise UserError(
@@ -112,6 +120,13 @@ class Source:
                         f"such as {names[0]!r}; is it the right file?"
                     )
         return {name: self._texts.get(name, NO_TEXT) for name in names}
+
+    def _reader(self, path: Path) -> Format:
+        """Return how to read a file: as the card says, but RecBole's files are known by name."""
+        if self._format != "recbole" and path.name.removesuffix(".gz").endswith(ATOMIC):
+            self._progress.say(f"{path.name} is read as an atomic file of RecBole")
+            return FORMATS["recbole"]
+        return FORMATS[self._format]
 
     def _watched(self, path: Path, entries: Iterator[T]) -> Iterator[T]:
         """Yield the entries of a file, and show how much of it is read."""
@@ -153,7 +168,7 @@ def prepare(
     if days[0] < EARLIEST:
         progress.say(f"the first interaction is of {first}: is the unit of time the right one?")
     exact = any(step.keep == "exact" for step in steps)
-    notes = log_lines(log, exact)
+    notes = source.malformed.ratings.told() + log_lines(log, exact)
     split, fewest = PROTOCOLS[protocol]
     log, done = _filtered(log, steps, fewest, source, progress, where)
     texts = source.texts(log.item_names).values()

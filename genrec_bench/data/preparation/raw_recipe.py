@@ -9,8 +9,9 @@ from typing import Annotated
 from genrec_bench.storage.validation import Must, PlainName, at_least, one_of, require
 
 _SHA256 = re.compile("[0-9a-fA-F]{64}|")
-_NO_SEPARATORS = '"\r\n\0'
+_NO_SEPARATORS = set('"\r\n\0')
 """Characters that cannot stand between the columns of a table."""
+_LONGEST_SEPARATOR = 8
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "titles": ("longest_title",),
@@ -52,12 +53,19 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a plain table are called; only the format ``csv`` leaves that open.
+    """What the columns of a plain table are called.
+
+    The format ``csv`` leaves all of it open, ``recbole`` the names of user, item and time if they
+    are not RecBole's own, the unit of time, and what separates the parts of a sequence.
 
     Attributes:
         time_unit: "s" or "ms" since 1970 in UTC, or "iso" for dates and times such as
             ``2018-07-07`` and ``2018-07-07 22:09:11``.
         title: in the table of items, like `description`, which the table may lack.
+        separator: between columns, such as "," or "::"; with a longer one nothing is quoted.
+        rating: of the column of ratings; "" where there is none, or none is asked for.
+        sequence_separator: RecBole's ``seq_separator``; "" for the first of ``|``, ``;`` and ``,``
+            that a field has, and blanks where it has none.
     """
 
     user: str = "user"
@@ -67,8 +75,14 @@ class Columns:
     title: str = "title"
     description: str = "description"
     separator: Annotated[
-        str, Must(lambda text: len(text) == 1 and text not in _NO_SEPARATORS, "one character")
+        str,
+        Must(
+            lambda text: 0 < len(text) <= _LONGEST_SEPARATOR and not set(text) & _NO_SEPARATORS,
+            f"one character, or up to {_LONGEST_SEPARATOR}",
+        ),
     ] = ","
+    rating: str = ""
+    sequence_separator: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Raw:
         how: what to fetch by hand and where to put it; "" where files are fetched from their URLs.
         malformed: the share of a file's lines that may be malformed, and are then skipped and
             reported; more than that is refused.
+        least_rating: interactions with a lower rating are left out; None where all count.
     """
 
     format: str
@@ -94,6 +109,7 @@ class Raw:
         0.001
     )
     columns: Columns = Columns()
+    least_rating: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def test_items_that_cannot_be_used(tmp_path: Path, format: str) -> None:
     """The first line is lost, the others are read; an item that is not wanted is not judged."""
     path = write_raw_files(format, tmp_path).items
     lines = content_of(path).split(b"\n")
-    first = 1 if format in ("csv", "recbole") else 0
+    first = 1 if format in ("csv", "movielens", "recbole") else 0
     lines[first] = lines[first].replace(b"Rake", b"R\xe4ke")
     path = write(path, b"\n".join(lines))
     malformed = Malformed(1)

@@ -276,7 +276,7 @@ def test_a_row_over_lines_with_a_bad_one_among_them(tmp_path: Path) -> None:
         ("csv", "\n \n", "is empty: it has no header"),
         ("csv", "user,item,time\n\n", "is empty: it has no line of data"),
         ("recbole", "user_id:token\titem_id:token", "no column is called 'timestamp'"),
-        ("recbole", "user_id,item_id,timestamp", "no column is called 'user_id'"),
+        ("recbole", "user_id,item_id,timestamp", "no column is called name:type, with the types"),
         ("recbole", HEADERS["recbole"], "is empty: it has no line of data"),
         ("amazon-2023", "user_id,asin,rating,timestamp", "no column is called 'parent_asin'"),
     ],

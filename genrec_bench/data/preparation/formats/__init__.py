@@ -6,7 +6,7 @@ with too many of them is refused: see ``preparation.malformed``.
 
 from collections.abc import Mapping
 
-from genrec_bench.data.preparation.formats import amazon, delimited, yelp
+from genrec_bench.data.preparation.formats import amazon, delimited, movielens, yelp
 from genrec_bench.data.preparation.formats.fields import Format, ItemText, Row
 
 __all__ = ["FORMATS", "Format", "ItemText", "Row"]
@@ -17,5 +17,6 @@ FORMATS: Mapping[str, Format] = {
     "amazon-2023": amazon.AMAZON_2023,
     "yelp": Format(yelp.interactions, yelp.items),
     "recbole": Format(delimited.recbole_interactions, delimited.recbole_items),
+    "movielens": Format(movielens.movielens_interactions, movielens.movielens_items),
     "csv": Format(delimited.csv_interactions, delimited.csv_items),
 }

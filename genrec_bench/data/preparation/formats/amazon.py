@@ -4,7 +4,7 @@ Interactions are reviews (a JSON object a line) or ratings only (CSV), told apar
 name. The order of columns in ratings differs: 2014 has user, item, rating, time; 2018 has item,
 user, rating, time, both without a header; 2023 has a header. Times of 2014 and 2018 are days. Lines
 of 2014 may be Python literals rather than JSON. An item of 2023 is what all its variants have in
-common.
+common, and its features follow its description: many have nothing else.
 
 Sources: https://jmcauley.ucsd.edu/data/amazon, https://nijianmo.github.io/amazon,
 https://amazon-reviews-2023.github.io.
@@ -52,23 +52,34 @@ def _release(
     milliseconds: Milliseconds,
     categories: str,
     parse: Parse,
+    rating: str = "overall",
+    features: str = "",
 ) -> Format:
     """Return how to read the files of one year.
 
     ``keys`` are those of user, item and time, in reviews and ratings alike, and that of the item in
-    items too; ``header`` names the columns of ratings that have none.
+    items too; ``header`` names the columns of ratings that have none; ``rating`` is the key of a
+    review's rating, and ``features`` that of an item's features, which follow its description.
     """
 
     def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
         if path.name.lower().endswith((".csv", ".csv.gz")):
             table = DelimitedTable(path, malformed, header=header)
-            return table_rows(table, keys, milliseconds[1])
-        return json_rows(path, malformed, keys, milliseconds[0], parse)
+            return table_rows(table, keys, milliseconds[1], "rating")
+        return json_rows(path, malformed, keys, milliseconds[0], parse, rating)
 
     def text(entry: dict[str, object]) -> ItemText:
         return ItemText(
             clean_title(entry.get("title"), "title"),
-            clean_description(entry.get("description"), "description"),
+            " ".join(
+                filter(
+                    None,
+                    (
+                        clean_description(entry.get("description"), "description"),
+                        clean_description(entry.get(features), features),
+                    ),
+                )
+            ),
             clean_categories(entry.get(categories), categories),
         )
 
@@ -94,4 +105,12 @@ AMAZON_2018 = _release(
     "category",
     read_object,
 )
-AMAZON_2023 = _release(KEYS_2023, None, MILLISECONDS, "categories", read_object)
+AMAZON_2023 = _release(
+    KEYS_2023,
+    None,
+    MILLISECONDS,
+    "categories",
+    read_object,
+    rating="rating",
+    features="features",
+)

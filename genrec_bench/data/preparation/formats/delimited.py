@@ -1,9 +1,8 @@
 """Tables of separated columns, a row a line; a quoted field may run over several lines.
 
 Two formats are such tables and nothing else: ``csv``, with a header whose columns the card names,
-and RecBole's atomic files ``.inter`` and ``.item``, separated by tabs, where a column is called
-``name:type``; types are not asked, and times are in seconds
-(https://recbole.io/docs/user_guide/data/atomic_files.html).
+and RecBole's atomic files ``.inter`` and ``.item`` (`atomic`), with types, and times in seconds
+unless the card says otherwise.
 """
 
 import csv
@@ -12,6 +11,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from genrec_bench.data.preparation.formats.atomic import AtomicHeader, split_sequence
 from genrec_bench.data.preparation.formats.fields import (
     ItemText,
     Row,
@@ -19,6 +19,7 @@ from genrec_bench.data.preparation.formats.fields import (
     clean,
     clean_title,
     date,
+    number,
     number_of_milliseconds,
     number_of_seconds,
     split_categories,
@@ -38,12 +39,17 @@ MILLISECONDS: Mapping[str, Callable[[str, str], int]] = {
 }
 """How to read a time, by the unit on the card."""
 
+RECBOLE_NAMES = {"user": "user_id", "item": "item_id", "time": "timestamp"}
+"""RecBole's own names of columns."""
 RECBOLE_TITLES = ("title", "item_name", "movie_title", "business_name", "name")
 RECBOLE_CATEGORIES = ("categories", "category", "genre", "class")
 
 
 class DelimitedTable:
-    """A table that is being read; ``columns`` are the names of its columns."""
+    """A table that is being read; ``columns`` are the names of its columns.
+
+    ``separator`` stands between them; whoever changes it does so before the first row.
+    """
 
     def __init__(
         self,
@@ -53,21 +59,24 @@ class DelimitedTable:
         *,
         quoted: bool = True,
         header: tuple[str, ...] | None = None,
+        fallback: str = "",
     ) -> None:
         """Open a table.
 
         Args:
-            separator: one character.
+            separator: one character; of several, only if nothing is quoted.
             quoted: whether fields may stand in double quotes.
             header: names of the columns of a file without a header; None if its first line is one.
+            fallback: the encoding of lines that are not UTF-8; "" rejects them.
 
         Raises:
             UserError: the file cannot be read, or it has no header.
         """
         self.path = path
         self.malformed = malformed
-        self._separator = separator
+        self.separator = separator
         self._quotes = quoted
+        self._fallback = fallback
         self._headless = header is not None
         self._lines = Lines(path, malformed)
         self._fresh = iter(self._lines)
@@ -101,12 +110,12 @@ class DelimitedTable:
         Raises:
             UserError: the file cannot be read, or too many lines are malformed.
         """
-        width, separator, quoted = len(self.columns), self._separator, self._quotes
+        width, separator, quoted = len(self.columns), self.separator, self._quotes
         while (found := self._next()) is not None:
             number, line = found
             taken: list[tuple[int, bytes]] = []
             try:
-                text = line.decode()
+                text = self._decoded(line)
                 if quoted and '"' in text:
                     fields = self._quoted(text, taken)
                 else:
@@ -125,6 +134,14 @@ class DelimitedTable:
         lines = self._lines.number - self._lines.blank - self._continued
         self.malformed.end(self.path, lines if self._headless else lines - 1)
 
+    def _decoded(self, line: bytes) -> str:
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            if not self._fallback:
+                raise
+            return line.decode(self._fallback)
+
     def _next(self) -> tuple[int, bytes] | None:
         return self._again.popleft() if self._again else next(self._fresh, None)
 
@@ -140,7 +157,7 @@ class DelimitedTable:
                 taken.append(found)
                 yield found[1].decode() + "\n"
 
-        return next(csv.reader(lines(), delimiter=self._separator, strict=True))
+        return next(csv.reader(lines(), delimiter=self.separator, strict=True))
 
     def _header(self) -> tuple[str, ...]:
         found = self._next()
@@ -148,32 +165,41 @@ class DelimitedTable:
             raise UserError(f"{self.path} is empty: it has no header")
         number, line = found
         try:
-            names = line.decode().split(self._separator)
+            names = line.decode().split(self.separator)
             if self._quotes:
-                (names,) = csv.reader([line.decode()], delimiter=self._separator, strict=True)
+                (names,) = csv.reader([line.decode()], delimiter=self.separator, strict=True)
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{self.path}, line {number}: not a header: {error}") from error
         return tuple(name.strip() for name in names)
 
 
 def table_rows(
-    table: DelimitedTable, names: tuple[str, str, str], milliseconds: Callable[[str, str], int]
+    table: DelimitedTable,
+    names: tuple[str, str, str],
+    milliseconds: Callable[[str, str], int],
+    rating_name: str = "",
 ) -> Iterator[Row]:
     """Yield the interactions of a table that was just opened; raises like `DelimitedTable`.
 
-    ``names`` are those of the columns of user, item and time.
+    ``names`` are those of the columns of user, item and time. Rows with a rating that is too low
+    are left out, where there is a column of that name.
     """
     user_name, item_name, time_name = names
     user, item, time = map(table.find, names)
+    rating = table.find(rating_name) if rating_name in table.columns else None
+    wanted = table.malformed.ratings.wanted
 
-    def row(fields: Sequence[str]) -> Row:
-        return (
+    def row(fields: Sequence[str]) -> Row | None:
+        found = (
             usable_id(fields[user], user_name),
             usable_id(fields[item], item_name),
             milliseconds(fields[time], time_name),
         )
+        if rating is None or not fields[rating].strip():
+            return found
+        return found if wanted(number(fields[rating].strip(), rating_name)) else None
 
-    return table.rows(row)
+    return (found for found in table.rows(row) if found is not None)
 
 
 def table_items(
@@ -183,13 +209,17 @@ def table_items(
     titles: Sequence[str],
     description_name: str,
     categories: Sequence[str] = (),
+    *,
+    text: Callable[[str, str], str] = lambda field, _: field,
+    split: Callable[[str, str], Sequence[str]] = split_categories,
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield the wanted items of a table that was just opened; again where their text is better.
 
     Of several names for a column the first that there is counts. The columns of descriptions and
-    categories may be missing. Raises like `DelimitedTable`.
+    categories may be missing. ``text`` makes a text of a field, ``split`` categories; both are told
+    the column's name. Raises like `DelimitedTable`.
     """
-    place, title = table.find(id_name), table.find(*titles)
+    place, title, columns = table.find(id_name), table.find(*titles), table.columns
     description, genres = (
         next((table.find(name) for name in names if name in table.columns), None)
         for names in ((description_name,), categories)
@@ -200,9 +230,9 @@ def table_items(
         if name not in wanted:
             return None
         return name, ItemText(
-            clean_title(fields[title], "title"),
-            "" if description is None else clean(fields[description]),
-            () if genres is None else split_categories(fields[genres], "categories"),
+            clean_title(text(fields[title], columns[title]), "title"),
+            "" if description is None else clean(text(fields[description], columns[description])),
+            () if genres is None else tuple(split(fields[genres], columns[genres])),
         )
 
     return best_texts(table.rows(item))
@@ -211,33 +241,73 @@ def table_items(
 def csv_interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
     """Yield the rows of a plain table of interactions."""
     names = (columns.user, columns.item, columns.time)
-    table = DelimitedTable(path, malformed, columns.separator)
-    return table_rows(table, names, MILLISECONDS[columns.time_unit])
+    table = _plain(path, malformed, columns)
+    if columns.rating:
+        table.find(columns.rating)
+    return table_rows(table, names, MILLISECONDS[columns.time_unit], columns.rating)
 
 
 def csv_items(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield the items of a plain table of items."""
-    table = DelimitedTable(path, malformed, columns.separator)
+    table = _plain(path, malformed, columns)
     return table_items(table, wanted, columns.item, (columns.title,), columns.description)
+
+
+def _plain(path: Path, malformed: Malformed, columns: Columns) -> DelimitedTable:
+    quoted = len(columns.separator) == 1
+    return DelimitedTable(path, malformed, columns.separator, quoted=quoted)
 
 
 def recbole_interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
     """Yield the rows of an ``.inter`` file."""
-    table = _atomic(path, malformed)
-    return table_rows(table, ("user_id", "item_id", "timestamp"), number_of_seconds)
+    table, header = _atomic(path, malformed)
+    user, item, time = (
+        RECBOLE_NAMES[usual] if getattr(columns, usual) == usual else getattr(columns, usual)
+        for usual in RECBOLE_NAMES
+    )
+    header.find(user, "token")
+    header.find(item, "token")
+    header.find(time, "float", "token")
+    unit = MILLISECONDS[columns.time_unit]
+    return table_rows(table, (user, item, time), unit, columns.rating or "rating")
 
 
 def recbole_items(
     path: Path, wanted: Container[str], malformed: Malformed, columns: Columns
 ) -> Iterator[tuple[str, ItemText]]:
     """Yield the items of an ``.item`` file."""
-    names = ("item_id", RECBOLE_TITLES, "description", RECBOLE_CATEGORIES)
-    return table_items(_atomic(path, malformed), wanted, *names)
+    table, header = _atomic(path, malformed)
+    item = RECBOLE_NAMES["item"] if columns.item == "item" else columns.item
+    if item not in header.names and "user_id" in header.names:
+        raise UserError(f"{path} tells of users ({header.told}); nothing of it is needed")
+    header.find(item, "token")
+    for name in (*RECBOLE_TITLES, "description", *RECBOLE_CATEGORIES):
+        if name in header.names:
+            header.find(name, "token", "token_seq")
+    separator = columns.sequence_separator
+    sequences = {
+        name for name, kind in zip(header.names, header.types, strict=True) if kind == "token_seq"
+    }
+
+    def texts(field: str, name: str) -> str:
+        """Return a text; its words may be separated by something else than blanks."""
+        return field.replace(separator, " ") if separator and name in sequences else field
+
+    def categories(field: str, name: str) -> Sequence[str]:
+        # Lists as Python writes them are what RecBole's own conversions of Amazon have.
+        if name not in sequences or (not separator and field[:1] in ("[", "'", '"')):
+            return split_categories(field, name)
+        return tuple(dict.fromkeys(map(clean, split_sequence(field, separator))))
+
+    names = (item, RECBOLE_TITLES, "description", RECBOLE_CATEGORIES)
+    return table_items(table, wanted, *names, text=texts, split=categories)
 
 
-def _atomic(path: Path, malformed: Malformed) -> DelimitedTable:
-    table = DelimitedTable(path, malformed, "\t", quoted=False)
-    table.columns = tuple(column.split(":", 1)[0] for column in table.columns)
-    return table
+def _atomic(path: Path, malformed: Malformed) -> tuple[DelimitedTable, AtomicHeader]:
+    """Open an atomic file, whose header tells what separates its columns."""
+    table = DelimitedTable(path, malformed, "\n", quoted=False)
+    header = AtomicHeader.of(table.columns[0], str(path))
+    table.columns, table.separator = header.names, header.separator
+    return table, header

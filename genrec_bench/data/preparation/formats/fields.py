@@ -98,6 +98,13 @@ def date(value: object, name: str) -> int:
         raise MalformedLine(f"{name} is a date that does not exist") from error
 
 
+def number(text: str, name: str) -> float:
+    """Return a number that is not negative, such as a rating."""
+    if not NUMBER.fullmatch(text):
+        raise MalformedLine(f"{name} is not a number")
+    return float(text)
+
+
 def number_of_seconds(text: str, name: str) -> int:
     """Return the milliseconds of a number in seconds, whole or not, to the nearest."""
     return _milliseconds(text, name, 1000)

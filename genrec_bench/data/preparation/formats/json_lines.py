@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from genrec_bench.data.preparation.formats.fields import ItemText, Row, best_texts, usable_id
 from genrec_bench.data.preparation.lines import Lines
@@ -29,23 +29,34 @@ def json_rows(
     keys: tuple[str, str, str],
     milliseconds: Callable[[object, str], int],
     parse: Parse,
+    rating_key: str = "",
 ) -> Iterator[Row]:
-    """Yield the interactions of a file, one a line; ``keys`` are those of user, item and time."""
-    user_key, item_key, time_key = keys
+    """Yield the interactions of a file, one a line; ``keys`` are those of user, item and time.
 
-    def row(line: str) -> Row:
+    Those with a rating that is too low are left out.
+    """
+    user_key, item_key, time_key = keys
+    wanted = malformed.ratings.wanted
+
+    def row(line: str) -> Row | None:
         entry = parse(line)
         try:
             user, item, time = entry[user_key], entry[item_key], entry[time_key]
         except KeyError as missing:
             raise MalformedLine(f"missing key {missing}") from missing
-        return (
+        found = (
             usable_id(user, user_key),
             usable_id(item, item_key),
             milliseconds(time, time_key),
         )
+        rating = entry.get(rating_key)
+        return found if not _is_number(rating) or wanted(float(rating)) else None
 
-    return each_line(path, malformed, row)
+    return (found for found in each_line(path, malformed, row) if found is not None)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def json_items(

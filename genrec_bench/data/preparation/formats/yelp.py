@@ -24,7 +24,8 @@ from genrec_bench.data.preparation.raw_recipe import Columns
 
 def interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
     """Yield reviews of businesses."""
-    return json_rows(path, malformed, ("user_id", "business_id", "date"), date, read_object)
+    keys = ("user_id", "business_id", "date")
+    return json_rows(path, malformed, keys, date, read_object, "stars")
 
 
 def items(
