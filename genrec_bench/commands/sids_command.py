@@ -71,11 +71,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command = add(
         "import",
         _import,
-        "Take SIDs from a file in the layout of MiniOneRec and LC-Rec as they are.",
+        "Take SIDs that others made as they are. They may be JSON as of MiniOneRec and LC-Rec, a "
+        "table, or an array, and be spelled in many ways; what was understood is printed.",
     )
     command.add_argument("name", metavar="NAME", help="the dataset")
     command.add_argument(
-        "file", metavar="FILE", help="*.index.json: item names to lists of tokens such as <a_12>"
+        "file",
+        metavar="FILE",
+        help="item names to SIDs, as *.index.json; or a table, or an array of codes",
     )
     command.add_argument(
         "--as", dest="label", metavar="LABEL", required=True, help="label of these SIDs"

@@ -15,6 +15,7 @@ import numpy as np
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents, Examples
 from genrec_bench.data.preparation.formats.fields import clean
+from genrec_bench.data.sids.sid_file import off_by_one
 from genrec_bench.data.sids.sid_spelling import SpelledSIDs, spelled_sids
 from genrec_bench.errors import UserError
 from genrec_bench.storage.source_files import Folder
@@ -44,7 +45,7 @@ def item_names(path: Path, index: Mapping[str, object], wanted: Mapping[str, obj
     """
     for name in wanted:
         if name not in index:
-            raise UserError(f"{path}: item {name} has no SID{_from_one(index, wanted)}")
+            raise UserError(f"{path}: item {name} has no SID{off_by_one(index, wanted)}")
     for name in consecutive_names(len(index)):
         if name not in index:
             last = len(index) - 1
@@ -62,7 +63,7 @@ def read_sids(
     """
     for name in names:
         if name not in index:
-            raise UserError(f"{path}: item {name} has no SID{_from_one(index, names)}")
+            raise UserError(f"{path}: item {name} has no SID{off_by_one(index, names)}")
     spelled = ((f"{path}, item {name}", index[name]) for name in names)
     return spelled_sids(spelled, codes_per_level, num_levels=len(codes_per_level))
 
@@ -81,7 +82,7 @@ def read_texts(folder: Folder, path: Path, names: Sequence[str]) -> ItemTexts:
     entries = []
     for name in names:
         if name not in described:
-            raise UserError(f"{path}: item {name} is missing{_from_one(described, names)}")
+            raise UserError(f"{path}: item {name} is missing{off_by_one(described, names)}")
         entry = described[name]
         if not isinstance(entry, dict):
             raise UserError(f"{path}: item {name} must be an object whose title is text")
@@ -206,14 +207,3 @@ def _categories(where: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise UserError(f"{where} must be an object whose categories are texts")
     return tuple(dict.fromkeys(filter(None, map(clean, parts))))
-
-
-def _from_one(found: Mapping[str, object], wanted: Sequence[str] | Mapping[str, object]) -> str:
-    """Say so where one side counts from 0 and the other from 1."""
-    # All names but those at the ends are there on both sides.
-    first, last = ("0" in wanted) - ("0" in found), str(len(found))
-    if first == 1 and last in found:
-        return ": this file counts from 1, the items from 0"
-    if first == -1 and last in wanted:
-        return ": this file counts from 0, the items from 1"
-    return ""

@@ -1,7 +1,6 @@
-"""SIDs from a file that others made, as they are.
+"""SIDs from a file that others made, kept as they are.
 
-The file is a JSON object from item names to SIDs, such as ``{"0": ["<a_12>", "<b_3>"], ...}``; how
-a SID may be spelled, `sid_spelling` says.
+`sid_file` says which files there are, `sid_spelling` how a SID may be spelled in them.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from genrec_bench.data.dataset import Contents
+from genrec_bench.data.sids.sid_file import off_by_one, read_sid_file
 from genrec_bench.data.sids.sid_quality import quality
 from genrec_bench.data.sids.sid_spelling import spelled_sids
 from genrec_bench.data.sids.sid_store import SIDs, manifest_of, save_sids
@@ -42,13 +42,14 @@ def import_index(
         StorageError: the disk refuses.
     """
     folder = Folder(file.parent)
-    index = folder.mapping(file)
     names = contents.item_names
+    index, notes = read_sid_file(folder, file, names)
     missing = [name for name in names if name not in index]
     if missing:
         raise UserError(
             f"{file}: {len(missing)} of {len(names)} items of {contents.card.name} have no SID, "
             f"such as {missing[0]!r}; the keys must be the dataset's item names"
+            + off_by_one(index, names)
         )
     known = set(names)
     strangers = [name for name in index if name not in known]
@@ -72,4 +73,5 @@ def import_index(
             refuse_replacing_sids(contents, label, data_dir, progress, f"Those of {file.name}")
     worth = quality(read.codes, per_level, None, None, contents.categories or None)
     found = SIDs(read.codes, per_level, same, asdict(worth))
-    return found, save_sids(found, contents, label, data_dir, None), read.notes
+    folder_of_sids = save_sids(found, contents, label, data_dir, None)
+    return found, folder_of_sids, (*notes, *read.notes)
