@@ -9,6 +9,7 @@ import pytest
 from board_world import BEST, GOOD, whole
 
 from genrec_bench.boards.board import RANKED, Board
+from genrec_bench.boards.claims import Claim, Tried, verdict_cells, world_cells
 from genrec_bench.boards.csv_table import to_csv
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.html_page import to_html
@@ -172,3 +173,17 @@ def test_the_hit_rate_of_the_long_tail_is_recomputed() -> None:
     assert verify(one).findings == ()
     one.record["metrics"]["test"]["tail_HR@10"] = 0.9
     assert "metrics.test.tail_HR@10" in {finding.key for finding in verify(one).findings}
+
+
+def test_the_page_of_claims_judges_by_it_too_and_ndcg_decides() -> None:
+    claim = Claim("grpo", "synthetic-feedback", "answers teach", over=("control",))
+    tried = Tried(claim, board())
+    heads, lines = verdict_cells([tried])
+    first, second = (dict(zip(heads, line, strict=True)) for line in lines)
+    assert first["by"] == "NDCG@10" and first["verdict"].startswith("open: not told apart from sft")
+    assert second["by"] == "utility@10" and second["verdict"] == "holds: above sft"
+    assert tried.verdict.word == "open"
+    heads, lines = world_cells(tried.board.sections[0] if tried.board else pytest.fail())
+    assert "utility@10 over sft" in heads
+    row = next(line for line in lines if line[0] == "grpo")
+    assert row[heads.index("utility@10 over sft")].endswith("*")
