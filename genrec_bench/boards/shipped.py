@@ -27,7 +27,7 @@ from genrec_bench.boards.pair_tables import GAINS, gains_table
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import titled
 from genrec_bench.boards.text_cells import escaped
-from genrec_bench.boards.verdict import heading, verdict
+from genrec_bench.boards.verdict import gain, heading, verdict
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import version_key
 from genrec_bench.runs.registry import default_hyperparameters
@@ -131,7 +131,7 @@ def first_screen(boards: Mapping[str, Board], folder: str) -> str:
     headline = {name: board for name, board in fresh.items() if name not in worlds}
     concluded, parts = [], []
     for board in headline.values():
-        section = board.sections[0]
+        section = _telling(board)
         lead, *_, where = verdict(board, section)
         link = f"[{escaped(_title(board, section))}]({folder}/{quote(board.dataset)}.md)"
         concluded.append(f"- {link}, {heading(section)}: {escaped(lead)}")
@@ -173,6 +173,20 @@ def claims_in_words(tried: list[Tried]) -> str:
     }
     told = [words[word].format(", ".join(found[word])) for word in words if word in found]
     return f"{len(tried)} claims; what is claimed {'; '.join(told)}."
+
+
+def _telling(board: Board) -> Section:
+    """The first section of the newest version that has a verdict; without any, the first."""
+    newest = board.sections[0].benchmark
+    known = (one for one in board.sections if one.benchmark == newest and _has_verdict(one))
+    return next(known, board.sections[0])
+
+
+def _has_verdict(section: Section) -> bool:
+    """Whether any row was compared with the SFT start, and any with SFT continued."""
+    return all(
+        any(gain(section, row, part) for row in section.rows) for part in ("start", "control")
+    )
 
 
 def _title(board: Board, section: Section) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_world import BEST, BUDGET, GOOD, save, whole
+from board_world import BEST, BUDGET, GOOD, TRACK, save, whole
 
 from genrec_bench.boards.collecting import verify_folders
 from genrec_bench.boards.shipped import (
@@ -103,6 +103,16 @@ def test_one_command_makes_boards_claims_and_the_first_screen(
     assert 'href="synthetic-feedback.html"' in page and "<script" not in page
     assert main(words) == 0
     assert capsys.readouterr().out == f"{len(names) + 1} files say the same as before\n"
+
+
+def test_the_first_screen_speaks_of_a_track_with_a_verdict(folder: Path) -> None:
+    track = TRACK | {"prompt": "other"}
+    for seed in range(9):
+        save(folder / "more", whole("srpo", GOOD, seed, track=track))
+    board = shipped_boards(folder)["industrial"]
+    assert board.sections[0].num_records == 9 and len(board.sections) == 2
+    said = first_screen({"industrial": board}, "leaderboards")
+    assert "| grpo" in said and "srpo" not in said and "No verdict" not in said
 
 
 def test_rounding_is_no_change_and_anything_else_is(folder: Path) -> None:
