@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen3Config
 
 from genrec_bench.policy.backbones import TINY
@@ -29,12 +30,16 @@ class Footprint:
         tables: those of embeddings and output head among them.
         kept: numbers that a forward pass with gradients keeps of a token, in all layers.
         vocabulary: rows of the output head.
+        width: of its hidden states.
+        adapters: what adapters of rank 1 of all layers have.
     """
 
     parameters: int
     tables: int
     kept: int
     vocabulary: int
+    width: int
+    adapters: int
 
 
 def footprint(name: str, codes: int) -> Footprint | None:
@@ -59,6 +64,8 @@ def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footp
         hidden = int(config.hidden_size)
         inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
         layers = int(config.num_hidden_layers)
+        linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not ends[1]]
+        adapters = sum(m.in_features + m.out_features for m in linear)
     # A configuration of any kind: what cannot be read is refused where the model is loaded.
     except Exception:
         return None
@@ -67,7 +74,7 @@ def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footp
     sizes |= tables
     kept = layers * (PER_HIDDEN * hidden + PER_INTERMEDIATE * inner)
     vocabulary = ends[1].weight.shape[0] + more
-    return Footprint(sum(sizes.values()), sum(tables.values()), kept, vocabulary)
+    return Footprint(sum(sizes.values()), sum(tables.values()), kept, vocabulary, hidden, adapters)
 
 
 def _config(name: str, codes: int, shape: dict[str, Any]) -> PretrainedConfig:

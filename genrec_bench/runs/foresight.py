@@ -38,7 +38,7 @@ def foresee(request: Request, device: torch.device, progress: Progress) -> None:
     """Warn of what a run will suffer from, and refuse what cannot come to its end.
 
     Raises:
-        UserError: the budget does not pay for a step.
+        UserError: the budget does not pay for a step, or the machine cannot hold the model.
         StorageError: the disk has no room for a checkpoint and the policy.
     """
     codes = sum(request.dataset.catalog.codes_per_level)
@@ -46,6 +46,7 @@ def foresee(request: Request, device: torch.device, progress: Progress) -> None:
     said = _SAID.setdefault(progress, set())
     warnings = [_rounding(request)]
     if size is not None:
+        _check_size(request, size, device)
         _check_disk(request, size)
         warnings.append(_memory(request, size, device))
     for warning in warnings:
@@ -100,8 +101,27 @@ def _amount(least: float, kind: str) -> str:
 
 
 def _trained(request: Request, size: Footprint) -> int:
-    """Return how many weights are trained; adapters are small beside the embeddings."""
-    return size.tables if request.settings.lora_rank else size.parameters
+    """Return how many weights are trained: all, or adapters and the tables of tokens."""
+    rank = request.settings.lora_rank
+    return size.tables + rank * size.adapters if rank else size.parameters
+
+
+def _check_size(request: Request, size: Footprint, device: torch.device) -> None:
+    """Refuse adapters as wide as the model, and weights that the machine cannot hold at all."""
+    rank = request.settings.lora_rank
+    if rank >= size.width:
+        raise UserError(
+            f"lora_rank={rank}: must be below the width of the backbone, {size.width}; 0 trains "
+            "all weights"
+        )
+    # Weights, and of those that are trained gradients and two moments.
+    held, there = size.parameters + 3 * _trained(request, size), whole_memory(device)
+    if _width(request) * held > there:
+        raise UserError(
+            f"--backbone {request.backbone}: its weights and their optimizer take "
+            f"{_width(request) * held / GB:.2g} GB, and this machine has {there / GB:.2g} GB; take "
+            "a smaller model, or lora_rank=16"
+        )
 
 
 def _width(request: Request) -> int:
@@ -166,6 +186,13 @@ def _batch_tokens(request: Request) -> int:
         mean = mean * (levels + 2) / levels + WORDS
     rollout = settings.prompts_per_step * (mean + settings.group_size * levels)
     return math.ceil(max(settings.sft_batch * (mean + levels), rollout))
+
+
+def whole_memory(device: torch.device) -> int:
+    """Return the bytes that a device has, free or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    return int(psutil.virtual_memory().total)
 
 
 def free_memory(device: torch.device) -> int:

@@ -51,6 +51,7 @@ def hyperparameter(
     search: Search = True,
     needs: Mapping[str, Value] | None = None,
     below: str | None = None,
+    most: float | None = None,
 ) -> Any:
     """Declare a field of a hyperparameter dataclass.
 
@@ -68,6 +69,7 @@ def hyperparameter(
         needs: what others of the algorithm must be if this one is not at its default: without it
             this choice would be made and not heard.
         below: a setting of the harness, such as ``group_size``, that must be larger.
+        most: for what has no greatest value, one that only a slip exceeds.
     """
     metadata = {
         "help": help,
@@ -78,6 +80,7 @@ def hyperparameter(
         "search": search,
         "needs": needs or {},
         "below": below,
+        "most": most,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -173,6 +176,9 @@ def check_value(field: dataclasses.Field[Any], value: object) -> None:
     # What a record cannot hold is refused before the run, not after it.
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{field.name}={value}: must be a finite number")
+    most = field.metadata.get("most")
+    if most is not None and value > most:
+        raise UserError(f"{field.name}={value}: must be at most {most}")
 
 
 def parse_value(name: str, text: str, accepted: tuple[type, ...]) -> Value:
@@ -238,6 +244,7 @@ def describe_fields(cls: type) -> list[dict[str, Any]]:
     rows = []
     for field in dataclasses.fields(cls):
         low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+        high = field.metadata.get("most") if high is None else high
         if choices is not None:
             allowed = ", ".join(choices)
         elif low is not None or high is not None:

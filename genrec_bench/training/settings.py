@@ -32,7 +32,7 @@ class Settings:
 
     group_size: int = setting(16, low=1, high=4096, help="G, candidates of a prompt in a rollout")
     prompts_per_step: int = setting(64, low=1, high=65536, help="prompts of one rollout")
-    steps: int = setting(160, low=1, help="rollouts of a run without --budget")
+    steps: int = setting(160, low=1, most=10_000_000, help="rollouts of a run without --budget")
     beam_width: int = setting(20, low=1, high=4096, help="of the evaluation")
     ks: str = setting(
         "auto",
@@ -48,7 +48,10 @@ class Settings:
     pass_top_p: float = setting(0.9, low=1e-6, high=1, help="top-p of these samples")
     validations: int = setting(8, low=0, high=1000, help="looks at validation data; cost no budget")
     validation_examples: int = setting(
-        2000, low=1, help="examples of these looks, equal in all runs; all where there are fewer"
+        2000,
+        low=1,
+        most=100_000_000,
+        help="examples of these looks, equal in all runs; all where there are fewer",
     )
     test_examples: int = setting(
         0,
@@ -86,22 +89,28 @@ class Settings:
     warmup: float = setting(0.03, low=0, high=0.9, help="share of the budget to warm up in")
     weight_decay: float = setting(0.01, low=0, high=1, help="of matrices, by AdamW")
     max_grad_norm: float = setting(1.0, low=1e-6, help="gradients are clipped to this norm")
-    sft_epochs: float = setting(12.0, low=0, help="most epochs of SFT; 0 keeps the backbone")
+    sft_epochs: float = setting(
+        12.0, low=0, most=10_000, help="most epochs of SFT; 0 keeps the backbone"
+    )
     sft_batch: int = setting(128, low=1, high=65536, help="training sequences of an SFT step")
     sft_learning_rate: float | None = setting(
         None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"
     )
     sft_weight_decay: float = setting(0.1, low=0, high=1, help="of matrices, in SFT")
-    sft_evaluations: float = setting(1.0, low=0.01, help="validations of SFT in an epoch")
-    sft_patience: int = setting(3, low=1, help="validations without gain that end SFT")
+    sft_evaluations: float = setting(
+        1.0, low=0.01, most=1000, help="validations of SFT in an epoch"
+    )
+    sft_patience: int = setting(3, low=1, most=10_000, help="validations without gain that end SFT")
     sft_valid_examples: int = setting(
-        1024, low=1, help="validation examples that SFT is validated on"
+        1024, low=1, most=100_000_000, help="validation examples that SFT is validated on"
     )
     sft_seed: int = setting(0, low=0, high=2**31 - 1, help="of the SFT start, shared by all runs")
-    lora_rank: int = setting(0, low=0, help="rank of LoRA adapters; 0 trains all weights")
+    lora_rank: int = setting(
+        0, low=0, most=4096, help="rank of LoRA adapters; 0 trains all weights"
+    )
     dtype: str = setting("float32", choices=("float32", "bfloat16"), help="of the weights")
     tokens_per_forward: int = setting(
-        0, low=0, help="tokens of a forward pass; 0: by device. Changes no result"
+        0, low=0, most=2**24, help="tokens of a forward pass; 0: by device. Changes no result"
     )
 
     def __post_init__(self) -> None:

@@ -107,3 +107,43 @@ def test_a_language_model_is_weighed_by_its_configuration(tmp_path: Path) -> Non
 
 def test_memory_of_a_container_is_what_its_limit_leaves() -> None:
     assert 0 < foresight.free_memory(torch.device("cpu")) < 2**50
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("lora_rank=65536", "lora_rank=65536: must be at most 4096"),
+        ("lora_rank=4000", "lora_rank=4000: must be below the width of the backbone, 32"),
+        ("lora_rank=32", "lora_rank=32: must be below the width of the backbone, 32"),
+        ("group_size=100000", "group_size=100000: must be between 1 and 4096"),
+        ("steps=99999999999", "steps=99999999999: must be at most 10000000"),
+        ("sft_epochs=1e9", "sft_epochs=1000000000.0: must be at most 10000"),
+        ("sft_evaluations=1e300", "sft_evaluations=1e+300: must be at most 1000"),
+        ("tokens_per_forward=999999999", "tokens_per_forward=999999999: must be at most"),
+    ],
+)
+def test_settings_have_bounds_that_make_sense(
+    capsys: Capture,
+    tmp_path: Path,
+    untrained: None,
+    monkeypatch: pytest.MonkeyPatch,
+    word: str,
+    said: str,
+) -> None:
+    shrink_backbone(monkeypatch)
+    words = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", word)
+    assert last_error(call(capsys, words)).startswith(said)
+
+
+@pytest.mark.parametrize("words", [(), ("lora_rank=8",), ("dtype=bfloat16",)])
+def test_a_model_that_the_machine_cannot_hold_is_refused(
+    capsys: Capture,
+    tmp_path: Path,
+    untrained: None,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(foresight, "whole_memory", lambda _: 10**5)
+    given = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", *words)
+    said = last_error(call(capsys, given))
+    assert said.startswith("--backbone tiny: its weights and their optimizer take ")
