@@ -34,6 +34,8 @@ COMMANDS = {
     "sids": "build, import, list or show semantic IDs",
     "sft": "list, export or import SFT starts, which machines that share a board share",
     "algorithms": "list the algorithms, describe one, or check that one keeps the contract",
+    "runs": "list earlier runs: state, result, size",
+    "clean": "say what can go of earlier runs, and remove it with --yes",
     "diff": "show where two records differ: settings, data, code, results",
     "leaderboard": "compare the records of each dataset, or verify them",
     "bench": "measure the speed of rollout and update against plain transformers",

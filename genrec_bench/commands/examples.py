@@ -54,6 +54,9 @@ EXAMPLES = {
     "sft export": ("sft export industrial --to start.tar",),
     "sft import": ("sft import start.tar",),
     "algorithms": ("algorithms", "algorithms ugr", "algorithms ./mine.py --check"),
+    "runs": ("runs list",),
+    "runs list": ("runs list", "runs list --output runs --json"),
+    "clean": ("clean", "clean policies --yes"),
     "diff": ("diff runs/synthetic/RUN runs/synthetic/OTHER",),
     "leaderboard": (
         "leaderboard synthetic",
