@@ -43,6 +43,7 @@ ELSEWHERE = {
     "feedback": "logged",
     "validations": "0",
     "validation_examples": "100",
+    "test_examples": "100",
 }
 
 
