@@ -16,8 +16,16 @@ Codes = NDArray[np.int32]
 Clustering = Callable[[Vectors, int, int], tuple[Vectors, Codes]]
 """From residuals [n, E], the number of codes K and a seed: centroids [<= K, E] and codes [n]."""
 
-RESTARTS = 4
-"""Starts of k-means, of which the one with the least error is kept: it finds local optima only."""
+MANY = 32768
+"""From so many points on k-means takes the settings for many. No shipped card has as many items, so
+that its SIDs are those that records were made with."""
+
+RESTARTS, RESTARTS_FOR_MANY = 4, 1
+"""Starts of k-means, of which the one with the least error is kept: it finds local optima only.
+With many points these differ little."""
+
+ITERATIONS, ITERATIONS_FOR_MANY = 300, 50
+"""Most iterations of a start; with many points the later ones change less than a thousandth."""
 
 
 def residual_quantize(
@@ -68,8 +76,11 @@ def kmeans(points: Vectors, num_codes: int, seed: int) -> tuple[Vectors, Codes]:
     distinct, place = np.unique(points, axis=0, return_inverse=True)
     if len(distinct) <= num_codes:
         return distinct, place.reshape(-1).astype(np.int32)
+    many = len(points) >= MANY
+    restarts = RESTARTS_FOR_MANY if many else RESTARTS
+    most = ITERATIONS_FOR_MANY if many else ITERATIONS
     with warnings.catch_warnings():
         # Points that only rounding tells apart; a code without points does no harm.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(num_codes, n_init=RESTARTS, random_state=seed).fit(points)
+        found = KMeans(num_codes, n_init=restarts, max_iter=most, random_state=seed).fit(points)
     return np.asarray(found.cluster_centers_, dtype=np.float32), found.labels_.astype(np.int32)

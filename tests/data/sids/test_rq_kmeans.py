@@ -4,9 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genrec_bench.data.cards import card_names, load_card
+from genrec_bench.data.sids import rq_kmeans
 from genrec_bench.data.sids.rq_kmeans import Vectors, kmeans, residual_quantize
 from genrec_bench.progress import Progress
 
@@ -100,3 +103,29 @@ def test_more_levels_leave_less(levels: int) -> None:
         return float(np.square(points - sums).sum())
 
     assert left(levels + 1) < 0.95 * left(levels)
+
+
+@pytest.mark.parametrize(("many", "starts", "most"), [(10**6, 4, 300), (60, 1, 50), (61, 4, 300)])
+def test_many_points_have_one_short_start(
+    monkeypatch: pytest.MonkeyPatch, many: int, starts: int, most: int
+) -> None:
+    points = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    asked: list[tuple[int, int]] = []
+    original = sklearn.cluster.KMeans
+
+    def watched(num_codes: int, *, n_init: int, max_iter: int, random_state: int) -> object:
+        asked.append((n_init, max_iter))
+        return original(num_codes, n_init=n_init, max_iter=max_iter, random_state=random_state)
+
+    monkeypatch.setattr(sklearn.cluster, "KMeans", watched)
+    monkeypatch.setattr(rq_kmeans, "MANY", many)
+    centroids, codes = kmeans(points, 8, 3)
+    assert asked == [(starts, most)] and len(centroids) == 8
+    usual = original(8, n_init=4, random_state=3).fit(points)
+    if starts == 4:
+        assert np.array_equal(codes, usual.labels_), "what cards' SIDs were made by"
+
+
+def test_no_card_has_many_items() -> None:
+    sizes = [load_card(name).expected.items or 0 for name in card_names()]
+    assert 0 < max(sizes) < rq_kmeans.MANY
