@@ -161,7 +161,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     [
         ([], "the following arguments are required: COMMAND"),
         (["rum"], "invalid choice: 'rum'"),
-        (["run"], "the following arguments are required: ALGO"),
+        (["run"], "run: name an algorithm, or give --config or --from-record"),
+        (["sweep"], "the following arguments are required: ALGO"),
         (["run", "ugr", "--seed", "-1"], "argument --seed: -1: must be a whole number"),
         (["run", "ugr", "--seed", "1.5"], "argument --seed: 1.5: must be a whole number"),
         (["run", "ugr", "--seed", "4294967296"], "must be a whole number from 0 to 2147483647"),
