@@ -25,6 +25,9 @@ _REFERENCES: tuple[Part, ...] = ("start", "control")
 LITTLE = 0.5
 """Share of what SFT cost, below which a budget hardly moves a policy."""
 
+UNEQUAL = 1.1
+"""Rows whose costs are further apart than this factor do not cost the same."""
+
 _VERBS = {
     "above": ("beats", "beat"),
     "below": ("is below", "are below"),
@@ -39,16 +42,34 @@ def gain(section: Section, row: BoardRow, part: Part, metric: str = ORDER_BY) ->
     return find_pair(family.get(metric, ()), row.name, section.parts.get(part, ""))
 
 
-def sft_multiple(section: Section) -> float | None:
-    """What a run spent as a multiple of what the SFT start cost, in the unit of the budget."""
-    found = [
-        row.spent[section.unit] / row.phases["sft"][section.unit]
+def sft_multiples(section: Section) -> dict[str, float]:
+    """What a run of each row spent as a multiple of what the SFT start cost, least first.
+
+    In the unit of the budget.
+    """
+    found = {
+        row.name: row.spent[section.unit] / row.phases["sft"][section.unit]
         for row in section.rows
         if row.kind in ("control", "result")
         and row.phases.get("sft", {}).get(section.unit)
         and section.unit in row.spent
-    ]
-    return statistics.median(found) if found else None
+    }
+    return dict(sorted(found.items(), key=lambda row: row[1]))
+
+
+def sft_multiple(section: Section) -> float | None:
+    """The same, of all rows together: the median."""
+    found = sft_multiples(section)
+    return statistics.median(found.values()) if found else None
+
+
+def unequal_cost(section: Section) -> str:
+    """What rows spent, in words, if not the same, as with a number of steps; empty if it is."""
+    found = list(sft_multiples(section).items())
+    if not found or found[-1][1] < UNEQUAL * found[0][1]:
+        return ""
+    ends = [f"{times:.2f} ({name})" for name, times in (found[0], found[-1])]
+    return " to ".join(ends)
 
 
 def verdict(board: Board, section: Section) -> list[str]:
@@ -75,8 +96,10 @@ def where(board: Board, section: Section) -> str:
     facts = ["with a part of the training set" if section.partial else ""]
     facts += [f"{users.pop():,} test users"] if len(users) == 1 else []
     facts += [f"backbone {section.track['backbone']}"] if "backbone" in section.track else []
-    times = sft_multiple(section)
-    if times is not None:
+    times, unequal = sft_multiple(section), unequal_cost(section)
+    if unequal:
+        facts.append(f"runs do NOT cost the same: {unequal} times what the SFT start cost")
+    elif times is not None:
         little = ", so little that rows can hardly move" if times < LITTLE else ""
         facts.append(f"a run spends {times:.3g} times what the SFT start cost{little}")
     if seeds := trained_seeds(section):
@@ -88,6 +111,7 @@ def heading(section: Section) -> str:
     """Version, budget as a multiple of what SFT cost, and seeds: what tells sections apart."""
     times = sft_multiple(section)
     facts = [f"genrec-bench {section.benchmark}", f"{times:.3g} times SFT" if times else ""]
+    facts += ["cost not equal" if unequal_cost(section) else ""]
     return ", ".join(filter(None, [*facts, trained_seeds(section)]))
 
 

@@ -13,7 +13,7 @@ from genrec_bench.boards.board import Board, Kind
 from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.pair_tables import gains_table
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.verdict import sft_multiple, verdict
+from genrec_bench.boards.verdict import heading, sft_multiple, unequal_cost, verdict
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Components, Interval
 
@@ -114,6 +114,22 @@ def test_the_budget_is_told_as_a_multiple_of_sft() -> None:
     )
     unknown = [replace(row, phases={}) for row in section.rows]
     assert sft_multiple(replace(section, rows=tuple(unknown))) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [(1.05, ""), (1.5, "2.00 (ugr) to 3.00 (vstar)"), (0.25, "0.50 (vstar) to 2.00 (ugr)")],
+)
+def test_rows_that_do_not_cost_the_same_are_named(factor: float, told: str) -> None:
+    """As with a number of steps, which takes an algorithm more than another."""
+    (section,) = make_board([bare("ugr", 0.1)], "industrial").sections
+    (row,) = (row for row in section.rows if row.name == "ugr")
+    spent = {unit: factor * amount for unit, amount in row.spent.items()}
+    other = replace(section, rows=(row, replace(row, name="vstar", spent=spent)))
+    assert unequal_cost(other) == told
+    words = said(Board("mine", (other,), ()))[-1]
+    assert ("runs do NOT cost the same: " + told in words) == bool(told)
+    assert heading(other).count("cost not equal") == bool(told)
 
 
 def test_without_a_control_there_is_no_verdict() -> None:
