@@ -27,7 +27,7 @@ from genrec_bench.boards.pair_tables import GAINS, gains_table
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import titled
 from genrec_bench.boards.text_cells import escaped
-from genrec_bench.boards.verdict import gain, heading, verdict
+from genrec_bench.boards.verdict import gain, heading, unequal_cost, verdict
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import version_key
 from genrec_bench.runs.registry import default_hyperparameters
@@ -144,7 +144,7 @@ def first_screen(boards: Mapping[str, Board], folder: str) -> str:
             told = f"[Papers' claims, in worlds made for them]({folder}/{suite}.md)"
             concluded.append(f"- {told}: {escaped(claims_in_words(tried))}")
             parts.append(verdict_table(tried, "pipe"))
-    head = "**What the boards conclude so far**, at equal cost:"
+    head = "**What the boards conclude so far**:"
     return "\n\n".join([head, "\n".join(concluded), *parts])
 
 
@@ -172,7 +172,12 @@ def claims_in_words(tried: list[Tried]) -> str:
         "open": "of {} is open",
     }
     told = [words[word].format(", ".join(found[word])) for word in words if word in found]
-    return f"{len(tried)} claims; what is claimed {'; '.join(told)}."
+    words_of_all = f"{len(tried)} claims; what is claimed {'; '.join(told)}."
+    unequal = [one.claim.dataset for one in tried if one.section and unequal_cost(one.section)]
+    if unequal:
+        names = ", ".join(unequal)
+        words_of_all += f" Runs do not cost the same in {names}: their boards say how much."
+    return words_of_all
 
 
 def _telling(board: Board) -> Section:
