@@ -35,6 +35,7 @@ COMMANDS = {
     "sft": "list, export or import SFT starts, which machines that share a board share",
     "algorithms": "list the algorithms, describe one, or check that one keeps the contract",
     "runs": "list earlier runs: state, result, size",
+    "policy": "merge a policy that is stored as an adapter into a model that stands alone",
     "clean": "say what can go of earlier runs, and remove it with --yes",
     "diff": "show where two records differ: settings, data, code, results",
     "leaderboard": "compare the records of each dataset, or verify them",

@@ -56,6 +56,8 @@ EXAMPLES = {
     "algorithms": ("algorithms", "algorithms ugr", "algorithms ./mine.py --check"),
     "runs": ("runs list",),
     "runs list": ("runs list", "runs list --output runs --json"),
+    "policy": ("policy merge runs/synthetic/RUN --to model",),
+    "policy merge": ("policy merge runs/synthetic/RUN --to model",),
     "clean": ("clean", "clean policies --yes"),
     "diff": ("diff runs/synthetic/RUN runs/synthetic/OTHER",),
     "leaderboard": (

@@ -229,13 +229,17 @@ def load_records(*places: Folder) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def load_policy(path: Folder, *, algorithm: str | None = None) -> Recommender:
+def load_policy(
+    path: Folder, *, algorithm: str | None = None, data_dir: Folder | None = None
+) -> Recommender:
     """Load a trained policy, which recommends items to histories.
 
     Args:
         path: a run's record or folder, or the folder of a policy.
         algorithm: name or file of an algorithm that ranks in a way of its own, where it is not
             found by its name.
+        data_dir: has the SFT start of a policy that is stored as an adapter; by default as for the
+            commands.
 
     Raises:
         UserError: something is missing, damaged, or does not fit.
@@ -245,7 +249,8 @@ def load_policy(path: Folder, *, algorithm: str | None = None) -> Recommender:
 
     with _our_turn():
         quieten()
-        return open_policy(Path(path), algorithm=algorithm)
+        place = None if data_dir is None else str(data_dir)
+        return open_policy(Path(path), algorithm=algorithm, data_dir=place)
 
 
 class _Words(argparse.ArgumentParser):

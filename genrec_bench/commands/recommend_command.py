@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.options import whole_number
+from genrec_bench.runs.options import add_data_dir_option, whole_number
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="ALGO",
         help="name or file of the algorithm, if it ranks in its own way and is none of those here",
     )
+    add_data_dir_option(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write there, .csv, .jsonl or .parquet"
     )
@@ -74,7 +75,9 @@ def execute(args: argparse.Namespace) -> int:
     else:
         users, histories = None, [_listed(args.history)]
     quieten()
-    policy = open_policy(args.policy, algorithm=args.algorithm, tell=progress.say)
+    policy = open_policy(
+        args.policy, algorithm=args.algorithm, tell=progress.say, data_dir=args.data_dir
+    )
     found = policy.recommend_many(
         histories,
         args.k,

@@ -40,7 +40,7 @@ def check_backbone(name: str, prompt: str) -> None:
     if folder.is_dir():
         files: Collection[str] = {path.name for path in folder.iterdir()}
         if "config.json" not in files:
-            raise UserError(f"{asked}: the folder holds no config.json of a model")
+            raise lacks_model(folder, asked)
         _check_weights(folder, asked)
     elif name.startswith((".", "/", "~")) or "/" not in name:
         return
@@ -57,6 +57,16 @@ def check_backbone(name: str, prompt: str) -> None:
             f"{asked}: no tokenizer among its files, which a prompt in words needs; add it, or set "
             "prompt=compact for a backbone that was trained on such prompts"
         )
+
+
+def lacks_model(folder: Path, asked: str) -> UserError:
+    """Return what to say of a folder without a model's configuration."""
+    if (folder / "adapter_config.json").is_file():
+        return UserError(
+            f"{asked}: the folder holds an adapter and no model; `genrec-bench policy merge "
+            f"{folder} --to NEW` makes a model of a run's policy"
+        )
+    return UserError(f"{asked}: the folder holds no config.json of a model")
 
 
 def _check_weights(folder: Path, asked: str) -> None:

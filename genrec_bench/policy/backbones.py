@@ -23,7 +23,7 @@ from transformers import (
 
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.policy.backbone_files import TINY_HAS_NO_WORDS
+from genrec_bench.policy.backbone_files import TINY_HAS_NO_WORDS, lacks_model
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
 from genrec_bench.policy.selfcheck import compare_with_repeated
@@ -88,7 +88,7 @@ def find_backbone(name: str) -> Backbone:
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"--backbone {name}: the folder holds no config.json of a model")
+            raise lacks_model(folder, f"--backbone {name}")
         files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
         digest = files_digest(files)
     elif name.startswith((".", "/", "~")) or "/" not in name:

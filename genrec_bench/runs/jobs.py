@@ -291,10 +291,6 @@ def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algor
     if not folder.is_dir():
         raise UserError(f"{folder}: is missing; delete {record.parent} to run it again")
     policy = _open_policy(folder, settings, context, algorithm)
-    if policy.heads:
-        from genrec_bench.training.checkpoints import load_heads
-
-        load_heads(policy, folder)
     return policy, algorithm
 
 
@@ -324,6 +320,7 @@ def _open_policy(
     import torch
 
     from genrec_bench.policy.backbones import find_backbone, make_policy
+    from genrec_bench.runs.stored_adapters import fill_policy, weights_below
 
     backbone = find_backbone(context.backbone)
     embeddings = None
@@ -338,10 +335,11 @@ def _open_policy(
             context.dataset,
             settings,
             context.workers.device,
-            weights=folder,
+            weights=weights_below(folder, context.data_dir),
             tokens=algorithm.tokens if algorithm else (),
             heads=algorithm.heads if algorithm else None,
             embeddings=embeddings,
         )
+        fill_policy(policy, folder)
     policy.eval()
     return policy

@@ -13,15 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genrec_bench.data.dataset import Catalog, Examples
+from genrec_bench.data.dataset_store import data_directory
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.runs.policy_folder import EMBEDDINGS, FOLDER, SIDS, read_catalog
 from genrec_bench.runs.recommender import Recommender, Tell, as_warning
 from genrec_bench.runs.records import RECORD_FILE
 from genrec_bench.runs.registry import find, source_hash
+from genrec_bench.runs.stored_adapters import fill_policy, weights_below
 from genrec_bench.storage.files import read_json
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.checkpoints import POLICY, load_heads
+from genrec_bench.training.checkpoints import POLICY
 from genrec_bench.training.settings import Settings
 
 NEEDED = {
@@ -74,7 +76,11 @@ def policy_path(path: Path) -> Path:
 
 
 def open_policy(
-    path: Path, *, algorithm: str | None = None, tell: Tell = as_warning
+    path: Path,
+    *,
+    algorithm: str | None = None,
+    tell: Tell = as_warning,
+    data_dir: str | None = None,
 ) -> Recommender:
     """Load a trained policy for recommending.
 
@@ -83,6 +89,8 @@ def open_policy(
         algorithm: name or file of the algorithm, where it ranks in a way of its own and is not
             found under its name; it is not asked for otherwise.
         tell: see `Recommender`.
+        data_dir: has the SFT start of a policy that is stored as an adapter; by default as for the
+            commands.
 
     Raises:
         UserError: something is missing, damaged, or does not fit.
@@ -106,20 +114,21 @@ def open_policy(
     longest = Examples.from_lists([0], [[0] * about["history_length"]], [0])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     extra = sorted(about["extra_tokens"], key=about["extra_tokens"].get)
+    weights = weights_below(folder, data_directory(data_dir))
     # Heads are drawn at random before they are loaded; the caller's random numbers stay the same.
     with torch.random.fork_rng(devices=[]):
         policy = make_policy(
-            Backbone(str(folder), "", False, 0.0, 0.0),
+            Backbone(str(weights), "", False, 0.0, 0.0),
             _Seen(catalog, {"longest": longest}),
             settings,
             device,
-            weights=folder,
+            weights=weights,
             tokens=extra,
             heads=ranks.heads if ranks is not None else None,
             embeddings=embeddings,
         )
+        fill_policy(policy, folder)
     policy.eval()
-    load_heads(policy, folder)
     return Recommender(folder, about, catalog, policy, ranks, tell)
 
 

@@ -1,6 +1,10 @@
 """The folder of a trained policy: all that it takes to use it, wherever it is copied to.
 
+One that is stored as an adapter needs its SFT start too, see `stored_adapters`.
+
     config.json, model.safetensors, tokenizer.json ...   what transformers reads
+    adapter_config.json, adapter_model.safetensors,      of a policy that is stored as an adapter,
+    trained_embeddings.safetensors                       in place of the first two
     items.parquet                                        the catalog: item, title, SID
     policy.json                                          how histories are written and ranked
     heads.safetensors, embeddings.safetensors            where an algorithm decodes with them
@@ -23,15 +27,18 @@ from safetensors.torch import save_file
 
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.errors import UserError
+from genrec_bench.policy.adapters import Adapter
 from genrec_bench.policy.backbones import backbone_name
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import spell_codes
 from genrec_bench.runs.registry import source_hash
 from genrec_bench.runs.request import Beginning, Request
+from genrec_bench.storage.hub import cached_revision
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.checkpoints import save_policy
+from genrec_bench.training.checkpoints import BASE, save_policy
 from genrec_bench.training.evaluate import Evaluation
+from genrec_bench.training.sft_start import SFTStart
 
 FOLDER = "policy"
 """Where a run keeps its policy, within its own folder."""
@@ -47,6 +54,16 @@ COLUMNS = ("item", "title", "sid", "codes", "popularity")
 TOLD = ("HR@1", "HR@10", "NDCG@10")
 """Figures that the card tells, where the run has them."""
 
+USE = "## Use\n\n"
+"""Heading of the card."""
+
+MERGE_NOTE = """This is an adapter to the weights of an SFT start, which has to be in the data
+directory. To use it elsewhere, `genrec-bench policy merge FOLDER --to NEW` where the start
+is, and take NEW.
+
+"""
+"""What the card of an adapter says besides."""
+
 Found = Mapping[str, Evaluation]
 """What was found on each split."""
 
@@ -57,13 +74,20 @@ def needs_algorithm(algorithm: Algorithm) -> bool:
 
 
 def write_policy_folder(
-    policy: Policy, request: Request, known: Beginning, before: Found, after: Found, folder: Path
+    policy: Policy,
+    request: Request,
+    known: Beginning,
+    before: Found,
+    after: Found,
+    folder: Path,
+    adapter: Adapter | None = None,
 ) -> None:
     """Write the policy of a run that is complete.
 
     Args:
         before: of the SFT start, for the card; ``after``: of the policy.
         folder: replaced as a whole.
+        adapter: what was merged, stored in place of the weights.
 
     Raises:
         StorageError: the disk refuses.
@@ -81,16 +105,30 @@ def write_policy_folder(
         "rank_shared": catalog.rank_shared,
         "reranks": algorithm.reranks,
     }
+    card = card_text(request, known, before, after)
+    if adapter is not None:
+        about[BASE] = _base(known.start, request.backbone)
+        card = card.replace(USE, USE + MERGE_NOTE)
 
     def beside(new: Path) -> None:
         (new / ITEMS).write_bytes(parquet_bytes(item_table(catalog)))
-        (new / CARD).write_text(card_text(request, known, before, after), encoding="utf-8")
+        (new / CARD).write_text(card, encoding="utf-8")
         rows, trie = policy.prefix_embeddings, policy.trie
         if needs_algorithm(algorithm) and rows.shape[1]:
             leaves = trie.leaf(torch.arange(trie.num_leaves, device=rows.device))
             save_file({SIDS: rows[leaves].contiguous().cpu()}, str(new / EMBEDDINGS))
 
-    save_policy(policy, folder, about=about, beside=beside)
+    save_policy(policy, folder, adapter=adapter, about=about, beside=beside)
+
+
+def _base(start: SFTStart, backbone: str) -> dict[str, Any]:
+    """Return what is said of the weights below an adapter, made of the backbone that was given."""
+    return {
+        "backbone": backbone_name(backbone),
+        "revision": None if Path(backbone).is_dir() else cached_revision(backbone),
+        "start": start.folder.name,
+        "weights": start.fingerprint,
+    }
 
 
 def item_table(catalog: Catalog) -> pd.DataFrame:
@@ -188,9 +226,7 @@ the next one, code by code. Trained by genrec-bench with `{name}` from an SFT st
 
 {table}
 
-## Use
-
-    genrec-bench recommend FOLDER --history ITEM,ITEM --k 10
+{USE}    genrec-bench recommend FOLDER --history ITEM,ITEM --k 10
 
 or in Python
 

@@ -13,7 +13,7 @@ from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.vectors.embeddings import sid_embeddings
 from genrec_bench.data.worlds import Purchases
 from genrec_bench.errors import UserError
-from genrec_bench.policy.adapters import add_adapters, merge_adapters
+from genrec_bench.policy.adapters import Adapter, add_adapters, merge_adapters
 from genrec_bench.policy.added_tokens import added_rows, start_tokens
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
@@ -106,7 +106,7 @@ def post_train(
     on_validation: Callable[[float, dict[str, float]], None] | None,
     workers: Workers,
     progress: Progress,
-) -> tuple[Policy, dict[str, Evaluation]]:
+) -> tuple[Policy, Adapter | None, dict[str, Evaluation]]:
     """Train from the SFT start within the budget, or the rest of it, and evaluate the policy.
 
     Args:
@@ -114,7 +114,8 @@ def post_train(
         curves: an empty list, to be filled.
 
     Returns:
-        The policy, adapters merged, and what was found on each split of the request.
+        The policy, adapters merged; these adapters, if any; and what was found on each split of the
+        request.
 
     Raises:
         UserError: on a budget below one step, or a loss that is not finite.
@@ -149,7 +150,7 @@ def post_train(
     train(stepper, optimization, ledger, limit, workers, folder, progress, watch, curves)
     if best is not None:
         progress.say(f"kept: the weights after step {best.put_back()} of {curves[-1]['step']:.0f}")
-    merge_adapters(policy)
+    adapter = merge_adapters(policy)
     with ledger.phase("evaluation"):
         results = {
             split: evaluate(
@@ -167,9 +168,8 @@ def post_train(
             )
             for split in request.splits
         }
-    return policy, {
-        split: _with_own(request, split, found, progress) for split, found in results.items()
-    }
+    own = {split: _with_own(request, split, found, progress) for split, found in results.items()}
+    return policy, adapter, own
 
 
 def _with_own(request: Request, split: str, found: Evaluation, progress: Progress) -> Evaluation:

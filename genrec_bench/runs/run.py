@@ -119,7 +119,7 @@ def run(
         name = shown_name(request.entry.name, request.seed, request.control)
         with tracker.track(folder, name, params, tags):
             try:
-                policy, after = post_train(
+                policy, adapter, after = post_train(
                     request,
                     backbone,
                     start,
@@ -146,7 +146,8 @@ def run(
             for line in remarks(pd.DataFrame(curves)):
                 progress.say(line)
             if workers.is_main:
-                write_policy_folder(policy, request, known, before, after, folder / FOLDER)
+                place = folder / FOLDER
+                write_policy_folder(policy, request, known, before, after, place, adapter)
             path = keep("", after)
             if workers.is_main:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

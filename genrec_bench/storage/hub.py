@@ -75,6 +75,18 @@ def hub_files(name: str, asked: str) -> frozenset[str]:
     return frozenset(sibling.rfilename for sibling in info.siblings or ())
 
 
+def cached_revision(name: str) -> str | None:
+    """Return the commit of a model that lies in the hub's cache, None where none does."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def _cached(name: str) -> frozenset[str]:
     """Return the names of the files that an earlier download left; none where there is none."""
     from huggingface_hub import try_to_load_from_cache

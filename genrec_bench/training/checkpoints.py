@@ -23,6 +23,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.policy.adapters import Adapter, save_adapter
 from genrec_bench.policy.policy import Policy
 from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.files import read_json
@@ -30,6 +31,9 @@ from genrec_bench.storage.folders import remove_leftovers
 from genrec_bench.training.workers import Workers
 
 HEADS, POLICY, STATE = "heads.safetensors", "policy.json", "state.json"
+
+BASE = "base"
+"""Key of ``policy.json``: the weights that an adapter is put on."""
 
 KEPT = 2
 """Checkpoints of a training that are kept: the last one, and one to fall back on."""
@@ -39,18 +43,23 @@ def save_policy(
     policy: Policy,
     folder: Path,
     *,
+    adapter: Adapter | None = None,
     about: Mapping[str, Any] | None = None,
     beside: Callable[[Path], None] = lambda new: None,
 ) -> None:
-    """Write a policy without adapters so that transformers, too, can load it, with a tokenizer.
+    """Write a policy whose adapters are merged, so that transformers can load it, with a tokenizer.
 
     Args:
+        adapter: what was merged, to be written in place of the weights; see ``load_adapter``.
         about: more to say of it in ``policy.json``, as JSON holds it.
         beside: writes further files into the folder that it is given, before all is put in place.
     """
 
     def write(new: Path) -> None:
-        policy.backbone.save_pretrained(new)
+        if adapter is None:
+            policy.backbone.save_pretrained(new)
+        else:
+            save_adapter(policy, adapter, new)
         policy.prompt_format.tokenizer.save_pretrained(new)
         if policy.heads:
             save_model(policy.heads, str(new / HEADS))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from small_models import DATASET, load, save_backbone, save_model
-from tiny_runs import call, run_folders, run_words, save_tiny, shrink_backbone
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen3Config
@@ -16,7 +15,6 @@ from transformers import AutoModelForCausalLM, GPT2Config, Qwen3Config
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import supervised_loss
-from genrec_bench.runs.records import read_record
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.settings import Settings
 
@@ -121,19 +119,3 @@ def test_flops_are_counted_anew(tmp_path: Path) -> None:
     assert adapted[1] < plain[1]  # no gradients of frozen weights
     merge_adapters(policy)
     assert (policy.flops.forward(**work), policy.flops.backward(**work)) == plain
-
-
-def test_a_run_with_adapters_saves_a_plain_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shrink_backbone(monkeypatch)
-    data, output = save_tiny(tmp_path / "data"), tmp_path / "runs"
-    words = run_words("ugr", data, output, "lora_rank=2", "sft_epochs=0.5")
-    for _ in range(2):
-        called = call(capsys, words)
-        assert called.code == 0, called.err
-    first, second = run_folders(output)
-    assert read_record(first)["metrics"] == read_record(second)["metrics"]
-    assert read_record(first)["track"]["lora_rank"] == 2
-    assert not list((first / "policy").glob("adapter*"))
-    AutoModelForCausalLM.from_pretrained(first / "policy")

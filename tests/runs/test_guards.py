@@ -211,7 +211,7 @@ def post_trained(
     algorithm = entry.algorithm(entry.algorithm.hyperparameters_class())
     request = Request(entry, algorithm, dataset, "tiny", chosen, None, 0, folder, folder, splits=())
     curves: list[dict[str, float]] = []
-    policy, _ = post_train(
+    policy, *_ = post_train(
         request,
         find_backbone("tiny"),
         start,
