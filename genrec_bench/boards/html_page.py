@@ -45,8 +45,8 @@ from genrec_bench.boards.section_view import (
     span,
 )
 from genrec_bench.boards.tables import fact, rank_text, seeds_text
+from genrec_bench.boards.verdict import at_what_cost, verdict
 from genrec_bench.boards.verdict import heading as section_heading
-from genrec_bench.boards.verdict import verdict
 
 
 def to_html(board: Board) -> str:
@@ -113,6 +113,7 @@ def _environment() -> Environment:
         "span": span,
     }
     found.filters |= {
+        "at_what_cost": at_what_cost,
         "axis": axis_strip,
         "count": lambda number, what: f"{number} {what}" if number == 1 else f"{number} {what}s",
         "ends": ends,

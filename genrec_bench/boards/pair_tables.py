@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genrec_bench.boards.board import NONE, OF_WORLDS, ORDER_BY, Part, Section
 from genrec_bench.boards.gain_curves import beam_note, sharpening
-from genrec_bench.boards.text_cells import escaped, gain_cells, number, row_name, table
+from genrec_bench.boards.text_cells import escaped, gain_cells, number, row_name, signed, table
 from genrec_bench.boards.verdict import gain
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def by_length_parts(section: Section) -> list[str]:
     lines = []
     for row in rows:
         of = {k: (mean, low, high) for k, mean, low, high in row.gains_at}
-        cells = [f"{of[k][0]:+.4f} ({of[k][1]:+.4f} to {of[k][2]:+.4f})" for k in chosen]
+        ends = {k: tuple(map(signed, of[k])) for k in chosen}
+        cells = [f"{mean} ({low} to {high})" for mean, low, high in ends.values()]
         lines.append([row_name(row, "pipe"), *cells])
     headers = ["gain over the SFT start", *(f"HR@{k}" for k in chosen)]
     parts = ["### Gain by list length", table(headers, lines, "pipe")]
@@ -115,7 +116,7 @@ def _pairs(pairs: Sequence[Pair]) -> str:
         ps = [f"{p:.4f}" for p in (pair.p_user, pair.p_seed, pair.p_bootstrap, pair.p_adjusted)]
         line = [escaped(pair.first), escaped(pair.second)]
         line += [*gain_cells(pair, star=""), *ps, _told(pair)]
-        lines.append([*line, f"{pair.effect:+.3f}", f"{pair.probability:.2f}"])
+        lines.append([*line, signed(pair.effect, 3), f"{pair.probability:.2f}"])
     return table(headers, lines, "pipe", left=2)
 
 

@@ -11,8 +11,16 @@ import re
 from genrec_bench.boards.board import ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.tables import fact, rank_text, titled
+from genrec_bench.boards.text_cells import signed
 from genrec_bench.boards.units import with_unit
-from genrec_bench.boards.verdict import gain, listed, sft_multiple, trained_seeds
+from genrec_bench.boards.verdict import (
+    at_what_cost,
+    gain,
+    listed,
+    sft_multiple,
+    trained_seeds,
+    unequal_cost,
+)
 from genrec_bench.statistics.conclusions import Pair
 
 _TOLD = {"backbone", "beam_width", "budget", "dataset", "decoding", "tuning", "sft", "sids"}
@@ -59,7 +67,8 @@ def _table(board: Board, section: Section) -> str:
     name = f"{board.title or board.dataset}{' (partial)' if section.partial else ''}"
     caption = (
         f"{name}: gain in {ORDER_BY} over the SFT start and over SFT continued with paired 95% "
-        f"intervals (* told apart at 5%), {listed(section.ranked)}, and rank by {ORDER_BY}."
+        f"intervals (* told apart at 5%), {listed(section.ranked)}, and rank by {ORDER_BY}, "
+        f"{at_what_cost(section)}."
     )
     label = re.sub(r"[^a-z0-9]+", "-", board.dataset.lower())
     body = [" & ".join(cells) + r" \\" for cells in lines]
@@ -93,7 +102,7 @@ def _gain(pair: Pair | None) -> str:
         return "--"
     star = "^{*}" if pair.distinct else ""
     low, high = pair.interval.low, pair.interval.high
-    return f"${pair.difference:+.4f}{star}$ \\, $[{low:+.4f}, {high:+.4f}]$"
+    return f"${signed(pair.difference)}{star}$ \\, $[{signed(low)}, {signed(high)}]$"
 
 
 def _start(board: Board, section: Section) -> str:
@@ -122,7 +131,10 @@ def _training(section: Section) -> str:
     if not seeds:
         return ""
     amount = f"for {budget}" if budget else "for a number of steps"
+    unequal = unequal_cost(section)
     share = f", {times:.3g} times what SFT had cost" if times is not None else ""
+    if unequal:
+        share = f"; rows did not cost the same, but {unequal} times what SFT had cost"
     return (
         f"Each row was trained {amount}{share}, with {seeds}; what counts is all that an algorithm "
         "computes while it trains, and neither SFT nor evaluation."
@@ -141,7 +153,10 @@ def _tuning(section: Section) -> str:
 
 def _evaluation(section: Section) -> str:
     users = {each.num_users for row in section.rows for each in row.estimates.values()}
-    examples = f"All {users.pop():,} test examples" if len(users) == 1 else "All test examples"
+    which = "A seeded draw of" if section.track.get("test_examples") else "All"
+    examples = (
+        f"{which} {users.pop():,} test examples" if len(users) == 1 else f"{which} test examples"
+    )
     decoding = section.track.get("decoding", "beam")
     width = section.track.get("beam_width")
     wide = f" of width {width}" if width else ""

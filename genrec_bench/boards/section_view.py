@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from genrec_bench.boards import text_cells
 from genrec_bench.boards.board import (
     APART,
     COSTS,
@@ -314,7 +315,7 @@ def figure(value: float) -> str:
 
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign; minus is a minus, not a hyphen."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return text_cells.signed(value, digits).replace("-", "−")
 
 
 def span(low: str, high: str) -> str:

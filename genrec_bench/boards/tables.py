@@ -32,7 +32,7 @@ from genrec_bench.boards.pair_tables import (
 from genrec_bench.boards.rows import abbreviate
 from genrec_bench.boards.text_cells import amount_text, escaped, number, row_name, table
 from genrec_bench.boards.units import unit_for
-from genrec_bench.boards.verdict import heading, verdict
+from genrec_bench.boards.verdict import at_what_cost, heading, verdict
 
 REPORTED_HEADING = "As reported, other settings"
 
@@ -68,7 +68,7 @@ def to_markdown(board: Board) -> str:
             *(escaped(text) for text in verdict(board, section)),
             escaped(_track(board, section)),
             *_gain_parts(section),
-            "### Quality at the equal budget",
+            f"### Quality {at_what_cost(section)}",
             _quality(board, section, "pipe"),
             *(escaped(text) for text in (*_statements(section), *section.notes)),
             *by_length_parts(section),
@@ -93,7 +93,7 @@ def to_markdown(board: Board) -> str:
 def _gain_parts(section: Section) -> list[str]:
     """The heading, a line and the table of the gains; nothing without any."""
     gains = gain_tables(section, "pipe")
-    return ["### Gain at the equal budget", *gains] if gains else []
+    return [f"### Gain {at_what_cost(section)}", *gains] if gains else []
 
 
 def titled(dataset: str, partial: bool) -> str:

@@ -21,9 +21,9 @@ _NUMBER = r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
 _NUMBERS = re.compile(f"{_NUMBER}(?: {_NUMBER})*")
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 4) -> str:
     """A difference of two metrics; without the minus of a zero."""
-    return f"{round(value, 4) + 0.0:+.4f}"
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def amount_text(amount: float | None, unit: Unit) -> str:

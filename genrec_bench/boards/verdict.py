@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.declared import find_pair
+from genrec_bench.boards.text_cells import signed
 
 if TYPE_CHECKING:
     from genrec_bench.statistics.conclusions import Pair
@@ -72,6 +73,11 @@ def unequal_cost(section: Section) -> str:
     return " to ".join(ends)
 
 
+def at_what_cost(section: Section) -> str:
+    """What headings add to a comparison of the section's rows."""
+    return "at unequal cost" if unequal_cost(section) else "at the equal budget"
+
+
 def verdict(board: Board, section: Section) -> list[str]:
     """Sentences: which to use, how each row stands, what would have been seen, and where."""
     rows = [row for row in section.rows if row.kind == "result"]
@@ -93,8 +99,9 @@ def where(board: Board, section: Section) -> str:
     """The dataset's full name, whole or not, and what a run could spend."""
     dataset = f"{board.title} ({board.dataset})" if board.title else board.dataset
     users = {each.num_users for row in section.rows for each in row.estimates.values()}
+    drawn = " drawn" if section.track.get("test_examples") else ""
     facts = ["with a part of the training set" if section.partial else ""]
-    facts += [f"{users.pop():,} test users"] if len(users) == 1 else []
+    facts += [f"{users.pop():,}{drawn} test users"] if len(users) == 1 else []
     facts += [f"backbone {section.track['backbone']}"] if "backbone" in section.track else []
     times, unequal = sft_multiple(section), unequal_cost(section)
     if unequal:
@@ -147,15 +154,17 @@ def _lead(section: Section, best: Sequence[BoardRow]) -> str:
             "No verdict: it takes outcomes of the SFT start, a row of SFT continued, and two "
             "seeds or more."
         )
+    more = next((row for row in section.rows if row.name == control), None)
+    # A run that was not declared a control goes by its algorithm's name.
+    told = f"{control} (SFT continued)" if more and more.kind == "result" else control
     if not best:
-        more = next((row for row in section.rows if row.name == control), None)
         over_start = gain(section, more, "start") if more else None
         if over_start is not None and _standing(over_start) == "above":
             return (
-                f"Use {control}: by {ORDER_BY} it beats the {start} by "
+                f"Use {told}: by {ORDER_BY} it beats the {start} by "
                 f"{with_interval(over_start)}, and no algorithm was shown to beat it."
             )
-        return f"No algorithm was shown to beat both the {start} and {control} by {ORDER_BY}."
+        return f"No algorithm was shown to beat both the {start} and {told} by {ORDER_BY}."
     first = best[0]
     over_start, over_control = gain(section, first, "start"), gain(section, first, "control")
     assert over_start is not None and over_control is not None, "both are told apart"
@@ -167,7 +176,7 @@ def _lead(section: Section, best: Sequence[BoardRow]) -> str:
     more_text = f" {listed(rest)} {_VERBS['above'][len(rest) > 1]} both too." if rest else ""
     return (
         f"Use {first.name}{also}: by {ORDER_BY} {first.name} beats the {start} by "
-        f"{with_interval(over_start)} and {control} by {with_interval(over_control)}.{more_text}"
+        f"{with_interval(over_start)} and {told} by {with_interval(over_control)}.{more_text}"
     )
 
 
@@ -234,8 +243,8 @@ def _visible(section: Section, metric: str = ORDER_BY) -> str:
 
 def with_interval(pair: Pair) -> str:
     """A difference with its interval."""
-    low, high = pair.interval.low, pair.interval.high
-    return f"{pair.difference:+.4f} (95%: {low:+.4f} to {high:+.4f})"
+    low, high = signed(pair.interval.low), signed(pair.interval.high)
+    return f"{signed(pair.difference)} (95%: {low} to {high})"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.paper import latex, measured, to_latex
 from genrec_bench.boards.paper_figures import write_figures
 from genrec_bench.boards.sections import make_board
+from genrec_bench.boards.verdict import where
 from genrec_bench.commands.cli import main
 from genrec_bench.storage.figures import VECTORS
 
@@ -72,6 +73,9 @@ def test_the_paragraph_is_made_of_the_track() -> None:
     tuned = replace(section, track={**section.track, "tuning": "20Tflop", "decoding": "VED"})
     text = measured(full_board(), tuned)
     assert "tuned on validation data within 20Tflop" in text and "decoding (VED)" in text
+    drawn = replace(section, track={**section.track, "test_examples": 4533})
+    assert "A seeded draw of 4,533 test examples" in measured(full_board(), drawn)
+    assert "4,533 drawn test users" in where(full_board(), drawn)
     bare = replace(section, gains={}, declared={}, rows=(), track={})
     text = measured(full_board(), bare)
     assert "declared" not in text and "tuned" not in text and "backbone" not in text

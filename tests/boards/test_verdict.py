@@ -12,8 +12,12 @@ from page_tree import first_track, parse
 from genrec_bench.boards.board import Board, Kind
 from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.pair_tables import gains_table
+from genrec_bench.boards.paper import measured, to_latex
+from genrec_bench.boards.section_view import signed as shown
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.verdict import heading, sft_multiple, unequal_cost, verdict
+from genrec_bench.boards.tables import to_markdown
+from genrec_bench.boards.text_cells import gain_cells
+from genrec_bench.boards.verdict import heading, sft_multiple, unequal_cost, verdict, with_interval
 from genrec_bench.statistics.conclusions import Pair
 from genrec_bench.statistics.resampling import Components, Interval
 
@@ -82,6 +86,20 @@ def test_the_first_sentence_says_which_to_use(
     assert said(board_of(standings, apart))[0].startswith(lead)
 
 
+@pytest.mark.parametrize("best", [{}, {"more": (1, 0)}, {"grpo": (1, 1)}])
+def test_sft_continued_is_named_where_it_goes_by_its_algorithm(
+    best: dict[str, tuple[int, int]],
+) -> None:
+    """As in an array of single runs, none of which was declared a control."""
+    board = board_of(best)
+    rows = [
+        replace(row, kind="result") if row.name == "more" else row for row in board.sections[0].rows
+    ]
+    section = replace(board.sections[0], rows=tuple(rows))
+    assert "more (SFT continued)" in said(replace(board, sections=(section,)))[0]
+    assert "(SFT continued)" not in said(board)[0]
+
+
 def test_of_two_that_beat_both_and_are_told_apart_the_better_one_is_to_be_used() -> None:
     lead = said(board_of({"grpo": (1, 1), "ugr": (1, 1)}, apart=True))[0]
     assert lead.startswith("Use grpo: by") and lead.endswith(" ugr beats both too.")
@@ -130,6 +148,26 @@ def test_rows_that_do_not_cost_the_same_are_named(factor: float, told: str) -> N
     words = said(Board("mine", (other,), ()))[-1]
     assert ("runs do NOT cost the same: " + told in words) == bool(told)
     assert heading(other).count("cost not equal") == bool(told)
+    # Headings, the page and a paper's words say no other thing.
+    board = Board("mine", (other,), ())
+    for text in (to_markdown(board), to_html(board), to_latex(board)):
+        assert ("at the equal budget" in text) == (not told)
+        assert ("at unequal cost" in text) == bool(told)
+    assert (f"did not cost the same, but {told} times" in measured(board, other)) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-1e-6, "+0.0000"), (0.0, "+0.0000"), (-0.01, "-0.0100")]
+)
+def test_a_zero_has_one_sign_wherever_it_is_written(value: float, text: str) -> None:
+    made = replace(pair("grpo", "more", value, False, 0.005), interval=Interval(value, value))
+    interval = f"{text} to {text}"
+    assert gain_cells(made) == (text, interval)
+    assert with_interval(made) == f"{text} (95%: {interval})"
+    assert shown(value) == text.replace("-", "\u2212")
+    over_start = replace(made, second="SFT start")
+    section = replace(full_section(), declared={}, gains={"NDCG@10": (over_start,)})
+    assert f"${text}$" in to_latex(Board("mine", (section,), ()))
 
 
 def test_without_a_control_there_is_no_verdict() -> None:
