@@ -29,6 +29,9 @@ SECONDS_BETWEEN_LINES = 60.0
 FIRST_MOMENT = 0.5
 """Seconds in which is told what was done before, of which the speed is none."""
 
+ROUNDING = 1e-6
+"""A figure nearer to 0 is what rounding left of a sum, as of the rewards of a group that cancel."""
+
 NARROW, WIDE = 60, 100
 """Columns of a terminal from which bars have figures and the time so far, and numbers of pieces."""
 
@@ -108,7 +111,11 @@ class Log:
         yield f"{self._done / self._total:.0%}" if self._total else f"{self._done:,.0f}"
         if "step" in self._figures:
             yield f"step {self._figures['step']:,.0f}"
-        yield from (f"{k} {v:.4g}" for k, v in self._figures.items() if k not in ("step", "spent"))
+        yield from (
+            f"{name} {_short(value)}"
+            for name, value in self._figures.items()
+            if name not in ("step", "spent")
+        )
         since, done, step = self._first
         took = max(self._moved - since, 1e-9)
         moved, steps = self._done - done, self._figures.get("step", 0.0) - step
@@ -134,7 +141,12 @@ class Log:
 
 def shown_figures(figures: Mapping[str, float]) -> str:
     """Write the figures that stand behind a bar."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if name != "step")
+    return "  ".join(f"{name} {_short(value)}" for name, value in figures.items() if name != "step")
+
+
+def _short(value: float) -> str:
+    """A figure in four digits; what rounding leaves of a sum that is 0 is written as 0."""
+    return "0" if abs(value) < ROUNDING else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:

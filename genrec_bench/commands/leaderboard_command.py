@@ -196,7 +196,8 @@ def _renew(folder: Path) -> int:
     changed, stayed = renew(folder)
     for path in changed:
         print(f"written: {path}")
-    print(f"{stayed} files say the same as before")
+    if stayed or not changed:
+        print(f"{stayed} {'file says' if stayed == 1 else 'files say'} the same as before")
     return 0
 
 

@@ -85,8 +85,11 @@ def _export(args: argparse.Namespace) -> int:
     named = [one for one in found if one.dataset == args.name]
     named = named or [one for one in found if one.weights.startswith(args.name)]
     if not named:
-        hint = nearest(args.name, {one.dataset for one in found})
-        raise UserError(f"no SFT start of {args.name!r}{hint}; {_none(args.data_dir)}")
+        names = sorted({one.dataset for one in found})
+        there = (
+            f"{args.data_dir} has those of {', '.join(names)}" if names else _none(args.data_dir)
+        )
+        raise UserError(f"no SFT start of {args.name!r}{nearest(args.name, names)}; {there}")
     # Only this version's can be imported by the same version.
     named = [
         one for one in named if one.content["key"]["benchmark"] == benchmark_version()

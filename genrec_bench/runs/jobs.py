@@ -146,6 +146,10 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
     return configured(job, context.assignments)
 
 
+_OPTIONS = ("backbone", "budget", "data-dir", "dataset", "output", "seed", "seeds")
+"""What is said by an option of its own, and is looked for among the settings."""
+
+
 def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, Settings]:
     """Do as `configure`, for a job among others that share words of ``--set``; reads no data."""
     from genrec_bench.runs.refusals import check_choices
@@ -159,7 +163,9 @@ def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, 
     texts = split_words(assignments) | split_words(job.assignments)
     for name in texts:
         if name not in names and name not in SETTING_NAMES:
+            option = name.replace("_", "-")
             hint = nearest(name, [*names, *SETTING_NAMES])
+            hint = f"; it is an option: --{option}" if option in _OPTIONS else hint
             raise UserError(
                 f"--set {name}: neither a hyperparameter of {entry.name} nor a setting{hint}"
             )

@@ -80,7 +80,8 @@ class Registry:
         names = [entry.name for entry in self.entries]
         raise UserError(
             f"there is no algorithm {name!r}{nearest(name, names)} "
-            f"(found: {', '.join(names) or 'none'})"
+            f"(found: {', '.join(names) or 'none'}; a file of your own is named by its path, "
+            f"as in ./{name}.py)"
         )
 
 

@@ -208,8 +208,13 @@ def _members(archive: tarfile.TarFile, file: Path) -> tuple[str, dict[str, tarfi
         whole = member.isreg() and not member.issparse()
         if not (whole and plain and (own or of_policy)) or parts[-1] in found:
             raise UserError(f"{file}: {member.name!r} has no place in an SFT start")
-        if len(found) == MOST_FILES or size > file.stat().st_size:
-            raise UserError(f"{file}: holds more than an SFT start can")
+        if size > file.stat().st_size:
+            raise UserError(
+                f"{file}: is cut short: it names {size:,} bytes and has {file.stat().st_size:,}; "
+                "copy it again, or make it again by `sft export`"
+            )
+        if len(found) == MOST_FILES:
+            raise UserError(f"{file}: holds more files than an SFT start can")
         tops.add(parts[0])
         found[parts[-1]] = member
     if START_FILE not in found or len(found) < 2 or len(tops) != 1:

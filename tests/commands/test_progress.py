@@ -13,7 +13,7 @@ from rich.console import Console
 from tiny_runs import Called, call, run_words, save_tiny, shrink_backbone
 
 from genrec_bench import progress as progress_module
-from genrec_bench.progress import Progress
+from genrec_bench.progress import Progress, shown_figures
 from genrec_bench.studies import worker
 
 Capture = pytest.CaptureFixture[str]
@@ -161,3 +161,16 @@ def test_bar_share_and_time_left_stay_whole_in_a_narrow_terminal(
     last = [line for line in lines if "43%" in line][-1]
     assert re.search(r"[━╸╺]{2,} +43% ", last) and re.search(r"-:--:--|0:00:0\d", last)
     assert ("loss 0" in last) == told and last.strip().startswith(title[:6])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7.8e-10, "0"), (-4e-11, "0"), (-0.012, "-0.012"), (0.00002, "2e-05")]
+)
+def test_what_rounding_leaves_of_a_sum_is_no_figure(
+    capsys: pytest.CaptureFixture[str], value: float, text: str
+) -> None:
+    with Progress().bar("training", 1.0) as bar:
+        bar.update(0.5, reward=value)
+        bar.tell()
+    assert f"reward {text}," in capsys.readouterr().err
+    assert shown_figures({"step": 3, "reward": value}) == f"reward {text}"

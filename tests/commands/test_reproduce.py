@@ -122,7 +122,9 @@ def test_what_a_record_only_names_has_to_be_given(bench: Bench) -> None:
     record = ("--from-record", str(folder))
     message = only_error(again(bench, *record))
     assert message.endswith("a folder called 'mine'; say where it is by --backbone")
-    assert "no algorithm 'plugin'" in only_error(again(bench, *record, "--backbone", "moved"))
+    message = only_error(again(bench, *record, "--backbone", "moved"))
+    assert "no algorithm 'plugin'" in message
+    assert message.endswith("a file of your own is named by its path, as in ./plugin.py)")
     found = record_of(again(bench, "./plugin.py", *record, "--backbone", "moved"))
     assert found["metrics"] == read_record(folder)["metrics"]
 

@@ -105,6 +105,10 @@ def test_an_export_replaces_no_file_and_says_what_there_is(
     for words, reason in (
         (["industrial", "--to", str(sent)], "is there already"),
         (["industral", "--to", "x"], "did you mean 'industrial'"),
+        (
+            ["office", "--to", "x"],
+            f"no SFT start of 'office'; {sent.parent} has those of industrial",
+        ),
     ):
         called = call(capsys, ["sft", "export", *words, *where])
         assert called.code == 2 and reason in called.err
@@ -240,3 +244,4 @@ def test_a_file_that_was_cut_is_refused(
         file.write_bytes(whole[: int(len(whole) * share)])
         called = call(capsys, ["sft", "import", str(file), "--data-dir", str(tmp_path)])
         assert called.code == 2 and len(called.err.splitlines()) == 1, called.err
+        assert "is cut short" in called.err or "is no whole file" in called.err
