@@ -11,6 +11,7 @@ from typing import Any
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.options import add_data_dir_option
+from genrec_bench.storage.folders import check_writable
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -144,6 +145,7 @@ def _import(args: argparse.Namespace) -> int:
 
     card = load_card(args.name)
     directory = Path(args.directory)
+    check_writable(args.data_dir, f"cannot write to {args.data_dir} (--data-dir)")
     contents, sources = import_contents(args.layout, directory, card, args.category)
     where, folder = (card, args.data_dir), args.data_dir / card.name
     if not args.replace:

@@ -105,6 +105,8 @@ def execute(args: argparse.Namespace) -> int:
     if word == VERIFY:
         known = [args.to or SHIPPED, *folders]
         return _verify([Path(each) for each in more] or known, args.json)
+    if word in (ADD, RENEW):
+        _check_writable(args.to or SHIPPED, "--to")
     if word == ADD:
         return _add([Path(each) for each in more], args.to or SHIPPED)
     if word == RENEW and not more:
@@ -115,8 +117,18 @@ def execute(args: argparse.Namespace) -> int:
             f"{' '.join(more)!r}: one dataset at most; several folders only after {after}"
         )
     args.to = args.to or args.output / BOARDS
+    _check_writable(args.to, "--to")
+    if args.figures:
+        _check_writable(args.figures, "--figures")
     _check_apart(args.to, folders)
     return _boards(word, folders, args)
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Refuse, before records are read, a folder that boards could not be written to."""
+    from genrec_bench.storage.folders import check_writable
+
+    check_writable(folder, f"{option} {folder}")
 
 
 def _check_apart(to: Path, folders: Sequence[Path]) -> None:

@@ -19,6 +19,7 @@ from genrec_bench.data.sids.sid_recipe import (
 )
 from genrec_bench.errors import UserError
 from genrec_bench.runs.options import add_data_dir_option, one_seed, whole_number
+from genrec_bench.storage.folders import check_writable
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +153,7 @@ def _build(args: argparse.Namespace) -> int:
             _refuse_recipe(args.label)
     if args.embeddings is not None:
         check_source(args.embeddings)
+    check_writable(data_dir, f"cannot write to {data_dir} (--data-dir)")
     contents = obtain_contents(args.name, data_dir, progress)
     texts = any(title.strip() for title in contents.titles)
     # What was prepared has the texts of the card, and a run would ask for them too.
@@ -193,6 +195,7 @@ def _import(args: argparse.Namespace) -> int:
     _refuse_recipe(args.label)
     if not Path(args.file).is_file():
         raise UserError(f"{args.file} is missing")
+    check_writable(data_dir, f"cannot write to {data_dir} (--data-dir)")
     progress = Progress(logged=not args.json)
     contents = obtain_contents(args.name, data_dir, progress)
     where = (args.label, data_dir, progress)
