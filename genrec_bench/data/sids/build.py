@@ -22,6 +22,7 @@ from genrec_bench.data.vectors.vector_cache import fingerprint
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.locks import in_turn
 
 VECTORS = "embeddings"
 """The cache of item vectors, in the data directory."""
@@ -71,6 +72,8 @@ def build_sids(
     Those that are there already, made by the same recipe of the same vectors, are returned as they
     are. Others of that label are only replaced where ``replace`` says so.
 
+    Of programs that build the same label at once, one does, and the others wait and find it.
+
     Titles, descriptions and, for collaborative embeddings, training examples are read; nothing of
     valid or test is. ``codes_per_level`` are those before collisions are resolved.
 
@@ -83,8 +86,25 @@ def build_sids(
         StorageError: the disk refuses.
     """
     check_source(recipe.embeddings)
+    name = f"{contents.card.name}{MARK}{label}"
+    folder = sids_folder(contents.card.name, label, data_dir)  # refuses a label before long work
+    waiting = f"{name}: another process is building these SIDs; waiting"
+    with in_turn(data_dir / f".{name}.lock", lambda: progress.say(waiting)):
+        return _build(contents, recipe, codes_per_level, label, data_dir, progress, folder, replace)
+
+
+def _build(
+    contents: Contents,
+    recipe: SIDRecipe,
+    codes_per_level: Sequence[int],
+    label: str,
+    data_dir: Path,
+    progress: Progress,
+    folder: Path,
+    replace: bool,
+) -> tuple[SIDs, Quality, Path]:
+    """Do what `build_sids` does, for whoever holds the lock."""
     name = contents.card.name
-    folder = sids_folder(name, label, data_dir)  # refuses a label before the long work
     if not replace:
         there = load_built(contents, recipe, codes_per_level, label, data_dir, exactly=True)
         with contextlib.suppress(KeyError, TypeError):  # of a quality that was not written so

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.locks import locked
 
 
 def fingerprint(key: Mapping[str, object]) -> str:
@@ -46,11 +47,21 @@ def load_vectors(path: Path, rows: int) -> NDArray[np.float32] | None:
 def cached_vectors(
     path: Path, rows: int, make: Callable[[], NDArray[np.floating]]
 ) -> NDArray[np.float32]:
-    """Read [rows, E] vectors; made now, and kept, where the file is missing or damaged."""
+    """Read [rows, E] vectors; made now, and kept, where the file is missing or damaged.
+
+    Of programs that ask at once, one makes them, and the others wait.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
     found = load_vectors(path, rows)
-    if found is None:
-        found = make().astype(np.float32)
-        save_vectors(path, found)
+    if found is not None:
+        return found
+    with locked(path.with_name(f".{path.name}.lock"), wait=True):
+        found = load_vectors(path, rows)
+        if found is None:
+            found = make().astype(np.float32)
+            save_vectors(path, found)
     return found
 
 

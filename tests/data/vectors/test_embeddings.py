@@ -59,7 +59,7 @@ def cosines(vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def files(folder: Path) -> list[Path]:
     """What is cached of SIDs; what a model gave for the titles lies beside it."""
-    found = sorted((folder / "embeddings").iterdir())
+    found = sorted((folder / "embeddings").glob("[!.]*"))
     return [path for path in found if not path.name.startswith("texts-")]
 
 

@@ -99,10 +99,10 @@ def test_nothing_known_at_all(tmp_path: Path) -> None:
 def test_text_reads_no_interactions_and_collaborative_no_text(tmp_path: Path) -> None:
     other: Rows = [(0, [3], 2), (1, [2, 1], 0)]
     assert np.array_equal(vectors("text", tmp_path), vectors("text", tmp_path, train=other))
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("[!.]*"))) == 1
     ours = vectors("collaborative", tmp_path, [""] * 5)
     assert np.array_equal(ours, vectors("collaborative", tmp_path, ["red"] * 5))
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("[!.]*"))) == 2
     assert not np.array_equal(ours, vectors("collaborative", tmp_path, [""] * 5, train=other))
 
 
@@ -112,7 +112,7 @@ def test_the_cache_is_read_and_a_damaged_one_is_made_again(
 ) -> None:
     titles = [*TITLES, "grey"]
     first = vectors(source, tmp_path, titles)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("[!.]*")
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
         for name in ("word_vectors", "collaborative_vectors"):
@@ -122,12 +122,12 @@ def test_the_cache_is_read_and_a_damaged_one_is_made_again(
         file.write_bytes(damaged)
         assert np.array_equal(vectors(source, tmp_path, titles), first)
         assert file.read_bytes() == whole
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(tmp_path.glob("[!.]*")) == [file]
 
 
 def test_what_the_cache_tells_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def count() -> int:
-        return len(list(tmp_path.iterdir()))
+        return len(list(tmp_path.glob("[!.]*")))
 
     vectors("text", tmp_path)
     vectors("text", tmp_path, TITLES[::-1])

@@ -71,7 +71,7 @@ def test_each_text_once_the_longest_first(model: Model, tmp_path: Path) -> None:
 
 def test_nothing_to_encode_loads_no_model(model: Model, tmp_path: Path) -> None:
     assert encode_texts(["", " "], "m", tmp_path, QUIET).tolist() == [[0], [0]]
-    assert not model.loaded and not list(tmp_path.iterdir())
+    assert not model.loaded and not list(tmp_path.glob("[!.]*"))
 
 
 def test_what_is_done_is_not_done_again(model: Model, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_is_done_is_not_done_again(model: Model, tmp_path: Path) -> None:
     # The same texts in another order, and one of them twice.
     again = encode_texts(["abc", "a", "ab", "a"], "m", tmp_path, QUIET)
     assert np.array_equal(again, first[[2, 0, 1, 0]])
-    assert len(model.loaded) == 1 and len(list(tmp_path.iterdir())) == 1
+    assert len(model.loaded) == 1 and len(list(tmp_path.glob("[!.]*"))) == 1
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
@@ -93,7 +93,7 @@ def test_an_interrupted_encoding_goes_on(model: Model, tmp_path: Path, done: int
     found = encode_texts(texts, "m", tmp_path, QUIET)
     assert found.tolist() == [[1, 1], [2, 1], [3, 1], [4, 1], [5, 1]]
     assert sorted(model.encoded) == sorted(texts), "no text is encoded twice"
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("[!.]*")
     assert file.suffix == ".safetensors", "the batches are gone"
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_batch_is_encoded_again(model: Model, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         encode_texts(list("abcdef"), "m", tmp_path, QUIET)
     model.fails_at = None
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     sorted(folder.iterdir())[0].write_bytes(b"half")
     encode_texts(list("abcdef"), "m", tmp_path, QUIET)
     assert model.batches == [["a", "b"], ["c", "d"], ["a", "b"], ["e", "f"]]
@@ -163,7 +163,7 @@ def test_what_the_cache_tells_apart(
 
     def count(texts: list[str], name: str) -> int:
         encode_texts(texts, name, cache, QUIET)
-        return len(list(cache.iterdir()))
+        return len(list(cache.glob("[!.]*")))
 
     assert count(["a", "b"], "m") == 1
     assert count(["a", "c"], "m") == 2
@@ -193,7 +193,7 @@ def test_what_is_no_vector_is_refused_and_not_kept(
     monkeypatch.setattr(model, "encode", lambda texts, show_progress_bar: np.array(given))
     with pytest.raises(UserError, match=r"^embeddings=m: .* not a vector of finite numbers"):
         encode_texts(["a"], "m", tmp_path, QUIET)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("[!.]*"))
 
 
 def test_a_model_that_was_replaced_half_way(model: Model, tmp_path: Path) -> None:
