@@ -25,7 +25,7 @@ from genrec_bench.runs.jobs import Context, request_of
 from genrec_bench.runs.post_training import prepare
 from genrec_bench.studies.attempts import Failure, attempt
 from genrec_bench.studies.comparison.pace import Pace, RowCost, duration
-from genrec_bench.studies.comparison.plan import Plan, PlanRow, seconds_of_run
+from genrec_bench.studies.comparison.plan import SMALLER_STEPS, Plan, PlanRow, seconds_of_run
 from genrec_bench.studies.text_tables import table_text
 from genrec_bench.training.budgets import Budget, BudgetKind
 from genrec_bench.training.evaluate import LOOK_BEAM, evaluate
@@ -167,8 +167,8 @@ def check_pays(plan: Plan, known: Calibration) -> None:
             if budget.amount < row.step[plan.unit]:
                 raise UserError(
                     f"{option} {budget.text}: is less than one step of {name}, which takes "
-                    f"{with_unit(row.step[plan.unit], plan.unit)}; give more, or set fewer "
-                    "prompts_per_step"
+                    f"{with_unit(row.step[plan.unit], plan.unit)}; give more, or set "
+                    f"{SMALLER_STEPS}"
                 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec_bench.studies.attempts import Failure
-from genrec_bench.studies.comparison.plan import Plan, price_of
+from genrec_bench.studies.comparison.plan import SMALLER_STEPS, Plan, price_of
 from genrec_bench.studies.sweeps.admission import SLACK
 
 LARGE_STEP = 0.1
@@ -92,7 +92,7 @@ class ComparisonResult:
             shares[run.name] = max(run.step, shares.get(run.name, 0.0))
         return {
             name: f"{name}: a step takes {share:.1%} of the budget, which pays for few of them; "
-            "give more, or fewer prompts_per_step"
+            f"give more, or set {SMALLER_STEPS}"
             for name, share in shares.items()
             if share > LARGE_STEP
         }

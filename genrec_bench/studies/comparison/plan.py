@@ -20,6 +20,9 @@ from genrec_bench.studies.sweeps.sweep_request import PrunerName, SamplerName
 from genrec_bench.studies.text_tables import table_text
 from genrec_bench.training.budgets import Budget, BudgetKind, parse_exact
 
+SMALLER_STEPS = "fewer prompts_per_step (or a smaller sft_batch, for what makes no rollouts)"
+"""What makes the steps of a row cheaper."""
+
 
 @dataclass(frozen=True)
 class PlanRow:

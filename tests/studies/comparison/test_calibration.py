@@ -89,7 +89,8 @@ def test_a_budget_below_one_step_is_refused() -> None:
     known = Calibration(Cost(), {"a": cost_of(1e9), "SFT continued": cost_of(3e9)})
     check_pays(plan_of("a", budgets=("8Gflop", "1Gflop", "4Gflop")), known)
     with pytest.raises(
-        UserError, match=r"--budget 2Gflop: is less than one step of SFT continued, which .* 3 GF"
+        UserError,
+        match=r"--budget 2Gflop: is less than one step of SFT continued, which .* 3 GF.*sft_batch",
     ):
         check_pays(plan_of("a", budgets=("8Gflop", "1Gflop", "2Gflop")), known)
     # Controls have no trials.
