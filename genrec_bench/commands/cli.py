@@ -87,12 +87,34 @@ class _Help(argparse.HelpFormatter):
         return super()._fill_text(text, width, indent)
 
 
+class _Once(argparse._StoreAction):
+    """Refuses an option that is given twice with two values; argparse would take the last one."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        """Keep the value, unless there is another one."""
+        if option_string is not None and parser.given.setdefault(self.dest, values) != values:
+            earlier = parser.given[self.dest]
+            raise argparse.ArgumentError(
+                self, f"given twice, as {_words(earlier)} and as {_words(values)}: once is right"
+            )
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong; argparse alone would print the usage first."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": _Help, **options})
         self.epilog = examples_of(self.prog)
+        self.given: dict[str, Any] = {}
+        for action in (None, "store"):
+            self.register("action", action, _Once)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Name the nearest choice beside those there are."""
@@ -104,6 +126,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse flags that are unknown with the nearest ones; nobody else would read them."""
+        self.given = {}
         first = sys.argv[1:2] if args is None else args[:1]
         # Without this, what is missed is the command that they stand in the place of.
         early = self._subparsers is not None and bool(first) and first[0].startswith("--")

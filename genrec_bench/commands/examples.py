@@ -31,6 +31,10 @@ EXAMPLES = {
         "ablate ./mine.yaml --dataset industrial --seeds 0,3",
     ),
     "analyze": ("analyze dynamics --alphas 0,1 --seeds 3", "analyze correlation --help"),
+    "analyze regime": (
+        "analyze regime --plan",
+        "analyze regime --dataset industrial --budgets 1,2",
+    ),
     "data": ("data list", "data show synthetic", "data prepare office"),
     "data list": ("data list", "data list --json"),
     "data show": ("data show synthetic",),

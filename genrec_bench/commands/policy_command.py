@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "merge an adapter into the weights of its SFT start: a folder that transformers reads"
-    command = commands.add_parser("merge", help=text, description=text.capitalize() + ".")
+    command = commands.add_parser("merge", help=text, description=text[0].upper() + text[1:] + ".")
     command.add_argument(
         "policy", type=Path, metavar="RECORD", help="a run's record or folder, or a policy's folder"
     )

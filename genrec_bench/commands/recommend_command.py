@@ -90,8 +90,9 @@ def execute(args: argparse.Namespace) -> int:
     elif users is not None:
         found.insert(1, "user", [users[row] for row in found["row"]])
     if args.out is not None:
+        earlier = " (in place of an earlier file)" if args.out.exists() else ""
         write_rows(args.out, found)
-        print(f"written: {args.out}", file=sys.stderr)
+        print(f"written: {args.out}{earlier}", file=sys.stderr)
     elif args.json:
         print(found.to_json(orient="records", indent=2, force_ascii=False))
     else:

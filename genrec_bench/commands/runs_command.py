@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = "Tell of earlier runs."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     text = "list runs, trials of sweeps among them: state, result, size"
-    command = commands.add_parser("list", help=text, description=text.capitalize() + ".")
+    command = commands.add_parser("list", help=text, description=text[0].upper() + text[1:] + ".")
     command.add_argument(
         "--output", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
     )

@@ -177,7 +177,7 @@ class Recommender:
             f"{catalog.item_names[i]!r}" + (f" ({catalog.titles[i]})" if catalog.titles[i] else "")
             for i in list(dict.fromkeys(meant))[:SUGGESTIONS]
         )
-        hint = f"did you mean {told}?" if told else f"such as {catalog.item_names[0]!r}"
+        hint = f"did you mean {told}?" if told else f"one that is there: {catalog.item_names[0]!r}"
         return f"there is no item {one_line(item)!r} in {self.about['dataset']}; {hint}"
 
     def _width(self, k: int, places: int) -> int:

@@ -148,7 +148,11 @@ def read_record(path: Path) -> Record:
     Raises:
         UserError: it is missing, damaged or changed; the message names file and key.
     """
+    if not path.exists():
+        raise UserError(f"{path}: there is no such record or folder")
     path = path / RECORD_FILE if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"{path.parent}: holds no {RECORD_FILE}; has its run ended?")
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         wrong = mistakes_in(content)

@@ -107,7 +107,7 @@ def test_a_file_that_is_not_there(bench: Bench) -> None:
     assert "--config none.yaml: cannot be read: No such" in only_error(
         again(bench, "--config", "none.yaml")
     )
-    assert "none.json cannot be read as a record" in only_error(
+    assert "none.json: there is no such record or folder" in only_error(
         again(bench, "--from-record", "none.json")
     )
     assert "not allowed with" in only_error(again(bench, "--config", "a", "--from-record", "b"))
@@ -154,7 +154,13 @@ def test_two_records_are_compared(bench: Bench) -> None:
         "One track: the two may be compared.",
         "The target of every test example stands in the same place.",
     ]
-    assert "cannot be read as a record" in only_error(call(bench.capsys, ["diff", "a", "b"]))
+    assert "a: there is no such record or folder" in only_error(
+        call(bench.capsys, ["diff", "a", "b"])
+    )
+    (first.parent.parent / "empty").mkdir()
+    assert "holds no record.json" in only_error(
+        call(bench.capsys, ["diff", str(first), str(first.parent.parent / "empty")])
+    )
 
 
 def test_a_record_has_its_words(bench: Bench) -> None:

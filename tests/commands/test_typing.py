@@ -54,6 +54,34 @@ def test_nothing_is_suggested_where_nothing_is_near(capsys: Capture, typed: str)
     assert "did you mean" not in only_error(call(capsys, typed.split()))
 
 
+@pytest.mark.parametrize(
+    "typed", ["run ugr --set seed=1", "run ugr --set budget=9s", "sweep ugr --set data_dir=x"]
+)
+def test_what_is_an_option_is_no_setting(capsys: Capture, typed: str) -> None:
+    name = typed.rpartition(" ")[2].partition("=")[0].replace("_", "-")
+    spent = ["--total-budget", "2h", "--trial-budget", "1h"] if "sweep" in typed else []
+    error = only_error(call(capsys, [*typed.split(), *spent]))
+    assert f"it is an option: --{name}" in error and "did you mean" not in error
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("run ugr --seed 1 --seed 2", "--seed: given twice, as 1 and as 2"),
+        ("recommend R --history 1,2 --history 3", "--history: given twice, as 1,2 and as 3"),
+        ("compare --budget 1h --budget=2h", "--budget: given twice, as 1h and as 2h"),
+        ("data import lcrec D --as a --as b", "--as: given twice, as a and as b"),
+        ("analyze dynamics --alphas 0 --alphas 1", "--alphas: given twice"),
+    ],
+)
+def test_an_option_is_given_once(capsys: Capture, typed: str, told: str) -> None:
+    assert told in only_error(call(capsys, typed.split()))
+
+
+def test_an_option_may_be_repeated_as_it_is(capsys: Capture) -> None:
+    assert "'zzzz'" in only_error(call(capsys, "run zzzz --seed 1 --seed 1".split()))
+
+
 def completed(line: str, environment: dict[str, str], answer: Path) -> list[str]:
     """What a shell is offered after a line, by the protocol of argcomplete."""
     asked = {

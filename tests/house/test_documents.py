@@ -12,7 +12,7 @@ from genrec_bench.commands.examples import EXAMPLES
 from genrec_bench.commands.sids_command import codes_of, recipe_of
 from genrec_bench.data.cards import MARK, load_card
 from genrec_bench.runs.options import add_context_options
-from genrec_bench.studies.analyses import find_analysis
+from genrec_bench.studies.analyses import analysis_names, find_analysis
 
 CALL = "genrec-bench "
 
@@ -38,7 +38,10 @@ def test_every_command_is_understood(root: Path, capsys: pytest.CaptureFixture[s
     assert read > 20
 
 
-@pytest.mark.parametrize("words", [*EXAMPLES, "analyze dynamics", "analyze risk"])
+ANALYSES = [f"analyze {name}" for name in analysis_names()]
+
+
+@pytest.mark.parametrize("words", sorted({*EXAMPLES, *ANALYSES}))
 def test_every_help_ends_with_examples_that_are_understood(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,9 +55,13 @@ def test_every_help_ends_with_examples_that_are_understood(
         if "--help" not in typed:
             args = make_parser().parse_args(typed)
             if "options" in args:
-                parser = type(make_parser())(prog="analysis")
-                add_context_options(parser)
-                find_analysis(args.kind).add_options(parser)
+                analysis = find_analysis(args.kind)
+                # Abbreviated, `--budget` would pass for `--budgets`.
+                parser = type(make_parser())(prog="analysis", allow_abbrev=False)
+                add_context_options(parser, budget=analysis.one_budget)
+                analysis.add_options(parser)
+                if analysis.plan is not None:
+                    parser.add_argument("--plan", action="store_true")
                 parser.parse_args(args.options)
 
 

@@ -175,7 +175,7 @@ def test_an_unknown_item_is_named_with_what_may_be_meant(policy: Recommender) ->
         "itm 12": "did you mean 'item 12' (Red rake) or ",
         "rake": "did you mean 'item 0' (Red rake) or 'item 2' (Red rake) or 'item 4' (Red rake)?",
         "Read rak": "(Red rake)?",
-        "zzz": "such as 'item 0'",
+        "zzz": "one that is there: 'item 0'",
     }.items():
         with pytest.raises(UserError) as error:
             titled.recommend(["item 1", given])
@@ -244,6 +244,8 @@ def test_many_histories_from_a_file(
     words = ["recommend", str(trained(*PLAIN) / "record.json"), "--k", "4"]
     called = call(capsys, [*words, "--input", str(source), "--out", str(target)])
     assert called.code == 0 and called.out == "" and called.err == f"written: {target}\n"
+    called = call(capsys, [*words, "--input", str(source), "--out", str(target)])
+    assert called.err == f"written: {target} (in place of an earlier file)\n"
     found = read_rows(target)
     assert found["user"].tolist() == ["ann"] * 4 + ["bob"] * 4 + ["ann"] * 4
     assert found["row"].astype(int).tolist() == [0] * 4 + [1] * 4 + [2] * 4
