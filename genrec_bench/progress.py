@@ -211,7 +211,9 @@ class Progress:
     def say(self, line: str) -> None:
         """Print one line."""
         if not self.quiet:
-            print(f"{self._label}{line}", file=sys.stderr, flush=True)
+            # In one piece: threads that tell what processes say would else share lines.
+            sys.stderr.write(f"{self._label}{line}\n")
+            sys.stderr.flush()
 
     @contextmanager
     def bar(self, title: str, total: float) -> Iterator[Steps]:

@@ -174,3 +174,15 @@ def test_what_rounding_leaves_of_a_sum_is_no_figure(
         bar.tell()
     assert f"reward {text}," in capsys.readouterr().err
     assert shown_figures({"step": 3, "reward": value}) == f"reward {text}"
+
+
+@pytest.mark.parametrize("label", ["", "[2/8 ugr] "])
+@pytest.mark.parametrize("line", ["training: 25%", ""])
+def test_a_line_is_written_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, label: str, line: str
+) -> None:
+    """So that lines of several threads do not mix."""
+    pieces: list[str] = []
+    monkeypatch.setattr(sys.stderr, "write", pieces.append)
+    Progress(label=label).say(line)
+    assert pieces == [f"{label}{line}\n"]
