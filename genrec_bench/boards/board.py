@@ -26,9 +26,6 @@ RANKED = ("NDCG@10", "HR@10")
 OF_WORLDS = ("utility@10",)
 """The metrics that have them too where the data are drawn from a known world."""
 
-NONE, MISSED = "–", "missed"
-"""What stands where there is no number, and where a target was not reached."""
-
 ORDER_BY = RANKED[0]
 """Rows are in descending order of this metric."""
 

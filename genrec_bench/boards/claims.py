@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genrec_bench.boards.board import NONE, OF_WORLDS, ORDER_BY, Board, BoardRow, Part, Section
+from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.declared import find_pair
-from genrec_bench.boards.text_cells import escaped, gain_cells, number, table
+from genrec_bench.boards.text_cells import NONE, escaped, gain_cells, number, table
 from genrec_bench.boards.verdict import where
 from genrec_bench.data.cards import load_card
 from genrec_bench.statistics.conclusions import Pair

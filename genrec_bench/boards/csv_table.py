@@ -28,8 +28,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from genrec_bench.boards.board import MISSED, Board, BoardRow, Section
-from genrec_bench.boards.text_cells import spreadsheet_text
+from genrec_bench.boards.board import Board, BoardRow, Section
+from genrec_bench.boards.text_cells import MISSED, spreadsheet_text
 
 COLUMNS = (
     "dataset benchmark track partial kind row algorithm other seeds failed_seeds quantity value "

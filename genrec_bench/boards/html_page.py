@@ -21,8 +21,6 @@ from markupsafe import Markup
 
 from genrec_bench.boards.board import (
     APART,
-    MISSED,
-    NONE,
     ORDER_BY,
     RANKED,
     Board,
@@ -45,6 +43,7 @@ from genrec_bench.boards.section_view import (
     span,
 )
 from genrec_bench.boards.tables import fact, rank_text, seeds_text
+from genrec_bench.boards.text_cells import MISSED, NONE
 from genrec_bench.boards.verdict import at_what_cost, verdict
 from genrec_bench.boards.verdict import heading as section_heading
 

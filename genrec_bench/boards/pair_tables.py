@@ -6,9 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genrec_bench.boards.board import NONE, OF_WORLDS, ORDER_BY, Part, Section
+from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, Part, Section
 from genrec_bench.boards.gain_curves import beam_note, sharpening
-from genrec_bench.boards.text_cells import escaped, gain_cells, number, row_name, signed, table
+from genrec_bench.boards.text_cells import (
+    NONE,
+    escaped,
+    gain_cells,
+    number,
+    row_name,
+    signed,
+    table,
+)
 from genrec_bench.boards.verdict import gain
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from genrec_bench.boards import text_cells
 from genrec_bench.boards.board import (
     APART,
     COSTS,
-    NONE,
     OF_WORLDS,
     ORDER_BY,
     BoardRow,
@@ -34,6 +33,7 @@ from genrec_bench.boards.charts import (
     stacked_bar,
 )
 from genrec_bench.boards.gain_curves import beam_note, sharpening
+from genrec_bench.boards.text_cells import NONE
 from genrec_bench.boards.units import Unit, unit_for
 from genrec_bench.boards.verdict import gain
 from genrec_bench.training.ledger import TRAINING_PHASES

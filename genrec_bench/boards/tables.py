@@ -11,8 +11,6 @@ from urllib.parse import quote
 from genrec_bench.boards.board import (
     APART,
     COSTS,
-    MISSED,
-    NONE,
     ORDER_BY,
     Board,
     BoardRow,
@@ -30,7 +28,15 @@ from genrec_bench.boards.pair_tables import (
     gain_tables,
 )
 from genrec_bench.boards.rows import abbreviate
-from genrec_bench.boards.text_cells import amount_text, escaped, number, row_name, table
+from genrec_bench.boards.text_cells import (
+    MISSED,
+    NONE,
+    amount_text,
+    escaped,
+    number,
+    row_name,
+    table,
+)
 from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verdict import at_what_cost, heading, verdict
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from genrec_bench.boards.board import NONE, BoardRow
 from genrec_bench.boards.units import Unit
 
 if TYPE_CHECKING:
+    from genrec_bench.boards.board import BoardRow
     from genrec_bench.statistics.conclusions import Pair
+
+NONE, MISSED = "–", "missed"
+"""What stands where there is no number, and where a target was not reached."""
 
 _BEGINS_FORMULA = ("=", "+", "-", "@")
 _NUMBER = r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"

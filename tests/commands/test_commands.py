@@ -198,14 +198,15 @@ def test_mlflow_has_the_run_and_hears_of_its_end(
     finished, failed = mlflow_runs(tmp_path / "out" / "mlflow.db")
     assert finished.info.status == "FINISHED" and failed.info.status == "FAILED"
     assert failed.info.run_id == killed.info.run_id
-    assert finished.info.run_name == record["run_id"]
+    assert finished.info.run_name == "ugr, seed 0"
+    assert finished.data.tags["run_id"] == record["run_id"]
     assert finished.data.tags["partial"] == "true" and finished.data.tags["seed"] == "0"
     parameters = finished.data.params
     assert parameters["hyperparameters.gamma_wrong"] == "0.5"
     assert parameters["settings.group_size"] == "16"
     assert parameters["track.sft"] == record["fingerprints"]["sft"]
     figures = finished.data.metrics
-    assert {"HR_at_1", "HR_at_16", "unique_candidates", "reward", "flops"} <= figures.keys()
+    assert {"HR_at_1", "HR_at_16", "unique_candidates", "reward", "spent/flops"} <= figures.keys()
     assert figures["test/NDCG_at_10"] == record["metrics"]["test"]["NDCG@10"]
     assert figures["valid/sid/HR_at_10"] == record["metrics"]["valid"]["sid/HR@10"]
     (folder,) = (tmp_path / "out" / "mlartifacts").glob(f"{finished.info.run_id}/artifacts")

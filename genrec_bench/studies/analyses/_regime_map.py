@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from genrec_bench.boards.board import NONE, ORDER_BY, RANKED
+from genrec_bench.boards.board import ORDER_BY, RANKED
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.rows import user_values
+from genrec_bench.boards.text_cells import NONE
 from genrec_bench.errors import UserError
 from genrec_bench.statistics.conclusions import Entrant, Pair, conclude, family
 from genrec_bench.studies.analyses._regime_grid import Cell, Grid

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genrec_bench.boards.board import NONE, Board, BoardRow
+from genrec_bench.boards.board import Board, BoardRow
 from genrec_bench.boards.collecting import collect, refuse, write_boards
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import apart_statement, rank_text, seeds_text, titled
+from genrec_bench.boards.text_cells import NONE
 from genrec_bench.boards.units import with_unit
 from genrec_bench.boards.verdict import verdict
 from genrec_bench.runs.registry import default_hyperparameters
