@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from genrec_bench.data.sids import balanced
 from genrec_bench.data.sids.balanced import Floats, balanced_assignment, balanced_kmeans
 from genrec_bench.data.sids.rq_kmeans import Vectors, kmeans, residual_quantize
 from genrec_bench.progress import Progress
@@ -72,6 +73,9 @@ def test_no_assignment_is_cheaper(data: st.DataObject) -> None:
     assert cost_of(costs, codes) == pytest.approx(least_cost(costs), abs=1e-6)
     priced = costs + prices
     assert (priced[np.arange(num_items), codes] <= priced.min(axis=1) + 1e-4).all()
+    begun, _ = balanced_assignment(costs, rng.normal(scale=largest, size=num_codes))
+    assert sizes_are_even(begun, num_codes)
+    assert cost_of(costs, begun) == pytest.approx(least_cost(costs), abs=1e-6), "whatever prices"
 
 
 def test_prices_prove_a_larger_assignment() -> None:
@@ -118,3 +122,79 @@ def test_every_level_is_even() -> None:
     points, quiet = random_points(203, seed=4), Progress(quiet=True)
     codes, _ = residual_quantize(points, (8, 16), 0, balanced_kmeans, quiet)
     assert sizes_are_even(codes[:, 0], 8) and sizes_are_even(codes[:, 1], 16)
+
+
+@pytest.fixture
+def all_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balanced, "MANY", 1)
+    monkeypatch.setattr(balanced, "SAMPLE", 1)
+    monkeypatch.setattr(balanced, "SAMPLE_A_CODE", 60)
+
+
+def unequal_clusters(n: int) -> Vectors:
+    rng = np.random.default_rng(1)
+    centres = 4 * rng.normal(size=(40, 6))
+    sizes = rng.dirichlet(np.full(40, 0.5))
+    return (centres[rng.choice(40, p=sizes, size=n)] + rng.normal(size=(n, 6))).astype(np.float32)
+
+
+@pytest.mark.usefixtures("all_are_many")
+@pytest.mark.parametrize("num_codes", [12, 30])
+def test_many_points_leave_as_much_as_few(num_codes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = unequal_clusters(4001)
+
+    def left() -> float:
+        # A start alone may end in a better or worse local optimum either way.
+        squares = 0.0
+        for seed in range(4):
+            centroids, codes = balanced_kmeans(points, num_codes, seed)
+            assert sizes_are_even(codes, num_codes)
+            for code, centroid in enumerate(centroids):
+                np.testing.assert_allclose(centroid, points[codes == code].mean(axis=0), atol=1e-5)
+            squares += float(np.square(points - centroids[codes]).sum())
+        return squares
+
+    by_a_sample = left()
+    again = left()
+    monkeypatch.setattr(balanced, "MANY", len(points) + 1)
+    assert by_a_sample == again
+    assert by_a_sample < 1.01 * left()
+
+
+@pytest.mark.usefixtures("all_are_many")
+def test_many_points_far_from_the_origin_are_told_apart() -> None:
+    points = np.round(unequal_clusters(2000), 2)
+    near, far = (balanced_kmeans(moved, 20, seed=0) for moved in (points, points + 2**12))
+    left = [
+        float(np.square(moved.astype(np.float64) - centroids[codes]).sum())
+        for moved, (centroids, codes) in zip((points, points + 2**12), (near, far), strict=True)
+    ]
+    assert left[1] == pytest.approx(left[0], rel=0.02)
+
+
+@pytest.mark.usefixtures("all_are_many")
+@pytest.mark.parametrize("n", [1, 3, 64, 65, 500])
+def test_many_points_that_are_equal_or_too_few(n: int) -> None:
+    for points in (np.ones((n, 3), dtype=np.float32), random_points(n)):
+        centroids, codes = balanced_kmeans(points, 64, seed=0)
+        assert sizes_are_even(codes, min(n, 64)) and np.isfinite(centroids).all()
+
+
+@pytest.mark.usefixtures("all_are_many")
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_equal_items_among_many_move_at_once(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As items without a text have the same vector: one by one they took hours."""
+    points = unequal_clusters(5000)
+    points[: int(share * len(points))] = points[0]
+    moves = 0
+    move = balanced._Graph.move_along_shortest_path
+
+    def counted(graph: balanced._Graph) -> bool:
+        nonlocal moves
+        moves += 1
+        return move(graph)
+
+    monkeypatch.setattr(balanced._Graph, "move_along_shortest_path", counted)
+    _, codes = balanced_kmeans(points, 30, seed=0)
+    assert sizes_are_even(codes, 30)
+    assert moves < 600, "of 1,500 and more that are equal, most have to go elsewhere"
