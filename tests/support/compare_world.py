@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from board_world import comparable
-from tiny_runs import SETTINGS, Called, call
+from tiny_runs import SETTINGS, Called, call, once_each
 
 from genrec_bench.runs.jobs import Context
 from genrec_bench.runs.records import read_record
@@ -71,7 +71,7 @@ class Compare(StudyCommand):
         words += ["--data-dir", str(self.data), "--output", str(self.output), "--budget", BUDGET]
         words += ["--tuning-budget", "400Mflop"]
         words += [word for word in more if "=" not in word]
-        return [*words, "--set", *WORDS, *(word for word in more if "=" in word)]
+        return [*once_each(words), "--set", *WORDS, *(word for word in more if "=" in word)]
 
     def records(self) -> dict[tuple[str, int], dict[str, Any]]:
         """By name of the row and seed, read through the paths that the result gives."""

@@ -122,6 +122,17 @@ def shrink_backbone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(backbones, "TINY_LEARNING_RATE", 3e-5)
 
 
+def once_each(words: Sequence[str]) -> list[str]:
+    """The same words, where the later of two values of an option stands for both."""
+    last = {word: n for n, word in enumerate(words) if word.startswith("--")}
+    kept: list[str] = []
+    for n, word in enumerate(words):
+        option = word if word.startswith("--") else words[n - 1] if n else ""
+        if last.get(option, n) in (n, n - 1) or not option.startswith("--"):
+            kept.append(word)
+    return kept
+
+
 def run_words(algorithm: str, data_dir: Path, output: Path, *more: str) -> list[str]:
     """The words of a quick run; what follows `--set` in `more` comes after the quick settings."""
     assignments = [word for word in more if "=" in word]
@@ -130,7 +141,7 @@ def run_words(algorithm: str, data_dir: Path, output: Path, *more: str) -> list[
     words = ["run", algorithm, "--dataset", "industrial", "--no-mlflow"]
     words += ["--data-dir", str(data_dir), "--output", str(output)]
     words += [word for word in more if "=" not in word]
-    return [*words, "--set", *kept, *assignments]
+    return [*once_each(words), "--set", *kept, *assignments]
 
 
 def call(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> Called:

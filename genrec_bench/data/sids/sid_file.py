@@ -186,11 +186,12 @@ def _array(folder: Folder, file: Path, num_items: int) -> tuple[Any, list[str]]:
 
 def _parquet(folder: Folder, file: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from genrec_bench.storage.parquet import read_table
 
     folder.used.append(file)
     try:
-        entries: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+        entries: list[dict[str, Any]] = read_table(file).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
     return entries

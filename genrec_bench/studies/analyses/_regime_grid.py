@@ -25,7 +25,7 @@ from genrec_bench.training.sft_start import SFTStart, evaluate_start, sft_start,
 CONTROL = "sft"
 """The control's algorithm."""
 
-UNENDED = 10**6
+UNENDED = 10_000
 """Validations without gain that end the SFT of a stop: more than there are."""
 
 

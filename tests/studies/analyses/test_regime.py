@@ -286,8 +286,8 @@ def test_the_words_say_where_it_gains_and_where_it_loses(known: pd.DataFrame) ->
     assert "Of 7 cells 1 are told apart above SFT continued and 1 below it." in said
     cells = [[part.strip() for part in line.split("|")[1:-1]] for line in first.splitlines()[2:]]
     assert cells[0] == ["SFT", "budget 1", "budget 2"]
-    assert cells[2:] == [["0.5", "+0.0300*", "+0.0010"], ["1", "-0.0020", "+0.0000"]]
-    assert "-0.0400* |" in second and second.rstrip().endswith("– |")
+    assert cells[2:] == [["0.5", "+0.0300\\*", "+0.0010"], ["1", "-0.0020", "+0.0000"]]
+    assert "-0.0400\\* |" in second and second.rstrip().endswith("– |")
     over_start = maps.words_of_map(a_grid(), known, "start")[0]
     assert "over the SFT start with beta=0.04 after SFT at 1 of its cost" in over_start
     lone = known.assign(low=np.nan, high=np.nan, visible=np.nan, apart="untested")

@@ -46,7 +46,7 @@ def test_all_of_the_crew_share_a_study_that_is_not_finished(
 
 def test_trials_that_all_fail_are_told_once(make: Make) -> None:
     context = make()
-    asked = SweepRequest("grpo", parse_exact("100Mflop"), parse_exact("1Mflop"))
+    asked = SweepRequest("grpo", parse_exact("100Mflop"), parse_exact("6Mflop"))
     # What one process raised would stop the others in the middle of a trial.
     sweep_module._share(asked, context)
     with pytest.raises(sweep_module.AllFailed):
