@@ -6,7 +6,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from genrec_bench import __version__
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 
 from genrec_bench.errors import StorageError, UserError

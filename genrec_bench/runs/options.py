@@ -123,6 +123,7 @@ def completed(action: argparse.Action, names: Callable[[], Iterable[str]]) -> No
 
         return list(FilesCompleter()(prefix))
 
+    # Argcomplete looks for it here; argparse does not know of it.
     action.completer = complete  # type: ignore[attr-defined]
 
 

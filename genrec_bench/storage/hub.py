@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
-import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,19 +102,20 @@ def _in_time(ask: Callable[[], T]) -> T:
     Raises:
         TimeoutError: there is none in time.
     """
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
+    answer: Future[T] = Future()
 
     def work() -> None:
         try:
-            answers.put((ask(), None))
+            answer.set_result(ask())
+        # Whatever it is, whoever asked gets it.
         except Exception as error:
-            answers.put((None, error))
+            answer.set_exception(error)
 
+    # A pool's threads would be waited for at the end of the program.
     threading.Thread(target=work, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=PATIENCE)
-    except queue.Empty:
+        return answer.result(timeout=PATIENCE)
+    except TimeoutError:
+        if answer.done():
+            raise
         raise TimeoutError(f"no answer in {PATIENCE:g} s") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]

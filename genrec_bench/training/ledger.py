@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 
 from genrec_bench.training.budgets import Budget, BudgetKind

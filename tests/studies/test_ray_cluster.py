@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import parallel_world as jobs
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from sweep_world import Make
 from tiny_runs import equal_weights, run_folders

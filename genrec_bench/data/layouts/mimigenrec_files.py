@@ -17,7 +17,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents
@@ -110,8 +109,8 @@ def _entries(folder: Folder, root: Path, split: str) -> Iterator[tuple[str, str,
 
 def _read(entry: object, where: str) -> tuple[int | None, str, str]:
     """Return place, question and answer of an example of either kind."""
+    fields = entry if isinstance(entry, Mapping) else {}
     try:
-        fields: Mapping[str, Any] = dict(entry)  # type: ignore[call-overload]
         if "prompt" in fields:
             (asked,) = (said["content"] for said in fields["prompt"] if said["role"] == "user")
             answer = fields["reward_model"]["ground_truth"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,11 +106,10 @@ def _build(
     name = contents.card.name
     if not replace:
         there = load_built(contents, recipe, codes_per_level, label, data_dir, exactly=True)
-        with contextlib.suppress(KeyError, TypeError):  # of a quality that was not written so
-            if there is not None:
-                worth = quality_of(there.quality)
-                progress.say(f"{name}{MARK}{label} is there already, made so; nothing is built")
-                return there, worth, folder
+        worth = None if there is None else _known_quality(there)
+        if there is not None and worth is not None:
+            progress.say(f"{name}{MARK}{label} is there already, made so; nothing is built")
+            return there, worth, folder
         what = f"SIDs of {Path(recipe.embeddings).name} by {recipe.method}"
         refuse_replacing_sids(contents, label, data_dir, progress, what)
     vectors = item_vectors(
@@ -149,3 +147,11 @@ def _build(
     sids = SIDs(codes, per_level, made_of, dataclasses.asdict(worth))
     figure = quality_png(worth, f"{name}{MARK}{label}")
     return sids, worth, save_sids(sids, contents, label, data_dir, figure)
+
+
+def _known_quality(found: SIDs) -> Quality | None:
+    """Return the quality that was stored with SIDs; None if it was not written so, as by others."""
+    try:
+        return quality_of(found.quality)
+    except (KeyError, TypeError):
+        return None

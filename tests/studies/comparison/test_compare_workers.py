@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import parallel_world
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from compare_world import TUNING, Compare
 from tiny_runs import equal_weights, last_error, only_error, run_folders
