@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec_bench.errors import UserError
-from genrec_bench.runs.options import add_data_dir_option
+from genrec_bench.runs.options import add_data_dir_option, do_second_word
 from genrec_bench.storage.folders import check_writable
 
 
@@ -73,13 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="the dataset")
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Do what the second word says."""
-    from genrec_bench.data.dataset_store import data_directory
-
-    args.data_dir = data_directory(args.data_dir)
-    code: int = args.act(args)
-    return code
+execute = do_second_word
 
 
 def _list(args: argparse.Namespace) -> int:

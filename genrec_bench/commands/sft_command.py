@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.runs.options import add_data_dir_option
+from genrec_bench.runs.options import add_data_dir_option, do_second_word
 
 if TYPE_CHECKING:
     from genrec_bench.training.sft_sharing import Shared
@@ -41,13 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     listed.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Do what the second word says."""
-    from genrec_bench.data.dataset_store import data_directory
-
-    args.data_dir = data_directory(args.data_dir)
-    code: int = args.act(args)
-    return code
+execute = do_second_word
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from genrec_bench.data.sids.sid_recipe import (
     reads_as_recipe,
 )
 from genrec_bench.errors import UserError
-from genrec_bench.runs.options import add_data_dir_option, one_seed, whole_number
+from genrec_bench.runs.options import add_data_dir_option, do_second_word, one_seed, whole_number
 from genrec_bench.storage.folders import check_writable
 
 
@@ -92,13 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME[@LABEL]", help="the dataset")
 
 
-def execute(args: argparse.Namespace) -> int:
-    """Do what the second word says."""
-    from genrec_bench.data.dataset_store import data_directory
-
-    args.data_dir = data_directory(args.data_dir)
-    code: int = args.act(args)
-    return code
+execute = do_second_word
 
 
 def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDRecipe:

@@ -127,6 +127,15 @@ def completed(action: argparse.Action, names: Callable[[], Iterable[str]]) -> No
     action.completer = complete  # type: ignore[attr-defined]
 
 
+def do_second_word(args: argparse.Namespace) -> int:
+    """Do what the second word of a command on prepared data says; return its exit code."""
+    from genrec_bench.data.dataset_store import data_directory
+
+    args.data_dir = data_directory(args.data_dir)
+    code: int = args.act(args)
+    return code
+
+
 def _algorithm_names() -> list[str]:
     """Return the names of the package's algorithms, without loading one."""
     from genrec_bench import algorithms

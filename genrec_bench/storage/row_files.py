@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, one_line
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
 
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:  # what pyarrow and pandas raise is among them
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
 
 
 def write_rows(path: Path, table: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench.errors import StorageError
 from genrec_bench.storage.digests import content_digest
+from genrec_bench.storage.secrets import redacted
 from genrec_bench.tracking import database_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Store:
         self._output = output.resolve()
         self._uri = os.environ.get(URI, "")
         self.to = content_digest(self._uri)[:16] if self._uri else LOCAL
-        self.place = without_password(self._uri) or str(output / DATABASE)
+        self.place = redacted(self._uri) or str(output / DATABASE)
         self.asked_at: float | None = None
         self.is_importing = False
         self.slowest = 0.0
@@ -193,15 +194,10 @@ def mlflow_name(name: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Say in one line what went wrong, without the password that an address may hold."""
+    """Say in one line what went wrong, without the secrets that an address may hold."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Our own lines end with the way out.
-    return without_password(lines[0][: None if isinstance(error, StorageError) else 200])
-
-
-def without_password(text: str) -> str:
-    """Drop what stands before the @ of an address."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return redacted(lines[0][: None if isinstance(error, StorageError) else 200])
 
 
 def _file_of(uri: str) -> Path | None:

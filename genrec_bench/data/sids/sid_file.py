@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, one_line
 from genrec_bench.storage.source_files import Folder
 
 ITEM_KEYS = ("item_id", "item", "asin", "parent_asin", "iid", "id", "name", "movieId")
@@ -173,8 +173,9 @@ def _array(folder: Folder, file: Path, num_items: int) -> tuple[Any, list[str]]:
                 (found,) = (value for value in found.values() if getattr(value, "ndim", 0) == 2)
             found = np.asarray(found)
     except Exception as error:  # of many kinds, from either library
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{file} cannot be read as one array of codes ({reason})") from None
+        raise UserError(
+            f"{file} cannot be read as one array of codes ({one_line(error)})"
+        ) from None
     if found.ndim not in (1, 2) or found.dtype.kind not in "iufU":
         raise UserError(f"{file} holds {found.dtype} {found.shape}, not codes [{num_items}, L]")
     if found.ndim == 2 and len(found) != num_items and found.shape[1] == num_items:
@@ -193,5 +194,5 @@ def _parquet(folder: Folder, file: Path) -> list[dict[str, Any]]:
     try:
         entries: list[dict[str, Any]] = read_table(file).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} cannot be read: {one_line(error)}") from None
     return entries
