@@ -41,9 +41,17 @@ def find_finished(
 
 
 def folders_of(parent: Path, digest: str) -> list[Path]:
-    """Return the folders of all runs of this digest: finished, failed, or cut short."""
-    files = sorted(parent.glob(f"*/{RUN_FILE}"))
-    return [file.parent for file in files if read_json(file).get("request") == digest]
+    """Return the folders of all runs of this digest, the first started first.
+
+    They are finished, failed, or cut short. Their names tell seconds only, and are alike where
+    two runs of a script begin in one.
+    """
+    found = []
+    for file in parent.glob(f"*/{RUN_FILE}"):
+        content = read_json(file)
+        if content.get("request") == digest:
+            found.append((str(content.get("started")), file.parent))
+    return [folder for _, folder in sorted(found)]
 
 
 @contextlib.contextmanager
