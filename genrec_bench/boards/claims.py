@@ -91,8 +91,10 @@ class Tried:
 
     @property
     def section(self) -> Section | None:
-        """The newest comparable records of the board; None while there are none."""
-        return self.board.sections[0] if self.board and self.board.sections else None
+        """The first comparable records that judge the claim; else the first, if there are any."""
+        sections = self.board.sections if self.board else ()
+        judging = (one for one in sections if judge(self.claim, one).pairs)
+        return next(judging, sections[0] if sections else None)
 
     @property
     def verdict(self) -> Verdict:

@@ -36,6 +36,7 @@ from genrec_bench.boards.rows import (
 )
 from genrec_bench.boards.targets import Looks, target_values, unit_of
 from genrec_bench.boards.units import unit_for
+from genrec_bench.boards.verdict import unequal_cost
 from genrec_bench.boards.verify import budget_share
 from genrec_bench.data.cards import MARK, load_card
 from genrec_bench.errors import UserError
@@ -75,8 +76,10 @@ def make_board(
         if record["dataset"] == dataset and one.on_test:
             groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
     order = sorted(groups, key=lambda key: (-len(groups[key]), key))
-    order.sort(key=lambda key: version_key(key[0]), reverse=True)
     sections = [_section(groups[key], defaults or {}, folder, baseline) for key in order]
+    # The newest version first; within it what was compared at equal cost, then what has most runs.
+    sections.sort(key=lambda section: bool(unequal_cost(section)))
+    sections.sort(key=lambda section: version_key(section.benchmark), reverse=True)
     return Board(
         dataset, tuple(with_nearly_equal_tracks(sections)), load_reported(dataset), _title(dataset)
     )

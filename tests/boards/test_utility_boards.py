@@ -1,6 +1,7 @@
 """What a world knows of each list: kept with the outcomes, verified, tested beside NDCG@10."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -187,3 +188,16 @@ def test_the_page_of_claims_judges_by_it_too_and_ndcg_decides() -> None:
     assert "utility@10 over sft" in heads
     row = next(line for line in lines if line[0] == "grpo")
     assert row[heads.index("utility@10 over sft")].endswith("*")
+
+
+def test_a_claim_is_judged_where_its_row_was_compared() -> None:
+    """The first section may hold others, or none that the claim's row was compared with."""
+    made = board()
+    (judging,) = made.sections
+    rows = tuple(row for row in judging.rows if row.algorithm != "grpo")
+    other = replace(judging, rows=rows, track_id="other")
+    claim = Claim("grpo", "synthetic-feedback", "answers teach", over=("control",))
+    for sections in ((other, judging), (judging, other), (judging, judging)):
+        assert Tried(claim, replace(made, sections=sections)).section is judging
+    assert Tried(claim, replace(made, sections=(other,))).section is other
+    assert Tried(claim, replace(made, sections=())).section is None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from board_world import BEST, BUDGET, GOOD, bare, whole
+from board_world import BEST, BUDGET, GOOD, TRACK, bare, whole
 from example_boards import bare as bare_row
 from example_boards import full_board, full_section, old_section
 from page_tree import first_track, parse
@@ -154,6 +154,21 @@ def test_rows_that_do_not_cost_the_same_are_named(factor: float, told: str) -> N
         assert ("at the equal budget" in text) == (not told)
         assert ("at unequal cost" in text) == bool(told)
     assert (f"did not cost the same, but {told} times" in measured(board, other)) == bool(told)
+
+
+def test_what_was_compared_at_equal_cost_stands_first() -> None:
+    """Though more runs were compared by a number of steps; a newer version is before both."""
+    dear = bare("vstar", 0.1).record["budget"]["spent"]
+    dear["rollout"]["flops"] *= 4
+    steps, newer = TRACK | {"budget": "160 steps"}, {"benchmark": "9.0", "track": TRACK}
+    records = [bare("ugr", 0.1, seed, seed, track=steps) for seed in range(3)]
+    records += [bare("vstar", 0.1, 0, 4, track=steps, spent=dear), bare("grpo", 0.1, 0, 5)]
+    first, second = make_board(records, "industrial").sections
+    assert (first.num_records, unequal_cost(first)) == (1, "")
+    assert second.num_records == 4 and unequal_cost(second)
+    made = make_board([*records, bare("ugr", 0.1, 1, 6, **newer)], "industrial").sections
+    assert [one.benchmark for one in made] == ["9.0", first.benchmark, first.benchmark]
+    assert make_board(records[:4], "industrial").sections[0].num_records == 4
 
 
 @pytest.mark.parametrize(
