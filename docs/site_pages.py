@@ -24,6 +24,7 @@ AS_THEY_ARE = (
     "benchmarks/*.py",
     "datasets/*.yaml",
     "docs/*.ipynb",
+    "docs/*.svg",
     "genrec_bench/**/*.py",
     "genrec_bench/**/*.yaml",
     "leaderboards/*.csv",
