@@ -37,6 +37,7 @@ from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.flops import measure_peak
 from genrec_bench.policy.policy import Policy, WorkCount
+from genrec_bench.policy.precision import Precision
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.selfcheck import compare_with_repeated
@@ -73,23 +74,33 @@ ALGORITHMS = ("sft", "grpo", "ugr", "srpo", "vstar")
 RUN = {"steps": 40, "validations": 4, "pass_samples": 0, "sft_epochs": 0.5}
 QUICK = RUN | {"steps": 4, "sft_epochs": 0.1, "prompts_per_step": 8}
 """Settings of the runs on a card and on a CPU."""
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.25}
+FORMATS = {"fp32": torch.float32, "bf16-mixed": torch.bfloat16}
+TOLERANCES = {"fp32": 1e-3, "bf16-mixed": 0.25}
 """Largest differences of log-probabilities, those that loading a backbone allows."""
 
-COSINES = {torch.float32: 0.99999, torch.bfloat16: 0.99}
+COSINES = {"fp32": 0.99999, "bf16-mixed": 0.99}
 
 
 def make_policy(
-    shape: dict[str, Any], vocabulary: int, catalog: Catalog, device: torch.device, dtype: Any
+    shape: dict[str, Any],
+    vocabulary: int,
+    catalog: Catalog,
+    device: torch.device,
+    precision: Precision,
 ) -> Policy:
     """A policy of random weights, drawn on the CPU, so that every device has the same."""
     prompt_format = CompactPrompt(catalog)
     size = max(vocabulary, prompt_format.vocabulary_size)
     torch.manual_seed(0)
     config = Qwen2Config(vocab_size=size, tie_word_embeddings=True, **shape)
-    backbone = Qwen2ForCausalLM(config).to(dtype)
     room = 4096 if device.type == "cpu" else 131_072
-    policy = Policy(backbone, prompt_format, catalog, tokens_per_forward=room)
+    policy = Policy(
+        Qwen2ForCausalLM(config),
+        prompt_format,
+        catalog,
+        precision=precision,
+        tokens_per_forward=room,
+    )
     return policy.to_device(device).eval()
 
 
@@ -129,10 +140,10 @@ def cosine(left: Tensor, right: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(left, right, dim=0))
 
 
-def equivalences(device: torch.device, dtype: Any) -> dict[str, Any]:
+def equivalences(device: torch.device, precision: Precision) -> dict[str, Any]:
     """Two ways to the same result, four times."""
     catalog = tiny_catalog(120, (16, 16, 16))
-    policy = make_policy(SMALL, 0, catalog, device, dtype)
+    policy = make_policy(SMALL, 0, catalog, device, precision)
     prompts = make_prompts(policy, catalog, 16, 10)
     difference, _ = compare_with_repeated(policy, 40)
     number = policy.trie.num_leaves
@@ -150,7 +161,7 @@ def equivalences(device: torch.device, dtype: Any) -> dict[str, Any]:
     policy.tokens_per_forward = 600
     update(policy, prompts, found)
     parts = cosine(together, gradient(policy))
-    elsewhere = make_policy(SMALL, 0, catalog, torch.device("cpu"), torch.float32)
+    elsewhere = make_policy(SMALL, 0, catalog, torch.device("cpu"), "fp32")
     there = make_prompts(elsewhere, catalog, 16, 10)
     blank = torch.zeros(*leaves.shape, policy.trie.num_levels)
     tree = CandidateTree.build(elsewhere.trie, leaves.cpu(), blank)
@@ -164,10 +175,10 @@ def equivalences(device: torch.device, dtype: Any) -> dict[str, Any]:
         "device_and_cpu_float32": apart,
     }
     # The last two add up three codes' differences.
-    tolerance = TOLERANCES[dtype]
+    tolerance = TOLERANCES[precision]
     assert difference <= tolerance, figures
     assert max(beam, apart) <= 3 * tolerance and figures["all_sids_found"], figures
-    assert parts >= COSINES[dtype], figures
+    assert parts >= COSINES[precision], figures
     return figures
 
 
@@ -190,13 +201,13 @@ def synchronize(device: torch.device) -> None:
 
 
 def shape_times(
-    shape: dict[str, Any], vocabulary: int, device: torch.device, dtype: Any, count: int
+    shape: dict[str, Any], vocabulary: int, device: torch.device, precision: Precision, count: int
 ) -> dict[str, Any]:
     """Rollout and update of ``count`` prompts of 60 tokens, 16 candidates, three codes."""
     catalog = tiny_catalog(3700, (256, 256, 256))
-    policy = make_policy(shape, vocabulary, catalog, device, dtype)
+    policy = make_policy(shape, vocabulary, catalog, device, precision)
     prompts = make_prompts(policy, catalog, count, 20)
-    peak = measure_peak(0.6, dtype, device)
+    peak = measure_peak(0.6, FORMATS[precision], device)
     figures: dict[str, Any] = {
         "parameters": sum(p.numel() for p in policy.parameters()),
         "peak_tflops": peak / 1e12,
@@ -227,7 +238,7 @@ def profile(device: torch.device) -> dict[str, Any]:
     """What one rollout and one update of ``tiny`` spend, kernel by kernel, and where they wait."""
     catalog = tiny_catalog(3700, (256, 256, 256))
     shape = {name: int(value) for name, value in TINY.items() if name in SMALL}
-    policy = make_policy(shape, 0, catalog, device, torch.float32)
+    policy = make_policy(shape, 0, catalog, device, "fp32")
     prompts = make_prompts(policy, catalog, 64, 10)
     with torch.no_grad():
         tree = beam_search(policy, prompts, 16)
@@ -318,16 +329,16 @@ def main() -> int:
     on_card = device.type == "cuda"
     sizes = QWEN if on_card else {"small": SMALL}
     vocabulary, count = (QWEN_VOCABULARY, 64) if on_card else (1000, 8)
-    low = torch.bfloat16 if on_card else torch.float32
+    low: Precision = "bf16-mixed" if on_card else "fp32"
     parts: dict[str, Callable[[], Any]] = {
-        "equivalences float32": partial(equivalences, device, torch.float32),
-        "equivalences bfloat16": partial(equivalences, device, torch.bfloat16),
+        "equivalences fp32": partial(equivalences, device, "fp32"),
+        "equivalences bf16-mixed": partial(equivalences, device, "bf16-mixed"),
         "shapes tiny": partial(
             shape_times,
             {name: int(value) for name, value in TINY.items() if name in SMALL},
             0,
             device,
-            torch.float32,
+            "fp32",
             count,
         ),
         **{

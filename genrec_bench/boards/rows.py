@@ -31,6 +31,7 @@ from genrec_bench.training.metrics import (
     is_worth,
     values_of,
 )
+from genrec_bench.training.settings import as_asked
 
 MADE_OF = {"algorithm": "code", "texts": "texts"}
 """Fingerprints that set rows of one algorithm apart, and their words in the names of rows."""
@@ -224,7 +225,7 @@ def user_values(
 def differences(one: Evidence, usual: Mapping[str, Any]) -> list[str]:
     """Words for the hyperparameters and settings that differ from the usual ones."""
     chosen = one.record["configuration"]
-    actual = chosen["settings"] | chosen["hyperparameters"]
+    actual = as_asked(chosen["settings"]) | chosen["hyperparameters"]
     return [
         f"{key}={_short(actual[key])}" if key in actual else f"without {key}"
         for key in sorted(usual | actual)
@@ -312,7 +313,7 @@ def _usual(
     if not tuned and not control_of(first):
         chosen = plain(defaults.get(first.record["algorithm"], chosen))
         chosen |= {key: value for key, value in shared.items() if key in chosen}
-    return dict(configuration["settings"] | chosen)
+    return dict(as_asked(configuration["settings"]) | chosen)
 
 
 def _short(value: Any) -> str:

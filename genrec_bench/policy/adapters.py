@@ -59,7 +59,8 @@ def merge_adapters(policy: Policy) -> Adapter | None:
         _plain(adapted.peft_config["default"]),
         {name: tensor.detach().cpu().clone() for name, tensor in sorted(tensors.items())},
     )
-    policy.backbone = adapted.merge_and_unload()
+    # What adapters add is small, and would be lost in weights of 16 bits.
+    policy.backbone = adapted.float().merge_and_unload()
     policy.backbone.requires_grad_(True)
     policy.count_flops()
     return adapter

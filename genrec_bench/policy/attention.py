@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from genrec_bench.policy.precision import lowered
+
 NAME = "genrec_tree"
 
 # Arguments by which an architecture asks for attention that is more than softmax(QK)V.
@@ -208,6 +210,7 @@ def tree_attention(
         if kwargs.get(name) is not None:
             raise ValueError(f"attention with {name!r} is not supported")
     layout = _LAYOUT.get()
+    query, key, value = lowered(query), lowered(key), lowered(value)
     query = layout.to_grid(query)
     key, value = layout.keys_and_values(int(module.layer_idx), key, value)  # type: ignore[arg-type]
     repeats = query.shape[1] // key.shape[1]

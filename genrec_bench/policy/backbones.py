@@ -25,6 +25,7 @@ from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.policy.backbone_files import TINY_HAS_NO_WORDS, lacks_model
 from genrec_bench.policy.policy import LogProbSpace, Policy
+from genrec_bench.policy.precision import Precision, shrink_frozen
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
 from genrec_bench.policy.selfcheck import compare_with_repeated
 from genrec_bench.storage.digests import content_digest, files_digest
@@ -111,8 +112,8 @@ class PolicySettings(Protocol):
         """Auto, compact or text."""
 
     @property
-    def dtype(self) -> str:
-        """Float32 or bfloat16, of the weights."""
+    def precision(self) -> str:
+        """See `Precision`."""
 
     @property
     def logprob_space(self) -> str:
@@ -182,6 +183,8 @@ def make_policy(
     """
     prompt_format = _prompt_format(backbone, dataset.catalog, settings.prompt, weights)
     model = _load(backbone, prompt_format, settings, weights)
+    if settings.precision == "bf16":
+        shrink_frozen(model)
     longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
     longest = _longest_prompt(backbone, dataset, prompt_format, longest_allowed)
     try:
@@ -192,6 +195,7 @@ def make_policy(
             prompt_format,
             dataset.catalog,
             logprob_space=cast(LogProbSpace, settings.logprob_space),
+            precision=cast(Precision, settings.precision),
             tokens_per_forward=settings.tokens_per_forward or usual_tokens(device),
             extra_tokens=tokens,
             heads=heads(hidden_size, 0 if embeddings is None else embeddings.shape[1])
@@ -211,7 +215,7 @@ def make_policy(
             f"{model.config.num_hidden_layers} layers let their attention be replaced"
         )
     # Anything unusual in positions, masks or the output head shows as a difference here.
-    tolerance = EQUAL_WITHIN if policy.backbone.dtype == torch.float32 else 0.25
+    tolerance = EQUAL_WITHIN if policy.precision == "fp32" else 0.25
     if not difference <= tolerance:
         raise UserError(
             f"--backbone {backbone.name}: {UNFIT}: log-probabilities of a tree and of repeated "
@@ -280,19 +284,17 @@ def _prompt_format(
 def _load(
     backbone: Backbone, prompt_format: PromptFormat, settings: PolicySettings, weights: Path | None
 ) -> PreTrainedModel:
-    dtype = getattr(torch, settings.dtype)
     if backbone.from_scratch and weights is None:
         config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **TINY)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.sft_seed)
             tiny: PreTrainedModel = Qwen3ForCausalLM(config)
-            tiny.to(dtype)
             return tiny
     source = weights or backbone.name
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=dtype,
+            dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="eager",

@@ -20,6 +20,7 @@ from genrec_bench.policy.attention import NAME as TREE_ATTENTION
 from genrec_bench.policy.attention import Layout
 from genrec_bench.policy.flops import FlopModel, ProductCount
 from genrec_bench.policy.fused import fuse
+from genrec_bench.policy.precision import Precision, head_products, passes
 from genrec_bench.policy.prompts import PromptFormat
 from genrec_bench.policy.trie import Trie
 
@@ -67,6 +68,7 @@ class Policy(nn.Module):
         prefix_embeddings: [num_states + 1, E] the mean embedding of the SIDs under each trie state,
             0 for ``dead``; E is 0 if no embeddings were given.
         extra_tokens: ids of the tokens that an algorithm added, by name.
+        precision: in what its passes compute; rollouts, training and evaluation share it.
         tokens_per_forward: how many tokens one forward pass may hold; work is cut to fit.
         meter: hears of every token and FLOP.
     """
@@ -84,6 +86,7 @@ class Policy(nn.Module):
         catalog: Catalog,
         *,
         logprob_space: LogProbSpace = "full",
+        precision: Precision = "fp32",
         tokens_per_forward: int = 4096,
         extra_tokens: Iterable[str] = (),
         heads: Mapping[str, nn.Module] | None = None,
@@ -100,6 +103,7 @@ class Policy(nn.Module):
         trie = Trie.build(catalog.unique_sids, catalog.codes_per_level)
         self.trie = trie
         self.logprob_space: LogProbSpace = logprob_space
+        self.precision: Precision = precision
         self.tokens_per_forward = tokens_per_forward
         self.extra_tokens = {
             name: prompt_format.vocabulary_size + index for index, name in enumerate(names)
@@ -124,7 +128,12 @@ class Policy(nn.Module):
 
     def count_flops(self) -> None:
         """Measure the backbone's layers anew, after peft has changed them."""
-        self.flops = FlopModel(self.backbone)
+        with self.passes():
+            self.flops = FlopModel(self.backbone)
+
+    def passes(self) -> AbstractContextManager[None]:
+        """Return the context in which the backbone computes in the policy's precision."""
+        return passes(self.precision, self.device)
 
     @property
     def vocabulary_size(self) -> int:
@@ -152,7 +161,7 @@ class Policy(nn.Module):
             head_rows: how many of these rows will be given to ``logits``; for the meter.
 
         Returns:
-            [R, D] last hidden states, as the output head takes them.
+            [R, D] last hidden states, as the output head takes them, in float32.
         """
         if self.meter is not None:
             work = {"tokens": layout.num_tokens, "pairs": layout.pairs, "head_rows": head_rows}
@@ -160,11 +169,11 @@ class Policy(nn.Module):
             if torch.is_grad_enabled():
                 flops += self.flops.backward(**work)
             self.meter.charge(tokens=layout.num_tokens, flops=flops)
-        with layout.active():
+        with layout.active(), self.passes():
             output = self._decoder(
                 input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
             )
-        return cast(Tensor, output.last_hidden_state[0])
+        return cast(Tensor, output.last_hidden_state[0].float())
 
     @property
     def _decoder(self) -> nn.Module:
@@ -183,8 +192,9 @@ class Policy(nn.Module):
         Returns:
             [..., V] in float32.
         """
-        head = cast(nn.Module, self.backbone.get_output_embeddings())
-        logits = self._scaled(cast(Tensor, head(hidden)).float())
+        head = cast(nn.Linear, self.backbone.get_output_embeddings())
+        low = self.precision != "fp32"
+        logits = self._scaled(head_products(hidden, head.weight, head.bias, low))
         return logits if temperature == 1 else logits / temperature
 
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:

@@ -40,7 +40,8 @@ def repeated_log_probs(policy: Policy, prompts: Prompts, leaves: Tensor) -> Tens
             prompt = prompts.tokens[index][prompts.mask[index]]
             repeated = prompt.expand(leaves.shape[1], -1)
             sequences = torch.cat([repeated, tokens[index]], dim=1)
-            logits = policy.backbone(input_ids=sequences, use_cache=False).logits
+            with policy.passes():
+                logits = policy.backbone(input_ids=sequences, use_cache=False).logits
             logits = logits[:, len(prompt) - 1 : -1].float()
             normalizer = policy.log_normalizer(logits.flatten(0, 1), before[index].flatten())
             wanted = logits.gather(2, tokens[index].unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""What a run will need, told or refused before it begins: steps, memory, disk, precision.
+"""What a run will need, told or refused before it begins: steps, memory, disk.
 
 These are plain estimates. What they refuse cannot work; what may work is warned of, once.
 """
@@ -23,6 +23,9 @@ from genrec_bench.training.budgets import Budget
 
 GB = 1e9
 
+FLOAT = 4
+"""Bytes of a number in float32, in which all is kept that is trained."""
+
 WORDS = 30
 """Tokens of a prompt in words beside the items."""
 
@@ -44,7 +47,7 @@ def foresee(request: Request, device: torch.device, progress: Progress) -> None:
     codes = sum(request.dataset.catalog.codes_per_level)
     size = footprint(request.backbone, codes)
     said = _SAID.setdefault(progress, set())
-    warnings = [_rounding(request)]
+    warnings = []
     if size is not None:
         _check_size(request, size, device)
         _check_disk(request, size)
@@ -115,23 +118,26 @@ def _check_size(request: Request, size: Footprint, device: torch.device) -> None
             "all weights"
         )
     # Weights, and of those that are trained gradients and two moments.
-    held, there = size.parameters + 3 * _trained(request, size), whole_memory(device)
-    if _width(request) * held > there:
+    held = _weights(request, size) + 3 * FLOAT * _trained(request, size)
+    there = whole_memory(device)
+    if held > there:
         raise UserError(
             f"--backbone {request.backbone}: its weights and their optimizer take "
-            f"{_width(request) * held / GB:.2g} GB, and this machine has {there / GB:.2g} GB; take "
+            f"{held / GB:.2g} GB, and this machine has {there / GB:.2g} GB; take "
             "a smaller model, or lora_rank=16"
         )
 
 
-def _width(request: Request) -> int:
-    return 2 if request.settings.dtype == "bfloat16" else 4
+def _weights(request: Request, size: Footprint) -> int:
+    """Return the bytes of one copy of all weights, as they are trained."""
+    if request.settings.precision == "bf16":
+        return FLOAT * size.tables + FLOAT // 2 * (size.parameters - size.tables)
+    return FLOAT * size.parameters
 
 
 def _check_disk(request: Request, size: Footprint) -> None:
     """Refuse a disk without room for one checkpoint (weights, two moments) and the policy."""
-    width = _width(request)
-    least = width * (2 * size.parameters + 2 * _trained(request, size))
+    least = FLOAT * (2 * size.parameters + 2 * _trained(request, size))
     for option, folder in (("--output", request.output), ("--data-dir", request.data_dir)):
         there: Path = folder
         while not there.exists() and there != there.parent:
@@ -144,25 +150,13 @@ def _check_disk(request: Request, size: Footprint) -> None:
             )
 
 
-def _rounding(request: Request) -> str:
-    """Say that updates of weights in 16 bits are lost."""
-    if request.settings.dtype != "bfloat16":
-        return ""
-    rate = request.algorithm.hyperparameters.learning_rate
-    rate = rate or find_backbone(request.backbone).learning_rate
-    return (
-        f"dtype=bfloat16: weights that are trained keep 8 bits each, so that at a learning rate of "
-        f"{rate:g} most updates round to nothing; dtype=float32 loses none"
-    )
-
-
 def _memory(request: Request, size: Footprint, device: torch.device) -> str:
     """Say that a run is going to need more memory than there is; nothing where it suffices."""
-    settings, width = request.settings, _width(request)
+    settings = request.settings
     # As they are read, as they are trained, and as they were at SFT's best look.
     copies = 3 + request.algorithm.uses_reference
-    held = width * (copies * size.parameters + 3 * _trained(request, size))
-    each = width * size.kept + 4 * LOGITS * size.vocabulary
+    held = copies * _weights(request, size) + 3 * FLOAT * _trained(request, size)
+    each = FLOAT * size.kept + FLOAT * LOGITS * size.vocabulary
     tokens = min(settings.tokens_per_forward or usual_tokens(device), _batch_tokens(request))
     need, free = held + each * tokens, free_memory(device)
     if need <= free:

@@ -149,6 +149,9 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
 _OPTIONS = ("backbone", "budget", "data-dir", "dataset", "output", "seed", "seeds")
 """What is said by an option of its own, and is looked for among the settings."""
 
+_FORMER = {"dtype": "set precision=fp32, bf16-mixed, or bf16 for weights that are not trained"}
+"""Settings of earlier versions, and what is asked for in their place."""
+
 
 def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, Settings]:
     """Do as `configure`, for a job among others that share words of ``--set``; reads no data."""
@@ -166,6 +169,7 @@ def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, 
             option = name.replace("_", "-")
             hint = nearest(name, [*names, *SETTING_NAMES])
             hint = f"; it is an option: --{option}" if option in _OPTIONS else hint
+            hint = f"; {_FORMER[name]}" if name in _FORMER else hint
             raise UserError(
                 f"--set {name}: neither a hyperparameter of {entry.name} nor a setting{hint}"
             )

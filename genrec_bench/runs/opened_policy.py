@@ -16,6 +16,7 @@ from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.data.dataset_store import data_directory
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.policy.backbones import Backbone, make_policy
+from genrec_bench.policy.precision import STORED
 from genrec_bench.runs.policy_folder import EMBEDDINGS, FOLDER, SIDS, read_catalog
 from genrec_bench.runs.recommender import Recommender, Tell, as_warning
 from genrec_bench.runs.records import RECORD_FILE
@@ -109,7 +110,10 @@ def open_policy(
         ranks = _algorithm_of(about, algorithm, tell)
     embeddings = _embeddings(folder) if ranks is not None and ranks.uses_embeddings else None
     settings = Settings(
-        prompt=about["prompt"], logprob_space=about["logprob_space"], dtype=about["dtype"]
+        prompt=about["prompt"],
+        logprob_space=about["logprob_space"],
+        # Whatever it was trained from, its own weights are in float32.
+        precision="fp32" if about["dtype"] == STORED["fp32"] else "bf16-mixed",
     )
     longest = Examples.from_lists([0], [[0] * about["history_length"]], [0])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

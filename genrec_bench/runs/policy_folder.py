@@ -99,7 +99,7 @@ def write_policy_folder(
         "beam_width": request.settings.beam_width,
         "dataset": request.dataset.name,
         "decoding": algorithm.decoding,
-        "dtype": request.settings.dtype,
+        "dtype": request.settings.resolved()["dtype"],
         "history_length": request.dataset.card.history_length,
         "hyperparameters": dataclasses.asdict(algorithm.hyperparameters),
         "rank_shared": catalog.rank_shared,

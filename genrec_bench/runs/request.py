@@ -178,7 +178,7 @@ def _track(
         "budget": f"{settings.steps} steps of {settings.prompts_per_step} prompts",
         "dataset": dataset.fingerprint,
         "decoding": request.algorithm.decoding,
-        "dtype": settings.dtype,
+        "dtype": settings.resolved()["dtype"],
         "group_size": settings.group_size,
         "logprob_space": settings.logprob_space,
         "lora_rank": settings.lora_rank,

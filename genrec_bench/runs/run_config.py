@@ -60,6 +60,8 @@ def read_config(path: Path) -> RunConfig:
 
 def config_of(record: Mapping[str, Any]) -> RunConfig:
     """Return what a record's run was asked for."""
+    from genrec_bench.training.settings import as_asked
+
     configuration = record["configuration"]
     return RunConfig(
         algorithm=record["algorithm"],
@@ -67,7 +69,7 @@ def config_of(record: Mapping[str, Any]) -> RunConfig:
         backbone=record["track"]["backbone"],
         budget=record["budget"]["limit"],
         seed=record["seed"],
-        set={**configuration["hyperparameters"], **configuration["settings"]},
+        set={**configuration["hyperparameters"], **as_asked(configuration["settings"])},
     )
 
 
@@ -83,6 +85,7 @@ def config_text(job: Job, backbone: str, budget: str | None, dataset: str, words
     import yaml
 
     from genrec_bench.runs.jobs import configured
+    from genrec_bench.training.settings import as_asked
 
     entry, algorithm, settings = configured(job, words)
     head = {
@@ -94,7 +97,7 @@ def config_text(job: Job, backbone: str, budget: str | None, dataset: str, words
     }
     parts = {
         f"hyperparameters of {entry.name}": dataclasses.asdict(algorithm.hyperparameters),
-        "settings of every run": settings.resolved(),
+        "settings of every run": as_asked(settings.resolved()),
     }
     text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True) + "set:\n"
     for title, values in parts.items():

@@ -70,8 +70,17 @@ class Optimization:
                 the same.
             added_rows: weights and some of their rows, which are treated as a head: the tokens that
                 an algorithm added.
+
+        Raises:
+            UserError: a number format keeps too few digits of what would be trained.
         """
         self.parameters = [p for p in module.parameters() if p.requires_grad]
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and torch.finfo(parameter.dtype).bits < 32:
+                raise UserError(
+                    f"{name} is trained in {parameter.dtype}, in which most updates round to "
+                    "nothing; train it in float32"
+                )
         self._workers = workers
         self._warmup = warmup
         self._max_grad_norm = max_grad_norm

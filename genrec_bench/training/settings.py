@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from genrec_bench.data.cards import FEEDBACK
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import LOGPROB_SPACES
+from genrec_bench.policy.precision import PRECISIONS, STORED, usual_precision
 from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
 from genrec_bench.training.metrics import CUTOFFS, LIST_LENGTH
@@ -108,7 +110,12 @@ class Settings:
     lora_rank: int = setting(
         0, low=0, most=4096, help="rank of LoRA adapters; 0 trains all weights"
     )
-    dtype: str = setting("float32", choices=("float32", "bfloat16"), help="of the weights")
+    precision: str = setting(
+        AUTO,
+        choices=(AUTO, *PRECISIONS),
+        help="what passes compute in; trained weights and their optimizer are in float32 always. "
+        "bf16: weights that adapters leave frozen are in bfloat16 too. auto: bf16-mixed on a GPU",
+    )
     tokens_per_forward: int = setting(
         0, low=0, most=2**24, help="tokens of a forward pass; 0: by device. Changes no result"
     )
@@ -117,6 +124,14 @@ class Settings:
         """Check every value; a ``UserError`` names it, and what would be right."""
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
+        if self.precision == AUTO:
+            # What ran is what is written down; a study's processes all do as its first one.
+            object.__setattr__(self, "precision", usual_precision())
+        if self.precision == "bf16" and not self.lora_rank:
+            raise UserError(
+                "precision=bf16: all weights are trained, and of weights in bfloat16 an update "
+                "this small mostly rounds to nothing; set bf16-mixed, or a lora_rank"
+            )
         if self.keep == "best" and not self.validations:
             raise UserError("keep=best: needs looks to choose from; set validations above 0")
         if self.keep == "best" and self.beam_width < BEST_BY:
@@ -150,10 +165,11 @@ class Settings:
         return tuple(sorted({int(word) for word in words} | always))
 
     def resolved(self) -> dict[str, Any]:
-        """Return every value that bears on results, by name."""
+        """Return every value that bears on results, by the name that records have for it."""
         values = dataclasses.asdict(self)
         for name in ("tokens_per_forward", *REPORTED):
             del values[name]
+        values["dtype"] = STORED[values.pop("precision")]
         return values
 
     def sft(self) -> dict[str, Any]:
@@ -167,3 +183,14 @@ class Settings:
 
 
 SETTING_NAMES = tuple(field.name for field in dataclasses.fields(Settings))
+
+_PRECISION_OF = {stored: name for name, stored in STORED.items()} | {"bfloat16": "bf16"}
+
+
+def as_asked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's settings, or a policy's, by the names by which they are set."""
+    asked = dict(values)
+    if "dtype" in asked:
+        asked["precision"] = _PRECISION_OF.get(asked["dtype"], asked["dtype"])
+        del asked["dtype"]
+    return asked

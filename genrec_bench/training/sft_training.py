@@ -12,6 +12,7 @@ import torch
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.backbones import Backbone, make_policy
+from genrec_bench.policy.precision import shrink_frozen
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import files_digest
 from genrec_bench.storage.files import write_json
@@ -118,6 +119,9 @@ def train_start(
         )
         best.put_back()
     merge_adapters(policy)
+    if settings.precision == "bf16":
+        # As whoever starts here reads it, and as policies that are stored as adapters find it.
+        shrink_frozen(policy.backbone)
     spent = total_spent(ledger, workers)
     if workers.is_main:
         save_policy(policy, folder / "policy")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -204,9 +205,11 @@ class RolloutStepper:
         sums: dict[str, float] = {}
         norm = loss = 0.0
         updates = 0
+        later = self._for_later_updates(batch)
         for update in range(algorithm.updates_per_rollout):
             for places in self._minibatches(index, update, rollout.size):
-                own_loss = self._accumulate(rollout, batch, places, sums)
+                batch = later if updates else batch
+                own_loss = self._accumulate(rollout, batch, places, sums, on_policy=not updates)
                 with ledger.phase(self._phase("update")):
                     (own_loss,) = self._workers.sum([own_loss])
                     norm += self._optimization.step(share, own_loss, f"step {index + 1}")
@@ -257,6 +260,25 @@ class RolloutStepper:
                 found[rows] = scores.log_probs
         return found
 
+    def _for_later_updates(self, batch: Batch | None) -> Batch | None:
+        """Return what updates learn from after the first, when the policy is another.
+
+        Where passes round to 16 bits, a rollout's and an update's differ by more than a ratio of
+        probabilities may be wrong by. So losses see the behavior policy as an update reads it: the
+        first update by its own pass, later ones by a pass made for them before.
+        """
+        algorithm, policy = self._algorithm, self._policy
+        once = algorithm.updates_per_rollout * algorithm.minibatches == 1
+        if batch is None or once or policy.precision == "fp32":
+            return batch
+        found = torch.zeros_like(batch.tree.log_probs)
+        with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
+            for rows in chunks(_sizes(batch.prompts, batch.tree), policy.tokens_per_forward):
+                some, at = batch.tree.select(rows), algorithm.loss_temperature
+                read = score(policy, batch.prompts.select(rows), some, temperature=at)
+                found[rows, : some.states.shape[1]] = read.node_log_probs
+        return replace(batch, tree=replace(batch.tree, log_probs=found))
+
     def _minibatches(self, index: int, update: int, size: int) -> list[NDArray[np.int64]]:
         """Cut the places of a batch of all processes into parts, none of them empty."""
         count = min(self._algorithm.minibatches, size)
@@ -267,7 +289,13 @@ class RolloutStepper:
         return [np.sort(part) for part in np.array_split(order, count)]
 
     def _accumulate(
-        self, rollout: Rollout, batch: Batch | None, part: NDArray[np.int64], sums: dict[str, float]
+        self,
+        rollout: Rollout,
+        batch: Batch | None,
+        part: NDArray[np.int64],
+        sums: dict[str, float],
+        *,
+        on_policy: bool,
     ) -> float:
         """Accumulate gradients over this process's share of some places of the whole batch.
 
@@ -275,6 +303,7 @@ class RolloutStepper:
             batch: made of it; None if it holds nothing.
             part: places in the batch of all processes; losses are divided by their number.
             sums: the algorithm's figures are added here.
+            on_policy: whether the policy is still the one that rolled out.
 
         Returns:
             This process's part of the loss.
@@ -295,6 +324,9 @@ class RolloutStepper:
                     scores = score(
                         self._policy, chunk.prompts, chunk.tree, leaves=leaves, temperature=at
                     )
+                if on_policy and self._policy.precision != "fp32":
+                    read = scores.node_log_probs.detach()
+                    chunk = replace(chunk, tree=replace(chunk.tree, log_probs=read))
                 losses, figures = self._algorithm.loss(chunk, scores)
                 (losses.sum() / len(part)).backward()
                 total += float(losses.detach().sum()) / len(part)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import save_backbone
-from tiny_runs import Bench, call, last_error, run_folders, run_words, save_tiny, shrink_backbone
+from tiny_runs import call, last_error, run_folders, run_words, save_tiny, shrink_backbone
 
 from genrec_bench.policy.footprint import footprint
 from genrec_bench.runs import foresight
@@ -57,20 +57,19 @@ def test_a_disk_without_room_for_a_checkpoint_is_refused(
     assert "a checkpoint and the policy take" in said and "GB are free" in said
 
 
-@pytest.mark.parametrize("words", [(), ("learning_rate=1e-3",), ("lora_rank=2",)])
-def test_weights_trained_in_16_bits_are_warned_of_once(
-    capsys: Capture, tmp_path: Path, words: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("precision=bf16", "precision=bf16: all weights are trained, and of weights in bfloat16"),
+        ("dtype=bfloat16", "--set dtype: neither a hyperparameter of grpo nor a setting; set prec"),
+        ("dtype=float32", "--set dtype: neither a hyperparameter of grpo nor a setting; set prec"),
+    ],
+)
+def test_weights_are_not_trained_in_16_bits(
+    capsys: Capture, tmp_path: Path, untrained: None, word: str, told: str
 ) -> None:
-    given = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", "dtype=bfloat16", *words)
-    said = call(capsys, given)
-    assert said.code == 0, said.err
-    warnings = [line for line in said.err.splitlines() if line.startswith("warning: dtype=")]
-    assert len(warnings) == 1 and "most updates round to nothing" in warnings[0]
-    assert "dtype=float32 loses none" in warnings[0]
-
-
-def test_weights_in_32_bits_are_not(bench: Bench) -> None:
-    assert "warning: dtype" not in bench.call("grpo").err
+    given = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", word)
+    assert last_error(call(capsys, given)).startswith(told)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_settings_have_bounds_that_make_sense(
     assert last_error(call(capsys, words)).startswith(said)
 
 
-@pytest.mark.parametrize("words", [(), ("lora_rank=8",), ("dtype=bfloat16",)])
+@pytest.mark.parametrize("words", [(), ("lora_rank=8",), ("precision=bf16", "lora_rank=8")])
 def test_a_model_that_the_machine_cannot_hold_is_refused(
     capsys: Capture,
     tmp_path: Path,

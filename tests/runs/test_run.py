@@ -29,6 +29,7 @@ from genrec_bench.training import sft_start, sft_training
 from genrec_bench.training.checkpoints import training_checkpoints
 from genrec_bench.training.ledger import TRAINING_PHASES
 from genrec_bench.training.metrics import rank_metrics
+from genrec_bench.training.settings import as_asked
 
 PHASES = ["evaluation", "rollout", "sft", "update"]
 
@@ -116,7 +117,8 @@ def test_sixteen_candidates_make_the_curves_of_the_paper(bench: Bench) -> None:
         ("ugr", ["difficulty=false", "confidence=false"]),
         ("ugr", ["confidence=false"]),
         ("ugr", ["group_size=40", "beam_width=40", "sft_epochs=0.2"]),
-        ("ugr", ["dtype=bfloat16", "lora_rank=2", "sft_epochs=0.2"]),
+        ("ugr", ["precision=bf16", "lora_rank=2", "sft_epochs=0.2"]),
+        ("grpo", ["precision=bf16-mixed", "updates_per_rollout=2", "sft_epochs=0.2"]),
         ("ugr", ["rerank=true", "gamma_partial=0.2"]),
         ("ugr", ["reward=rule+rank", "without_hit=true", "length_penalty=1"]),
         ("grpo", ["reward=rule"]),
@@ -133,7 +135,7 @@ def test_every_part_can_be_chosen(bench: Bench, algorithm: str, choices: list[st
     folder = bench.run(algorithm, *choices)
     record, curves = record_and_curves(folder)
     configuration = record["configuration"]
-    chosen = configuration["hyperparameters"] | configuration["settings"]
+    chosen = configuration["hyperparameters"] | as_asked(configuration["settings"])
     for choice in choices:
         name, _, text = choice.partition("=")
         assert str(chosen[name]).lower() == text or float(chosen[name]) == float(text)

@@ -41,7 +41,8 @@ ALGORITHMS = {
         *("vstar", *LORA, "inference=ved", "initial_beam=2"),
         "value_features=probability,cosine,embeddings",
     ),
-    "bfloat16": ("grpo", *LORA, "dtype=bfloat16"),
+    "16 bits": ("grpo", *LORA, "precision=bf16"),
+    "mixed": ("grpo", *LORA, "precision=bf16-mixed"),
     "level": ("grpo", *LORA, "logprob_space=level"),
 }
 

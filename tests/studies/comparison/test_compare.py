@@ -260,7 +260,7 @@ def test_mistakes_are_told_before_anything_starts(compare: Compare, sweeps: Swee
         ("grpo", ["--tuning-budget", "9s"], "--tuning-budget 9s and --budget 100Mflop: must be"),
         ("grpo", ["--tuning-budget", "10Mflop"], "--trial-budget 50Mflop: is more than --tuning"),
         ("ugr", ["alpha_min=0"], "--set alpha_min: neither a hyperparameter of sft nor a setting"),
-        ("grpo", ["dtype=int8"], "dtype=int8: must be one of float32, bfloat16"),
+        ("grpo", ["precision=int8"], "precision=int8: must be one of auto, fp32, bf16-mixed, bf16"),
     ):
         assert last_error(compare.call(algorithms, *words)).startswith(message)
     for words, message in (
