@@ -46,7 +46,10 @@ def differing_keys(one: Section, other: Section) -> list[str]:
 
 
 def _note(one: Section, other: Section, key: str) -> str:
-    here, there = (abbreviate(fact(section.track.get(key))) for section in (one, other))
+    values = [section.track.get(key) for section in (one, other)]
+    here, there = (abbreviate(fact(value)) for value in values)
+    if here == there:  # Budgets that differ behind the digits that are shown.
+        here, there = map(str, values)
     said = (
         f"Track {other.track_id} differs from this one only in `{key}`: {there} there, {here} here."
     )

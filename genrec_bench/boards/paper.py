@@ -22,6 +22,7 @@ from genrec_bench.boards.verdict import (
     unequal_cost,
 )
 from genrec_bench.statistics.conclusions import Pair
+from genrec_bench.training.budgets import shown_budget
 
 _TOLD = {"backbone", "beam_width", "budget", "dataset", "decoding", "tuning", "sft", "sids"}
 """Keys of a track that the paragraph names in its own words, or that are hashes of its files."""
@@ -130,7 +131,7 @@ def _training(section: Section) -> str:
     seeds, times = trained_seeds(section), sft_multiple(section)
     if not seeds:
         return ""
-    amount = f"for {budget}" if budget else "for a number of steps"
+    amount = f"for {shown_budget(budget)}" if budget else "for a number of steps"
     unequal = unequal_cost(section)
     share = f", {times:.3g} times what SFT had cost" if times is not None else ""
     if unequal:
@@ -146,8 +147,8 @@ def _tuning(section: Section) -> str:
     if not limit:
         return "Hyperparameters were not tuned." if "tuning" in section.track else ""
     return (
-        f"Hyperparameters of each algorithm were tuned on validation data within {limit}, failed "
-        "and pruned trials included; controls were not tuned."
+        "Hyperparameters of each algorithm were tuned on validation data within "
+        f"{shown_budget(limit)}, failed and pruned trials included; controls were not tuned."
     )
 
 

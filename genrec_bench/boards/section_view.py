@@ -36,6 +36,7 @@ from genrec_bench.boards.gain_curves import beam_note, sharpening
 from genrec_bench.boards.text_cells import NONE
 from genrec_bench.boards.units import Unit, unit_for
 from genrec_bench.boards.verdict import gain
+from genrec_bench.training.budgets import shown_budget
 from genrec_bench.training.ledger import TRAINING_PHASES
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class SectionView:
         text, amount = str(tuning.get("limit", "unknown")), tuning.get(cost)
         if isinstance(amount, int | float):
             unit = unit_for(cost, [amount])
-            words += [f"of {text}"] if "limit" in tuning else []
+            words += [f"of {shown_budget(text)}"] if "limit" in tuning else []
             text = f"{unit.write(amount)} {unit.symbol}"
         else:
             amount = None

@@ -39,6 +39,7 @@ from genrec_bench.boards.text_cells import (
 )
 from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verdict import at_what_cost, heading, verdict
+from genrec_bench.training.budgets import shown_budget
 
 REPORTED_HEADING = "As reported, other settings"
 
@@ -134,10 +135,10 @@ def seeds_text(row: BoardRow) -> str:
 
 
 def fact(value: Any) -> str:
-    """One of the things that a track fixes."""
+    """One of the things that a track fixes; a budget in four digits."""
     if value is None:
         return "none"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return shown_budget(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def rank_text(rank: tuple[int, int] | None) -> str:

@@ -40,7 +40,7 @@ COMMANDS = {
     "diff": "show where two records differ: settings, data, code, results",
     "leaderboard": "compare the records of each dataset, or verify them",
     "bench": "measure the speed of rollout and update against plain transformers",
-    "resend": "send to MLflow what earlier commands could not, and end runs that were cut short",
+    "resend": "send to MLflow what it missed, or all runs to another server",
 }
 """What ``genrec-bench --help`` says of each command."""
 
@@ -137,7 +137,8 @@ class _Parser(argparse.ArgumentParser):
         wrong = [word.partition("=")[0] for word in rest if word.startswith("-")]
         if wrong:
             hints = (nearest(word, self._option_string_actions) for word in wrong)
-            self.error(f"unrecognized arguments: {' '.join(rest)}{next(filter(None, hints), '')}")
+            hint = next(filter(None, hints), "") + _others_with(wrong[0])
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return found, rest
 
     def error(self, message: str) -> NoReturn:
@@ -156,6 +157,16 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]
         _load(values[0], command)
         command.set_defaults(typed=list(values))
         super().__call__(parser, namespace, values, option_string)
+
+
+def _others_with(option: str) -> str:
+    """Say which commands have an option that this one does not know."""
+    having = []
+    for action in make_parser(load=list(COMMANDS))._actions:
+        if isinstance(action, _Commands):
+            parsers = action._name_parser_map.items()
+            having += [name for name, one in parsers if option in one._option_string_actions]
+    return f" ({option} is an option of {', '.join(having)})" if having else ""
 
 
 def _load(name: str, command: argparse.ArgumentParser) -> None:

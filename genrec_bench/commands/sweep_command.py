@@ -88,7 +88,7 @@ def execute(args: argparse.Namespace) -> int:
     if total.kind != trial.kind:
         # Before the SFT start is trained for a budget that is a multiple of its cost.
         raise UserError(
-            f"--trial-budget {trial.text}: is in {trial.kind}, --total-budget {total.text} in "
+            f"--trial-budget {trial.shown}: is in {trial.kind}, --total-budget {total.shown} in "
             f"{total.kind}; give both in one unit"
         )
     crew_of(args).check(total)

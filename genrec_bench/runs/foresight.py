@@ -90,7 +90,7 @@ def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
     least = {"tokens": passes[0] * tokens, "flops": 2.0 * layers * backward * tokens}
     if budget.kind in least and budget.amount < least[budget.kind]:
         raise UserError(
-            f"--budget {budget.text}: too small for one step of {request.entry.name}, which takes "
+            f"--budget {budget.shown}: too small for one step of {request.entry.name}, which takes "
             f"at least {_amount(least[budget.kind], budget.kind)}; give more, or set fewer "
             f"{'prompts_per_step' if algorithm.on_policy else 'sft_batch'}"
         )

@@ -36,6 +36,7 @@ from genrec_bench.runs.request import Beginning, Request
 from genrec_bench.storage.hub import cached_revision
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
 from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.budgets import shown_budget
 from genrec_bench.training.checkpoints import BASE, save_policy
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.sft_start import SFTStart
@@ -221,7 +222,7 @@ A generative recommender: it reads the items that a user had, and writes the sem
 the next one, code by code. Trained by genrec-bench with `{name}` from an SFT start of `{backbone}`.
 
 - Data: {dataset.name}{partial}; {catalog.num_items} items, SIDs of {catalog.num_levels} codes.
-- Budget of the training: {known.track["budget"]}; seed {request.seed}.
+- Budget of the training: {shown_budget(known.track["budget"])}; seed {request.seed}.
 - Evaluated by {how}. Figures count items and not SIDs.
 
 {table}

@@ -20,6 +20,17 @@ _TIME = re.compile(rf"{_NUMBER}(?P<unit>[smh])", re.ASCII)
 _MULTIPLE = re.compile(rf"{_NUMBER}xsft", re.ASCII)
 _COUNT = re.compile(rf"{_NUMBER}(?P<prefix>[kMGTP]?)(?P<unit>flop|tok)", re.ASCII)
 
+_ANY = re.compile(rf"{_NUMBER}(?P<unit>s|xsft|[kMGTP]?(?:flop|tok))", re.ASCII)
+_SHOWN = 4
+"""Digits of an amount that people read."""
+
+# What else is written for the same, in small letters and without spaces.
+_LIKE_MULTIPLE = re.compile(
+    rf"(?P<x>x?){_NUMBER}(?P<how>%|x|times)?(?:of)?(?:the)?(?P<sft>sft)?(?:start)?(?:'?s)?(?:cost)?"
+)
+_LIKE_TIME = re.compile(rf"{_NUMBER}(?P<unit>s|m|h|d)(?:ecs?|econds?|ins?|inutes?|rs?|ours?|ays?)?")
+_LIKE_COUNT = re.compile(rf"{_NUMBER}(?P<prefix>[kmgbtp]?)(?P<unit>flop|tok)(?:en)?s?")
+
 _RIGHT = (
     "write a number more than zero with its unit: multiples of what the SFT start cost (2xsft), "
     "seconds, minutes or hours (90s, 5m, 1.5h), FLOPs (3e13flop, 2Tflop) or tokens (20Mtok); "
@@ -42,6 +53,11 @@ class Budget:
     amount: float
     text: str
 
+    @property
+    def shown(self) -> str:
+        """The budget in four digits, for people."""
+        return shown_budget(self.text)
+
 
 @dataclass(frozen=True)
 class SFTMultiple:
@@ -54,6 +70,11 @@ class SFTMultiple:
     times: float
     text: str
     kind: ClassVar[BudgetKind] = "flops"
+
+    @property
+    def shown(self) -> str:
+        """The budget in four digits, for people."""
+        return shown_budget(self.text)
 
     def exact(self, sft_flops: float) -> Budget:
         """Return the budget in FLOPs.
@@ -95,11 +116,43 @@ def parse_exact(text: str) -> Budget:
         kind = _KINDS[match["unit"]]
         exact = Decimal(match["number"]).scaleb(_PREFIXES[match["prefix"]])
     else:
-        raise UserError(f"budget {text!r} is not understood: {_RIGHT}")
+        meant = _meant(text)
+        hint = f"; did you mean {meant!r}? Otherwise" if meant else ":"
+        raise UserError(f"budget {text!r} is not understood{hint} {_RIGHT}")
     amount = float(exact)
     if amount == 0 or not isfinite(amount):
         raise UserError(f"budget {text!r} comes to {amount:g} {kind}: {_RIGHT}")
     return Budget(kind=kind, amount=amount, text=_canonical(kind, amount))
+
+
+def shown_budget(text: str) -> str:
+    """Return a budget of a record in four digits, for people; what is none passes as it is."""
+    if (match := _ANY.fullmatch(text)) is None:
+        return text
+    number = Decimal(match["number"])
+    rounded = round(number) if number.adjusted() >= _SHOWN else Decimal(f"{number:.{_SHOWN}g}")
+    return f"{_digits(Decimal(rounded))}{match['unit']}"
+
+
+def _meant(text: str) -> str:
+    """Return the budget that a spelling of another program's or of one's own stands for, or ""."""
+    word = re.sub(r"[\s_]", "", text.lower()).replace("×", "x").replace("*", "x")
+    word = re.sub(r"^(\d+),(\d{1,2})(?!\d)", r"\1.\2", word)
+    like = _LIKE_MULTIPLE.fullmatch(word)
+    if like and (like["x"] or like["how"] or like["sft"]):
+        number = Decimal(like["number"]) / (100 if like["how"] == "%" else 1)
+        found = f"{_digits(number)}xsft"
+    elif match := _LIKE_TIME.fullmatch(word):
+        days = match["unit"] == "d"
+        number = Decimal(match["number"]) * (24 if days else 1)
+        found = f"{_digits(number)}{'h' if days else match['unit']}"
+    elif match := _LIKE_COUNT.fullmatch(word):
+        prefix = match["prefix"] if match["prefix"] in ("", "k") else match["prefix"].upper()
+        found = f"{match['number']}{prefix.replace('B', 'G')}{match['unit']}"
+    else:
+        return ""
+    # A number that is none, such as 0, is no better in another spelling.
+    return found if re.search("[1-9]", found) else ""
 
 
 def _canonical(kind: BudgetKind, amount: float) -> str:

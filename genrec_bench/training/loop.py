@@ -151,7 +151,7 @@ def train(
             before, share = share, _share(ledger, limit, step, workers)
             if step == 1 and share > 1.0 and limit.budget is not None:
                 raise UserError(
-                    f"--budget {limit.budget.text}: too small for one step, which took "
+                    f"--budget {limit.budget.shown}: too small for one step, which took "
                     f"{share:.3g} times as much; give more, or set a smaller batch"
                 )
             figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}

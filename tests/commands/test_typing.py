@@ -78,6 +78,24 @@ def test_an_option_is_given_once(capsys: Capture, typed: str, told: str) -> None
     assert told in only_error(call(capsys, typed.split()))
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (
+            "run ugr --seeds 3",
+            "did you mean '--seed'? (--seeds is an option of compare, ablate)",
+        ),
+        ("run ugr --total-budget 3h", "(--total-budget is an option of sweep)"),
+        ("resend --dataset office", "(--dataset is an option of run, sweep, compare, "),
+        ("clean --records x", "(--records is an option of leaderboard)"),
+    ],
+)
+def test_an_option_of_another_command_is_told_as_that(
+    capsys: Capture, typed: str, told: str
+) -> None:
+    assert told in only_error(call(capsys, typed.split()))
+
+
 def test_an_option_may_be_repeated_as_it_is(capsys: Capture) -> None:
     assert "'zzzz'" in only_error(call(capsys, "run zzzz --seed 1 --seed 1".split()))
 

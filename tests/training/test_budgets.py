@@ -3,7 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrec_bench.errors import UserError
-from genrec_bench.training.budgets import Budget, SFTMultiple, parse_budget, parse_exact
+from genrec_bench.training.budgets import (
+    Budget,
+    SFTMultiple,
+    parse_budget,
+    parse_exact,
+    shown_budget,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,64 @@ def test_a_multiple_of_what_sft_cost_is_known_when_sft_is(text: str, times: floa
 def test_refuses_multiples_that_are_none(text: str) -> None:
     with pytest.raises(UserError, match="2xsft"):
         parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("2x", "2xsft"),
+        ("2sft", "2xsft"),
+        ("2*sft", "2xsft"),
+        ("x0.5", "0.5xsft"),
+        ("2 × SFT", "2xsft"),
+        ("200%", "2xsft"),
+        ("150% of SFT", "1.5xsft"),
+        ("2 times the SFT start's cost", "2xsft"),
+        ("90 seconds", "90s"),
+        ("5min", "5m"),
+        ("1,5h", "1.5h"),
+        ("2 days", "48h"),
+        ("2tflop", "2Tflop"),
+        ("3e13 FLOPs", "3e13flop"),
+        ("20M tokens", "20Mtok"),
+        ("2b tok", "2Gtok"),
+    ],
+)
+def test_the_budget_that_was_meant_is_suggested(typed: str, meant: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_budget(typed)
+    message = f"budget {typed!r} is not understood; did you mean {meant!r}? Otherwise write "
+    assert str(error.value).startswith(message)
+    parse_budget(meant)
+
+
+@pytest.mark.parametrize("typed", ["90", "fast", "", "0x", "x", "2s3", "-2x"])
+def test_nothing_is_suggested_for_what_is_no_budget(typed: str) -> None:
+    with pytest.raises(UserError, match="is not understood: write "):
+        parse_budget(typed)
+
+
+@pytest.mark.parametrize(
+    ("exact", "shown"),
+    [
+        ("6.578411194368Tflop", "6.578Tflop"),
+        ("999.96Gflop", "1000Gflop"),
+        ("12345.678s", "12346s"),
+        ("0.123456xsft", "0.1235xsft"),
+        ("20Mtok", "20Mtok"),
+        ("90s", "90s"),
+        ("160 steps of 64 prompts", "160 steps of 64 prompts"),
+        ("51e2abc", "51e2abc"),
+    ],
+)
+def test_people_see_four_digits(exact: str, shown: str) -> None:
+    assert shown_budget(exact) == shown
+
+
+def test_a_budget_keeps_what_it_does_not_show() -> None:
+    budget = parse_exact("6.578411194368Tflop")
+    assert (budget.shown, budget.amount) == ("6.578Tflop", 6.578411194368e12)
+    assert budget.text == "6.578411194368Tflop"
 
 
 def test_a_multiple_of_nothing_is_refused() -> None:

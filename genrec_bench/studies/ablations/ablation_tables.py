@@ -9,6 +9,7 @@ from typing import Any
 from genrec_bench.studies.ablations.ablate import AblationResult, RowFigures
 from genrec_bench.studies.ablations.ablation_file import Ablation, AblationTable
 from genrec_bench.studies.text_tables import Style, csv_text, table_text
+from genrec_bench.training.budgets import shown_budget
 
 NONE, FAILED = "–", "failed"
 
@@ -124,7 +125,9 @@ def _head(ablation: Ablation, measured: Measured) -> list[str]:
     seeds = ", ".join(map(str, measured.seeds))
     facts = [
         f"backbone {measured.backbone}",
-        f"budget {measured.budget}" if measured.budget else "no budget but a number of steps",
+        f"budget {shown_budget(measured.budget)}"
+        if measured.budget
+        else "no budget but a number of steps",
         f"seed {seeds}" if len(measured.seeds) == 1 else f"seeds {seeds}",
         *measured.assignments,
     ]

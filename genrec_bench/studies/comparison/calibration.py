@@ -166,7 +166,7 @@ def check_pays(plan: Plan, known: Calibration) -> None:
         for option, budget in budgets:
             if budget.amount < row.step[plan.unit]:
                 raise UserError(
-                    f"{option} {budget.text}: is less than one step of {name}, which takes "
+                    f"{option} {budget.shown}: is less than one step of {name}, which takes "
                     f"{with_unit(row.step[plan.unit], plan.unit)}; give more, or set "
                     f"{SMALLER_STEPS}"
                 )

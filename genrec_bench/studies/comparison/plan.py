@@ -89,13 +89,13 @@ class Plan:
         for name, other in (("--tuning-budget", self.tuning), ("--trial-budget", self.trial)):
             if other.kind != self.budget.kind:
                 raise UserError(
-                    f"{name} {other.text} and --budget {self.budget.text}: must be of one unit, "
+                    f"{name} {other.shown} and --budget {self.budget.shown}: must be of one unit, "
                     "or no price could be told"
                 )
         if self.trial.amount > self.tuning.amount:
             raise UserError(
-                f"--trial-budget {self.trial.text}: is more than --tuning-budget "
-                f"{self.tuning.text}, which has to pay for at least one trial"
+                f"--trial-budget {self.trial.shown}: is more than --tuning-budget "
+                f"{self.tuning.shown}, which has to pay for at least one trial"
             )
 
     @property
@@ -276,9 +276,9 @@ def plan_text(plan: Plan, pace: Pace) -> str:
     ]
     lines.append(["in all", "", "", "", with_unit(total_price(plan), plan.unit)])
     table = table_text(["", "what", "how many", "each", "together"], lines, "simple", "llrrr")
-    trials = f"A sweep: trials of {plan.trial.text}, {plan.trials} or more"
+    trials = f"A sweep: trials of {plan.trial.shown}, {plan.trials} or more"
     if plan.most_trials is not None and plan.trials == plan.most_trials:
-        trials = f"A sweep: {plan.trials} trials of {plan.trial.text}"
+        trials = f"A sweep: {plan.trials} trials of {plan.trial.shown}"
     valid, test = plan.examples["valid"], plan.examples["test"]
     ranked = len(plan.sweeps) * plan.around_sweep.examples
     ranked += len(plan.runs) * plan.around_run.examples

@@ -154,8 +154,8 @@ class SweepWorker:
         """Do what is the same for all trials."""
         context, asked = self._context, self._asked
         context.progress.say(
-            f"study {self._name}: {len(self._space)} hyperparameters, {asked.total.text} in trials "
-            f"of {asked.trial.text}"
+            f"study {self._name}: {len(self._space)} hyperparameters, {asked.total.shown} in "
+            f"trials of {asked.trial.shown}"
         )
         what = (self._backbone, context.dataset, self._settings)
         sft_start(*what, context.data_dir, context.workers, context.progress)

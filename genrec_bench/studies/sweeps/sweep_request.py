@@ -53,6 +53,6 @@ class SweepRequest:
         """
         if self.trial.amount > self.total.amount:
             raise UserError(
-                f"--trial-budget {self.trial.text}: is more than --total-budget {self.total.text}, "
-                "which would not pay for one trial"
+                f"--trial-budget {self.trial.shown}: is more than --total-budget "
+                f"{self.total.shown}, which would not pay for one trial"
             )
