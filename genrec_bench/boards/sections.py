@@ -18,6 +18,7 @@ from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, RANKED, Board, BoardR
 from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.gain_curves import with_gain_curves
+from genrec_bench.boards.marks import is_off_budget
 from genrec_bench.boards.near_tracks import with_nearly_equal_tracks
 from genrec_bench.boards.reported import load_reported
 from genrec_bench.boards.rows import (
@@ -45,9 +46,6 @@ from genrec_bench.runs.record_schema import own_figures, plain, version_key
 from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.collapse import signs_of_collapse
-
-OFF: Mapping[BudgetKind, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
-"""By what share of its budget a run may end off it before a note says so."""
 
 
 def make_board(
@@ -283,11 +281,10 @@ def _about_budgets(groups: Sequence[Group]) -> list[str]:
     """Which finished runs spent more or less than their budget by more than a step explains."""
     notes = []
     for one in groups:
-        shares = [(each.record, budget_share(each.record)) for each in one.finished]
         off = [
-            f"seed {record['seed']} spent {share:.1%}"
-            for record, share in shares
-            if share is not None and abs(share - 1) > OFF[unit_of(record["track"])]
+            f"seed {each.record['seed']} spent {budget_share(each.record):.1%}"
+            for each in one.finished
+            if is_off_budget(each.record)
         ]
         if off:
             notes.append(f"{one.name} ended off its budget: {', '.join(off)} of it.")

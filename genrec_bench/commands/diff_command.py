@@ -20,8 +20,8 @@ LONGEST = 36
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``diff``."""
     parser.description = (
-        "Show where two records differ: in settings, data, code, machine, results and costs. What "
-        "is not shown is equal."
+        "Say whether two records may be compared, and show where they differ: in settings, data, "
+        "code, machine, results and costs. What is not shown is equal."
     )
     for name in ("first", "second"):
         parser.add_argument(name, type=Path, metavar="RECORD", help="a record or its run's folder")
@@ -30,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print the differences."""
+    from genrec_bench.boards.marks import comparability
     from genrec_bench.runs.record_diff import differences, examples_apart
     from genrec_bench.runs.records import read_record
 
@@ -39,12 +40,15 @@ def execute(args: argparse.Namespace) -> int:
         apart = examples_apart(first, second)
         told: dict[str, Any] = {
             "differences": [dataclasses.asdict(one) for one in found],
+            "comparability": comparability(first, second),
             "same_track": first["track_id"] == second["track_id"],
             "examples": None if apart is None else dict(zip(("apart", "of"), apart, strict=True)),
         }
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        print("\n\n".join([*tables(found), "\n".join(sentences(first, second))]))
+        # What the figures are worth stands before them.
+        parts = [comparability(first, second), *tables(found), *outcome(first, second)]
+        print("\n\n".join(parts))
     return 0
 
 
@@ -69,17 +73,11 @@ def tables(found: Sequence[Difference]) -> list[str]:
     return texts
 
 
-def sentences(first: Record, second: Record) -> list[str]:
-    """Say in sentences whether the two may be compared, and whether they came out alike."""
+def outcome(first: Record, second: Record) -> list[str]:
+    """Say in a sentence whether the two came out alike, where that can be said."""
     from genrec_bench.runs.record_diff import examples_apart
 
     lines = []
-    if first["track_id"] == second["track_id"]:
-        lines.append("One track: the two may be compared.")
-    else:
-        one, other = first["track"], second["track"]
-        keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-        lines.append(f"Two tracks ({', '.join(keys)}): the two are not compared on one board.")
     apart = examples_apart(first, second)
     if apart is not None:
         many, of = apart

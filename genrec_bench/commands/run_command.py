@@ -128,11 +128,12 @@ def _config(args: argparse.Namespace, job: Job) -> str:
 
 def _compared(former: Record, path: Path) -> list[str]:
     """Say how the record of a run compares with the one that it was taken from."""
-    from genrec_bench.commands.diff_command import sentences, tables
+    from genrec_bench.boards.marks import comparability
+    from genrec_bench.commands.diff_command import outcome, tables
     from genrec_bench.runs.record_diff import differences
     from genrec_bench.runs.records import read_record
 
     again = read_record(path)
     told = ("settings", "data", "code", "results")
     found = [one for one in differences(former, again) if one.section in told]
-    return [*tables(found), *sentences(former, again)]
+    return [comparability(former, again), *tables(found), *outcome(former, again)]

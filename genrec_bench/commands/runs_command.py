@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrec_bench.errors import UserError
+
 if TYPE_CHECKING:
     from genrec_bench.runs.housekeeping import RunState
 
@@ -15,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command of ``runs``."""
     parser.description = "Tell of earlier runs."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    text = "list runs, trials of sweeps among them: state, result, size"
+    text = "list runs, trials of sweeps too: state, result, size, and what sets a run apart"
     command = commands.add_parser("list", help=text, description=text[0].upper() + text[1:] + ".")
     command.add_argument(
         "--output", type=Path, default=Path("runs"), metavar="DIR", help="results (default: runs)"
@@ -29,6 +31,7 @@ def execute(args: argparse.Namespace) -> int:
 
     from genrec_bench.commands.clean_command import size_text, time_text
     from genrec_bench.runs.housekeeping import runs_below
+    from genrec_bench.training.budgets import shown_budget
 
     rows = [_row(run, args.output) for run in runs_below(args.output)]
     if args.json:
@@ -40,7 +43,11 @@ def execute(args: argparse.Namespace) -> int:
         for split in ("valid", "test"):
             value = row[f"{split} NDCG@10"]
             row[f"{split} NDCG@10"] = "–" if value is None else f"{value:.4f}"
+        row["budget"] = shown_budget(row["budget"])
+        row["marks"] = "; ".join(row["marks"])
     print(tabulate(rows, headers="keys", disable_numparse=True) if rows else "no runs")
+    if any(row["marks"] for row in rows):
+        print("\nmarks: what keeps a run from being compared with whole ones, which have none")
     return 0
 
 
@@ -55,4 +62,17 @@ def _row(run: RunState, output: Path) -> dict[str, Any]:
         "seconds": run.seconds,
         "size": run.size,
         "policy": run.policy,
+        "marks": _marks(run),
     }
+
+
+def _marks(run: RunState) -> list[str]:
+    """Return what `marks_of` says of a run with a record, beside its state."""
+    from genrec_bench.boards.marks import FAILED, marks_of
+
+    if not run.record or run.state == "damaged":
+        return []
+    try:
+        return [mark for mark in marks_of(run.record) if mark != FAILED]
+    except (UserError, LookupError, TypeError, AttributeError):
+        return ["its record cannot be read"]

@@ -64,6 +64,19 @@ def house(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return known
 
 
+def test_what_sets_a_run_apart_is_listed(bench: Bench) -> None:
+    bench.run("sft")
+    draw = bench.run("sft", "test_examples=10").relative_to(bench.output).as_posix()
+    words = ["runs", "list", "--output", str(bench.output)]
+    rows = json.loads(call(bench.capsys, [*words, "--json"]).out)
+    marks = {row["run"]: row["marks"] for row in rows}
+    part = "part of the training data"
+    assert marks.pop(draw) == [part, "judged on a draw of 10"] and [*marks.values()] == [[part]]
+    table = call(bench.capsys, words).out
+    assert f"{part}; judged on a draw of 10" in table
+    assert table.endswith("whole ones, which have none\n")
+
+
 def test_nothing_goes_unless_it_is_asked_for(bench: Bench, house: dict[str, Path]) -> None:
     names = {name: folder.relative_to(bench.output).as_posix() for name, folder in house.items()}
     assert states(bench) == {
