@@ -146,7 +146,7 @@ def _import(args: argparse.Namespace) -> int:
         if dataset_stands(*where, sources, "imported", args.layout, contents):
             print(f"{card.name} is there already, imported from these files: {folder}")
             return 0
-        refuse_replacing(*where, Progress(), f"What {directory} holds")
+        refuse_replacing(*where, Progress(), f"What {directory} holds", sources)
     save_contents(contents, args.data_dir, sources)
     print(format_imported(contents, differing_sources(card, sources)))
     print(f"written to {folder}")

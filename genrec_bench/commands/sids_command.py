@@ -128,7 +128,7 @@ def codes_of(args: argparse.Namespace, card: Card) -> tuple[int, ...]:
 def _build(args: argparse.Namespace) -> int:
     from genrec_bench.data.agreement import agreements
     from genrec_bench.data.obtain import obtain_contents
-    from genrec_bench.data.sids.build import build_sids
+    from genrec_bench.data.sids.build import VECTORS, build_sids
     from genrec_bench.data.sids.sid_quality import format_quality
     from genrec_bench.data.sids.sid_store import sids_folder
     from genrec_bench.data.sightings import code_lines
@@ -145,9 +145,8 @@ def _build(args: argparse.Namespace) -> int:
         if args.label not in [recipe.label(codes_per_level) for recipe in possible]:
             _refuse_label_of(card, args.label)
             _refuse_recipe(args.label)
-    if args.embeddings is not None:
-        check_source(args.embeddings)
     check_writable(data_dir, f"cannot write to {data_dir} (--data-dir)")
+    check_source(recipe_of(args, card, True).embeddings, data_dir / VECTORS)
     contents = obtain_contents(args.name, data_dir, progress)
     texts = any(title.strip() for title in contents.titles)
     # What was prepared has the texts of the card, and a run would ask for them too.

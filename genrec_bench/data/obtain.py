@@ -54,9 +54,14 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
     dataset = None if contents is None else dataset_by_card(contents, data_dir)
     # A data directory that has everything need not be writable.
     if dataset is None:
+        from genrec_bench.data.sids.build import VECTORS
+        from genrec_bench.data.vectors.item_vectors import check_source
+
         with _alone(base, data_dir, progress):
             # While we waited for the lock, others may have prepared the dataset or built its SIDs.
             kept = None if contents is None else read_manifest(base, data_dir)["fingerprint"]
+            if contents is None:
+                check_source(card.sids.embeddings, data_dir / VECTORS)
             if contents is None or contents.fingerprint != kept:
                 contents = _make_contents(card, data_dir, progress)
             dataset = dataset_by_card(contents, data_dir)
@@ -171,7 +176,7 @@ def prepare_dataset(
                     return None
                 return _prepare(card, data_dir, progress, interactions, items)[1]  # which refuses
             what = f"What is made of {', '.join(sources)} by the card of today"
-            refuse_replacing(card, data_dir, progress, what)
+            refuse_replacing(card, data_dir, progress, what, sources)
         return _prepare(card, data_dir, progress, interactions, items, accept_counts)[1]
 
 

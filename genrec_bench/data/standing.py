@@ -49,8 +49,18 @@ def is_damaged(name: str, data_dir: Path) -> bool:
         return True
 
 
-def refuse_replacing(card: Card, data_dir: Path, progress: Progress, what: str) -> None:
-    """Raise UserError where a whole dataset has the card's name; ``what`` would take its place."""
+def refuse_replacing(
+    card: Card,
+    data_dir: Path,
+    progress: Progress,
+    what: str,
+    sources: Mapping[str, str] | None = None,
+) -> None:
+    """Raise UserError where a whole dataset has the card's name; ``what`` would take its place.
+
+    Args:
+        sources: sha256 of the files of which that would be made, by their places.
+    """
     name = card.name
     if not is_prepared(name, data_dir):
         return
@@ -63,6 +73,13 @@ def refuse_replacing(card: Card, data_dir: Path, progress: Progress, what: str) 
     rows = ", ".join(f"{number} {split}" for split, number in manifest["rows"].items())
     made_for = labels(name, data_dir)
     lost = f", for which there are the SIDs {', '.join(made_for)}" if made_for else ""
+    there, sources = manifest["sources"], sources or {}
+    alike = [file for file in sorted(sources) if there.get(file, sources[file]) != sources[file]]
+    if alike:
+        which = ", ".join(
+            f"{file} (sha256 {sources[file][:8]} and not {there[file][:8]})" for file in alike[:3]
+        )
+        what = f"{what}, with another content of {which},"
     raise UserError(
         f"{name} is there already, {way} ({files}): {manifest['items']} items, rows: {rows}{lost}. "
         f"{what} would take its place: --replace allows it; a card of its own, under another name, "
@@ -71,9 +88,18 @@ def refuse_replacing(card: Card, data_dir: Path, progress: Progress, what: str) 
 
 
 def refuse_replacing_sids(
-    contents: Contents, label: str, data_dir: Path, progress: Progress, what: str
+    contents: Contents,
+    label: str,
+    data_dir: Path,
+    progress: Progress,
+    what: str,
+    sha256: str = "",
 ) -> None:
-    """Raise UserError where there are SIDs of a label; ``what`` would take their place."""
+    """Raise UserError where there are SIDs of a label; ``what`` would take their place.
+
+    Args:
+        sha256: of the file that ``what`` names, where it is made of one.
+    """
     name = contents.card.name
     if label not in labels(name, data_dir):
         return
@@ -81,9 +107,13 @@ def refuse_replacing_sids(
     if manifest is None:
         progress.say(f"SIDs {name}{MARK}{label} are damaged, and are replaced")
         return
+    recipe = manifest["recipe"]
+    same_name = str(recipe.get("file", recipe.get("embeddings"))) in what.split()
+    if same_name and sha256 and sha256 != recipe.get("sha256", sha256):
+        what += f" (another file of that name, sha256 {sha256[:12]})"
     told = ", ".join(
         f"{key} {str(value)[:12] if key == 'sha256' else value}"
-        for key, value in manifest["recipe"].items()
+        for key, value in recipe.items()
         if key != TEXTS
     )
     other = "" if manifest["contents"] == contents.fingerprint else ", made for other contents"

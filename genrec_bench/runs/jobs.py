@@ -197,7 +197,7 @@ def request_of(job: Job, context: Context) -> Request:
     check_backbone(context.backbone, settings.prompt)
     feedback_of(settings, context.dataset)
     if algorithm.uses_embeddings:
-        check_reward_source(settings.embeddings)
+        check_reward_source(settings.embeddings, context.data_dir, context.dataset)
         resolve_source(context.dataset, settings.embeddings)
     if settings.prompts_per_step < context.workers.count:
         raise UserError(

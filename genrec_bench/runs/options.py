@@ -258,7 +258,7 @@ def open_context(
     output = Path(args.output)
     check_writable(output, f"--output {output}")
     check_writable(data_dir / STARTS, f"cannot write to {data_dir} (--data-dir)")
-    _check_jobs(args, jobs)
+    _check_jobs(args, jobs, data_dir)
     joined = _workers() if launched() > 1 else None
     silent = getattr(args, "quiet", False)
     quiet = silent or (joined is not None and not joined.is_main)
@@ -284,15 +284,19 @@ def open_context(
     )
 
 
-def _check_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
-    """Refuse what can be refused without data: words that fit no job, and the backbone."""
+def _check_jobs(args: argparse.Namespace, jobs: Sequence[Job], data_dir: Path) -> None:
+    """Refuse what can be refused without data: words that fit no job, backbone and encoder."""
+    from genrec_bench.data.vectors.embeddings import check_reward_source
     from genrec_bench.policy.backbone_files import check_backbone
     from genrec_bench.policy.backbones import find_backbone
 
-    prompts = {configured(job, args.set)[2].prompt for job in jobs}
+    made = [configured(job, args.set)[1:] for job in jobs]
+    prompts = {settings.prompt for _, settings in made}
     for prompt in prompts or {split_words(args.set).get("prompt", "auto")}:
         check_backbone(args.backbone, prompt)
     find_backbone(args.backbone)
+    for source in {settings.embeddings for one, settings in made if one.uses_embeddings}:
+        check_reward_source(source, data_dir)
 
 
 def _workers() -> Workers:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
 
 from genrec_bench.errors import UserError, one_line
-
-T = TypeVar("T")
+from genrec_bench.storage.in_time import in_time
 
 PATIENCE = 8.0
 """Seconds in which the hub must answer."""
 
+CONFIGURATIONS = ("config.json", "modules.json")
+"""Files one of which any model has: of transformers, and of sentence-transformers."""
+
 REFUSED = (401, 403, 404)
 """What the hub answers where there is no such model, or none for this user."""
+
+
+class NoSuchModelError(UserError):
+    """The hub has no model of that name, or where it may not be asked its cache has none."""
 
 
 @functools.lru_cache
@@ -34,7 +36,8 @@ def hub_files(name: str, asked: str) -> frozenset[str]:
         asked: begins a message: the option, such as ``--backbone NAME``.
 
     Raises:
-        UserError: the model cannot be had; the message says what to do.
+        NoSuchModelError: there is none of that name.
+        UserError: the model cannot be had for another reason; the message says what to do.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -44,11 +47,11 @@ def hub_files(name: str, asked: str) -> frozenset[str]:
         if constants.is_offline_mode():
             if cached:
                 return cached
-            raise UserError(
+            raise NoSuchModelError(
                 f"{asked}: is not in the cache of the Hugging Face hub, and HF_HUB_OFFLINE is set; "
                 f"fetch it where there is a network (hf download {name}), or give a folder"
             )
-        info = _in_time(lambda: HfApi().model_info(name, timeout=PATIENCE))
+        info = in_time(lambda: HfApi().model_info(name, timeout=PATIENCE), PATIENCE)
     except HFValidationError as error:
         raise UserError(f"{asked}: is no name of the hub: {one_line(error)}") from None
     except UserError:
@@ -58,7 +61,7 @@ def hub_files(name: str, asked: str) -> frozenset[str]:
         response = getattr(error, "response", None) if isinstance(error, HfHubHTTPError) else None
         code = getattr(response, "status_code", None)
         if code in REFUSED:
-            raise UserError(
+            raise NoSuchModelError(
                 f"{asked}: the Hugging Face hub has no such model, or not for you (it answers "
                 f"{code}); see the name, and `hf auth login` for a model behind a licence"
             ) from None
@@ -91,31 +94,8 @@ def _cached(name: str) -> frozenset[str]:
     """Return the names of the files that an earlier download left; none where there is none."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json")
-    folder = Path(found).parent if isinstance(found, str) else None
-    return frozenset(path.name for path in folder.iterdir()) if folder else frozenset()
-
-
-def _in_time(ask: Callable[[], T]) -> T:
-    """Return an answer, or raise what went wrong; a name server may take longer than any timeout.
-
-    Raises:
-        TimeoutError: there is none in time.
-    """
-    answer: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask())
-        # Whatever it is, whoever asked gets it.
-        except Exception as error:
-            answer.set_exception(error)
-
-    # A pool's threads would be waited for at the end of the program.
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        return answer.result(timeout=PATIENCE)
-    except TimeoutError:
-        if answer.done():
-            raise
-        raise TimeoutError(f"no answer in {PATIENCE:g} s") from None
+    for file in CONFIGURATIONS:
+        found = try_to_load_from_cache(name, file)
+        if isinstance(found, str):
+            return frozenset(path.name for path in Path(found).parent.iterdir())
+    return frozenset()

@@ -72,6 +72,7 @@ def test_vectors_of_two_folders_do_not_get_one_name(run: Commands, tmp_path: Pat
     before = run.files()
     said = only_error(run(*build, second))
     assert said.startswith("SIDs sports@rq-kmeans-emb-4x8-level are there already (")
+    assert "SIDs of emb.npy by rq-kmeans (another file of that name, sha256 " in said
     assert "embeddings emb.npy" in said and "take another label with --as, or --replace" in said
     assert run.files() == before
     again = run.done(*build, first)
@@ -90,7 +91,7 @@ def test_files_of_sids_of_two_folders_do_not_get_one_name(run: Commands, tmp_pat
     before = run.files()
     said = only_error(run("sids", "import", "sports", second, *words))
     assert said.startswith("SIDs sports@theirs are there already (file x.json, sha256 ")
-    assert "Those of x.json would take their place" in said
+    assert "Those of x.json (another file of that name, sha256 " in said
     assert run.files() == before
     kept = load_dataset("sports@theirs", run.data).sid_fingerprint
     run.done("sids", "import", "sports", first, *words)
@@ -153,6 +154,8 @@ def test_a_dataset_is_replaced_when_somebody_asks(
     assert called.out.startswith("sports is there already, imported from these files: ")
     said = only_error(run(*take, second, "--as", "sports"))
     assert said.startswith("sports is there already, imported from lcrec (Sports.index.json, Spo")
+    assert "with another content of Sports.inter.json (sha256 " in said
+    assert "another content of Sports.index.json" not in said
     said = last_error(run("data", "prepare", "sports", *prepared.given))
     assert said.startswith("sports is there already, imported from lcrec (")
     assert run.files() == there and load_contents("sports", run.data).layout == "lcrec"

@@ -3,8 +3,11 @@
 import json
 import os
 import socket
+import sys
 import time
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from local_server import Answer, LocalServer
@@ -12,6 +15,8 @@ from safetensors.torch import save_file
 from tiny_runs import call, only_error
 from torch import ones
 
+from genrec_bench.data.vectors import text_encoder
+from genrec_bench.errors import UserError
 from genrec_bench.policy.backbone_files import check_backbone
 from genrec_bench.storage import hub
 
@@ -199,6 +204,53 @@ def test_a_hub_that_refuses_connections_is_told_in_seconds(
     assert time.monotonic() - began < 2 * hub.PATIENCE
     assert said.startswith("--backbone some/model: the Hugging Face hub cannot be reached (")
     assert said.endswith("(hf download some/model)")
+
+
+ENCODED = "embeddings=some/model"
+BY_ENCODER: dict[str, tuple[str, ...]] = {
+    "run": ("run", "vstar", "--set", ENCODED),
+    "sweep": ("sweep", "vstar", "--total-budget", "2h", "--trial-budget", "1h", "--set", ENCODED),
+    "compare": ("compare", "--algorithms", "vstar", "--plan", "--set", ENCODED),
+    "sids": ("sids", "build", "office", "--embeddings", "some/model"),
+}
+
+
+@pytest.mark.parametrize("command", BY_ENCODER)
+@pytest.mark.parametrize("offline", [True, False])
+def test_an_encoder_that_cannot_be_had_is_told_in_seconds(
+    capsys: Capture, online: pytest.MonkeyPatch, command: str, offline: bool
+) -> None:
+    from huggingface_hub import constants
+
+    package = ModuleType("sentence_transformers")
+    package.__spec__ = ModuleSpec("sentence_transformers", None)
+    online.setitem(sys.modules, "sentence_transformers", package)
+    online.setattr(constants, "HF_HUB_OFFLINE", offline)
+    served(online, "http://127.0.0.1:9")
+    began = time.monotonic()
+    words = BY_ENCODER[command]
+    said = only_error(call(capsys, [*words, *([] if command == "sids" else ["--no-mlflow"])]))
+    assert time.monotonic() - began < 2 * hub.PATIENCE
+    why = "is not in the cache of" if offline else "the Hugging Face hub cannot be reached ("
+    assert said.startswith(f"{ENCODED}: {why}") and "(hf download some/model)" in said
+    assert "other sources are " in said and not list(Path().rglob("*.parquet"))
+
+
+def test_an_encoder_without_an_owner_is_the_librarys_own(online: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def files(name: str, _: str) -> frozenset[str]:
+        asked.append(name)
+        if name != "plain":
+            raise hub.NoSuchModelError("no such model")
+        return frozenset()
+
+    online.setattr(text_encoder, "require_package", lambda *_: None)
+    online.setattr(text_encoder, "hub_files", files)
+    text_encoder.check_model("plain", ["text"])
+    assert asked == ["sentence-transformers/plain", "plain"]
+    with pytest.raises(UserError, match="no such model; other sources are text; did you mean"):
+        text_encoder.check_model("txt", ["text"])
 
 
 def test_a_hub_that_never_answers_is_told_in_seconds(

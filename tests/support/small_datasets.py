@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents, Dataset, Examples
 from genrec_bench.data.preparation.interactions import Interactions
+from genrec_bench.data.vectors import text_encoder
 
 Rows = Sequence[tuple[int, Sequence[int], int]]
 """User, history, target."""
@@ -50,6 +51,7 @@ def use_encoder(patch: pytest.MonkeyPatch, load: Callable[..., object]) -> None:
     package.__spec__ = ModuleSpec("sentence_transformers", None)
     patch.setitem(sys.modules, "sentence_transformers", package)
     patch.setattr(package, "SentenceTransformer", load, raising=False)
+    patch.setattr(text_encoder, "hub_files", lambda name, asked: frozenset())
 
 
 def use_vectors(patch: pytest.MonkeyPatch, vector: Callable[[str], Sequence[float]]) -> list[str]:

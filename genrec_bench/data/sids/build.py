@@ -84,7 +84,7 @@ def build_sids(
             others of that label.
         StorageError: the disk refuses.
     """
-    check_source(recipe.embeddings)
+    check_source(recipe.embeddings, data_dir / VECTORS)
     name = f"{contents.card.name}{MARK}{label}"
     folder = sids_folder(contents.card.name, label, data_dir)  # refuses a label before long work
     waiting = f"{name}: another process is building these SIDs; waiting"
@@ -111,7 +111,7 @@ def _build(
             progress.say(f"{name}{MARK}{label} is there already, made so; nothing is built")
             return there, worth, folder
         what = f"SIDs of {Path(recipe.embeddings).name} by {recipe.method}"
-        refuse_replacing_sids(contents, label, data_dir, progress, what)
+        refuse_replacing_sids(contents, label, data_dir, progress, what, _sha256_of(recipe))
     vectors = item_vectors(
         recipe.embeddings,
         contents.titles,
@@ -137,16 +137,21 @@ def _build(
     )
     made_of = dataclasses.asdict(recipe) | {"codes_per_level": list(codes_per_level)}
     # Where files lie is nobody's business; what they hold is.
-    source = Path(recipe.embeddings)
-    if recipe.embeddings.endswith(".npy"):
-        made_of |= {"embeddings": source.name, "sha256": file_sha256(source)}
-    elif files := model_files(recipe.embeddings):
-        made_of |= {"embeddings": source.resolve().name, "sha256": fingerprint(files)}
+    if sha256 := _sha256_of(recipe):
+        made_of |= {"embeddings": Path(recipe.embeddings).resolve().name, "sha256": sha256}
     if recipe.embeddings != "collaborative" and not recipe.embeddings.endswith(".npy"):
         made_of[TEXTS] = contents.descriptions_sha256
     sids = SIDs(codes, per_level, made_of, dataclasses.asdict(worth))
     figure = quality_png(worth, f"{name}{MARK}{label}")
     return sids, worth, save_sids(sids, contents, label, data_dir, figure)
+
+
+def _sha256_of(recipe: SIDRecipe) -> str:
+    """Return the hash of the file or the folder that holds vectors or a model; "" for neither."""
+    if recipe.embeddings.endswith(".npy"):
+        return file_sha256(Path(recipe.embeddings))
+    files = model_files(recipe.embeddings)
+    return fingerprint(files) if files else ""
 
 
 def _known_quality(found: SIDs) -> Quality | None:

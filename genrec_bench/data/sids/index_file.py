@@ -70,7 +70,8 @@ def import_index(
     if not replace:
         there = manifest_of(contents.card.name, label, data_dir)
         if there is None or (there["contents"], there["recipe"]) != (contents.fingerprint, same):
-            refuse_replacing_sids(contents, label, data_dir, progress, f"Those of {file.name}")
+            what = f"Those of {file.name}"
+            refuse_replacing_sids(contents, label, data_dir, progress, what, checksum)
     worth = quality(read.codes, per_level, None, None, contents.categories or None)
     found = SIDs(read.codes, per_level, same, asdict(worth))
     folder_of_sids = save_sids(found, contents, label, data_dir, None)

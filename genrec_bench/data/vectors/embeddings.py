@@ -19,7 +19,14 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Dataset, Examples
-from genrec_bench.data.vectors.text_encoder import encode_texts, model_files, require_package
+from genrec_bench.data.vectors.text_encoder import (
+    check_model,
+    encode_texts,
+    keeps_some,
+    kept_file,
+    model_files,
+    require_package,
+)
 from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
@@ -29,6 +36,9 @@ Floats = NDArray[np.float64]
 
 SOURCES = ("auto", "text", "collaborative")
 """Every other word is the name of a sentence-transformers model."""
+
+FOLDER = "embeddings"
+"""Of a data directory."""
 
 ENOUGH_TEXTS = 0.5
 """The share of items with a title or description from which on `auto` takes the text."""
@@ -72,7 +82,7 @@ def sid_embeddings(
 
     Args:
         source: "text", "collaborative", "auto", or a sentence-transformers model (name or folder).
-        data_dir: holds the cache, in its folder ``embeddings``.
+        data_dir: holds the cache, in its folder `FOLDER`.
         progress: shows how far a model is; None for silence.
 
     Returns:
@@ -84,7 +94,7 @@ def sid_embeddings(
         StorageError: the disk refuses.
     """
     source = resolve_source(dataset, source)
-    catalog, folder = dataset.catalog, data_dir / "embeddings"
+    catalog, folder = dataset.catalog, data_dir / FOLDER
     is_model = source not in SOURCES
     key = {
         "dataset": dataset.fingerprint,
@@ -217,10 +227,22 @@ def collaborative_vectors(train: Examples, num_items: int) -> Floats:
     return vectors
 
 
-def check_reward_source(source: str) -> None:
-    """Raise UserError where a source is none of ours, and the package for models is missing."""
-    if source not in SOURCES:
-        require_package(source, SOURCES)
+def check_reward_source(source: str, data_dir: Path, dataset: Dataset | None = None) -> None:
+    """Raise UserError where a source is none of ours, and no model that can be had.
+
+    A model whose vectors are kept is not needed; without the dataset, they may be those.
+    """
+    if source in SOURCES:
+        return
+    require_package(source, SOURCES)
+    folder = data_dir / FOLDER
+    if dataset is None:
+        kept = keeps_some(folder)
+    else:
+        texts = item_texts(dataset.contents.titles, dataset.contents.descriptions)
+        kept = kept_file(texts, source, folder).exists()
+    if not kept:
+        check_model(source, SOURCES)
 
 
 def sid_means(

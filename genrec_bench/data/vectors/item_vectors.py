@@ -38,7 +38,12 @@ from genrec_bench.data.vectors.embeddings import (
     unit_rows,
     word_vectors,
 )
-from genrec_bench.data.vectors.text_encoder import encode_texts, require_package
+from genrec_bench.data.vectors.text_encoder import (
+    check_model,
+    encode_texts,
+    keeps_some,
+    require_package,
+)
 from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
@@ -82,7 +87,7 @@ def item_vectors(
     num_items = len(titles)
     if len(descriptions) != num_items:
         raise ValueError("titles and descriptions disagree about the number of items")
-    check_source(source)
+    check_source(source, cache)
     if _is_file(source):
         return read_vectors(Path(source), num_items)
     if source == "text":
@@ -114,13 +119,19 @@ def item_vectors(
     return _one_for_each(cached_vectors(path, num_items, make), source, progress)
 
 
-def check_source(source: str) -> None:
-    """Raise UserError for a file that is missing, or a model without the package for models."""
+def check_source(source: str, cache: Path | None = None) -> None:
+    """Raise UserError for a file that is missing, or a model that cannot be had.
+
+    Args:
+        cache: where it keeps vectors of a model, none may be needed, and none is asked for yet.
+    """
     if _is_file(source):
         if not Path(source).is_file():
             raise UserError(f"embeddings={source}: there is no such file")
     elif source not in SOURCES:
         require_package(source, CHOICES)
+        if cache is None or not keeps_some(cache):
+            check_model(source, CHOICES)
 
 
 def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:

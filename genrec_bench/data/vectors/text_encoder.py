@@ -28,9 +28,16 @@ from genrec_bench.data.vectors.vector_cache import (
 from genrec_bench.errors import UserError, nearest, one_line
 from genrec_bench.progress import Progress
 from genrec_bench.storage.digests import file_sha256, texts_sha256
+from genrec_bench.storage.hub import NoSuchModelError, hub_files
 
 BATCH = 256
 """Texts between two writes; the library forms its own, smaller batches of them."""
+
+KEPT = "texts-"
+"""How the names of files with vectors begin."""
+
+OWNER = "sentence-transformers"
+"""Who owns, on the hub, the models that the library knows by a name alone."""
 
 LOADING_FAILS = (
     OSError,  # the disk, the network and the hub
@@ -66,8 +73,35 @@ def require_package(model: str, others: Sequence[str]) -> None:
         )
 
 
+def check_model(model: str, others: Sequence[str]) -> None:
+    """Make sure within seconds that a model can be had, before any work is done for it.
+
+    Args:
+        model: its folder, or its name on the hub; one without an owner is the library's own.
+        others: what else might have been meant.
+
+    Raises:
+        UserError: the package is not installed, or the model cannot be had.
+    """
+    require_package(model, others)
+    if Path(model).exists():
+        return
+    reasons = []
+    for name in [model] if "/" in model else [f"{OWNER}/{model}", model]:
+        try:
+            hub_files(name, f"embeddings={model}")
+            return
+        except UserError as error:
+            reasons.append(str(error))
+            if not isinstance(error, NoSuchModelError):
+                break
+    raise UserError(f"{reasons[0]}; other sources are {', '.join(others)}{nearest(model, others)}")
+
+
 def _load(model: str, others: Sequence[str]) -> Encoder:
     """Load a model by its name on the hub or its folder, and run no code that comes with it."""
+    # The library asks again and again for what cannot be had.
+    check_model(model, others)
     from sentence_transformers import SentenceTransformer
 
     try:
@@ -97,16 +131,11 @@ def encode_texts(
         StorageError: the disk refuses.
     """
     require_package(model, others)
-    distinct = sorted({text for text in texts if text.strip()}, key=lambda text: (-len(text), text))
+    distinct = _distinct(texts)
     if not distinct:
         return np.zeros((len(texts), 1), dtype=np.float32)
-    key = {
-        "texts": texts_sha256(distinct),
-        "model": model_files(model) or model,
-        "versions": versions_of(["sentence-transformers", "transformers"]),
-    }
-    name = f"texts-{fingerprint(key)}"
-    path, batches = cache / f"{name}.safetensors", cache / f"{name}.batches"
+    path = kept_file(texts, model, cache)
+    batches = path.with_suffix(".batches")
     vectors = cached_vectors(
         path, len(distinct), lambda: _encode(distinct, model, batches, progress, others)
     )
@@ -117,6 +146,25 @@ def encode_texts(
     found = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
     found[known] = vectors[[row[texts[i]] for i in known]]
     return found
+
+
+def keeps_some(cache: Path) -> bool:
+    """Return whether `encode_texts` keeps vectors of any model in a folder."""
+    return any(cache.glob(f"{KEPT}*"))
+
+
+def kept_file(texts: Sequence[str], model: str, cache: Path) -> Path:
+    """Return the file in which `encode_texts` keeps vectors, whether it is there or not."""
+    key = {
+        "texts": texts_sha256(_distinct(texts)),
+        "model": model_files(model) or model,
+        "versions": versions_of(["sentence-transformers", "transformers"]),
+    }
+    return cache / f"{KEPT}{fingerprint(key)}.safetensors"
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    return sorted({text for text in texts if text.strip()}, key=lambda text: (-len(text), text))
 
 
 def model_files(model: str) -> dict[str, str]:
