@@ -70,7 +70,7 @@ EXAMPLES = {
         "leaderboard verify leaderboards",
     ),
     "bench": ("bench", "bench --json"),
-    "resend": ("resend", "resend --output runs"),
+    "resend": ("resend", "resend --output runs --tracking-uri http://localhost:5000"),
 }
 """Command lines without the program's name, by the words of a command."""
 

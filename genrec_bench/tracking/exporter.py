@@ -48,6 +48,7 @@ class Exporter:
 
     Args:
         store: where to.
+        all_runs: whether it gets the runs of other stores too, which keep theirs.
 
     Attributes:
         counts: how many runs were ``sent``, how many of these were cut short and are ``ended`` now;
@@ -56,8 +57,8 @@ class Exporter:
         reasons: why it did not take the first of what is ``left`` and ``refused``.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, *, all_runs: bool = False) -> None:
+        self.store, self._all_runs = store, all_runs
         words = ("sent", "ended", "live", "elsewhere", "left", "figures", "files", "refused")
         self.counts = Counter(dict.fromkeys(words, 0))
         self.reasons: dict[str, str] = {}
@@ -83,7 +84,7 @@ class Exporter:
             about = read_about(folder)
             if about is None:
                 return
-            if about.to != self.store.to:
+            if about.to != self.store.to and not self._all_runs:
                 self.counts["elsewhere"] += 1
                 return
             is_under_way = own and about.end is None

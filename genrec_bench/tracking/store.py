@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrec_bench.errors import StorageError
 from genrec_bench.storage.digests import content_digest
+from genrec_bench.storage.in_time import in_time
 from genrec_bench.storage.secrets import redacted
 from genrec_bench.tracking import database_file
 
@@ -40,6 +41,9 @@ steps. A board with intervals is made by `genrec-bench leaderboard`.
 """
 """What the page of an experiment says first."""
 
+PATIENCE = 10.0
+"""Seconds in which a store must answer before anything is sent; more where requests may take it."""
+
 MAX_KEY = 250
 """Characters that MLflow takes in the name of a metric or parameter."""
 
@@ -61,6 +65,7 @@ class Store:
 
     Args:
         output: folder of all results.
+        uri: its address; None for what the environment says.
 
     Attributes:
         to: a name of the store that tells nothing of it; what folders know it by.
@@ -71,9 +76,9 @@ class Store:
         is_importing: whether this process is still reading MLflow's own program.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, uri: str | None = None) -> None:
         self._output = output.resolve()
-        self._uri = os.environ.get(URI, "")
+        self._uri = os.environ.get(URI, "") if uri is None else uri
         self.to = content_digest(self._uri)[:16] if self._uri else LOCAL
         self.place = redacted(self._uri) or str(output / DATABASE)
         self.asked_at: float | None = None
@@ -92,6 +97,18 @@ class Store:
         if self._file is not None:
             with self._awaited():
                 database_file.check(self._file)
+
+    def check_answer(self) -> None:
+        """Ask something small, and wait for the answer some seconds at most.
+
+        Raises:
+            TimeoutError: there is none.
+            Exception: whatever MLflow and what it stands on raise.
+        """
+        if self._client is None:
+            self._client = self._opened()  # Reading MLflow's own program takes its time.
+        patience = max(PATIENCE, 2 * float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", 0)))
+        in_time(lambda: self.ask("get_experiment_by_name", "genrec-bench"), patience)
 
     def ask(self, method: str, *args: Any, **more: Any) -> Any:
         """Call a method of MLflow's client.

@@ -9,7 +9,9 @@ from fake_mlflow import FakeServer, install
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genrec_bench.commands.cli import main
 from genrec_bench.tracking import courier as tracking_courier
+from genrec_bench.tracking import store as tracking_store
 from genrec_bench.tracking.exporter import LOCK_FILE
 from genrec_bench.tracking.folder_view import TRACKING_FILE
 from genrec_bench.tracking.store import URI, mlflow_name
@@ -87,6 +89,31 @@ def test_a_server_that_hangs_delays_a_run_by_two_seconds_at_most(
     kept = [file.read_text() for file in tmp_path.rglob("*.json")]
     assert "secret" not in err and not any("secret" in text or "127" in text for text in kept)
     assert not (tmp_path / "mlflow.db").exists(), "no local database beside a server of one's own"
+
+
+def test_runs_move_from_a_database_to_another_and_a_silent_server_is_told(
+    tmp_path: Path, address: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    """With real databases, and a socket that listens and never answers."""
+    from mlflow.tracking import MlflowClient
+
+    track(tmp_path)
+    there = f"sqlite:///{tmp_path / 'there.db'}"
+    words = ["resend", "--output", str(tmp_path), "--tracking-uri"]
+    assert main([*words, there]) == 0 and main([*words, there]) == 0
+    client = MlflowClient(there)
+    (experiment,) = client.search_experiments(filter_string="name LIKE 'genrec-bench/%'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED" and run.data.params["a"] == "1"
+    capfd.readouterr()
+    address.setattr(tracking_store, "PATIENCE", 1.0)
+    address.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        began = time.monotonic()
+        assert main([*words, f"http://127.0.0.1:{hanging.getsockname()[1]}"]) == 2
+        assert time.monotonic() - began < 10
+    err = capfd.readouterr().err
+    assert "did not answer (" in err and "1 run waits for it" in err and err.count("\n") == 1
 
 
 def test_a_folder_that_refuses_costs_nothing(

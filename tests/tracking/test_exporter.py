@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from fake_mlflow import FakeServer, dying, install
-from tiny_runs import Bench, call, run_folders, run_words, save_tiny, shrink_backbone
+from tiny_runs import Bench, call, only_error, run_folders, run_words, save_tiny, shrink_backbone
 
 from genrec_bench.runs.records import RECORD_FILE
 from genrec_bench.runs.run_tracker import shown_name
@@ -165,7 +165,7 @@ def test_wherever_an_outage_begins_mlflow_ends_with_the_same(
     for lasting in range(30):
         server.fail_after, server.loses_answers = lasting, loses_answers
         called = call(missed.capsys, ["resend", "--output", str(missed.output)])
-        assert called.code == 0 or "give the command again when it is back" in called.err
+        assert called.code == 0 or "give the command again" in called.err
     server.fail_after, server.loses_answers = None, False
     missed.resend()
     (run,) = server.runs.values()
@@ -237,6 +237,47 @@ def test_what_belongs_to_another_server_is_left_alone(
     assert bench.resend()["ended"] == 1
 
 
+def test_runs_of_one_store_are_sent_to_another_when_asked(
+    missed: Tracked, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed.resend()
+    words = ["resend", "--output", str(missed.output)]
+    other = install(monkeypatch, FakeServer())
+    monkeypatch.setenv(URI, "http://other")
+    told = call(missed.capsys, words)
+    assert told.code == 0 and not other.runs
+    assert "of another store, which `resend --tracking-uri ADDRESS` sends" in told.out
+    monkeypatch.delenv(URI)
+    for sent in (1, 0):
+        told = call(missed.capsys, [*words, "--tracking-uri", "http://ann:secret@other:5000"])
+        assert told.code == 0 and f": {sent} runs, " in told.out and "secret" not in told.out
+    (run,) = other.runs.values()
+    assert run.points() == expected(missed.folder()) and set(run.files) == {RECORD_FILE}
+    # It still belongs where it was: news of it goes there.
+    install(monkeypatch, server)
+    assert missed.resend()["elsewhere"] == 0
+
+
+def test_a_server_that_is_not_there_is_told_at_once(
+    missed: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = install(monkeypatch, FakeServer(away=True))
+    monkeypatch.setenv(URI, "http://other:5000")
+    words = ["resend", "--output", str(missed.output)]
+    told = only_error(call(missed.capsys, words))
+    assert told.startswith("MLflow at http://other:5000 did not answer (server went away): ")
+    assert "0 runs wait for it (1 more belong to another store); start it or mend" in told
+    told = only_error(call(missed.capsys, [*words, "--tracking-uri", "http://third:5000"]))
+    assert "third:5000 did not answer" in told and "1 run waits for it; start" in told
+    assert not other.runs
+
+
+@pytest.mark.parametrize("address", ["runs/mlflow.db", "localhost:5000", "", "http://"])
+def test_what_is_no_address_is_refused(missed: Tracked, address: str) -> None:
+    words = ["resend", "--output", str(missed.output), "--tracking-uri", address]
+    assert "must be an address, such as http://HOST:5000" in only_error(call(missed.capsys, words))
+
+
 def test_a_store_that_was_lost_is_filled_anew_from_the_folders(
     missed: Tracked, server: FakeServer
 ) -> None:
@@ -273,6 +314,10 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(missed: Tracked, server: 
 
 def test_resend_says_that_mlflow_is_away(missed: Tracked, server: FakeServer) -> None:
     server.away = True
+    called = call(missed.capsys, ["resend", "--output", str(missed.output)])
+    assert called.code == 2 and called.err.count("\n") == 1
+    assert "mlflow.db did not answer (server went away): nothing was sent, and 1 run" in called.err
+    server.away, server.fail_after = False, 3
     called = call(missed.capsys, ["resend", "--output", str(missed.output)])
     assert called.code == 2 and "mlflow.db failed (server went away): 0 runs" in called.err
     assert "1 are left" in called.err

@@ -87,6 +87,16 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
         assert trial["trial_state"] == "complete"
         history = client.get_metric_history(runs["grpo, seed 0"].info.run_id, "loss")
         assert [metric.step for metric in history] == [1, 2]
+        monkeypatch.delenv(URI)
+        local = run_words("grpo", tmp_path / "data", tmp_path / "local")
+        local.remove("--no-mlflow")
+        assert call(capsys, local).code == 0
+        move = ["resend", "--output", str(tmp_path / "local"), "--tracking-uri", address]
+        for sent in (1, 0):
+            called = call(capsys, move)
+            assert called.code == 0 and f": {sent} runs, " in called.out
+        found = client.search_runs(ids, "attributes.run_name = 'grpo, seed 0'")
+        assert len(found) == 2 and {run.info.status for run in found} == {"FINISHED"}
         for name, file in (("study", "configuration.json"), ("grpo, seed 0", "record.json")):
             files = client.list_artifacts(runs[name].info.run_id)
             assert [artifact.path for artifact in files] == [file]
