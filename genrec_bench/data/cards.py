@@ -13,6 +13,7 @@ from genrec_bench.data.preparation.raw_recipe import Raw, Step, check_steps
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.strict_yaml import parse_yaml
+from genrec_bench.storage.text_files import read_text
 from genrec_bench.storage.validation import (
     Must,
     PlainName,
@@ -232,12 +233,7 @@ def load_card(name: str) -> Card:
     if others:
         raise UserError(f"{others[0]}: there is a card {name!r} already; name it otherwise")
     where = card_place(name)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8: {error}") from None
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    text = read_text(file, where)
     card = validated(Card, parse_yaml(text, where), where)
     if card.name != name:
         raise UserError(f"{where}: key 'name' must be the name of the file")

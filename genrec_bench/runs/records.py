@@ -23,6 +23,7 @@ from genrec_bench.runs.record_schema import SCHEMA, Record, digest, mistakes_in,
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes
+from genrec_bench.storage.text_files import read_text
 from genrec_bench.training.metrics import TAIL, is_worth
 
 RECORD_FILE = "record.json"
@@ -154,7 +155,7 @@ def read_record(path: Path) -> Record:
     if not path.exists():
         raise UserError(f"{path.parent}: holds no {RECORD_FILE}; has its run ended?")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        content = json.loads(read_text(path), parse_constant=_refuse)
         wrong = mistakes_in(content)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a record: {error}") from error

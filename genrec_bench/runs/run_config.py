@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrec_bench.errors import UserError
-
 if TYPE_CHECKING:
     from genrec_bench.runs.jobs import Job
 
@@ -48,13 +46,10 @@ def read_config(path: Path) -> RunConfig:
         UserError: it cannot be read; the message names file and key.
     """
     from genrec_bench.storage.strict_yaml import parse_yaml
+    from genrec_bench.storage.text_files import read_text
     from genrec_bench.storage.validation import validated
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"--config {path}: cannot be read: {reason}") from None
+    text = read_text(path, f"--config {path}")
     return validated(RunConfig, parse_yaml(text, f"--config {path}"), f"--config {path}")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
+from genrec_bench.storage.text_files import json_lines, read_text
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -29,9 +30,12 @@ def read_rows(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return read_frame(path)
+        text = read_text(path)
+        if not text.strip():
+            raise UserError(f"{path}: is empty")
         if path.suffix == ".jsonl":
-            return pd.read_json(io.BytesIO(path.read_bytes()), lines=True, dtype=False)
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+            return pd.DataFrame(json_lines(text, str(path)))
+        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:  # what pyarrow and pandas raise is among them

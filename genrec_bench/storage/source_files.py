@@ -10,6 +10,7 @@ from typing import Any
 
 from genrec_bench.errors import UserError
 from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.text_files import read_text
 
 
 @dataclass
@@ -24,10 +25,7 @@ class Folder:
         self.used.append(path)
         if not path.is_file():
             raise UserError(f"{path} is missing")
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from error
+        text = read_text(path)
         if not text.strip():
             raise UserError(f"{path} is empty")
         return text

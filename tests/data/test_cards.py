@@ -162,7 +162,7 @@ def test_what_is_no_card_among_cards(own: Path) -> None:
     (own / "._beauty.yaml").write_bytes(b"\0")
     assert card_names() == before
     (own / "mine.yaml").mkdir()
-    with pytest.raises(UserError, match=r"mine\.yaml cannot be read: Is a directory"):
+    with pytest.raises(UserError, match=r"mine\.yaml: is a folder, and a file is needed"):
         load_card("mine")
 
 

@@ -13,7 +13,6 @@ first of them. Titles come from the questions for them, and from ``CATEGORY.item
 there.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from genrec_bench.data.layouts.catalog_files import (
 from genrec_bench.data.sids.sid_spelling import parse_sid
 from genrec_bench.errors import UserError
 from genrec_bench.storage.source_files import Folder
+from genrec_bench.storage.text_files import json_of
 
 INDEX = "id2sid.json"
 TASKS = ("rl", "sft")
@@ -93,10 +93,7 @@ def _entries(folder: Folder, root: Path, split: str) -> Iterator[tuple[str, str,
         raise UserError(f"{root / f'{split}.json'} is missing")
     entries: list[tuple[int, str, str, str]] = []
     for path in paths:
-        try:
-            content = json.loads(folder.text(path))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno}: malformed JSON: {error.msg}") from error
+        content = json_of(folder.text(path), str(path))
         if not isinstance(content, list):
             raise UserError(f"{path}: expected a list of examples")
         for number, entry in enumerate(content, start=1):

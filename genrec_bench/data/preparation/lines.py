@@ -9,6 +9,7 @@ from pathlib import Path
 
 from genrec_bench.data.preparation.malformed import Malformed
 from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.storage.text_files import UNREADABLE
 
 LONGEST_LINE = 8 * 1024 * 1024
 """Bytes; a longer line is malformed, and is not held in memory."""
@@ -20,18 +21,6 @@ TOO_LONG = f"longer than {LONGEST_LINE >> 20} MiB"
 
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
-
-UNREADABLE = {
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip file within a gzip file",
-    b"BZh91AY&SY": "a bzip2 file",
-    b"\xfd7zXZ\x00": "an xz file",
-    b"\x28\xb5\x2f\xfd": "a zstd file",
-    b"PAR1\x15": "a Parquet file",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-}
-"""What else a download may turn out to be, by how it begins."""
 
 Content = io.BufferedReader | gzip.GzipFile
 
@@ -101,6 +90,7 @@ class Lines:
             chunk = last = self._read(content.read1, CHUNK)
             for magic, what in UNREADABLE.items():
                 if chunk.startswith(magic):
+                    what += " within a gzip file" * (magic == GZIP)  # one was unpacked
                     raise UserError(f"{self.path} is {what}; unpack it to UTF-8 text or gzip")
             while chunk:
                 self.malformed.position = raw.tell()

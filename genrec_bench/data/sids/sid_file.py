@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.storage.source_files import Folder
+from genrec_bench.storage.text_files import json_lines, json_of
 
 ITEM_KEYS = ("item_id", "item", "asin", "parent_asin", "iid", "id", "name", "movieId")
 SID_KEYS = (
@@ -64,14 +64,12 @@ def read_sid_file(folder: Folder, file: Path, names: Sequence[str]) -> tuple[Spe
             file, list(csv.DictReader(io.StringIO(text), delimiter=separator)), names
         )
     if suffix == ".jsonl":
-        lines = enumerate(folder.text(file).splitlines(), start=1)
-        entries = [_json(line, f"{file}, line {number}") for number, line in lines if line.strip()]
-        return _of_objects(file, entries, names)
+        return _of_objects(file, json_lines(folder.text(file), str(file)), names)
     if not folder.text(file).lstrip().startswith("["):
         folder.used.pop()
         return _of_mapping(folder.mapping(file), names)
     folder.used.pop()
-    content = _json(folder.text(file), str(file))
+    content = json_of(folder.text(file), str(file))
     if content and all(isinstance(entry, dict) for entry in content):
         return _of_objects(file, content, names)
     return _in_order(file, content, names, [])
@@ -86,16 +84,6 @@ def off_by_one(found: Mapping[str, object], wanted: Sequence[str] | Mapping[str,
     if first == -1 and last in wanted:
         return ": this file counts from 0, the items from 1"
     return ""
-
-
-def _json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = "" if ", line" in where else f", line {error.lineno}"
-        raise UserError(f"{where}{line}: malformed JSON: {error.msg}") from error
-    except RecursionError:
-        raise UserError(f"{where}: malformed JSON: nested too deeply") from None
 
 
 def _of_mapping(content: Mapping[str, Any], names: Sequence[str]) -> tuple[Spelled, list[str]]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.strict_yaml import parse_yaml
+from genrec_bench.storage.text_files import read_text
 from genrec_bench.storage.validation import Must, PlainName, is_plain_name, require, validated
 
 SUFFIX = ".yaml"
@@ -121,11 +122,7 @@ def load_ablation(argument: str) -> tuple[str, Ablation]:
     """
     if argument.endswith(SUFFIX) or not is_plain_name(argument):
         path, where = Path(argument), argument
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
-            raise UserError(f"{argument}: cannot be read as an ablation: {reason}") from None
+        text = read_text(path, f"ablation {argument}")
         name = path.stem
     else:
         names = ablation_names()

@@ -70,7 +70,7 @@ def test_what_is_not_there_is_told_of(capsys: Capture) -> None:
     Path("no.yaml").write_text("a: [")
     for words, message in (
         (["urg"], "unknown ablation 'urg'; did you mean 'ugr'?; the ablations are srpo, ugr, vsta"),
-        (["./gone.yaml"], "./gone.yaml: cannot be read as an ablation: No such file or directory"),
+        (["./gone.yaml"], "ablation ./gone.yaml: there is no such file"),
         (["no.yaml"], "no.yaml: not valid YAML: "),
         (["vstar", "--tables", "2,5"], "--tables 5: must be of 2, 3, 4"),
         (["ugr", "--seeds", "1,1"], "argument --seeds: 1,1: a seed is given twice"),
