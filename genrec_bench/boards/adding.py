@@ -13,6 +13,7 @@ from pathlib import Path
 from genrec_bench import benchmark_version
 from genrec_bench.boards.collecting import SHOWN, read_each, record_paths, refuse
 from genrec_bench.boards.evidence import Evidence, read_evidence
+from genrec_bench.boards.outside import is_outside
 from genrec_bench.boards.verify import contradictions, verify, verify_together
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import version_key
@@ -115,7 +116,7 @@ def _left(
 def _notes(there: Sequence[Evidence], new: Sequence[Evidence]) -> list[str]:
     """What does not stand against a record and should be known of it."""
     algorithms = set(default_hyperparameters())
-    strangers = sorted({one.record["algorithm"] for one in new} - algorithms)
+    strangers = sorted({one.record["algorithm"] for one in new if not is_outside(one)} - algorithms)
     notes = [
         f"algorithms/ has no {name}.py: add it too, or nobody can repeat it" for name in strangers
     ]

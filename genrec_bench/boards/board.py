@@ -102,6 +102,8 @@ class BoardRow:
         failures: by seed: why a run failed that nobody has made good since.
         lost: what those failed runs, all together, spent of `seconds`, `flops` and `tokens` that
             would have counted; empty without any, and where `kind` is `failed`: there `spent` says.
+        outside: of a system that was not run here: what its maker declares, by what tables call it;
+            empty for ours.
     """
 
     name: str
@@ -121,6 +123,7 @@ class BoardRow:
     failures: Mapping[int, str] = field(default_factory=dict)
     lost: Mapping[str, float] = field(default_factory=dict)
     gains_at: GainCurve = ()
+    outside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class Section:
         parts: names of the rows that have a part in the declared comparisons, by part.
         gains: by metric of `ranked`, each row less the SFT start.
         declared: by metric of `ranked`, each row less SFT continued, and less the baseline.
+        outside: whether it is that of outside systems; then these alone are in `gains` and
+            `declared`, and our rows stand beside them.
     """
 
     benchmark: str
@@ -155,6 +160,7 @@ class Section:
     parts: Mapping[Part, str] = field(default_factory=dict)
     gains: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     declared: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    outside: bool = False
 
     @property
     def ranked(self) -> tuple[str, ...]:

@@ -92,7 +92,8 @@ class Tried:
     @property
     def section(self) -> Section | None:
         """The first comparable records that judge the claim; else the first, if there are any."""
-        sections = self.board.sections if self.board else ()
+        known = self.board.sections if self.board else ()
+        sections = [one for one in known if not one.outside]
         judging = (one for one in sections if judge(self.claim, one).pairs)
         return next(judging, sections[0] if sections else None)
 

@@ -11,9 +11,12 @@ Quantities:
 - `tuning/flops`, `tuning/trials`, ...: what finding the hyperparameters took.
 - `reach/25%`, ...: budget to reach a target, in the unit of the budget: the median over seeds;
   `missed` where there is none.
+- `told/backbone`, ...: what the maker of an outside system declares of it; nobody checks it.
 - `pair/NDCG@10`, ...: `row` less `other`, with the tests. Lines of the kind `gain` (less the SFT
   start) and `declared` (less SFT continued, less the baseline) are corrected among their own kind;
   those of the kind `pair` are all pairs.
+
+A track of outside systems has our rows too, on the same users, so that pairs may be of both.
 
 `records` are those of `seeds` and, after them, of `failed_seeds`. Lines of the kind `reported` are
 a paper's figures and nothing of ours. Empty: does not apply. Text that a
@@ -93,6 +96,7 @@ def _of_row(row: BoardRow) -> Iterator[dict[str, Any]]:
         # The records stand at the row's other lines; at these they would be most of the file.
         gain = {"quantity": f"gain/HR@{k}", "value": mean, "low": low, "high": high}
         yield gain | {"records": ()}
+    yield from ({"quantity": f"told/{key}", "value": text} for key, text in row.outside.items())
     costs: dict[str, Mapping[str, Any]] = {"spent": row.spent, "lost": row.lost}
     costs |= {f"phase/{phase}": spent for phase, spent in row.phases.items()}
     costs["tuning"] = row.tuning or {}

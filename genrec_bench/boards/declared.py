@@ -44,7 +44,13 @@ def declared(
     rows: Sequence[BoardRow], parts: Mapping[Part, str]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Names of the rows to be compared: with the start; with control and with baseline."""
-    names = [row.name for row in rows if row.kind in ("control", "result")]
+    return against([row.name for row in rows if row.kind in ("control", "result")], parts)
+
+
+def against(
+    names: Sequence[str], parts: Mapping[Part, str]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Names of some rows and what each is compared with: the start; control and baseline."""
     with_start = [(name, parts["start"]) for name in names if "start" in parts]
     with_others: list[tuple[str, str]] = []
     for part in ("control", "baseline"):

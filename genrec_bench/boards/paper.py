@@ -39,8 +39,18 @@ _ESCAPES = {
 } | {sign: f"\\{sign}" for sign in "#$%&_{}"}
 
 
+_OUTSIDE = (
+    "Ranked lists of outside systems were evaluated on the test examples of our runs, by the same "
+    "metrics: hits are counted by item, and what a list does not hold counts as a miss. How these "
+    "systems were trained and what that cost is as their makers declare."
+)
+
+
 def measured(board: Board, section: Section) -> str:
     """How the section's figures came about, as a paragraph of plain text."""
+    if section.outside:
+        parts = [_OUTSIDE, _tests(section), _rest(section)]
+        return " ".join(part for part in parts if part)
     parts = [_start(board, section), _training(section), _tuning(section), _evaluation(section)]
     parts += [_tests(section), _rest(section)]
     return " ".join(part for part in parts if part)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from genrec_bench import benchmark_version
-from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, RANKED, Board, BoardRow, Section
+from genrec_bench.boards.board import ORDER_BY, Board, BoardRow, Section
+from genrec_bench.boards.compared import about_tests, conclusions, judged
 from genrec_bench.boards.declared import declared, parts_of
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.gain_curves import with_gain_curves
 from genrec_bench.boards.marks import is_off_budget
 from genrec_bench.boards.near_tracks import with_nearly_equal_tracks
+from genrec_bench.boards.outside import Beside, is_outside, outside_section
 from genrec_bench.boards.reported import load_reported
 from genrec_bench.boards.rows import (
     Defaults,
@@ -30,9 +28,7 @@ from genrec_bench.boards.rows import (
     group,
     make_row,
     said_by_all,
-    start_evidence,
     start_row,
-    user_values,
     was_tuned,
 )
 from genrec_bench.boards.targets import Looks, target_values, unit_of
@@ -43,7 +39,7 @@ from genrec_bench.data.cards import MARK, load_card
 from genrec_bench.errors import UserError
 from genrec_bench.runs import registry
 from genrec_bench.runs.record_schema import own_figures, plain, version_key
-from genrec_bench.statistics.conclusions import Conclusions, Entrant, conclude, family
+from genrec_bench.statistics.conclusions import family
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.collapse import signs_of_collapse
 
@@ -74,13 +70,18 @@ def make_board(
         if record["dataset"] == dataset and one.on_test:
             groups.setdefault((record["benchmark"], record["track_id"]), []).append(one)
     order = sorted(groups, key=lambda key: (-len(groups[key]), key))
-    sections = [_section(groups[key], defaults or {}, folder, baseline) for key in order]
+    of_runs = [key for key in order if not is_outside(groups[key][0])]
+    sections = [_section(groups[key], defaults or {}, folder, baseline) for key in of_runs]
     # The newest version first; within it what was compared at equal cost, then what has most runs.
     sections.sort(key=lambda section: bool(unequal_cost(section)))
     sections.sort(key=lambda section: version_key(section.benchmark), reverse=True)
-    return Board(
-        dataset, tuple(with_nearly_equal_tracks(sections)), load_reported(dataset), _title(dataset)
-    )
+    sections = with_nearly_equal_tracks(sections)
+    beside = [Beside(one, groups[one.benchmark, one.track_id]) for one in sections]
+    # Behind all others: a reader's first question is what our runs decide.
+    theirs = [groups[key] for key in order if key not in of_runs]
+    theirs.sort(key=lambda records: version_key(records[0].record["benchmark"]), reverse=True)
+    sections += [outside_section(records, beside, defaults or {}, folder) for records in theirs]
+    return Board(dataset, tuple(sections), load_reported(dataset), _title(dataset))
 
 
 def _title(dataset: str) -> str:
@@ -116,9 +117,9 @@ def _section(
     ranked.sort(key=lambda row: (-row.means.get(ORDER_BY, -1.0), row.name))
     failed = [row for row in rows if row.kind == "failed"]
     starts = start_row(records, folder)
-    compared = _conclusions([*starts, *ranked], groups, records)
+    compared = conclusions([*starts, *ranked], groups, records)
     ranked = with_gain_curves(ranked, {one.name: one for one in groups}, records)
-    shown = [_judged(row, compared) for row in (*starts, *ranked)]
+    shown = [judged(row, compared) for row in (*starts, *ranked)]
     shown += [*failed, *ceiling_row(records, folder)]
     measure = _measure(groups, baseline)
     parts = parts_of(shown, measure.name if measure else "")
@@ -126,7 +127,7 @@ def _section(
     used = sum(len(one.finished) + len(one.failed) for one in groups)
     notes = [
         *_about_rows(shown, len(records) - used),
-        *_about_tests(shown),
+        *about_tests(shown),
         *_about_tuning(groups, defaults),
         *_about_shared(groups, usual),
         *([why_none] if why_none else []),
@@ -192,48 +193,6 @@ def _looks_apart(groups: Sequence[Group], baseline: str) -> dict[str, list[str]]
         return {}
     found = {one.name: one.looks_apart(measure) for one in finished}
     return {name: keys for name, keys in found.items() if keys}
-
-
-def _conclusions(
-    rows: Sequence[BoardRow], groups: Sequence[Group], records: Sequence[Evidence]
-) -> dict[str, Conclusions]:
-    """Compare all rows that have outcomes, by metric."""
-    by_name = {one.name: one for one in groups}
-    found = {}
-    for place, metric in enumerate((*RANKED, *OF_WORLDS)):
-        values: dict[str, NDArray[np.float64]] = {}
-        for row in rows:
-            table = None
-            if metric in row.means and row.kind == "start":
-                start = start_evidence(records)
-                table = user_values([start], metric, "start_") if start else None
-            elif metric in row.means:
-                table = user_values(by_name[row.name].finished, metric)
-            if table is not None and table.shape[1] > 1:
-                values[row.name] = table
-        # Rows on other examples than most were never comparable; `verify` names their records.
-        sizes = Counter(table.shape[1] for table in values.values())
-        users = max(sizes, key=lambda size: (sizes[size], size), default=0)
-        entrants = {
-            row.name: Entrant(values[row.name], row.seeds or (0,), fixed=row.kind == "start")
-            for row in rows
-            if row.name in values and values[row.name].shape[1] == users
-        }
-        if entrants:
-            # One generator for one track and metric, whatever else is on the board.
-            key = int(records[0].record["track_id"], 16)
-            generator = np.random.default_rng([key, place])
-            found[metric] = conclude(entrants, generator)
-    return found
-
-
-def _judged(row: BoardRow, compared: Mapping[str, Conclusions]) -> BoardRow:
-    known = {metric: each for metric, each in compared.items() if row.name in each.estimates}
-    return replace(
-        row,
-        estimates={metric: each.estimates[row.name] for metric, each in known.items()},
-        ranks={metric: each.ranks[row.name] for metric, each in known.items()},
-    )
 
 
 def _about_rows(rows: Sequence[BoardRow], replaced: int) -> list[str]:
@@ -326,26 +285,6 @@ def _about_own(groups: Sequence[Group]) -> list[str]:
         for name, found in sorted(files.items())
         if len(found) > 1
     ]
-
-
-def _about_tests(rows: Sequence[BoardRow]) -> list[str]:
-    notes = []
-    lone = [
-        row.name
-        for row in rows
-        if row.kind != "start" and any(not each.covers_seeds for each in row.estimates.values())
-    ]
-    if lone:
-        notes.append(
-            f"One seed only: {', '.join(lone)}. The interval speaks of users alone, not of what "
-            "another seed would give, and the row has no rank."
-        )
-    for row in rows:
-        if row.kind == "start" and ORDER_BY in row.means and not row.estimates:
-            notes.append("The SFT start has no interval: these records do not keep its outcomes.")
-        elif row.kind in ("control", "result") and ORDER_BY in row.means and not row.estimates:
-            notes.append(f"{row.name} has no interval: its outcomes are not those of one test set.")
-    return notes
 
 
 def _about_tuning(groups: Sequence[Group], defaults: Defaults) -> list[str]:

@@ -42,6 +42,8 @@ from genrec_bench.boards.verdict import at_what_cost, heading, verdict
 from genrec_bench.training.budgets import shown_budget
 
 REPORTED_HEADING = "As reported, other settings"
+TARGETS_HEADING = "### Budget to reach targets"
+DECLARED_HEADING = "What makers of outside systems declare"
 
 
 def to_text(board: Board) -> str:
@@ -54,6 +56,7 @@ def to_text(board: Board) -> str:
         parts += gain_tables(section, "simple")
         parts += [_quality(board, section, "simple")]
         parts += [_metrics(section, "simple"), _spent(section, "simple")]
+        parts += [outside_table(section, "simple")]
         if section.target_values:
             parts += [_targets_title(section), _targets(section, "simple")]
         parts += [*_statements(section), *section.notes]
@@ -79,14 +82,16 @@ def to_markdown(board: Board) -> str:
             _quality(board, section, "pipe"),
             *(escaped(text) for text in (*_statements(section), *section.notes)),
             *by_length_parts(section),
-            "### Budget to reach targets",
         ]
-        if section.target_values:
-            parts += [_targets_title(section), _targets(section, "pipe")]
+        if section.outside:
+            parts += [f"### {DECLARED_HEADING}", outside_table(section, "pipe")]
+        elif section.target_values:
+            parts += [TARGETS_HEADING, _targets_title(section), _targets(section, "pipe")]
         else:
-            parts += ["There are none; the notes above say why."]
+            parts += [TARGETS_HEADING, "There are none; the notes above say why."]
         parts += ["### All metrics", _metrics(section, "pipe")]
-        parts += ["### What was spent", _spent(section, "pipe")]
+        if not section.outside:
+            parts += ["### What was spent", _spent(section, "pipe")]
         for metric in section.ranked:
             parts += declared_parts(section, metric)
         for metric in section.ranked:
@@ -235,6 +240,20 @@ def _spent(section: Section, style: str) -> str:
             line += [amount_text(tuning.get(section.unit), unit), escaped(_trials(tuning))]
         lines.append(line)
     return table(headers, lines, style)
+
+
+def outside_table(section: Section, style: str) -> str:
+    """What makers declare of outside systems; empty without any."""
+    rows = [row for row in section.rows if row.outside]
+    if not rows:
+        return ""
+    heads = list(rows[0].outside)
+    pipe = style == "pipe"
+    lines = [
+        [row_name(row, style), *(escaped(text) if pipe else text for text in row.outside.values())]
+        for row in rows
+    ]
+    return table(["declared, not checked", *heads], lines, style, left=len(heads) + 1)
 
 
 def _trials(tuning: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ def row_name(row: BoardRow, style: str) -> str:
     """A row's name, with a word where it is no result; `style` is that of the table."""
     marks = {"control": " [control]", "failed": " [failed]"}
     name = escaped(row.name) if style == "pipe" else row.name
-    return name + marks.get(row.kind, "")
+    return name + (" [outside]" if row.outside else marks.get(row.kind, ""))
 
 
 def escaped(text: str) -> str:

@@ -75,11 +75,15 @@ def unequal_cost(section: Section) -> str:
 
 def at_what_cost(section: Section) -> str:
     """What headings add to a comparison of the section's rows."""
+    if section.outside:
+        return "whatever it cost"
     return "at unequal cost" if unequal_cost(section) else "at the equal budget"
 
 
 def verdict(board: Board, section: Section) -> list[str]:
     """Sentences: which to use, how each row stands, what would have been seen, and where."""
+    if section.outside:
+        return _of_outside(board, section)
     rows = [row for row in section.rows if row.kind == "result"]
     # A control may be among the results, where it was tuned; it cannot be recommended over itself.
     rows = [row for row in rows if row.name != section.parts.get("control")]
@@ -93,6 +97,18 @@ def verdict(board: Board, section: Section) -> list[str]:
     found = [_lead(section, best), *_standings(section, others), _of_control(section, best)]
     found += [_visible(section), *_of_worlds(section, rows), where(board, section)]
     return [text for text in found if text]
+
+
+def _of_outside(board: Board, section: Section) -> list[str]:
+    """How outside systems stand to our start and to SFT continued; none is recommended."""
+    rows = [row for row in section.rows if row.outside]
+    found = [
+        f"Outside systems beside our runs, on the same test users and by {ORDER_BY}; their cost is "
+        "what their makers declare, so that no row is recommended over another."
+    ]
+    if section.parts.keys() >= set(_REFERENCES):
+        found += [*_standings(section, rows), _visible(section), *_of_worlds(section, rows)]
+    return [text for text in (*found, where(board, section)) if text]
 
 
 def where(board: Board, section: Section) -> str:
@@ -116,6 +132,8 @@ def where(board: Board, section: Section) -> str:
 
 def heading(section: Section) -> str:
     """Version, budget as a multiple of what SFT cost, and seeds: what tells sections apart."""
+    if section.outside:
+        return f"genrec-bench {section.benchmark}, outside systems"
     times = sft_multiple(section)
     facts = [f"genrec-bench {section.benchmark}", f"{times:.3g} times SFT" if times else ""]
     facts += ["cost not equal" if unequal_cost(section) else ""]

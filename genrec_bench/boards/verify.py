@@ -20,7 +20,7 @@ import pandas as pd
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.verify_lists import differences_of_lists
 from genrec_bench.errors import UserError
-from genrec_bench.runs.record_schema import SPLITS, own_figures
+from genrec_bench.runs.record_schema import EXTERNAL, SPLITS, own_figures
 from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import of_training
 from genrec_bench.training.metrics import (
@@ -349,7 +349,9 @@ def _first_difference(key: str, what: str, first: Evidence, second: Evidence) ->
 
 
 def _exact(record: Mapping[str, Any]) -> bool:
-    """Whether the run can be repeated bit by bit: neither a clock nor a GPU had a say."""
+    """Whether a run of ours can be repeated bit by bit: neither a clock nor a GPU had a say."""
+    if record.get("kind") == EXTERNAL:
+        return False
     limit = record["budget"]["limit"]
     clocked = limit is not None and limit.endswith("s")
     return not clocked and str(record["hardware"].get("device", "cpu")) == "cpu"
@@ -363,7 +365,9 @@ def _same_examples(first: Evidence, second: Evidence) -> Iterator[Finding]:
         found = f"in {first.name}, on the same dataset"
         if one and other and one != other:
             yield Finding(second.name, f"outcomes: {split}", f"{other} examples", f"{one} {found}")
-        elif all(TAIL in table for table in tables) and not tables[0][TAIL].equals(tables[1][TAIL]):
+        elif not (one and other) or not all(TAIL in table for table in tables):
+            continue
+        elif not tables[0][TAIL].equals(tables[1][TAIL]):
             yield Finding(
                 second.name, f"outcomes: {split}: {TAIL}", "its own", f"other ones {found}"
             )

@@ -19,6 +19,7 @@ from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.precision import STORED
 from genrec_bench.runs.policy_folder import EMBEDDINGS, FOLDER, SIDS, read_catalog
 from genrec_bench.runs.recommender import Recommender, Tell, as_warning
+from genrec_bench.runs.record_schema import EXTERNAL
 from genrec_bench.runs.records import RECORD_FILE
 from genrec_bench.runs.registry import find, source_hash
 from genrec_bench.runs.stored_adapters import fill_policy, weights_below
@@ -69,6 +70,8 @@ def policy_path(path: Path) -> Path:
     if not place.exists():
         raise UserError(f"{path}: there is no such record or folder")
     if (place / RECORD_FILE).is_file():
+        if read_json(place / RECORD_FILE).get("kind") == EXTERNAL:
+            raise UserError(f"{path}: is of an outside system, of which there are lists, no policy")
         raise UserError(
             f"{place / FOLDER}: is not there: the run failed, its policy was cleared away, or the "
             f"record came without it; `genrec-bench run --from-record {place}` trains it again"

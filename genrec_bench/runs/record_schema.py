@@ -16,7 +16,7 @@ import pandas as pd
 
 from genrec_bench.storage.digests import canonical_digest
 from genrec_bench.storage.parquet import read_frame
-from genrec_bench.storage.validation import Must, PlainName, at_least, checked
+from genrec_bench.storage.validation import Must, PlainName, at_least, checked, one_of
 from genrec_bench.training.own_metrics import OWN
 
 
@@ -66,6 +66,9 @@ SHOWN = ("HR@1", "HR@10", "NDCG@10")
 
 SPLITS = ("valid", "test")
 """The splits that a record has metrics of."""
+
+EXTERNAL = "external"
+"""The kind of a record of lists that an outside system made, and the key of what is declared."""
 
 Figures = Mapping[str, float]
 
@@ -125,6 +128,21 @@ class _OwnMetrics:
 
 
 @dataclass(frozen=True)
+class _External:
+    """An outside system, as its maker declares it; `ranked` is "item" or "sid"."""
+
+    source: str
+    backbone: str
+    training_seconds: float | None
+    tuning_seconds: float | None
+    hardware: str
+    notes: str
+    file: PlainName
+    sha256: str
+    ranked: str
+
+
+@dataclass(frozen=True)
 class _Times:
     started: str
     finished: str
@@ -158,6 +176,8 @@ class _Keys:
     cutoffs: tuple[Annotated[int, at_least(1)], ...] = ()
     own_metrics: _OwnMetrics | None = None
     lists: _Lists | None = None
+    kind: Annotated[str, one_of(("run", EXTERNAL))] = "run"
+    external: _External | None = None
     command: tuple[str, ...] = ()
 
 
@@ -217,6 +237,8 @@ def mistakes_in(record: Any) -> list[str]:
         return [f"schema is {record.get('schema')!r}; this version reads {SCHEMA}"]
     if found := checked(_Keys, record, extra="ignore")[1]:
         return found
+    if (record.get("kind") == EXTERNAL) is (record.get(EXTERNAL) is None):
+        return [f"kind is {record.get('kind')!r}, which does not go with the key {EXTERNAL!r}"]
     if track_id(record["track"]) != record["track_id"]:
         return ["track_id is not the hash of track: one of them was changed"]
     # Records of earlier versions have none.

@@ -54,9 +54,17 @@ def read_config(path: Path) -> RunConfig:
 
 
 def config_of(record: Mapping[str, Any]) -> RunConfig:
-    """Return what a record's run was asked for."""
+    """Return what a record's run was asked for.
+
+    Raises:
+        UserError: nothing was run: it is of an outside system.
+    """
+    from genrec_bench.errors import UserError
+    from genrec_bench.runs.record_schema import EXTERNAL
     from genrec_bench.training.settings import as_asked
 
+    if record.get("kind") == EXTERNAL:
+        raise UserError(f"{record['run_id']}: is of an outside system, which was not run here")
     configuration = record["configuration"]
     return RunConfig(
         algorithm=record["algorithm"],

@@ -71,6 +71,28 @@ def expand(candidates: NDArray[np.int32], catalog: Catalog, k: int) -> NDArray[n
     return items
 
 
+def distinct_sids(places: NDArray[np.int32], catalog: Catalog) -> NDArray[np.int32]:
+    """[n, W] SIDs of the items in lists [n, W], each where it stands first; -1 in places left over.
+
+    This is how a list of items is counted by SID: what several items share takes one place.
+    """
+    sids = np.where(places >= 0, catalog.sid_of_item[places], MISSING).astype(np.int32)
+    order = np.argsort(sids, axis=1, kind="stable")
+    ordered = np.take_along_axis(sids, order, axis=1)
+    new = np.diff(ordered, axis=1, prepend=MISSING) != 0
+    first = np.zeros(sids.shape, dtype=np.bool_)
+    np.put_along_axis(first, order, new, axis=1)
+    front = np.argsort(~first, axis=1, kind="stable")
+    kept = np.take_along_axis(first, front, axis=1)
+    return np.where(kept, np.take_along_axis(sids, front, axis=1), MISSING).astype(np.int32)
+
+
+def places_of(targets: NDArray[np.int32], places: NDArray[np.int32]) -> NDArray[np.int32]:
+    """[n] zero-based place of each target in a list of items [n, W], -1 where it is missing."""
+    hits = places == targets[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1), MISSING).astype(np.int32)
+
+
 def worth(items: NDArray[np.int32], utilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """[n] the utilities of the items in lists [n, k], added up; one that stands twice counts once.
 

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Catalog
-from genrec_bench.training.candidate_lists import MISSING, expand, worth
+from genrec_bench.training.candidate_lists import (
+    MISSING,
+    distinct_sids,
+    expand,
+    item_ranks,
+    places_of,
+    sid_ranks,
+    worth,
+)
 
 HEAD = 0.33
 """Share of the training purchases that the head of the catalog makes up; see `in_tail`."""
@@ -26,6 +34,8 @@ class Lists:
         codes: [n, W, L] zero-based codes as decoded; None where nobody kept them.
         utilities: [n, num_items] how probable it is that each item is wanted; None where no world
             says so.
+        places: [n, W] items, best first, -1 in places left over, where items were ranked and not
+            SIDs; the candidates are then their SIDs, each where it stands first, see `of_items`.
     """
 
     candidates: NDArray[np.int32]
@@ -33,14 +43,47 @@ class Lists:
     catalog: Catalog
     codes: NDArray[np.integer] | None = None
     utilities: NDArray[np.float64] | None = None
+    places: NDArray[np.int32] | None = None
     _expanded: dict[int, NDArray[np.int32]] = field(default_factory=dict, repr=False)
     _worth: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def of_items(
+        cls,
+        places: NDArray[np.int32],
+        targets: NDArray[np.int32],
+        catalog: Catalog,
+        utilities: NDArray[np.float64] | None = None,
+    ) -> "Lists":
+        """Lists of a system that ranks items, and knows nothing of SIDs.
+
+        Args:
+            places: [n, W] item indices, best first, -1 in places left over, behind all others.
+        """
+        candidates = distinct_sids(places, catalog)
+        codes = catalog.unique_sids[candidates]
+        return cls(candidates, targets, catalog, codes, utilities, places)
+
     def items(self, k: int) -> NDArray[np.int32]:
-        """[n, K] the first K items that each list expands to, -1 in places left over."""
+        """[n, K] the first K items that each list has or expands to, -1 in places left over."""
         if k not in self._expanded:
-            self._expanded[k] = expand(self.candidates, self.catalog, k)
+            if self.places is None:
+                self._expanded[k] = expand(self.candidates, self.catalog, k)
+            else:
+                width = max(0, k - self.places.shape[1])
+                padded = np.pad(self.places, ((0, 0), (0, width)), constant_values=MISSING)
+                self._expanded[k] = padded[:, :k]
         return self._expanded[k]
+
+    def item_ranks(self) -> NDArray[np.int32]:
+        """[n] zero-based rank of each target among the items, -1 where it is missing."""
+        if self.places is not None:
+            return places_of(self.targets, self.places)
+        return item_ranks(self.candidates, self.targets, self.catalog)
+
+    def sid_ranks(self) -> NDArray[np.int32]:
+        """[n] zero-based rank of each target's SID among the candidates, -1 where it is missing."""
+        return sid_ranks(self.candidates, self.targets, self.catalog)
 
     def worth(self, k: int) -> NDArray[np.float32]:
         """[n] how probable it is that the first K hold the item that is wanted: the expected HR@K.

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from genrec_bench.training.candidate_lists import MISSING, item_ranks, sampled_hits, sid_ranks
+from genrec_bench.training.candidate_lists import MISSING, sampled_hits
 from genrec_bench.training.list_figures import (
     Lists,
     coverage,
@@ -360,8 +360,8 @@ def evaluate_lists(
     outcomes = pd.DataFrame(
         {
             "example": np.arange(len(targets), dtype=np.int32),
-            "item_rank": item_ranks(candidates, targets, lists.catalog),
-            "sid_rank": sid_ranks(candidates, targets, lists.catalog),
+            "item_rank": lists.item_ranks(),
+            "sid_rank": lists.sid_ranks(),
             "sampled_hits": hits,
             "sid_sampled_hits": sid_hits,
             TAIL: in_tail(lists.catalog)[targets],

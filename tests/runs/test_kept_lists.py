@@ -53,7 +53,7 @@ def test_lists_have_names_and_say_what_the_outcomes_say(record: Path) -> None:
     one = read_evidence(record)
     assert one.lists is not None and verify(one).findings == ()
     assert read_record(record).lists.equals(one.lists)
-    assert list(one.lists.columns) == ["split", "example", "user", "target", "items"]
+    assert list(one.lists.columns) == ["split", "example", "user", "target", "items", "sids"]
     assert len(one.lists) == len(one.outcomes)
     outcomes = one.of_split("test")
     lists = one.lists[one.lists["split"] == "test"].reset_index(drop=True)
