@@ -29,6 +29,7 @@ from genrec_bench.algorithm import (
     CandidateTree,
     Hyperparameters,
     Scores,
+    Seen,
     clipped_objective,
     fixed,
     group_advantage,
@@ -115,20 +116,18 @@ class GRPO(Algorithm):
         every = self.hyperparameters.sync_every
         return self.hyperparameters.sync_mix if every and step % every == 0 else 0.0
 
-    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+    def reward(self, seen: Seen) -> Tensor:
         """Apply the chosen reward."""
         name = self.hyperparameters.reward
         if name == "random":
-            return random_reward(tree)
+            return random_reward(seen.tree)
         rewards = {"rule": rule_reward, "rank": rank_reward, "rule+rank": rule_and_rank_reward}
-        return rewards[name](tree, targets)
+        return rewards[name](seen.tree, seen.targets)
 
-    def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+    def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
         """Compare within the group (UGR Eq. 6)."""
-        hp = self.hyperparameters
-        return group_advantage(
-            rewards, tree.valid, epsilon=hp.epsilon, divide_by_std=hp.divide_by_std
-        )
+        hp, valid = self.hyperparameters, seen.tree.valid
+        return group_advantage(rewards, valid, epsilon=hp.epsilon, divide_by_std=hp.divide_by_std)
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
         """Clip, and keep near the reference policy."""

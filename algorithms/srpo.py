@@ -41,6 +41,7 @@ from genrec_bench.algorithm import (
     CandidateTree,
     Policy,
     Prompts,
+    Seen,
     fixed,
     hyperparameter,
     sample,
@@ -93,11 +94,11 @@ class SRPO(GRPO):
         self.most_refills = hyperparameters.most_refills if hyperparameters.dynamic_sampling else 0
         self.loss_temperature = hyperparameters.temperature if hyperparameters.tempered else 1.0
 
-    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+    def reward(self, seen: Seen) -> Tensor:
         """Return [B, G] (l / L)^power, l being how many leading codes are right (Eq. 13 and 14)."""
         if not self.hyperparameters.residual:
-            return super().reward(tree, targets)
-        share = tree.matched_levels(targets) / tree.trie.num_levels
+            return super().reward(seen)
+        share = seen.tree.matched_levels(seen.targets) / seen.tree.trie.num_levels
         return share**self.hyperparameters.power
 
     @staticmethod
@@ -125,17 +126,18 @@ class SRPO(GRPO):
         bonus = torch.where(hits, miss, miss - delta) / torch.where(sigma > 0, sigma, 1.0)
         return bonus.masked_fill(~valid | (sigma == 0), 0.0).float()
 
-    def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+    def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
         """Add the bonus to the advantage within the group (Eq. 17 and 21)."""
-        dense = super().advantage(tree, targets, rewards)
+        dense, tree = super().advantage(seen, rewards), seen.tree
         if not self.hyperparameters.bonus:
             return dense
         k = self.hyperparameters.k or max(1, round(0.4 * tree.group_size))
-        return dense + self.success_bonus(tree.hits(targets), tree.valid, k)
+        return dense + self.success_bonus(tree.hits(seen.targets), tree.valid, k)
 
-    def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+    def accepts(self, seen: Seen, rewards: Tensor) -> Tensor:
         """Ask that the rewards of a group vary (Eq. 22): equal powers may differ by rounding."""
-        worth = tree.matched_levels(targets).float() if self.hyperparameters.residual else rewards
+        tree, residual = seen.tree, self.hyperparameters.residual
+        worth = tree.matched_levels(seen.targets).float() if residual else rewards
         least = worth.masked_fill(~tree.valid, torch.inf).amin(dim=1)
         most = worth.masked_fill(~tree.valid, -torch.inf).amax(dim=1)
         return most > least

@@ -35,6 +35,7 @@ from genrec_bench.algorithm import (
     Batch,
     CandidateTree,
     Scores,
+    Seen,
     fixed,
     masked_mean,
     masked_softmax,
@@ -75,12 +76,12 @@ class UGR(GRPO):
     hyperparameters_class = UGRHyperparameters
     hyperparameters: UGRHyperparameters
 
-    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+    def reward(self, seen: Seen) -> Tensor:
         """Return [B, G] 1 for y*, else -exp s(y) / sum of exp s over wrong candidates (Eq. 5)."""
-        hp = self.hyperparameters
+        hp, tree = self.hyperparameters, seen.tree
         if hp.reward != "uncertainty":
-            return super().reward(tree, targets)
-        hits = tree.hits(targets)
+            return super().reward(seen)
+        hits = tree.hits(seen.targets)
         intensity = tree.sequence_log_probs() / (tree.trie.num_levels + 1) ** hp.length_penalty
         reward = torch.where(hits, 1.0, -masked_softmax(intensity, tree.valid & ~hits)) * tree.valid
         return reward if hp.without_hit else reward * hits.any(dim=1, keepdim=True)

@@ -11,7 +11,8 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import Scores
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm, Batch, no_gradient_figures
+from genrec_bench.training.base_algorithm import Algorithm, no_gradient_figures
+from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.hyperparameters import (
     Hyperparameters,
     Times,
@@ -44,6 +45,7 @@ __all__ = [
     "Prompts",
     "RankedLists",
     "Scores",
+    "Seen",
     "Times",
     "UserError",
     "VEDOptions",

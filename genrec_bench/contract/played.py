@@ -26,12 +26,14 @@ from genrec_bench.contract.tiny_world import (
     play,
     roll_out,
     scores_for_loss,
+    seen_of,
     tiny_world,
 )
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm, Batch
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.groups import Batch, Seen
 
 TOLERANCE = 1e-4
 """Relative and absolute; a batch and its parts add up float32 numbers in different orders."""
@@ -56,6 +58,14 @@ class Stage:
     def groups(self) -> dict[str, tuple[CandidateTree, Tensor]]:
         """Groups that tend to break formulas; see ``tiny_world.groups``."""
         return groups(self.algorithm, self.world)
+
+    def seen(self, tree: CandidateTree, targets: Tensor, rows: Tensor | None = None) -> Seen:
+        """Return what the algorithm is shown of some groups, or of those of some prompts [R]."""
+        world = self.world
+        if rows is not None:
+            tree, targets = tree.select(rows), targets[rows]
+            world = dataclasses.replace(world, prompts=world.prompts.select(rows), targets=targets)
+        return seen_of(self.algorithm, world, tree, targets)
 
     @cached_property
     def plays(self) -> dict[str, Play]:
@@ -132,7 +142,7 @@ def check_rollout_leaves_the_policy_alone(stage: Stage) -> None:
 def check_rewards(stage: Stage) -> None:
     """Rewards are [B, G], finite, and 0 where no real candidate stands."""
     for group, (tree, targets) in stage.groups.items():
-        rewards = fresh(stage.algorithm).reward(tree, targets)
+        rewards = fresh(stage.algorithm).reward(stage.seen(tree, targets))
         require_shape(f"{group}: the reward", rewards, tree.valid.shape)
         require_that(rewards.isfinite().all(), f"{group}: a reward is not finite")
         require_that((rewards[~tree.valid] == 0).all(), f"{group}: an empty place has a reward")
@@ -142,14 +152,15 @@ def check_accepts(stage: Stage) -> None:
     """Groups are accepted or not, [B] bool, each whatever the others of its batch are."""
     algorithm = stage.algorithm
     for group, (tree, targets) in stage.groups.items():
-        rewards = fresh(algorithm).reward(tree, targets)
-        accepted = fresh(algorithm).accepts(tree, targets, rewards)
+        seen = stage.seen(tree, targets)
+        rewards = fresh(algorithm).reward(seen)
+        accepted = fresh(algorithm).accepts(seen, rewards)
         require_shape(f"{group}: what is accepted", accepted, targets.shape)
         require_that(
             accepted.dtype == torch.bool, f"{group}: accepts returns {accepted.dtype}, no bool"
         )
         for rows in torch.arange(len(targets)).tensor_split([1]):
-            alone = fresh(algorithm).accepts(tree.select(rows), targets[rows], rewards[rows])
+            alone = fresh(algorithm).accepts(stage.seen(tree, targets, rows), rewards[rows])
             same = torch.equal(accepted[rows], alone)
             require_that(same, f"{group}: a group is accepted in a batch or alone, not both")
 
@@ -158,14 +169,14 @@ def check_advantages(stage: Stage) -> None:
     """Advantages are [B, G] or [B, G, L], finite, and 0 where no real candidate stands."""
     algorithm = stage.algorithm
     for group, (tree, targets) in stage.groups.items():
-        real = tree.valid.float()
+        real, seen = tree.valid.float(), stage.seen(tree, targets)
         given = {
-            group: fresh(algorithm).reward(tree, targets),
+            group: fresh(algorithm).reward(seen),
             f"{group}, all rewards 1": real,
             f"{group}, all rewards 0": 0 * real,
         }
         for case, rewards in given.items():
-            advantages = fresh(algorithm).advantage(tree, targets, rewards)
+            advantages = fresh(algorithm).advantage(seen, rewards)
             require_shape(f"{case}: the advantage", advantages, tree.valid.shape, tree.paths.shape)
             require_that(advantages.isfinite().all(), f"{case}: an advantage is not finite")
             empty = advantages[~tree.valid]
@@ -227,10 +238,11 @@ def check_steps_of_heads(stage: Stage) -> None:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             tree = algorithm.rollout(world.policy, world.prompts, GROUP_SIZE)
-            rewards = algorithm.reward(tree, world.targets)
-            advantages = algorithm.advantage(tree, world.targets, rewards)
+            seen = seen_of(algorithm, world, tree, world.targets)
+            rewards = algorithm.reward(seen)
+            advantages = algorithm.advantage(seen, rewards)
             groups = (world.prompts, tree, world.targets, rewards, advantages)
-            scores = score(world.policy, world.prompts, tree, leaves=algorithm.scores_leaves)
+            scores = scores_for_loss(algorithm, world, world.prompts, tree, world.targets)
         losses, _ = algorithm.loss(Batch(*groups, None, world.embeddings), scores)
         require_shape(f"after {share:g}, the losses", losses, world.targets.shape)
         reached = _gradients(world, losses) if losses.requires_grad else {}
@@ -246,7 +258,7 @@ def check_loss_of_each_prompt_alone(stage: Stage) -> None:
         for rows in torch.arange(len(world.prompts)).tensor_split([1]):
             batch = played.batch.select(rows)
             prompts = world.prompts.select(rows)
-            scores = scores_for_loss(algorithm, world, prompts, batch.tree)
+            scores = scores_for_loss(algorithm, world, prompts, batch.tree, batch.targets)
             alone, _ = fresh(algorithm).loss(batch, scores)
             require_close(f"{group}: losses in a batch and alone", played.losses[rows], alone)
 
@@ -273,7 +285,8 @@ def check_order_and_padding(stage: Stage) -> None:
     width = world.prompts.mask.shape[1]
     # Row by row, the real tokens move to the right end.
     place = (torch.arange(width) + lengths.unsqueeze(1)) % width
-    on_left = Prompts(world.prompts.tokens.gather(1, place), world.prompts.mask.gather(1, place))
+    tokens, mask = (each.gather(1, place) for each in (world.prompts.tokens, world.prompts.mask))
+    on_left = Prompts(tokens, mask, world.prompts.histories)
     turned = dataclasses.replace(world, prompts=on_left.select(order), targets=world.targets[order])
     first, second = play(algorithm, world), play(algorithm, turned)
     same = torch.equal(first.batch.tree.leaves[order], second.batch.tree.leaves)
@@ -289,7 +302,7 @@ def check_global_randomness(stage: Stage) -> None:
     tree = roll_out(stage.algorithm, world)
     with no_global_randomness():
         rewards = play(stage.algorithm, world, tree).batch.rewards
-        fresh(stage.algorithm).accepts(tree, world.targets, rewards)
+        fresh(stage.algorithm).accepts(stage.seen(tree, world.targets), rewards)
 
 
 def check_determinism(stage: Stage) -> None:

@@ -20,7 +20,11 @@ from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm, Batch
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.groups import Batch, Seen
+from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.views import Views
+from genrec_bench.training.workers import Workers
 
 HIDDEN_SIZE = 16
 EMBEDDING_SIZE = 5
@@ -162,24 +166,44 @@ def play(
     algorithm = fresh(algorithm)
     targets = world.targets if targets is None else targets
     tree = roll_out(algorithm, world) if tree is None else tree
-    reference = None
+    seen = seen_of(algorithm, world, tree, targets)
     with torch.no_grad():
-        rewards = algorithm.reward(tree, targets)
-        advantages = algorithm.advantage(tree, targets, rewards)
-        if world.reference is not None:
-            at = algorithm.loss_temperature
-            reference = score(world.reference, world.prompts, tree, temperature=at).log_probs
-    batch = Batch(world.prompts, tree, targets, rewards, advantages, reference, world.embeddings)
-    scores = scores_for_loss(algorithm, world, world.prompts, tree)
+        rewards = algorithm.reward(seen)
+        advantages = algorithm.advantage(seen, rewards)
+        said = seen.reference
+    scores = scores_for_loss(algorithm, world, world.prompts, tree, targets)
+    batch = Batch(
+        world.prompts,
+        tree,
+        targets,
+        rewards,
+        advantages,
+        None if said is None else said.log_probs,
+        world.embeddings,
+        None if scores.target_log_probs is None else scores.target_log_probs.detach(),
+        None if said is None else said.target_log_probs,
+    )
     return Play(batch, scores, *algorithm.loss(batch, scores))
 
 
+def seen_of(algorithm: Algorithm, world: TinyWorld, tree: CandidateTree, targets: Tensor) -> Seen:
+    """Return what the harness shows of some groups for the world's prompts."""
+    ledger = Ledger(world.policy.device)
+    views = Views(world.policy, algorithm, ledger, Workers(), world.reference, world.embeddings)
+    return views.seen(world.prompts, tree, targets)
+
+
 def scores_for_loss(
-    algorithm: Algorithm, world: TinyWorld, prompts: Prompts, tree: CandidateTree
+    algorithm: Algorithm,
+    world: TinyWorld,
+    prompts: Prompts,
+    tree: CandidateTree,
+    targets: Tensor,
 ) -> Scores:
     """Score a tree as the harness does it for the loss: with what the algorithm asks for."""
     leaves, at = algorithm.scores_leaves, algorithm.loss_temperature
-    return score(world.policy, prompts, tree, leaves=leaves, temperature=at)
+    wanted = targets if algorithm.scores_targets else None
+    return score(world.policy, prompts, tree, leaves=leaves, temperature=at, targets=wanted)
 
 
 @torch.no_grad()

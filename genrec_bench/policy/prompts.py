@@ -8,7 +8,7 @@ words, as in UGR's appendix C, with one new token for each code.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -29,10 +29,17 @@ class Prompts:
     Attributes:
         tokens: [B, T] token ids; what stands at padding means nothing.
         mask: [B, T] True at real tokens. Padding may stand on either side.
+        histories: [B, H] the items that the prompts tell of, oldest first, -1 behind the last; H
+            is 0 where nobody told.
     """
 
     tokens: Tensor
     mask: Tensor
+    histories: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.long))
+
+    def __post_init__(self) -> None:
+        if len(self.histories) != len(self.tokens):
+            object.__setattr__(self, "histories", self.tokens.new_empty(len(self.tokens), 0))
 
     def __len__(self) -> int:
         """Return B."""
@@ -47,33 +54,37 @@ class Prompts:
         """Return some prompts, by their indices [R], without columns that pad all of them."""
         mask = self.mask[rows]
         columns = mask.any(dim=0)
-        return Prompts(self.tokens[rows][:, columns], mask[:, columns])
+        histories = self.histories[rows]
+        histories = histories[:, (histories >= 0).any(dim=0)]
+        return Prompts(self.tokens[rows][:, columns], mask[:, columns], histories)
 
     def to(self, device: torch.device) -> Prompts:
         """Return the same prompts on a device."""
-        return Prompts(self.tokens.to(device), self.mask.to(device))
+        return Prompts(self.tokens.to(device), self.mask.to(device), self.histories.to(device))
 
     @classmethod
     def join(cls, parts: Sequence[Prompts]) -> Prompts:
         """Put several batches together, one after the other; padding is added on the right."""
-        width = max(part.mask.shape[1] for part in parts)
 
-        def widen(values: Tensor) -> Tensor:
-            return pad(values, (0, width - values.shape[1]))
+        def joined(parts: list[Tensor], value: int = 0) -> Tensor:
+            width = max(part.shape[1] for part in parts)
+            return torch.cat([pad(part, (0, width - part.shape[1]), value=value) for part in parts])
 
         return cls(
-            torch.cat([widen(part.tokens) for part in parts]),
-            torch.cat([widen(part.mask) for part in parts]),
+            joined([part.tokens for part in parts]),
+            joined([part.mask for part in parts]),
+            joined([part.histories for part in parts], -1),
         )
 
     @classmethod
-    def from_rows(cls, rows: Sequence[NDArray[np.int64]]) -> Prompts:
-        """Gather token rows of unequal length, padded on the right."""
-        lengths = np.array([len(row) for row in rows])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        tokens = np.zeros(mask.shape, dtype=np.int64)
-        tokens[mask] = np.concatenate(rows)
-        return cls(torch.from_numpy(tokens), torch.from_numpy(mask))
+    def from_rows(
+        cls, rows: Sequence[NDArray[np.int64]], histories: Sequence[NDArray[np.int32]] = ()
+    ) -> Prompts:
+        """Gather token rows, and histories of items, of unequal length, padded on the right."""
+        tokens, mask = _padded(rows, 0)
+        if not histories:
+            return cls(tokens, mask)
+        return cls(tokens, mask, _padded(histories, -1)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +138,17 @@ class Chains:
             previous = np.append(history, examples.targets[row])
             previous_user = user
         return cls(np.array(last, dtype=np.int64), np.array(num_targets, dtype=np.int64))
+
+
+def _padded(
+    rows: Sequence[NDArray[np.int64] | NDArray[np.int32]], fill: int
+) -> tuple[Tensor, Tensor]:
+    """Return rows of unequal length as one table, and where it is theirs."""
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    table = np.full(mask.shape, fill, dtype=np.int64)
+    table[mask] = np.concatenate(rows)
+    return torch.from_numpy(table), torch.from_numpy(mask)
 
 
 def spell_codes(codes_per_level: Sequence[int]) -> list[list[str]]:
@@ -185,12 +207,9 @@ class CompactPrompt:
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
         """Tokenize the histories of some examples, by their rows [B]."""
-        return Prompts.from_rows(
-            [
-                np.append(self.start, self._item_tokens[examples.history(int(row))].ravel())
-                for row in rows
-            ]
-        )
+        histories = [examples.history(int(row)) for row in rows]
+        tokens = [np.append(self.start, self._item_tokens[items].ravel()) for items in histories]
+        return Prompts.from_rows(tokens, histories)
 
     def chains(self, examples: Examples) -> Chains:
         """Join examples that continue each other: an item's tokens look the same everywhere."""
@@ -233,13 +252,14 @@ class TextPrompt:
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
         """Tokenize the histories of some examples, by their rows [B]."""
-        texts = [self.text(examples.history(int(row))) for row in rows]
+        histories = [examples.history(int(row)) for row in rows]
+        texts = [self.text(history) for history in histories]
         found = [
             np.asarray(tokens, dtype=np.int64) for tokens in self.tokenizer(texts)["input_ids"]
         ]
         # Some tokenizers end every text; ours goes on with the response.
         end = self.tokenizer.eos_token_id
-        return Prompts.from_rows([row[:-1] if row[-1] == end else row for row in found])
+        return Prompts.from_rows([row[:-1] if row[-1] == end else row for row in found], histories)
 
     def chains(self, examples: Examples) -> Chains:
         """Keep every example to itself: the instruction closes after its history."""

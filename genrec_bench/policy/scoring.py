@@ -35,6 +35,10 @@ class Scores:
         root_hidden: [B, D] hidden state at the end of each prompt.
         node_hidden: [B, M, D] hidden states of the nodes that were read: the first M of each tree,
             which are those above the leaves, or all nodes if leaves were asked for.
+        target_log_probs: [B, L] log-probability of each code on the path to a target, if targets
+            were given; they joined the packed tree beside the candidates.
+        target_hidden: [B, L - 1, D] hidden states at the codes of that path but the last, or
+            [B, L, D] if leaves were asked for.
     """
 
     policy: Policy
@@ -44,6 +48,8 @@ class Scores:
     log_probs: Tensor
     root_hidden: Tensor
     node_hidden: Tensor
+    target_log_probs: Tensor | None = None
+    target_hidden: Tensor | None = None
 
     def leaf_logits(self, tokens: list[int]) -> Tensor:
         """Return logits of k tokens after each finished candidate.
@@ -68,13 +74,18 @@ def score(
     *,
     leaves: bool = False,
     temperature: float = 1.0,
+    targets: Tensor | None = None,
 ) -> Scores:
     """Score every node of the packed trees of B prompts.
 
     Args:
         leaves: whether hidden states are read at finished candidates too.
         temperature: divides the logits before they are normalised over ``logprob_space``.
+        targets: [B] leaf states whose paths join the trees, without being candidates: prefixes that
+            a tree has already cost nothing, each other one a token.
     """
+    if targets is not None:
+        return _with_targets(policy, prompts, tree, leaves, temperature, targets)
     trie = tree.trie
     lengths = prompts.lengths
     read = tree.is_node if leaves else tree.is_node & (tree.levels < trie.num_levels)
@@ -132,6 +143,53 @@ def score(
     return Scores(
         policy, prompts, tree, node_log_probs, log_probs, hidden[root_row], hidden[node_row]
     )
+
+
+def _with_targets(
+    policy: Policy,
+    prompts: Prompts,
+    tree: CandidateTree,
+    leaves: bool,
+    temperature: float,
+    targets: Tensor,
+) -> Scores:
+    """Score trees to which the paths of targets are added, and take the two apart again."""
+    states, parents, places, path = tree.with_paths(targets)
+    # Nobody reads the larger tree's candidates: they have one place, which is the target's.
+    whole = CandidateTree(
+        trie=tree.trie,
+        states=states,
+        parents=parents,
+        paths=path.unsqueeze(1),
+        valid=torch.ones_like(targets, dtype=torch.bool).unsqueeze(1),
+        log_probs=torch.zeros_like(states, dtype=tree.log_probs.dtype),
+    )
+    found = score(policy, prompts, whole, leaves=leaves, temperature=temperature)
+    own = found.node_log_probs.gather(1, places).masked_fill(~tree.is_node, 0.0)
+    read = tree.is_node if leaves else tree.is_node & (tree.levels < tree.trie.num_levels)
+    row = torch.arange(len(targets), device=states.device).unsqueeze(1)
+    last = found.node_hidden.shape[1] - 1
+    at = places[:, : int(read.sum(dim=1).max())].clamp(max=last)
+    return Scores(
+        policy,
+        prompts,
+        tree,
+        own,
+        tree.on_paths(own),
+        found.root_hidden,
+        found.node_hidden[row, at],
+        found.node_log_probs.gather(1, path),
+        found.node_hidden[row, path if leaves else path[:, :-1]],
+    )
+
+
+def packed_sizes(
+    prompts: Prompts, tree: CandidateTree, leaves: bool = False, targets: Tensor | None = None
+) -> Tensor:
+    """Return [B] how many tokens ``score`` reads of each prompt; with targets at most so many."""
+    read = tree.is_node if leaves else tree.is_node & (tree.levels < tree.trie.num_levels)
+    most = 0 if targets is None else tree.trie.num_levels
+    return prompts.lengths + read.sum(dim=1) + most
 
 
 def _mask(parents: Tensor, is_prompt: Tensor, is_node: Tensor, node_at: Tensor) -> Tensor:

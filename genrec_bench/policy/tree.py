@@ -199,6 +199,34 @@ class CandidateTree:
         sums.scatter_add_(1, parents, values.masked_fill(~real, 0.0))
         return sums.gather(1, parents).masked_fill(~real, 0.0)
 
+    def with_paths(self, leaves: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the nodes of a tree to which the path to one more leaf of each prompt is added.
+
+        Nodes are sorted as everywhere, so that the tree of one candidate more has the same.
+
+        Args:
+            leaves: [B] leaf states, all of them real.
+
+        Returns:
+            [B, N'] trie states of the nodes and [B, N'] their parents; [B, N] where each node of
+            this tree stands among them, any place for padding; [B, L] where the path's nodes stand.
+        """
+        path = self.trie.prefixes(leaves)
+        together = torch.cat([self.states, path], dim=1).sort(dim=1).values
+        again = torch.zeros_like(together, dtype=torch.bool)
+        again[:, 1:] = together[:, 1:] == together[:, :-1]
+        states = together.masked_fill(again, self.trie.dead).sort(dim=1).values
+        states = states[:, : int((states != self.trie.dead).sum(dim=1).max())].contiguous()
+
+        def places(wanted: Tensor) -> Tensor:
+            return torch.searchsorted(states, wanted.contiguous()).clamp(max=states.shape[1] - 1)
+
+        above = self.trie.parent[states]
+        # The root stands above nodes of level 1, and `dead` is its own parent.
+        below_a_node = (above > 0) & (states != self.trie.dead)
+        parents = torch.where(below_a_node, places(above), -1)
+        return states, parents, places(self.states), places(path)
+
     def select(self, rows: Tensor) -> CandidateTree:
         """Return the trees of some prompts, by their indices [R], with no needless padding."""
         states = self.states[rows]

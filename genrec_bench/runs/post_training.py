@@ -80,6 +80,7 @@ def prepare(
             seed=request.seed,
             embeddings=embeddings,
             purchases=_purchases(request),
+            anchor=settings.anchor,
         )
     else:
         stepper = SupervisedStepper(

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +31,16 @@ from genrec_bench.training.hyperparameters import Hyperparameters
 
 GROUP = "genrec_bench.algorithms"
 """The entry-point group under which an installed package offers algorithms."""
+
+
+_OF_SEEN = "candidates and targets are seen.tree and seen.targets since 0.4"
+
+CHANGED = {
+    "reward": _OF_SEEN,
+    "accepts": _OF_SEEN,
+    "advantage": _OF_SEEN,
+}
+"""Methods of the contract that had other arguments, and what became of these."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +236,15 @@ def _checked(found: object, reserved: Collection[str]) -> type[Algorithm]:
     needed = ("reward", "advantage", "loss") if found.on_policy else ()
     if missing := [name for name in needed if getattr(found, name) is getattr(Algorithm, name)]:
         raise UserError(f"{found.__name__} does not define {' or '.join(missing)}")
+    for name in CHANGED:
+        given, wanted = (
+            list(signature(getattr(cls, name)).parameters) for cls in (found, Algorithm)
+        )
+        if len(given) != len(wanted) and "args" not in given:
+            raise UserError(
+                f"{found.__name__}.{name} takes ({', '.join(given)}) and is given "
+                f"({', '.join(wanted)}); {CHANGED[name]}"
+            )
     declared: object = found.hyperparameters_class
     if not (isinstance(declared, type) and issubclass(declared, Hyperparameters)):
         raise UserError(

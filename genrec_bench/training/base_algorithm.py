@@ -11,7 +11,6 @@ Shapes: B prompts, G candidates each, L levels, N nodes a tree, D the hidden siz
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,54 +21,8 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import Scores
 from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.hyperparameters import Hyperparameters
-
-
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """The candidates of some prompts, and what they are worth.
-
-    Attributes:
-        prompts: B of them.
-        tree: the candidates, with their log-probabilities under the behavior policy.
-        targets: [B] leaf states of the targets.
-        rewards: [B, G] as ``reward`` returned them.
-    """
-
-    prompts: Prompts
-    tree: CandidateTree
-    targets: Tensor
-    rewards: Tensor
-
-    def select(self, rows: Tensor) -> Groups:
-        """Return the groups of some prompts, by their indices [R], at least one."""
-        tree, prompts = self.tree.select(rows), self.prompts.select(rows)
-        return Groups(prompts, tree, self.targets[rows], self.rewards[rows])
-
-
-@dataclass(frozen=True, eq=False)
-class Batch(Groups):
-    """What the loss is given: one rollout, or the part of it that one forward pass holds.
-
-    Attributes:
-        advantages: as ``advantage`` returned them; the first axis is B.
-        reference_log_probs: [B, G, L] under the reference policy, if the algorithm uses one.
-        embeddings: [num_sids, E] of the catalog's SIDs, row for row, if the algorithm uses them.
-    """
-
-    advantages: Tensor
-    reference_log_probs: Tensor | None
-    embeddings: Tensor | None = None
-
-    def select(self, rows: Tensor) -> Batch:
-        """Return the part that belongs to some prompts, by their indices [R]."""
-        reference = self.reference_log_probs
-        return Batch(
-            **vars(super().select(rows)),
-            advantages=self.advantages[rows],
-            reference_log_probs=None if reference is None else reference[rows],
-            embeddings=self.embeddings,
-        )
 
 
 class Algorithm:
@@ -133,8 +86,16 @@ class Algorithm:
         return False
 
     @property
+    def scores_targets(self) -> bool:
+        """Whether targets are scored beside the candidates, for the price of a few tokens each.
+
+        ``Scores`` and ``Batch`` then have what the policies say of them; they are no candidates.
+        """
+        return False
+
+    @property
     def uses_reference(self) -> bool:
-        """Whether the loss reads ``reference_log_probs``."""
+        """Whether there is a reference policy, for ``reference_log_probs``."""
         return False
 
     @property
@@ -174,21 +135,20 @@ class Algorithm:
         """Find G candidates for each prompt. Runs without gradients."""
         return beam_search(policy, prompts, group_size)
 
-    def reward(self, tree: CandidateTree, targets: Tensor) -> Tensor:
+    def reward(self, seen: Seen) -> Tensor:
         """Return what each candidate is worth, [B, G]; 0 for candidates that are not real.
 
-        Args:
-            targets: [B] leaf states of the targets.
+        ``seen.tree`` holds the candidates and ``seen.targets`` [B] the targets; see ``Seen``.
         """
         raise NotImplementedError
 
-    def advantage(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+    def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
         """Turn rewards [B, G] into credit, [B, G] or [B, G, L]; 0 where a candidate is not real."""
         raise NotImplementedError
 
-    def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
+    def accepts(self, seen: Seen, rewards: Tensor) -> Tensor:
         """Return [B] which groups to learn from; called only if ``most_refills`` is not 0."""
-        return tree.valid.any(dim=1)
+        return seen.tree.valid.any(dim=1)
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what is to be minimised.

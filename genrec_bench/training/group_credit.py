@@ -12,6 +12,7 @@ import torch
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.policy.trie import Trie
 from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.groups import Seen
 
 PROMPTS, LARGER = 6, 4
 """Groups that are tried, and the size at which there must be credit."""
@@ -45,11 +46,12 @@ def _has_credit(algorithm: Algorithm, group_size: int) -> bool:
     # Hits at the first place, and groups that miss.
     targets = first + (torch.arange(PROMPTS) + 7 * (torch.arange(PROMPTS) % 2)) % trie.num_leaves
     ones = torch.ones(PROMPTS, group_size)
+    seen = Seen.bare(tree, targets)
     given = (None, ones, torch.rand(PROMPTS, group_size, generator=drawn))
     for rewards in given:
         asked = type(algorithm)(algorithm.hyperparameters)
         if rewards is None:
-            rewards = asked.reward(tree, targets)
-        if asked.advantage(tree, targets, rewards).any():
+            rewards = asked.reward(seen)
+        if asked.advantage(seen, rewards).any():
             return True
     return False

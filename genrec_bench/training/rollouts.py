@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from genrec_bench.data.dataset import Examples
 from genrec_bench.data.worlds import Purchases
-from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm, Groups
-from genrec_bench.training.workers import Workers
+from genrec_bench.training.groups import Groups, Reference
+from genrec_bench.training.views import Views
 
 
 class Sampler:
@@ -61,11 +61,13 @@ def join(parts: Sequence[Groups]) -> Groups:
         return parts[0]
     targets = torch.cat([part.targets for part in parts])
     order = torch.arange(len(targets), device=targets.device)
+    asked = [part.reference for part in parts]
     return Groups(
         Prompts.join([part.prompts for part in parts]),
         CandidateTree.join([part.tree for part in parts], order),
         targets,
         torch.cat([part.rewards for part in parts]),
+        Reference.join([one for one in asked if one is not None]) if all(asked) else None,
     )
 
 
@@ -100,10 +102,8 @@ class Rollouts:
 
     def __init__(
         self,
-        policy: Policy,
-        algorithm: Algorithm,
+        views: Views,
         examples: Examples,
-        workers: Workers,
         *,
         group_size: int,
         prompts_per_step: int,
@@ -112,13 +112,15 @@ class Rollouts:
     ) -> None:
         """Prepare; the seed decides in what order examples are visited, and what is drawn.
 
+        The policy and the algorithm are those of ``views``.
         Targets are the examples' own, or else the purchases that a world draws for each visit.
         """
-        self._policy = policy
-        self._algorithm = algorithm
+        self._views = views
+        self._policy = views.policy
+        self._algorithm = views.algorithm
         self._examples = examples
         self._purchases = purchases
-        self._workers = workers
+        self._workers = views.workers
         self._group_size = group_size
         self._sampler = Sampler(len(examples), prompts_per_step, seed)
         self._seed = seed
@@ -146,8 +148,7 @@ class Rollouts:
         places: list[NDArray[np.int64]] = []
         for turn in range(self._algorithm.most_refills + 1):
             rows = self._sampler.visits(start + drawn, wanted - size)
-            groups = self._roll_out(start + drawn, len(rows), self._workers.mine(rows))
-            accepted = self._accepted(groups, len(rows))
+            groups, accepted = self._round(start + drawn, len(rows), self._workers.mine(rows))
             if groups is not None:
                 first = groups if turn == 0 else first
                 for name, value in _figures(groups, self._group_size).items():
@@ -175,7 +176,9 @@ class Rollouts:
         mine_of_all = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
         return Rollout(groups, mine_of_all, size, wanted / whole, drawn, figures)
 
-    def _roll_out(self, start: int, count: int, rows: NDArray[np.int64]) -> Groups | None:
+    def _round(
+        self, start: int, count: int, rows: NDArray[np.int64]
+    ) -> tuple[Groups | None, NDArray[np.int64]]:
         """Roll out this process's part of a round; None if it has none.
 
         Args:
@@ -184,9 +187,21 @@ class Rollouts:
                 processes, of which some have no prompt left to roll out.
             count: how many prompts the round has, all processes.
             rows: [n] which examples.
+
+        Returns:
+            The groups, and [count] 1 for those of all processes to keep, 0 for others.
         """
-        if len(rows) == 0:
-            return None
+        groups, own = None, np.empty(0, dtype=np.int32)
+        with self._views.together():
+            if len(rows):
+                groups, accepted = self._judged(start, count, rows)
+                own = accepted.cpu().numpy().astype(np.int32)
+        if not self._algorithm.most_refills:
+            return groups, np.ones(count, dtype=np.int64)
+        return groups, self._workers.interleave(own).astype(np.int64)
+
+    def _judged(self, start: int, count: int, rows: NDArray[np.int64]) -> tuple[Groups, Tensor]:
+        """Find the groups of some examples, and say what they are worth and which to keep."""
         policy, algorithm = self._policy, self._algorithm
         prompts = policy.prompt_format.encode(self._examples, rows).to(policy.device)
         bought = self._examples.targets[rows].astype(np.int64)
@@ -200,17 +215,12 @@ class Rollouts:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             tree = algorithm.rollout(policy, prompts, self._group_size)
-        return Groups(prompts, tree, targets, algorithm.reward(tree, targets))
-
-    def _accepted(self, groups: Groups | None, count: int) -> NDArray[np.int64]:
-        """Return [count] 1 for the groups of a round to keep, 0 for others; all processes agree."""
-        if not self._algorithm.most_refills:
-            return np.ones(count, dtype=np.int64)
-        own = np.empty(0, dtype=np.int32)
-        if groups is not None:
-            accepted = self._algorithm.accepts(groups.tree, groups.targets, groups.rewards)
-            own = accepted.cpu().numpy().astype(np.int32)
-        return self._workers.interleave(own).astype(np.int64)
+        seen = self._views.seen(prompts, tree, targets)
+        rewards = algorithm.reward(seen)
+        accepted = torch.ones_like(targets, dtype=torch.bool)
+        if algorithm.most_refills:
+            accepted = algorithm.accepts(seen, rewards)
+        return Groups(prompts, tree, targets, rewards, seen.reference_if_asked), accepted
 
 
 def _figures(groups: Groups, group_size: int) -> dict[str, float]:

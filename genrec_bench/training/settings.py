@@ -72,6 +72,13 @@ class Settings:
         help="what algorithms that roll out are given as targets: logged, or a purchase that a "
         "world draws for each visit of a prompt; auto: as the dataset's card says",
     )
+    anchor: float = setting(
+        0.0,
+        low=0,
+        high=1000,
+        help="weight of the targets' negative log-likelihood beside the loss of any algorithm that "
+        "rolls out; 0 for none",
+    )
     embeddings: str = setting(
         "auto",
         help="of items, for algorithms that use them: text, collaborative, or the name of a "
@@ -170,6 +177,9 @@ class Settings:
         for name in ("tokens_per_forward", *REPORTED):
             del values[name]
         values["dtype"] = STORED[values.pop("precision")]
+        if not self.anchor:
+            # Left out where there is none, as in records that know no anchor.
+            del values["anchor"]
         return values
 
     def sft(self) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from genrec_bench.data.worlds import Purchases
 from genrec_bench.decoding.beam import chunks
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.prompts import Prompts
-from genrec_bench.policy.scoring import score, supervised_loss
-from genrec_bench.policy.tree import CandidateTree
-from genrec_bench.training.base_algorithm import Algorithm, Batch, Groups
+from genrec_bench.policy.scoring import packed_sizes, score, supervised_loss
+from genrec_bench.training.base_algorithm import Algorithm
+from genrec_bench.training.groups import Batch, Groups
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.rollouts import Rollout, Rollouts, Sampler
+from genrec_bench.training.views import Views
 from genrec_bench.training.workers import Workers
 
 
@@ -148,19 +148,26 @@ class RolloutStepper:
         seed: int,
         embeddings: Tensor | None = None,
         purchases: Purchases | None = None,
+        anchor: float = 0.0,
     ) -> None:
-        """Prepare; an algorithm that wants a reference policy gets a copy of the start."""
+        """Prepare; an algorithm that wants a reference policy gets a copy of the start.
+
+        ``anchor`` is the weight of the targets' negative log-likelihood beside its loss.
+        """
         self.batch = prompts_per_step
         self._policy = policy
         self._algorithm = algorithm
         self._optimization = optimization
         self._ledger = ledger
         self._workers = workers
+        self._reference: Policy | None = None
+        if algorithm.uses_reference:
+            self._reference = copy.deepcopy(policy, {id(ledger): ledger})
+            self._reference.requires_grad_(False).eval()
+        self._views = Views(policy, algorithm, ledger, workers, self._reference, embeddings)
         self._rollouts = Rollouts(
-            policy,
-            algorithm,
+            self._views,
             examples,
-            workers,
             group_size=group_size,
             prompts_per_step=prompts_per_step,
             seed=seed,
@@ -168,10 +175,7 @@ class RolloutStepper:
         )
         self._seed = seed
         self._embeddings = embeddings
-        self._reference: Policy | None = None
-        if algorithm.uses_reference:
-            self._reference = copy.deepcopy(policy, {id(ledger): ledger})
-            self._reference.requires_grad_(False).eval()
+        self._anchor = anchor
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return the policy, and the reference policy if there is one."""
@@ -192,12 +196,14 @@ class RolloutStepper:
         """Learn from one rollout."""
         policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
         algorithm.begin_step(index, share)
+        self._views.step, self._views.share = index, share
         heads_only = not algorithm.trains_backbone
         # Without dropout, the policy that is trained is the one that rolled out.
         policy.eval()
         with torch.no_grad(), ledger.phase(self._phase("rollout")):
             rollout = self._rollouts.gather(index, part)
-        batch = None if rollout.groups is None else self._batch(rollout.groups)
+        with self._views.together():
+            batch = None if rollout.groups is None else self._batch(rollout.groups)
         idle = 0.0
         if batch is not None:
             idle = float((batch.advantages.flatten(1) == 0).all(dim=1).sum())
@@ -239,26 +245,26 @@ class RolloutStepper:
 
     def _batch(self, groups: Groups) -> Batch:
         """Give credit to the groups that are learned from, and ask the reference about them."""
+        algorithm, prompts, targets = self._algorithm, groups.prompts, groups.targets
+        seen = self._views.seen(prompts, groups.tree, targets, groups.reference)
         with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
-            advantages = self._algorithm.advantage(groups.tree, groups.targets, groups.rewards)
-        reference = self._reference_log_probs(groups.prompts, groups.tree)
+            advantages = algorithm.advantage(seen, groups.rewards)
+        said = seen.reference if algorithm.trains_backbone else None
+        behavior = None
+        if algorithm.scores_targets and algorithm.updates_per_rollout * algorithm.minibatches > 1:
+            # With one step the loss's own pass says it: the policy is still the behavior policy.
+            behavior = self._views.target_log_probs(prompts, targets)
         return Batch(
-            **vars(groups),
-            advantages=advantages,
-            reference_log_probs=reference,
-            embeddings=self._embeddings,
+            prompts,
+            groups.tree,
+            targets,
+            groups.rewards,
+            advantages,
+            None if said is None else said.log_probs,
+            self._embeddings,
+            behavior,
+            reference_target_log_probs=None if said is None else said.target_log_probs,
         )
-
-    def _reference_log_probs(self, prompts: Prompts, tree: CandidateTree) -> Tensor | None:
-        if self._reference is None or not self._algorithm.trains_backbone:
-            return None
-        found = torch.zeros(*tree.paths.shape, device=tree.log_probs.device)
-        with torch.no_grad(), self._ledger.phase("reference"):
-            for rows in chunks(_sizes(prompts, tree), self._reference.tokens_per_forward):
-                some, at = tree.select(rows), self._algorithm.loss_temperature
-                scores = score(self._reference, prompts.select(rows), some, temperature=at)
-                found[rows] = scores.log_probs
-        return found
 
     def _for_later_updates(self, batch: Batch | None) -> Batch | None:
         """Return what updates learn from after the first, when the policy is another.
@@ -273,7 +279,7 @@ class RolloutStepper:
             return batch
         found = torch.zeros_like(batch.tree.log_probs)
         with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
-            for rows in chunks(_sizes(batch.prompts, batch.tree), policy.tokens_per_forward):
+            for rows in chunks(packed_sizes(batch.prompts, batch.tree), policy.tokens_per_forward):
                 some, at = batch.tree.select(rows), algorithm.loss_temperature
                 read = score(policy, batch.prompts.select(rows), some, temperature=at)
                 found[rows, : some.states.shape[1]] = read.node_log_probs
@@ -313,29 +319,39 @@ class RolloutStepper:
         here = torch.from_numpy(np.isin(rollout.places, part).nonzero()[0])
         here = here.to(self._policy.device)
         total = 0.0
-        trains = self._algorithm.trains_backbone
+        algorithm, trains = self._algorithm, self._algorithm.trains_backbone
+        leaves, at = algorithm.scores_leaves, algorithm.loss_temperature
+        anchor = self._anchor if trains else 0.0
+        joins = algorithm.scores_targets or anchor > 0
         with self._ledger.phase(self._phase("update")):
-            leaves, at = self._algorithm.scores_leaves, self._algorithm.loss_temperature
-            for rows in chunks(
-                _sizes(batch.prompts, batch.tree, leaves)[here], self._policy.tokens_per_forward
-            ):
+            sizes = packed_sizes(
+                batch.prompts, batch.tree, leaves, batch.targets if joins else None
+            )
+            for rows in chunks(sizes[here], self._policy.tokens_per_forward):
                 chunk = batch.select(here[rows])
+                targets = chunk.targets if joins else None
                 with torch.set_grad_enabled(trains):
                     scores = score(
-                        self._policy, chunk.prompts, chunk.tree, leaves=leaves, temperature=at
+                        self._policy,
+                        chunk.prompts,
+                        chunk.tree,
+                        leaves=leaves,
+                        temperature=at,
+                        targets=targets,
                     )
                 if on_policy and self._policy.precision != "fp32":
                     read = scores.node_log_probs.detach()
                     chunk = replace(chunk, tree=replace(chunk.tree, log_probs=read))
-                losses, figures = self._algorithm.loss(chunk, scores)
+                said = scores.target_log_probs
+                if said is not None and algorithm.scores_targets and batch.target_log_probs is None:
+                    chunk = replace(chunk, target_log_probs=said.detach())
+                losses, figures = algorithm.loss(chunk, scores)
+                if said is not None and anchor > 0:
+                    unlikely = -said.sum(dim=1)
+                    losses = losses + anchor * unlikely
+                    figures = {**figures, "target_nll": unlikely.detach()}
                 (losses.sum() / len(part)).backward()
                 total += float(losses.detach().sum()) / len(part)
                 for name, values in figures.items():
                     sums[name] = sums.get(name, 0.0) + float(values.sum()) / len(part)
         return total
-
-
-def _sizes(prompts: Prompts, tree: CandidateTree, leaves: bool = False) -> Tensor:
-    """Return [B] how many tokens a packed tree takes."""
-    read = tree.is_node if leaves else tree.is_node & (tree.levels < tree.trie.num_levels)
-    return prompts.lengths + read.sum(dim=1)

@@ -26,6 +26,7 @@ from genrec_bench.contract.tiny_world import (
     play,
     tiny_world,
 )
+from genrec_bench.training.groups import Seen
 
 NUM_LEVELS = 3
 
@@ -60,10 +61,10 @@ def test_rule_and_rank_reward_without_a_hit_is_nothing() -> None:
 @pytest.mark.parametrize("reward", ["rule", "rank", "rule+rank", "random"])
 def test_places_without_a_candidate_earn_nothing_and_change_nothing(reward: str) -> None:
     grpo = GRPO(GRPOHyperparameters(reward=reward))
-    padded = grpo.reward(*group_of([0.4, 0.3, 0.2, 0.0, 0.0], hit=1))
+    padded = grpo.reward(Seen.bare(*group_of([0.4, 0.3, 0.2, 0.0, 0.0], hit=1)))
     assert padded[0, 3:].tolist() == [0, 0]
     if reward != "random":
-        plain = grpo.reward(*group_of([0.4, 0.3, 0.2], hit=1))
+        plain = grpo.reward(Seen.bare(*group_of([0.4, 0.3, 0.2], hit=1)))
         assert padded[0, :3].tolist() == pytest.approx(plain[0].tolist())
 
 

@@ -21,6 +21,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.policy.trie import Trie
+from genrec_bench.training.groups import Seen
 
 # The target is 1 2 3 4. Wrong at once (though right later), after one code, two, three; the target;
 # and once more wrong after one.
@@ -43,19 +44,21 @@ def group(*sids: int) -> tuple[CandidateTree, Tensor]:
 
 
 def rewards(*sids: int, **values: Any) -> list[float]:
-    found: list[float] = algorithm(**values).reward(*group(*sids))[0].tolist()
+    found: list[float] = algorithm(**values).reward(Seen.bare(*group(*sids)))[0].tolist()
     return found
 
 
 def credit(chosen: SRPO, *sids: int) -> list[float]:
     tree, targets = group(*sids)
-    found: list[float] = chosen.advantage(tree, targets, chosen.reward(tree, targets))[0].tolist()
+    found: list[float] = chosen.advantage(
+        Seen.bare(tree, targets), chosen.reward(Seen.bare(tree, targets))
+    )[0].tolist()
     return found
 
 
 def accepted(chosen: SRPO, *sids: int) -> bool:
     tree, targets = group(*sids)
-    return bool(chosen.accepts(tree, targets, chosen.reward(tree, targets)))
+    return bool(chosen.accepts(Seen.bare(tree, targets), chosen.reward(Seen.bare(tree, targets))))
 
 
 # Eq. 13 and 14
@@ -71,7 +74,7 @@ def test_the_residual_reward_is_a_power_of_the_share_of_leading_codes() -> None:
     # (1/4)^0.25 is the root of 0.5.
     assert rewards(ONE, TARGET, power=0.25) == pytest.approx([0.70710678, 1.0])
     # Of one code it is the hit.
-    assert algorithm().reward(*group_of([0.4, 0.3, 0.2], hit=1)).tolist() == [[0, 1, 0]]
+    assert algorithm().reward(Seen.bare(*group_of([0.4, 0.3, 0.2], hit=1))).tolist() == [[0, 1, 0]]
 
 
 # Eq. 15 to 20
@@ -239,15 +242,15 @@ def test_rounding_is_no_variance(power: float) -> None:
     tree, targets = group(*[ONE, ALSO_ONE] * 5)
     tree = CandidateTree.join([tree] * 7, torch.arange(7))
     targets, chosen = targets.expand(7), algorithm(power=power)
-    found = chosen.reward(tree, targets)
-    assert not chosen.accepts(tree, targets, found).any()
+    found = chosen.reward(Seen.bare(tree, targets))
+    assert not chosen.accepts(Seen.bare(tree, targets), found).any()
     # As if it had happened, whatever this machine does.
     found[:, 3] = torch.nextafter(found[:, 3], torch.tensor(1.0))
     assert (found.amax(dim=1) > found.amin(dim=1)).all()
-    assert not chosen.accepts(tree, targets, found).any()
+    assert not chosen.accepts(Seen.bare(tree, targets), found).any()
     # Rewards that are none of ours are compared as they are.
     other = algorithm(power=power, residual=False)
-    assert other.accepts(tree, targets, found).all()
+    assert other.accepts(Seen.bare(tree, targets), found).all()
 
 
 @pytest.mark.parametrize(
@@ -270,14 +273,17 @@ def test_the_stages_of_table_3() -> None:
     tree, targets = group(TARGET, ONE, NOTHING, NOTHING)
     grpo = GRPO(GRPOHyperparameters(epsilon=1e-6))
     first = algorithm(reward="rule", residual=False, bonus=False)
-    rewards = first.reward(tree, targets)
+    rewards = first.reward(Seen.bare(tree, targets))
     assert rewards.tolist() == [[1, 0, 0, 0]]
     assert torch.equal(
-        first.advantage(tree, targets, rewards), grpo.advantage(tree, targets, rewards)
+        first.advantage(Seen.bare(tree, targets), rewards),
+        grpo.advantage(Seen.bare(tree, targets), rewards),
     )
     second, third = algorithm(bonus=False), algorithm()
-    assert second.reward(tree, targets).tolist() == [[1, 0.5, 0, 0]]
-    assert torch.equal(second.reward(tree, targets), third.reward(tree, targets))
+    assert second.reward(Seen.bare(tree, targets)).tolist() == [[1, 0.5, 0, 0]]
+    assert torch.equal(
+        second.reward(Seen.bare(tree, targets)), third.reward(Seen.bare(tree, targets))
+    )
     assert all(stage.most_refills == 9 for stage in (first, second, third))
     assert algorithm(dynamic_sampling=False).most_refills == 0
 

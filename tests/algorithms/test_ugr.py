@@ -9,6 +9,7 @@ from small_trees import group_of
 from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
 from genrec_bench.contract.tiny_world import Play, TinyWorld, groups, play, tiny_world
 from genrec_bench.errors import UserError
+from genrec_bench.training.groups import Seen
 
 
 def algorithm(**values: object) -> UGR:
@@ -21,7 +22,9 @@ def with_hit(chosen: UGR, world: TinyWorld) -> Play:
 
 
 def reward(probabilities: list[float], hit: int | None, **values: object) -> list[float]:
-    found: list[float] = algorithm(**values).reward(*group_of(probabilities, hit))[0].tolist()
+    found: list[float] = (
+        algorithm(**values).reward(Seen.bare(*group_of(probabilities, hit)))[0].tolist()
+    )
     return found
 
 
@@ -62,7 +65,9 @@ def test_the_hit_alone_and_empty_places() -> None:
 def test_what_is_all_but_impossible_is_punished_by_its_share() -> None:
     tree, targets = group_of([1e-9, 1e-9, 0.5], hit=2)
     tree.log_probs.mul_(100)
-    assert algorithm().reward(tree, targets)[0].tolist() == pytest.approx([-0.5, -0.5, 1.0])
+    assert algorithm().reward(Seen.bare(tree, targets))[0].tolist() == pytest.approx(
+        [-0.5, -0.5, 1.0]
+    )
 
 
 # Eq. 7

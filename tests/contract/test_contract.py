@@ -23,12 +23,13 @@ from genrec_bench.algorithm import Algorithm
 class Reinforce(Algorithm):
     """Policy gradient over the candidates that beam search finds."""
 
-    def reward(self, tree, targets):
-        return tree.hits(targets).float()
+    def reward(self, seen):
+        return seen.tree.hits(seen.targets).float()
 
-    def advantage(self, tree, targets, rewards):
-        mean = rewards.sum(1, keepdim=True) / tree.valid.sum(1, keepdim=True)
-        return (rewards - mean) * tree.valid
+    def advantage(self, seen, rewards):
+        valid = seen.tree.valid
+        mean = rewards.sum(1, keepdim=True) / valid.sum(1, keepdim=True)
+        return (rewards - mean) * valid
 
     def loss(self, batch, scores):
         log_probs = scores.log_probs.sum(-1)
@@ -40,7 +41,7 @@ Change = tuple[str, str]
 ARGUMENTS = {
     "rollout": "policy, prompts, group_size",
     "decode": "policy, prompts, width",
-    "accepts": "tree, targets, rewards",
+    "accepts": "seen, rewards",
     "values": "scores",
     "heads": "hidden_size",
 }
@@ -154,15 +155,13 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
     "accepts": {
         "no bool for each group": method("accepts", "return rewards.sum(1)"),
         "by comparison": method(
-            "accepts", "return tree.valid.any(1) & (torch.arange(len(rewards)) == 0)"
+            "accepts", "return seen.tree.valid.any(1) & (torch.arange(len(rewards)) == 0)"
         ),
     },
     "advantages": {
-        "division by no deviation": [
-            ("* tree.valid", "* tree.valid / rewards.std(1, keepdim=True)")
-        ],
+        "division by no deviation": [("* valid", "* valid / rewards.std(1, keepdim=True)")],
         "at empty places": [
-            ("(rewards - mean) * tree.valid", "rewards - rewards.mean(1, keepdim=True)")
+            ("(rewards - mean) * valid", "rewards - rewards.mean(1, keepdim=True)")
         ],
     },
     "loss": {
@@ -189,15 +188,18 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
     "empty places": {"term without a mask": [("sum(1), {}", "sum(1) - log_probs.mean(1), {}")]},
     "order and padding": {
         "credit by place in the batch": [
-            ("* tree.valid", "* tree.valid * (targets.cumsum(0) * 0 + 1).cumsum(0)[:, None]")
+            ("* valid", "* valid * (seen.targets.cumsum(0) * 0 + 1).cumsum(0)[:, None]")
         ]
     },
     "global randomness": {
         "torch's": [
-            ("tree.hits(targets).float()", "tree.hits(targets) * __import__('torch').rand(1)")
+            (
+                "seen.tree.hits(seen.targets).float()",
+                "seen.tree.hits(seen.targets) * __import__('torch').rand(1)",
+            )
         ],
         "numpy's": [(".float()", ".float() * __import__('numpy').random.rand()")],
-        "in what is accepted": method("accepts", "return torch.rand(len(targets)) < 0.5"),
+        "in what is accepted": method("accepts", "return torch.rand(len(rewards)) < 0.5"),
     },
     "determinism": {
         "random numbers without a seed": [
@@ -207,7 +209,7 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
     "switches": {
         "switch": [
             *hyperparameters('centre: bool = hyperparameter(True, help="subtract the mean")'),
-            ("* tree.valid", "* (tree.valid if self.hyperparameters.centre else 1)"),
+            ("* valid", "* (valid if self.hyperparameters.centre else 1)"),
         ],
         "weight when turned on": [
             *hyperparameters('beta: float = hyperparameter(0.0, low=0, high=1, help="weight")'),
@@ -280,8 +282,8 @@ def test_a_fault_in_a_switch_names_the_switch(tmp_path: Path) -> None:
 
 
 def test_an_exception_is_reported_with_its_line(tmp_path: Path) -> None:
-    algorithm = load(tmp_path, [("tree.hits(targets)", "tree.hit(targets)")])
-    line = REINFORCE.splitlines().index("        return tree.hits(targets).float()") + 1
+    algorithm = load(tmp_path, [("tree.hits(seen.targets)", "tree.hit(seen.targets)")])
+    line = REINFORCE.splitlines().index("        return seen.tree.hits(seen.targets).float()") + 1
     reason = failures(algorithm)["rewards"]
     assert reason.startswith(f"line {line}: AttributeError: ")
 

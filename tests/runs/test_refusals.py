@@ -31,18 +31,18 @@ from genrec_bench.algorithm import Algorithm
 class Alone(Algorithm):
     """Policy gradient, {what}."""
 
-    def reward(self, tree, targets):
-        return tree.hits(targets).float()
+    def reward(self, seen):
+        return seen.tree.hits(seen.targets).float()
 
-    def advantage(self, tree, targets, rewards):
+    def advantage(self, seen, rewards):
         {body}
 
     def loss(self, batch, scores):
         return -(batch.advantages * scores.log_probs.sum(-1)).sum(1), {{}}
 '''
-RELATIVE = "return (rewards - rewards.mean(1, keepdim=True)) * tree.valid"
-RANKED = "return (rewards.argsort(1).argsort(1) - (rewards.shape[1] - 1) / 2) * tree.valid"
-ABSOLUTE = "return (rewards - 0.5) * tree.valid"
+RELATIVE = "return (rewards - rewards.mean(1, keepdim=True)) * seen.tree.valid"
+RANKED = "return (rewards.argsort(1).argsort(1) - (rewards.shape[1] - 1) / 2) * seen.tree.valid"
+ABSOLUTE = "return (rewards - 0.5) * seen.tree.valid"
 
 
 @pytest.fixture(autouse=True)

@@ -282,9 +282,9 @@ class Bad(GRPO):
         super().__init__(hyperparameters)
         self.calls = 0
 
-    def reward(self, tree, targets):
+    def reward(self, seen):
         self.calls += 1
-        return super().reward(tree, targets)
+        return super().reward(seen)
 
     def loss(self, batch, scores):
         loss, figures = super().loss(batch, scores)

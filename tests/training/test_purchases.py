@@ -11,7 +11,9 @@ from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
 from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.data.dataset import Examples
 from genrec_bench.data.worlds import Purchases
+from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.rollouts import Rollouts, Sampler
+from genrec_bench.training.views import Views
 from genrec_bench.training.workers import Workers
 
 
@@ -39,14 +41,9 @@ def test_purchases_take_the_place_of_logged_targets() -> None:
     sizes: dict[str, Any] = {"group_size": GROUP_SIZE, "prompts_per_step": PROMPTS, "seed": 0}
 
     def rollouts(workers: Workers | None = None) -> Rollouts:
-        return Rollouts(
-            policy,
-            GRPO(GRPOHyperparameters()),
-            EXAMPLES,
-            workers or Workers(),
-            purchases=purchases,
-            **sizes,
-        )
+        ledger, grpo = Ledger(policy.device), GRPO(GRPOHyperparameters())
+        views = Views(policy, grpo, ledger, workers or Workers())
+        return Rollouts(views, EXAMPLES, purchases=purchases, **sizes)
 
     def bought(index: int) -> list[int]:
         start = index * PROMPTS
@@ -69,7 +66,6 @@ def test_purchases_take_the_place_of_logged_targets() -> None:
     rows = Sampler(len(EXAMPLES), PROMPTS, 0).rows(7)
     found = [-1] * PROMPTS
     for index in range(2):
-        mine = rollouts(Share(index, 2))._roll_out(7 * PROMPTS, PROMPTS, rows[index::2])
-        assert mine is not None
+        mine, _ = rollouts(Share(index, 2))._judged(7 * PROMPTS, PROMPTS, rows[index::2])
         found[index::2] = mine.targets.tolist()
     assert found == bought(7)

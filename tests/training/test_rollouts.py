@@ -17,10 +17,11 @@ from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
-from genrec_bench.training.base_algorithm import Groups
+from genrec_bench.training.groups import Groups, Seen
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.rollouts import Rollouts, Sampler, join
 from genrec_bench.training.steps import RolloutStepper
+from genrec_bench.training.views import Views
 from genrec_bench.training.workers import Workers
 
 
@@ -32,8 +33,8 @@ class Picky(GRPO):
         self.liked = liked
         self.most_refills = refills
 
-    def accepts(self, tree: Any, targets: Tensor, rewards: Tensor) -> Tensor:
-        return torch.isin(targets, torch.tensor(sorted(self.liked)))
+    def accepts(self, seen: Seen, rewards: Tensor) -> Tensor:
+        return torch.isin(seen.targets, torch.tensor(sorted(self.liked)))
 
 
 def leaves_of(policy: Policy) -> list[int]:
@@ -57,7 +58,9 @@ def rollouts_of(
         "prompts_per_step": PROMPTS,
         "seed": seed,
     }
-    return Rollouts(policy or tiny_policy(CATALOG), algorithm, examples, Workers(), **sizes)
+    policy = policy or tiny_policy(CATALOG)
+    views = Views(policy, algorithm, Ledger(torch.device("cpu")), Workers())
+    return Rollouts(views, examples, **sizes)
 
 
 def rows_of(groups: Groups | None) -> list[tuple[int, ...]]:
@@ -291,8 +294,8 @@ def test_if_nothing_is_accepted_the_step_is_taken_for_nothing() -> None:
     class Never(SRPO):
         """All groups are alike to it, and it rejects them."""
 
-        def reward(self, tree: Any, targets: Tensor) -> Tensor:
-            return torch.zeros(tree.valid.shape)
+        def reward(self, seen: Seen) -> Tensor:
+            return torch.zeros(seen.tree.valid.shape)
 
     for beta in (0.0, 0.1):
         parts: dict[str, Any] = {"residual": False, "bonus": False, "minibatches": 1}

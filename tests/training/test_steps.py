@@ -16,6 +16,7 @@ from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.training import steps
+from genrec_bench.training.groups import Seen
 from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import NotFiniteError
@@ -237,8 +238,8 @@ def test_a_loss_without_a_value_leaves_the_weights_alone() -> None:
 class Idle(GRPO):
     """Finds nothing worth learning."""
 
-    def reward(self, tree: Any, targets: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(super().reward(tree, targets))
+    def reward(self, seen: Seen) -> torch.Tensor:
+        return torch.zeros_like(super().reward(seen))
 
 
 def test_groups_without_advantage_are_counted_and_move_nothing() -> None:

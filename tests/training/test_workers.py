@@ -26,10 +26,11 @@ from genrec_bench.commands.cli import main
 from genrec_bench.contract.tiny_world import HIDDEN_SIZE, tiny_catalog, tiny_examples, tiny_policy
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.policy.scoring import Scores
 from genrec_bench.progress import Progress
 from genrec_bench.runs.records import read_record
 from genrec_bench.training.evaluate import evaluate
+from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import total_spent
 from genrec_bench.training.optimization import Optimization
@@ -57,8 +58,27 @@ class Picky(GRPO):
 
     most_refills = 4
 
-    def accepts(self, tree: CandidateTree, targets: Tensor, rewards: Tensor) -> Tensor:
-        return targets % 5 == 0
+    def accepts(self, seen: Seen, rewards: Tensor) -> Tensor:
+        return seen.targets % 5 == 0
+
+
+class Batchwise(Picky):
+    """Its baseline is the mean over the batch; a process that kept no group has to join the sum."""
+
+    scores_targets = True
+
+    def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
+        valid = seen.tree.valid
+        total, count = seen.sum(torch.stack([rewards.sum(), valid.sum()])).tolist()
+        spread = seen.sum((seen.reference_target_log_probs.sum(dim=1) ** 2).sum()[None]).sqrt()
+        credit: Tensor = (rewards - total / count) * valid / spread
+        return credit
+
+    def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
+        losses, figures = super().loss(batch, scores)
+        assert scores.target_log_probs is not None and batch.target_log_probs is not None
+        ratio = (scores.target_log_probs - batch.target_log_probs).exp().sum(dim=1)
+        return losses - ratio, figures
 
 
 # Three prompts are not to be divided among two processes, and a minibatch of one prompt leaves one
@@ -70,6 +90,7 @@ ALGORITHMS: dict[str, Algorithm | None] = {
     "ugr": UGR(UGRHyperparameters(minibatches=2)),
     "srpo": SRPO(SRPOHyperparameters(beta=0.1, k=2, temperature=2.0)),
     "picky": Picky(GRPOHyperparameters(reward="rank", beta=0.1, minibatches=2)),
+    "batchwise": Batchwise(GRPOHyperparameters(reward="rank", beta=0.1, minibatches=2)),
     # Its head learns at a rate of its own, and its searches draw by a key. Its own reward leaves a
     # minibatch without a hit, of which Adam would make a step of rounding errors.
     "vstar": VSTAR(

@@ -30,7 +30,7 @@ from genrec_bench.errors import UserError
 class Broken(GRPO):
     """Fails when it rewards."""
 
-    def reward(self, tree, targets):
+    def reward(self, seen):
         """Fail."""
         raise {error}("no reward\\nand a second line")
 '''
@@ -278,9 +278,7 @@ def test_a_row_that_fails_is_shown_and_the_others_go_on(
     assert bad_row["means"] == {} and bad_row["failures"] == {"0": reason}
     assert good_row["failures"] == {} and len(good_row["runs"]) == 1
     # With the file mended, only that row is run.
-    mended = (
-        BROKEN[: BROKEN.index("        raise")] + "        return super().reward(tree, targets)\n"
-    )
+    mended = BROKEN[: BROKEN.index("        raise")] + "        return super().reward(seen)\n"
     Path("broken.py").write_text(mended)
     mended_row, same_row = ablate.json("./mine.yaml")["tables"][0]["rows"]
     assert same_row == good_row and mended_row["means"] == good_row["means"]
