@@ -139,8 +139,7 @@ class SRPO(GRPO):
         tree, residual = seen.tree, self.hyperparameters.residual
         worth = tree.matched_levels(seen.targets).float() if residual else rewards
         least = worth.masked_fill(~tree.valid, torch.inf).amin(dim=1)
-        most = worth.masked_fill(~tree.valid, -torch.inf).amax(dim=1)
-        return most > least
+        return worth.masked_fill(~tree.valid, -torch.inf).amax(dim=1) > least
 
     def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
         """Sample, as in §6.1.3, or search with a beam."""

@@ -144,8 +144,7 @@ class UGR(GRPO):
 
     def rerank(self, tree: CandidateTree, scores: Scores) -> Tensor:
         """Return exp s(y) + lambda c(y) (appendix C)."""
-        hp = self.hyperparameters
+        hp, likelihood = self.hyperparameters, scores.log_probs.sum(dim=-1)
         length: float = (tree.trie.num_levels + 1) ** hp.rerank_length_penalty
-        likelihood = (scores.log_probs.sum(dim=-1) / length).exp()
-        hybrid = likelihood + hp.rerank_weight * self.confidence(scores)
+        hybrid = (likelihood / length).exp() + hp.rerank_weight * self.confidence(scores)
         return hybrid.masked_fill(~tree.valid, -torch.inf)

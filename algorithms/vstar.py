@@ -137,7 +137,7 @@ class VSTAR(GRPO):
         """Not in the warm-up of the value."""
         return not self._warms_up
 
-    def heads(self, hidden_size: int, embedding_size: int) -> dict[str, nn.Module]:
+    def heads(self, hidden_size: int, embedding_size: int, trie: object) -> dict[str, nn.Module]:
         """V of §4.1, also where only VED's entropy guides the search."""
         inputs = value_inputs("value_features", self.hyperparameters.value_features)
         return value_heads(hidden_size, embedding_size, inputs)

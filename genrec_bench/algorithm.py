@@ -10,7 +10,9 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.supervised import TargetScores
 from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.policy.trie import Trie
 from genrec_bench.training.base_algorithm import Algorithm, no_gradient_figures
 from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.hyperparameters import (
@@ -34,6 +36,7 @@ from genrec_bench.training.objectives import (
     rule_reward,
 )
 from genrec_bench.training.own_metrics import RankedLists, metric
+from genrec_bench.training.training_data import TrainingData
 from genrec_bench.training.value_rewards import semantic_reward, td_loss, value_gap
 
 __all__ = [
@@ -46,7 +49,10 @@ __all__ = [
     "RankedLists",
     "Scores",
     "Seen",
+    "TargetScores",
     "Times",
+    "TrainingData",
+    "Trie",
     "UserError",
     "VEDOptions",
     "beam_search",

@@ -32,7 +32,13 @@ from genrec_bench.contract.played import (
     require_shape,
     require_that,
 )
-from genrec_bench.contract.tiny_world import EMBEDDING_SIZE, HIDDEN_SIZE, roll_out
+from genrec_bench.contract.tiny_world import (
+    EMBEDDING_SIZE,
+    HIDDEN_SIZE,
+    roll_out,
+    tiny_catalog,
+    tiny_trie,
+)
 from genrec_bench.errors import UserError
 from genrec_bench.policy.scoring import score
 from genrec_bench.storage.python_files import raised_line
@@ -100,7 +106,7 @@ def check_declarations(stage: Stage) -> None:
     """Tokens are words by name, heads are modules by name, and updates are counted from one."""
     algorithm = stage.algorithm
     size = EMBEDDING_SIZE if algorithm.uses_embeddings else 0
-    tokens, heads = algorithm.tokens, algorithm.heads(HIDDEN_SIZE, size)
+    tokens, heads = algorithm.tokens, algorithm.heads(HIDDEN_SIZE, size, tiny_trie(tiny_catalog()))
     by_name = isinstance(tokens, Mapping) and all(isinstance(w, str) for w in tokens.values())
     require_that(by_name, f"tokens are no words by name, such as {{'[YES]': ' yes'}}: {tokens!r}")
     require_that(all(isinstance(head, nn.Module) for head in heads.values()), "a head is no module")

@@ -20,6 +20,7 @@ from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
 from genrec_bench.policy.scoring import Scores, score
 from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.policy.trie import Trie
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.ledger import Ledger
@@ -66,6 +67,11 @@ def tiny_catalog(
         popularity=np.arange(len(sids), dtype=np.int64),
         rank_shared="popularity",
     )
+
+
+def tiny_trie(catalog: Catalog) -> Trie:
+    """Return the trie of a catalog's SIDs, as a policy makes it."""
+    return Trie.build(catalog.unique_sids, catalog.codes_per_level)
 
 
 def tiny_examples(catalog: Catalog, num_examples: int = 5, seed: int = 0) -> Examples:
@@ -133,7 +139,8 @@ def tiny_world(
         embeddings = torch.from_numpy(drawn.astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        heads = algorithm.heads(HIDDEN_SIZE, EMBEDDING_SIZE if algorithm.uses_embeddings else 0)
+        size = EMBEDDING_SIZE if algorithm.uses_embeddings else 0
+        heads = algorithm.heads(HIDDEN_SIZE, size, tiny_trie(catalog))
     make = partial(tiny_policy, catalog, logprob_space=logprob_space, extra_tokens=algorithm.tokens)
     policy = make(seed=seed, heads=heads, embeddings=embeddings)
     reference = make(seed=seed + 1) if algorithm.uses_reference else None

@@ -28,6 +28,7 @@ from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.precision import Precision, shrink_frozen
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
 from genrec_bench.policy.selfcheck import compare_with_repeated
+from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.digests import content_digest, files_digest
 
 TINY: dict[str, Any] = {
@@ -164,7 +165,7 @@ def make_policy(
     *,
     weights: Path | None = None,
     tokens: Iterable[str] = (),
-    heads: Callable[[int, int], Mapping[str, nn.Module]] | None = None,
+    heads: Callable[[int, int, Trie], Mapping[str, nn.Module]] | None = None,
     embeddings: Tensor | None = None,
 ) -> Policy:
     """Load a backbone and fit it to a dataset.
@@ -173,8 +174,8 @@ def make_policy(
         dataset: its catalog gives the codes, its histories the lengths.
         weights: a folder to load the backbone from instead: an earlier stage's.
         tokens: names to add to the vocabulary.
-        heads: makes modules beside the backbone for a hidden size and a size of item embeddings;
-            it draws them from torch's generator.
+        heads: makes modules beside the backbone for a hidden size, a size of item embeddings and
+            the catalog's trie; it draws them from torch's generator.
         embeddings: [num_sids, E] of the catalog's SIDs, for heads that read them.
 
     Raises:
@@ -198,11 +199,12 @@ def make_policy(
             precision=cast(Precision, settings.precision),
             tokens_per_forward=settings.tokens_per_forward or usual_tokens(device),
             extra_tokens=tokens,
-            heads=heads(hidden_size, 0 if embeddings is None else embeddings.shape[1])
-            if heads
-            else {},
             embeddings=embeddings,
-        ).to_device(device)
+        )
+        if heads:
+            size = 0 if embeddings is None else embeddings.shape[1]
+            policy.heads.update(heads(hidden_size, size, policy.trie))
+        policy.to_device(device)
         difference, num_attending = compare_with_repeated(policy, longest)
     except Exception as error:
         # An unknown architecture may fail in any way; an error of our own is a mistake of ours.

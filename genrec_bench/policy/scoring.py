@@ -1,4 +1,4 @@
-"""Log-probabilities of whole candidate trees, and of training sequences, in one forward pass each.
+"""Log-probabilities of whole candidate trees in one forward pass; see ``supervised.py`` for SFT's.
 
 A tree is packed as one sequence a prompt: the prompt's tokens, then each distinct prefix once. The
 code of a node is predicted at its parent, so leaves need not be read, unless something is asked of
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.attention import Layout
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.prompts import Chains, Prompts
+from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
 
 
@@ -216,59 +213,3 @@ def _mask(parents: Tensor, is_prompt: Tensor, is_node: Tensor, node_at: Tensor) 
         seen = ancestors.gather(1, rows).gather(2, columns)
         mask = mask | (seen & is_node.unsqueeze(1) & is_node.unsqueeze(2))
     return mask
-
-
-def supervised_loss(
-    policy: Policy, examples: Examples, chains: Chains, rows: NDArray[np.int64]
-) -> tuple[Tensor, int]:
-    """Return the negative log-likelihood of the targets of some chains, by their rows [C].
-
-    Returns:
-        The sum over the codes of all their targets, in nats, and how many targets there are.
-    """
-    trie = policy.trie
-    num_levels = trie.num_levels
-    device = policy.device
-    last = chains.last[rows]
-    prompts = policy.prompt_format.encode(examples, last).to(device)
-    sid_of_target = torch.from_numpy(examples.targets[last].astype(np.int64)).to(device)
-    leaves = policy.item_leaves[sid_of_target]
-    target_tokens = policy.tokens_of(trie.prefixes(leaves))
-    lengths = prompts.lengths + num_levels - 1
-    place = torch.arange(int(lengths.max()), device=device)
-    is_prompt = place < prompts.lengths.unsqueeze(1)
-    is_real = place < lengths.unsqueeze(1)
-    tokens = torch.zeros(is_real.shape, dtype=torch.long, device=device)
-    tokens[is_prompt] = prompts.tokens[prompts.mask]
-    tokens[is_real & ~is_prompt] = target_tokens[:, :-1].flatten()
-    # The codes of a chain's targets are its last ones; each is predicted one place earlier.
-    num_targets = torch.from_numpy(chains.num_targets[rows]).to(device)
-    predicts = is_real & (place >= (lengths - num_targets * num_levels).unsqueeze(1))
-    layout = Layout(
-        slots=is_real.flatten().nonzero()[:, 0],
-        grid=(len(rows), len(place)),
-        mask=(place <= place.unsqueeze(1)).expand(len(rows), -1, -1),
-        pairs=int((lengths**2).sum()),
-    )
-    positions = place.expand(is_real.shape)[is_real]
-    count = int(num_targets.sum())
-    hidden = policy.hidden(tokens[is_real], positions, layout, head_rows=count * num_levels)
-    logits = policy.logits(hidden[predicts[is_real]])
-    states = policy.item_leaves[_targets_of(examples, chains, rows, device)]
-    on_path = trie.prefixes(states)
-    before = torch.cat([torch.zeros_like(on_path[:, :1]), on_path[:, :-1]], dim=1).flatten()
-    wanted = policy.tokens_of(on_path).flatten()
-    log_probs = logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
-    return -(log_probs - policy.log_normalizer(logits, before)).sum(), count
-
-
-def _targets_of(
-    examples: Examples, chains: Chains, rows: NDArray[np.int64], device: torch.device
-) -> Tensor:
-    """Return the items that chains end with, chain by chain, oldest first."""
-    items = []
-    for row in rows:
-        last, count = int(chains.last[row]), int(chains.num_targets[row])
-        sequence = np.append(examples.history(last), examples.targets[last])
-        items.append(sequence[-count:])
-    return torch.from_numpy(np.concatenate(items).astype(np.int64)).to(device)

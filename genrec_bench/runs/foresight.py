@@ -19,6 +19,7 @@ from genrec_bench.policy.backbones import find_backbone, prompt_name, usual_toke
 from genrec_bench.policy.footprint import LOGITS, Footprint, footprint
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
+from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.budgets import Budget
 
 GB = 1e9
@@ -71,17 +72,21 @@ def _prompt_tokens(request: Request) -> tuple[float, float]:
 def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
     """Refuse a budget that is less than what a step takes at the very least."""
     settings, algorithm = request.settings, request.algorithm
+    if not algorithm.trains:
+        return
     fresh = type(algorithm)(algorithm.hyperparameters)
-    if fresh.on_policy:
+    # One that has to look at the data before it can begin a step is not asked for one.
+    if fresh.on_policy and type(fresh).begin is Algorithm.begin:
         fresh.begin_step(0, 0.0)
-    batch = settings.prompts_per_step if algorithm.on_policy else settings.sft_batch
+    rolls_out = fresh.on_policy and fresh.rolls_out
+    batch = settings.prompts_per_step if rolls_out else settings.sft_batch
     batch = min(batch, len(request.dataset.train))
     mean, deviation = _prompt_tokens(request)
     # Hardly any batch is shorter; whatever else a prompt has makes it longer.
     tokens = batch * max(mean - 4 * deviation / math.sqrt(batch), 0.0)
     # A rollout reads the prompts, and an update reads them again, with gradients or without.
-    passes = (2, 4 if fresh.trains_backbone else 2) if algorithm.on_policy else (1, 3)
-    if not algorithm.on_policy:
+    passes = (2, 4 if fresh.trains_backbone else 2) if rolls_out else (1, 3)
+    if not rolls_out:
         # Sequences of the supervised step are not prompts: several of a user's are one.
         tokens = batch * len(request.dataset.catalog.codes_per_level)
     layers = size.parameters - size.tables
@@ -92,7 +97,7 @@ def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
         raise UserError(
             f"--budget {budget.shown}: too small for one step of {request.entry.name}, which takes "
             f"at least {_amount(least[budget.kind], budget.kind)}; give more, or set fewer "
-            f"{'prompts_per_step' if algorithm.on_policy else 'sft_batch'}"
+            f"{'prompts_per_step' if rolls_out else 'sft_batch'}"
         )
 
 

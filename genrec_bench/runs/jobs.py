@@ -331,6 +331,7 @@ def _open_policy(
 
     from genrec_bench.policy.backbones import find_backbone, make_policy
     from genrec_bench.runs.stored_adapters import fill_policy, weights_below
+    from genrec_bench.training.memory import load_memory
 
     backbone = find_backbone(context.backbone)
     embeddings = None
@@ -351,5 +352,7 @@ def _open_policy(
             embeddings=embeddings,
         )
         fill_policy(policy, folder)
+        if algorithm is not None:
+            load_memory(algorithm, folder, context.workers.device)
     policy.eval()
     return policy

@@ -26,6 +26,7 @@ from genrec_bench.runs.stored_adapters import fill_policy, weights_below
 from genrec_bench.storage.files import read_json
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.checkpoints import POLICY
+from genrec_bench.training.memory import load_memory
 from genrec_bench.training.settings import Settings
 
 NEEDED = {
@@ -135,6 +136,8 @@ def open_policy(
             embeddings=embeddings,
         )
         fill_policy(policy, folder)
+        if ranks is not None:
+            load_memory(ranks, folder, device)
     policy.eval()
     return Recommender(folder, about, catalog, policy, ranks, tell)
 

@@ -39,6 +39,7 @@ from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.budgets import shown_budget
 from genrec_bench.training.checkpoints import BASE, save_policy
 from genrec_bench.training.evaluate import Evaluation
+from genrec_bench.training.memory import save_memory
 from genrec_bench.training.sft_start import SFTStart
 
 FOLDER = "policy"
@@ -114,6 +115,7 @@ def write_policy_folder(
     def beside(new: Path) -> None:
         (new / ITEMS).write_bytes(parquet_bytes(item_table(catalog)))
         (new / CARD).write_text(card, encoding="utf-8")
+        save_memory(algorithm, new)
         rows, trie = policy.prefix_embeddings, policy.trie
         if needs_algorithm(algorithm) and rows.shape[1]:
             leaves = trie.leaf(torch.arange(trie.num_leaves, device=rows.device))

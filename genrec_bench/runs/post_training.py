@@ -23,11 +23,12 @@ from genrec_bench.training.best_weights import BestWeights
 from genrec_bench.training.budgets import Budget
 from genrec_bench.training.evaluate import Evaluation, evaluate, judged, validation
 from genrec_bench.training.ledger import Ledger
-from genrec_bench.training.loop import Limit, Watch, train
+from genrec_bench.training.loop import Limit, Watch, spent_of, train
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_start import SFTStart
-from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
+from genrec_bench.training.steps import RolloutStepper
+from genrec_bench.training.supervised_steps import Stepper, SupervisedStepper
 from genrec_bench.training.workers import Workers
 
 VALIDATION_SEED = 0
@@ -81,6 +82,7 @@ def prepare(
             embeddings=embeddings,
             purchases=_purchases(request),
             anchor=settings.anchor,
+            sft_batch=settings.sft_batch,
         )
     else:
         stepper = SupervisedStepper(
@@ -92,6 +94,7 @@ def prepare(
             batch=settings.sft_batch,
             seed=request.seed,
             phase="update",
+            algorithm=algorithm,
         )
     return policy, optimization, stepper
 
@@ -126,7 +129,7 @@ def post_train(
     policy, optimization, stepper = prepare(request, backbone, start, ledger, workers)
     limit = Limit(budget, settings.steps, request.strict)
     watch = best = None
-    if settings.keep == "best":
+    if settings.keep == "best" and algorithm.trains:
         best = BestWeights(policy, curves)
     if settings.validations:
         look = validation(
@@ -148,7 +151,10 @@ def post_train(
 
         modules = {} if best is None else {"best": best.module}
         watch = Watch(settings.validations, look, told, modules=modules)
-    train(stepper, optimization, ledger, limit, workers, folder, progress, watch, curves)
+    if algorithm.trains:
+        train(stepper, optimization, ledger, limit, workers, folder, progress, watch, curves)
+    else:
+        _stand_still(stepper, ledger, limit, workers, watch, curves)
     if best is not None:
         progress.say(f"kept: the weights after step {best.put_back()} of {curves[-1]['step']:.0f}")
     adapter = merge_adapters(policy)
@@ -171,6 +177,23 @@ def post_train(
         }
     own = {split: _with_own(request, split, found, progress) for split, found in results.items()}
     return policy, adapter, own
+
+
+def _stand_still(
+    stepper: Stepper,
+    ledger: Ledger,
+    limit: Limit,
+    workers: Workers,
+    watch: Watch | None,
+    curves: list[dict[str, float]],
+) -> None:
+    """Evaluate what is not trained as it begins, after what it does before a first step."""
+    stepper.begin()
+    # Not after 0 steps, when heads that learn are untrained: here nothing is.
+    looked = {} if watch is None else watch.look(1)
+    shares = 0.0 if limit.budget is None else ledger.share(limit.budget)
+    (share,) = workers.sum([shares])
+    curves.append({"step": 0, "share": share, **looked, **spent_of(ledger, workers)})
 
 
 def _with_own(request: Request, split: str, found: Evaluation, progress: Progress) -> Evaluation:

@@ -36,6 +36,7 @@ GROUP = "genrec_bench.algorithms"
 _OF_SEEN = "candidates and targets are seen.tree and seen.targets since 0.4"
 
 CHANGED = {
+    "heads": "a head is told the catalog's SIDs since 0.4",
     "reward": _OF_SEEN,
     "accepts": _OF_SEEN,
     "advantage": _OF_SEEN,
@@ -233,7 +234,7 @@ def _only_class(module: ModuleType) -> type[Algorithm]:
 def _checked(found: object, reserved: Collection[str]) -> type[Algorithm]:
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise UserError(f"{found!r} is not a class derived from genrec_bench.algorithm.Algorithm")
-    needed = ("reward", "advantage", "loss") if found.on_policy else ()
+    needed = ("reward", "advantage", "loss") if found.on_policy and found.trains else ()
     if missing := [name for name in needed if getattr(found, name) is getattr(Algorithm, name)]:
         raise UserError(f"{found.__name__} does not define {' or '.join(missing)}")
     for name in CHANGED:

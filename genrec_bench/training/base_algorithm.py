@@ -20,9 +20,12 @@ from genrec_bench.decoding.beam import beam_search
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import Scores
+from genrec_bench.policy.supervised import TargetScores
 from genrec_bench.policy.tree import CandidateTree
+from genrec_bench.policy.trie import Trie
 from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.hyperparameters import Hyperparameters
+from genrec_bench.training.training_data import TrainingData
 
 
 class Algorithm:
@@ -30,8 +33,9 @@ class Algorithm:
 
     Attributes:
         hyperparameters_class: a frozen dataclass derived from ``Hyperparameters``.
-        on_policy: False for an algorithm that learns from the targets alone, by the harness's
-            supervised loss, and never rolls out.
+        on_policy: False for an algorithm that learns from the targets alone, by ``target_loss``,
+            and never rolls out.
+        trains: False for a way to decode, or another fixed policy: it is evaluated as it begins.
         is_baseline: True for the one algorithm whose gain over the SFT start sets the targets of
             boards; derived classes do not inherit it.
         updates_per_rollout: how often the policy is updated from one rollout.
@@ -45,6 +49,7 @@ class Algorithm:
 
     hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
     on_policy: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
     is_baseline: ClassVar[bool] = False
     updates_per_rollout: int = 1
     minibatches: int = 1
@@ -66,14 +71,37 @@ class Algorithm:
         """
         return {}
 
-    def heads(self, hidden_size: int, embedding_size: int) -> Mapping[str, nn.Module]:
-        """Return modules to train beside the backbone, by name.
+    def heads(self, hidden_size: int, embedding_size: int, trie: Trie) -> Mapping[str, nn.Module]:
+        """Return modules to train beside the backbone, by name; frozen ones are kept as they are.
 
         Args:
             hidden_size: D.
             embedding_size: E of the SIDs' embeddings; 0 if the algorithm uses none.
+            trie: the catalog's SIDs.
         """
         return {}
+
+    def begin(self, data: TrainingData) -> None:
+        """Look at the training split before the first step; what that takes is billed.
+
+        Called once in a run, and not when it goes on: what is kept belongs into ``state``.
+        """
+
+    def state(self) -> Mapping[str, Tensor | nn.Module]:
+        """Return what is remembered between steps, by the names of attributes.
+
+        Checkpoints keep it, and the folder of the policy does where evaluation asks the algorithm.
+        It must be equal in all processes.
+        """
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the tensors of ``state``, by default as attributes; modules are filled in place.
+
+        It is called after ``heads``, in a run that goes on and where a policy is used.
+        """
+        for name, tensor in state.items():
+            setattr(self, name, tensor)
 
     @property
     def head_learning_rate(self) -> float | None:
@@ -104,10 +132,10 @@ class Algorithm:
         return False
 
     def begin_step(self, step: int, share: float) -> None:
-        """Hear that a step begins; called before each rollout, and by nobody who only evaluates.
+        """Hear that a step begins; called before each, and by nobody who only evaluates.
 
-        What an algorithm keeps of it, it must be able to tell from these two numbers alone: a run
-        that was cut short goes on with another object.
+        What an algorithm keeps of it, it must be able to tell from these two numbers alone, or
+        return in ``state``: a run that was cut short goes on with another object.
 
         Args:
             step: how many were taken before.
@@ -123,11 +151,26 @@ class Algorithm:
         """
         return True
 
+    @property
+    def rolls_out(self) -> bool:
+        """Whether the step that has begun rolls out, as all do by default.
+
+        Where it is False, the step learns from targets by ``target_loss``, at the price of SFT.
+        """
+        return True
+
+    def target_loss(self, scores: TargetScores) -> Tensor:
+        """Return what a step without a rollout minimises: [T], or [T, L] to be added up.
+
+        The harness averages over the targets of a batch; by default it is SFT's loss.
+        """
+        return -scores.log_probs
+
     def reference_mix(self, step: int) -> float:
         """Return the share of the policy's weights to mix into the reference after a step.
 
         Args:
-            step: how many rollouts were learned from; 1 after the first. 0 keeps it frozen.
+            step: how many were taken; 1 after the first. 0 keeps it frozen.
         """
         return 0.0
 

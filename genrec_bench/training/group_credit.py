@@ -24,7 +24,7 @@ def needs_company(algorithm: Algorithm) -> bool:
     Args:
         algorithm: nothing that it remembers is changed: another with its hyperparameters is asked.
     """
-    if not algorithm.on_policy:
+    if not (algorithm.on_policy and algorithm.trains):
         return False
     try:
         return not _has_credit(algorithm, 1) and _has_credit(algorithm, LARGER)

@@ -31,7 +31,7 @@ from genrec_bench.training.checkpoints import (
 )
 from genrec_bench.training.ledger import PHASES, Cost, Ledger
 from genrec_bench.training.optimization import NotFiniteError, Optimization
-from genrec_bench.training.steps import Stepper
+from genrec_bench.training.supervised_steps import Stepper
 from genrec_bench.training.workers import Workers
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -126,9 +126,11 @@ def train(
     total = 1.0 if limit.budget else float(limit.steps)
     with progress.bar(title, total) as bar:
         if not step and not curves:
-            if watch is not None and watch.count:
-                nothing = dict.fromkeys(get_args(BudgetKind), 0.0)
-                curves.append({"step": 0, "share": 0.0, **watch.look(0), **nothing})
+            # What an algorithm did before its first step may have cost some of the budget.
+            begun = _share(ledger, limit, 0, workers)
+            if (watch is not None and watch.count) or begun:
+                looked = watch.look(0) if watch is not None and watch.count else {}
+                curves.append({"step": 0, "share": begun, **looked, **spent_of(ledger, workers)})
                 bar.update(0.0, **_shown(curves[-1]))
                 bar.tell()
             checkpoints.save(step)
@@ -154,7 +156,12 @@ def train(
                     f"--budget {limit.budget.shown}: too small for one step, which took "
                     f"{share:.3g} times as much; give more, or set a smaller batch"
                 )
-            figures = {"step": step, "share": min(share, 1.0), **figures, **_spent(ledger, workers)}
+            figures = {
+                "step": step,
+                "share": min(share, 1.0),
+                **figures,
+                **spent_of(ledger, workers),
+            }
             curves.append(figures)
             reserve = _largest_step(curves, limit)
             part = _next_part(limit, share, *_like_the_last(curves), reserve, smallest)
@@ -194,20 +201,22 @@ def _share(ledger: Ledger, limit: Limit, step: int, workers: Workers) -> float:
 def _like_the_last(curves: list[dict[str, float]]) -> tuple[float, float]:
     """Return how many batches the last steps learned from, and the share spent before them.
 
-    These are the last steps that trained the same, the heads alone or the backbone too. Batches are
-    whole ones, and parts of them.
+    These are the last steps of one kind. Batches are whole ones, and parts of them.
     """
     parts, before = [], 0.0
     for figures in reversed(curves):
         # Row 0 is no step.
-        if not figures["step"]:
-            break
-        if figures.get("heads_only", 0.0) != curves[-1].get("heads_only", 0.0):
+        if not figures["step"] or _kind(figures) != _kind(curves[-1]):
             before = figures["share"]
             break
         # Older checkpoints have no parts: their steps took whole batches.
         parts.append(figures.get("part", 1.0))
     return math.fsum(parts), before
+
+
+def _kind(figures: dict[str, float]) -> tuple[float, float]:
+    """Return what tells apart steps that train the heads alone, learn from targets, and others."""
+    return figures.get("heads_only", 0.0), figures.get("supervised", 0.0)
 
 
 def _next_part(
@@ -238,7 +247,8 @@ def _next_part(
     return 0.0 if left < smallest / 2 else min(max(left, smallest), 1.0)
 
 
-def _spent(ledger: Ledger, workers: Workers) -> dict[str, float]:
+def spent_of(ledger: Ledger, workers: Workers) -> dict[str, float]:
+    """Return what all processes have spent of each kind of budget."""
     kinds = get_args(BudgetKind)
     totals = workers.sum([ledger.total(kind) for kind in kinds])
     return dict(zip(kinds, totals, strict=True))
@@ -249,6 +259,10 @@ def _shown(figures: dict[str, float]) -> dict[str, float]:
     wanted = ("step", "loss", "reward", "HR@1", "valid/NDCG@10")
     shown = {name: figures[name] for name in wanted if name in figures}
     return shown | {"spent": round(figures["share"], 3)}
+
+
+MEMORY = "algorithm/"
+"""How the names of an algorithm's tensors begin among the optimizer's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,21 +281,26 @@ class _Checkpoints:
         """Write a checkpoint; every process's ledger is in it, added up."""
         spent = total_spent(self.ledger, self.workers)
         if self.workers.is_main:
+            tensors = self.optimization.state()
+            tensors |= {MEMORY + name: value for name, value in self.stepper.memory().items()}
             state = {
                 "curves": self.curves,
                 "spent": spent,
                 "random": random_state(self.workers.device),
                 "stepper": self.stepper.state(),
             }
-            save_training(self.folder, step, self.modules, self.optimization.state(), state)
+            save_training(self.folder, step, self.modules, tensors, state)
         self.workers.wait()
 
     def resume(self) -> int:
-        """Take the last checkpoint up, and return its step; 0 if there is none."""
+        """Take the last checkpoint up, and return its step; 0 if there is none, to begin."""
         found = resume_training(self.folder, self.modules, self.workers)
         if found is None:
+            self.stepper.begin()
             return 0
         tensors, state = found
+        kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(MEMORY)}
+        self.stepper.remember({name.removeprefix(MEMORY): kept[name] for name in kept})
         self.optimization.load(tensors)
         self.stepper.load(state["stepper"])
         self.curves.extend(state["curves"])

@@ -13,7 +13,7 @@ from genrec_bench.progress import duration
 from genrec_bench.training.evaluate import LOOK_BEAM, ranked_leaves
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.settings import Settings
-from genrec_bench.training.steps import SupervisedStepper
+from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
 
 ENOUGH = 0.5

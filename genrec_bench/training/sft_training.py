@@ -25,7 +25,7 @@ from genrec_bench.training.loop import Limit, Watch, total_spent, train
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_price import sft_price
-from genrec_bench.training.steps import SupervisedStepper
+from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
 
 START_FILE = "sft.json"

@@ -1,11 +1,11 @@
-"""One step of training: on targets alone, or on a rollout. What an algorithm changes is in here."""
+"""One step of training on a rollout. What an algorithm changes is in here."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,121 +17,18 @@ from genrec_bench.data.worlds import Purchases
 from genrec_bench.decoding.beam import chunks
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.scoring import packed_sizes, score, supervised_loss
+from genrec_bench.policy.scoring import packed_sizes, score
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Batch, Groups
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
-from genrec_bench.training.rollouts import Rollout, Rollouts, Sampler
+from genrec_bench.training.rollouts import Rollout, Rollouts
+from genrec_bench.training.supervised_steps import OfAlgorithm, SupervisedStepper
 from genrec_bench.training.views import Views
 from genrec_bench.training.workers import Workers
 
 
-class Stepper(Protocol):
-    """Something that takes a step.
-
-    Attributes:
-        batch: prompts, or sequences, of a whole batch.
-    """
-
-    batch: int
-
-    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
-        """Take step ``index``, after ``share`` of the work is done; return figures to log.
-
-        Args:
-            index: how many steps were taken before.
-            part: of a whole batch to learn from, above 0, at most 1; "part" among the figures is
-                what it came to.
-        """
-
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Return what a checkpoint must hold, by name."""
-
-    def state(self) -> dict[str, int]:
-        """Return what else it must hold, but for how many steps were taken."""
-
-    def load(self, state: Mapping[str, int]) -> None:
-        """Take up what ``state`` returned."""
-
-
-class SupervisedStepper:
-    """Raises the likelihood of targets."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        examples: Examples,
-        optimization: Optimization,
-        ledger: Ledger,
-        workers: Workers,
-        *,
-        batch: int,
-        seed: int,
-        phase: str,
-    ) -> None:
-        """Prepare; ``phase`` is the ledger's name for this work."""
-        self.batch = batch
-        self._policy = policy
-        self._examples = examples
-        self._chains = policy.prompt_format.chains(examples)
-        self._lengths = examples.history_lengths
-        self._optimization = optimization
-        self._ledger = ledger
-        self._workers = workers
-        self._sampler = Sampler(len(self._chains), batch, seed)
-        self._phase = phase
-
-    def __len__(self) -> int:
-        """Return the number of training sequences."""
-        return len(self._chains)
-
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Return the policy."""
-        return {"policy": self._policy}
-
-    def state(self) -> dict[str, int]:
-        """Return nothing: a step's number says what it learns."""
-        return {}
-
-    def load(self, state: Mapping[str, int]) -> None:
-        """Take up nothing."""
-
-    def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
-        """Take one step on a batch of training sequences, or a part of it."""
-        rows = self._sampler.rows(index, part)
-        # The loss is the mean over all targets of the batch, in whatever sequence or process.
-        count = int(self._chains.num_targets[rows].sum())
-        with self._ledger.phase(self._phase):
-            total = self._learn(self._workers.mine(rows), count)
-            (total,) = self._workers.sum([total])
-            where = f"{self._phase} step {index + 1}"
-            norm = self._optimization.step(share, total, where)
-        return {"part": len(rows) / self.batch, "loss": total, "gradient_norm": norm}
-
-    def rehearse(self, count: int) -> None:
-        """Do the work of learning some sequences, evenly chosen, and learn nothing."""
-        rows = np.linspace(0, len(self) - 1, count).astype(np.int64)
-        self._learn(rows, int(self._chains.num_targets[rows].sum()))
-        for parameter in self._policy.parameters():
-            parameter.grad = None
-
-    def _learn(self, rows: NDArray[np.int64], count: int) -> float:
-        """Add the gradients of sequences up; return their loss, a ``count``-th of each target's."""
-        sizes = torch.from_numpy(self._lengths[self._chains.last[rows]] + 1)
-        items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
-        total = 0.0
-        self._policy.train()
-        for some in chunks(sizes, items):
-            loss, _ = supervised_loss(
-                self._policy, self._examples, self._chains, rows[some.numpy()]
-            )
-            (loss / count).backward()
-            total += float(loss.detach()) / count
-        return total
-
-
-class RolloutStepper:
+class RolloutStepper(OfAlgorithm):
     """Rolls out, rewards, and updates: what on-policy algorithms do in a step."""
 
     def __init__(
@@ -149,17 +46,34 @@ class RolloutStepper:
         embeddings: Tensor | None = None,
         purchases: Purchases | None = None,
         anchor: float = 0.0,
+        sft_batch: int | None = None,
     ) -> None:
         """Prepare; an algorithm that wants a reference policy gets a copy of the start.
 
-        ``anchor`` is the weight of the targets' negative log-likelihood beside its loss.
+        ``anchor`` is the weight of the targets' negative log-likelihood beside its loss;
+        ``sft_batch`` are the sequences of a step without a rollout, by default as many as prompts.
         """
         self.batch = prompts_per_step
         self._policy = policy
         self._algorithm = algorithm
+        self._examples = examples
         self._optimization = optimization
         self._ledger = ledger
         self._workers = workers
+        # Made when a step asks for it: most algorithms have no such step.
+        self._supervised: Callable[[], SupervisedStepper] = cache(
+            lambda: SupervisedStepper(
+                policy,
+                examples,
+                optimization,
+                ledger,
+                workers,
+                batch=sft_batch or prompts_per_step,
+                seed=seed,
+                phase="update",
+                algorithm=algorithm,
+            )
+        )
         self._reference: Policy | None = None
         if algorithm.uses_reference:
             self._reference = copy.deepcopy(policy, {id(ledger): ledger})
@@ -193,9 +107,13 @@ class RolloutStepper:
         self._rollouts.refilled = state["refilled"]
 
     def step(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
-        """Learn from one rollout."""
+        """Learn from one rollout, or from targets alone where the algorithm says so."""
         policy, algorithm, ledger = self._policy, self._algorithm, self._ledger
         algorithm.begin_step(index, share)
+        if not algorithm.rolls_out:
+            figures = self._supervised().learn(index, share, part)
+            self._move_reference(index)
+            return {**figures, "supervised": 1.0}
         self._views.step, self._views.share = index, share
         heads_only = not algorithm.trains_backbone
         # Without dropout, the policy that is trained is the one that rolled out.
@@ -228,16 +146,20 @@ class RolloutStepper:
         if heads_only:
             # The reference has nothing to follow.
             return {**figures, "heads_only": 1.0}
-        mix = algorithm.reference_mix(index + 1)
+        self._move_reference(index)
+        return figures
+
+    def _move_reference(self, index: int) -> None:
+        """Mix the policy into the reference, as the algorithm says."""
+        mix = self._algorithm.reference_mix(index + 1)
         if mix and self._reference is not None:
-            if hasattr(policy.backbone, "peft_config"):
+            if hasattr(self._policy.backbone, "peft_config"):
                 # A mix of two adapters' factors is not a mix of the weights that they add up to.
                 raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
-            with torch.no_grad(), ledger.phase("reference"):
-                pairs = zip(self._reference.parameters(), policy.parameters(), strict=True)
+            with torch.no_grad(), self._ledger.phase("reference"):
+                pairs = zip(self._reference.parameters(), self._policy.parameters(), strict=True)
                 for kept, current in pairs:
                     kept.lerp_(current, mix)
-        return figures
 
     def _phase(self, name: str) -> str:
         """Return what pays for a part of the step that has begun."""

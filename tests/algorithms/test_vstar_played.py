@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters, sibling_advantage
-from genrec_bench.contract.tiny_world import Play, TinyWorld, groups, play, tiny_world
+from genrec_bench.contract.tiny_world import (
+    Play,
+    TinyWorld,
+    groups,
+    play,
+    tiny_catalog,
+    tiny_trie,
+    tiny_world,
+)
 from genrec_bench.decoding.beam import beam_search
 from genrec_bench.errors import UserError
 from genrec_bench.policy.tree import CandidateTree
@@ -250,9 +258,9 @@ def test_a_head_that_is_not_trained_expects_nothing() -> None:
     untrained, trained = algorithm(value_weight=0.0), algorithm()
     for name in ("estimates_values", "scores_leaves", "uses_embeddings"):
         assert getattr(trained, name) and not getattr(untrained, name)
-    assert set(untrained.heads(8, 0)) == {"value_features"}
+    assert set(untrained.heads(8, 0, tiny_trie(tiny_catalog()))) == {"value_features"}
     paper = algorithm(value_features="hidden")
-    assert set(paper.heads(8, 5)) == {"value"}
+    assert set(paper.heads(8, 5, tiny_trie(tiny_catalog()))) == {"value"}
     with pytest.raises(UserError, match="value_features=hiden"):
         algorithm(value_features="hiden")
 

@@ -18,6 +18,7 @@ from genrec_bench.contract.tiny_world import (
     tiny_catalog,
     tiny_examples,
     tiny_policy,
+    tiny_trie,
     tiny_world,
 )
 from genrec_bench.decoding.beam import beam_search
@@ -50,7 +51,7 @@ class Setup:
     def __init__(self, value_warmup: float) -> None:
         self.algorithm = algorithm(value_warmup=value_warmup, initial_beam=2)
         torch.manual_seed(0)
-        heads = self.algorithm.heads(HIDDEN_SIZE, EMBEDDING_SIZE)
+        heads = self.algorithm.heads(HIDDEN_SIZE, EMBEDDING_SIZE, tiny_trie(CATALOG))
         self.policy = tiny_policy(CATALOG, heads=heads, embeddings=EMBEDDINGS)
         self.ledger = self.policy.meter = Ledger(CPU)
         # Weights would decay if the optimizer looked at them at all.

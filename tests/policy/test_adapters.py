@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, Qwen3Config
 
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.scoring import supervised_loss
+from genrec_bench.policy.supervised import score_targets
 from genrec_bench.training.checkpoints import save_policy
 from genrec_bench.training.settings import Settings
 
@@ -23,7 +23,7 @@ EMBEDDINGS = ("embed_tokens", "lm_head", "wte")
 
 def loss_of(policy: Policy) -> Tensor:
     chains = policy.prompt_format.chains(DATASET.train)
-    return supervised_loss(policy, DATASET.train, chains, np.arange(12))[0]
+    return -score_targets(policy, DATASET.train, chains, np.arange(12)).log_probs.sum()
 
 
 def train(policy: Policy, steps: int = 3) -> None:

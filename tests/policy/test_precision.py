@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,12 @@ def test_what_is_trained_is_in_32_bits(precision: Precision) -> None:
     frozen = {p.dtype for p in policy.parameters() if not p.requires_grad}
     assert trained == {torch.float32}
     assert frozen == {torch.bfloat16 if precision == "bf16" else torch.float32}
-    sizes = {"weight_decay": 0.0, "warmup": 0.0, "max_grad_norm": 1.0, "learning_rate": 1e-3}
+    sizes: dict[str, Any] = {
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "max_grad_norm": 1.0,
+        "learning_rate": 1e-3,
+    }
     optimization = Optimization(policy, Workers(), **sizes)
     prompts = policy.prompt_format.encode(EXAMPLES, np.arange(len(EXAMPLES)))
     tree = beam_search(policy, prompts, 4)
@@ -130,7 +136,12 @@ def test_nothing_is_trained_in_16_bits(kind: str) -> None:
         add_adapters(policy, 2)
     part = {"backbone": policy.backbone, "head": policy.heads, "adapters": policy.backbone}[kind]
     part.to(torch.bfloat16)
-    sizes = {"weight_decay": 0.0, "warmup": 0.0, "max_grad_norm": 1.0, "learning_rate": 1e-3}
+    sizes: dict[str, Any] = {
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "max_grad_norm": 1.0,
+        "learning_rate": 1e-3,
+    }
     with pytest.raises(UserError, match=r"is trained in torch.bfloat16, in which most updates"):
         Optimization(policy, Workers(), **sizes)
 

@@ -6,11 +6,12 @@ import torch
 
 from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
 from genrec_bench.data.dataset import Examples
-from genrec_bench.decoding.beam import beam_search
+from genrec_bench.decoding.beam import TreeDecoder, beam_search
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import Chains, Prompts
-from genrec_bench.policy.scoring import score, supervised_loss
+from genrec_bench.policy.scoring import score
 from genrec_bench.policy.selfcheck import repeated_log_probs
+from genrec_bench.policy.supervised import score_targets
 from genrec_bench.policy.tree import CandidateTree
 
 SHAPES = [(40,), (5, 6), (3, 4, 3), (3, 2, 3, 2), (2, 3, 2, 2, 2)]
@@ -110,11 +111,22 @@ def test_supervised_loss_is_the_likelihood_of_the_targets(space: LogProbSpace) -
     prompts = policy.prompt_format.encode(examples, np.arange(5))
     targets = policy.item_leaves[torch.from_numpy(examples.targets.astype(np.int64))]
 
-    loss, count = supervised_loss(policy, examples, Chains.single(examples), np.arange(5))
+    found = score_targets(policy, examples, Chains.single(examples), np.arange(5))
 
-    exact = -repeated_log_probs(policy, prompts, targets.unsqueeze(1)).sum()
-    assert count == 5
-    assert torch.allclose(loss, exact, rtol=1e-5)
+    exact = repeated_log_probs(policy, prompts, targets.unsqueeze(1))
+    assert torch.equal(found.targets, targets)
+    assert torch.allclose(found.log_probs, exact[:, 0], rtol=1e-5)
+    # Of the codes that may follow, the target's own is one; the others are as likely as in a beam.
+    states, log_probs = found.children()
+    path = policy.trie.prefixes(targets)
+    own = (states == path.unsqueeze(-1)).float()
+    assert torch.equal(own.sum(dim=-1), torch.ones(5, 3))
+    assert torch.allclose((own * log_probs.clamp(min=-99)).sum(dim=-1), found.log_probs)
+    if space == "trie":
+        assert torch.allclose(log_probs.logsumexp(dim=-1), torch.zeros(5, 3), atol=1e-5)
+    decoder = TreeDecoder(policy, prompts, capacity=1)
+    first = decoder.roots().log_probs[:, 0]
+    assert torch.allclose(log_probs[:, 0, : first.shape[1]], first, atol=1e-5)
 
 
 def test_a_chain_learns_each_item_with_the_history_that_its_example_gives_it() -> None:
@@ -124,13 +136,15 @@ def test_a_chain_learns_each_item_with_the_history_that_its_example_gives_it() -
     examples = Examples.from_lists([0, 0, 0, 0], [[1], [1, 5], [1, 5, 2], [5, 2, 7]], [5, 2, 7, 3])
 
     chains = Chains.nested(examples)
-    loss, count = supervised_loss(policy, examples, chains, np.arange(2))
+    scores = score_targets(policy, examples, chains, np.arange(2))
+    loss = -scores.log_probs.sum()
 
     assert chains.last.tolist() == [2, 3]
     # The first chain is learned from its first item on.
     assert chains.num_targets.tolist() == [4, 1]
-    assert count == 5
-    alone, _ = supervised_loss(policy, examples, Chains.single(examples), np.arange(4))
+    assert len(scores.targets) == 5
+    each = score_targets(policy, examples, Chains.single(examples), np.arange(4))
+    alone = -each.log_probs.sum()
     start = Prompts(torch.tensor([[1]]), torch.ones(1, 1, dtype=torch.bool))
     first = repeated_log_probs(policy, start, policy.item_leaves[torch.tensor([[1]])]).sum()
     assert torch.allclose(loss, alone - first, rtol=1e-5)

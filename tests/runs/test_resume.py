@@ -10,7 +10,7 @@ from tiny_runs import Bench, Called, Killed, equal_weights, record_and_curves, r
 from genrec_bench.runs import post_training
 from genrec_bench.runs import run_folder as run_folder_module
 from genrec_bench.storage.locks import try_lock
-from genrec_bench.training import loop, steps
+from genrec_bench.training import loop, steps, supervised_steps
 from genrec_bench.training.checkpoints import training_checkpoints
 
 
@@ -35,7 +35,7 @@ def test_the_same_command_resumes_a_run_that_was_cut_short(
 ) -> None:
     more = (*more, "steps=6")
     whole = bench.run(algorithm, *more)
-    kind = steps.SupervisedStepper if algorithm == "sft" else steps.RolloutStepper
+    kind = supervised_steps.SupervisedStepper if algorithm == "sft" else steps.RolloutStepper
     real = kind.step
     taken: list[int] = []
 

@@ -60,6 +60,15 @@ class Fake:
     def load(self, state: Mapping[str, int]) -> None:
         self.visited = state["visited"]
 
+    def begin(self) -> None:
+        pass
+
+    def memory(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def remember(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        assert not tensors
+
     def modules(self) -> dict[str, nn.Module]:
         return {"policy": self.model}
 

@@ -13,11 +13,12 @@ from genrec_bench.contract.tiny_world import tiny_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.precision import Precision
 from genrec_bench.policy.scoring import Scores
-from genrec_bench.training.base_algorithm import Batch
+from genrec_bench.training.groups import Batch
 from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
-from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
+from genrec_bench.training.steps import RolloutStepper
+from genrec_bench.training.supervised_steps import Stepper, SupervisedStepper
 from genrec_bench.training.workers import Workers
 
 
@@ -45,8 +46,8 @@ def stepper_of(
         policy, workers, learning_rate=rate, weight_decay=0.01, warmup=0.03, max_grad_norm=1.0
     )
     parts: tuple[Any, ...] = (EXAMPLES, optimization, ledger, workers)
+    sizes: dict[str, Any] = {"batch": 12, "seed": 0}
     if kind == "sft":
-        sizes = {"batch": 12, "seed": 0}
         return policy, SupervisedStepper(policy, *parts, phase="update", **sizes)
     sizes = {"group_size": GROUP_SIZE, "prompts_per_step": PROMPTS, "seed": 0}
     return policy, RolloutStepper(policy, algorithm or Ratios(reward="rank"), *parts, **sizes)

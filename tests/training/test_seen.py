@@ -162,8 +162,8 @@ def test_the_anchor_adds_the_gradient_of_the_targets_likelihood() -> None:
     targets = policy.item_leaves[torch.from_numpy(EXAMPLES.targets[rows].astype(np.int64))]
     tree = CandidateTree.build(policy.trie, targets.unsqueeze(1), torch.zeros(PROMPTS, 1, 3))
     loss = -score(policy, prompts, tree).log_probs.sum() / PROMPTS
-    assert figures["target_nll"] == pytest.approx(float(loss), rel=1e-5)
-    assert figures["loss"] == pytest.approx(plain["loss"] + 0.5 * float(loss), rel=1e-5)
+    assert figures["target_nll"] == pytest.approx(loss.item(), rel=1e-5)
+    assert figures["loss"] == pytest.approx(plain["loss"] + 0.5 * loss.item(), rel=1e-5)
     loss.backward()
     grads = [p.grad for p in policy.parameters() if p.grad is not None]
     of_targets = torch.cat([grad.flatten().double() for grad in grads])

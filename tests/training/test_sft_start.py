@@ -18,7 +18,13 @@ from genrec_bench.policy import backbones
 from genrec_bench.policy.backbones import Backbone, find_backbone
 from genrec_bench.progress import Progress
 from genrec_bench.training import evaluate as evaluate_module
-from genrec_bench.training import evaluation_cache, loop, sft_start, sft_training, steps
+from genrec_bench.training import (
+    evaluation_cache,
+    loop,
+    sft_start,
+    sft_training,
+    supervised_steps,
+)
 from genrec_bench.training.evaluate import evaluate
 from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.settings import Settings
@@ -82,7 +88,7 @@ def cut_short(
 # Twelve steps, a validation after every fourth.
 QUICK = ("sft_epochs=0.6", "sft_evaluations=5")
 
-STEP = (steps.SupervisedStepper, "step")
+STEP = (supervised_steps.SupervisedStepper, "step")
 LOOK = (evaluate_module, "evaluate")
 SAVE = (loop, "save_training")
 POLICY = (sft_training, "save_policy")
@@ -116,13 +122,13 @@ def test_a_stage_that_was_cut_short_ends_as_if_it_had_not_been(
     expected = undisturbed(*QUICK)
     cut_short(tmp_path, monkeypatch, where, number, *QUICK)
     taken: list[int] = []
-    real = steps.SupervisedStepper.step
+    real = supervised_steps.SupervisedStepper.step
 
     def count(self: Any, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         taken.append(index)
         return real(self, index, share, part)
 
-    monkeypatch.setattr(steps.SupervisedStepper, "step", count)
+    monkeypatch.setattr(supervised_steps.SupervisedStepper, "step", count)
     start = train(tmp_path, *QUICK)
     curve = content(expected)["curve"]
     assert [point["step"] for point in curve] == [4, 8, 12]

@@ -21,7 +21,7 @@ from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import NotFiniteError
 from genrec_bench.training.rollouts import Sampler
-from genrec_bench.training.steps import SupervisedStepper
+from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
 
 

@@ -23,7 +23,13 @@ from genrec_bench.algorithms.srpo import SRPO, SRPOHyperparameters
 from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
 from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters
 from genrec_bench.commands.cli import main
-from genrec_bench.contract.tiny_world import HIDDEN_SIZE, tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.contract.tiny_world import (
+    HIDDEN_SIZE,
+    tiny_catalog,
+    tiny_examples,
+    tiny_policy,
+    tiny_trie,
+)
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import Scores
@@ -35,7 +41,8 @@ from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import total_spent
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.rollouts import Rollout
-from genrec_bench.training.steps import RolloutStepper, Stepper, SupervisedStepper
+from genrec_bench.training.steps import RolloutStepper
+from genrec_bench.training.supervised_steps import Stepper, SupervisedStepper
 from genrec_bench.training.workers import Workers
 
 TESTS = Path(__file__).parents[1]
@@ -111,7 +118,11 @@ def fresh_policy(algorithm: Algorithm | None) -> Policy:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         heads: dict[str, nn.Module] = {"unused": nn.Linear(4, 4)}
-        heads |= algorithm.heads(HIDDEN_SIZE, EMBEDDINGS.shape[1]) if algorithm else {}
+        heads |= (
+            algorithm.heads(HIDDEN_SIZE, EMBEDDINGS.shape[1], tiny_trie(CATALOG))
+            if algorithm
+            else {}
+        )
     tokens = algorithm.tokens if algorithm else ()
     return tiny_policy(CATALOG, extra_tokens=tokens, heads=heads, embeddings=EMBEDDINGS)
 

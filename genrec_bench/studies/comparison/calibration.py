@@ -31,7 +31,7 @@ from genrec_bench.training.budgets import Budget, BudgetKind
 from genrec_bench.training.evaluate import LOOK_BEAM, evaluate
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.sft_start import SFTStart, sft_start
-from genrec_bench.training.steps import SupervisedStepper
+from genrec_bench.training.supervised_steps import SupervisedStepper
 
 RANKED = 64
 """Validation examples that are ranked to see what that takes; the test split is left alone."""

@@ -16,7 +16,13 @@ from torch import Tensor
 
 from genrec_bench.algorithm import Algorithm
 from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters
-from genrec_bench.contract.tiny_world import HIDDEN_SIZE, tiny_catalog, tiny_examples, tiny_policy
+from genrec_bench.contract.tiny_world import (
+    HIDDEN_SIZE,
+    tiny_catalog,
+    tiny_examples,
+    tiny_policy,
+    tiny_trie,
+)
 from genrec_bench.data.dataset import Examples
 from genrec_bench.decoding.sampling import sample
 from genrec_bench.policy.policy import Policy
@@ -139,7 +145,7 @@ def vstar_policy() -> tuple[Policy, VSTAR, Examples]:
     algorithm = VSTAR(VSTARHyperparameters())
     torch.manual_seed(0)
     embeddings = torch.randn(20, 5)
-    heads = algorithm.heads(HIDDEN_SIZE, 5)
+    heads = algorithm.heads(HIDDEN_SIZE, 5, tiny_trie(catalog))
     for head in heads.values():
         for parameter in head.parameters():
             # A head that has learned nothing yet says 0 everywhere.
