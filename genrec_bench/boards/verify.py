@@ -117,7 +117,8 @@ def verify(evidence: Evidence) -> Verified:
     findings += list(_spent(evidence))
     share = budget_share(record)
     if share is not None and record["complete"] and evidence.on_test:
-        low, high = SHARES
+        # What is not trained may leave all of its budget; that it took no step its curves say.
+        low, high = SHARES if _is_trained(evidence) else (0.0, SHARES[1])
         if not low <= share <= high:
             limit = record["budget"]["limit"]
             findings.append(Finding(evidence.name, "budget.limit", limit, f"{share:.3g} of it"))
@@ -140,6 +141,12 @@ def recompute(rows: pd.DataFrame, record: Mapping[str, Any], prefix: str = "") -
     width = settings.get("beam_width", max(FORMER_CUTOFFS))
     cutoffs = record.get("cutoffs") or FORMER_CUTOFFS
     return outcome_metrics(rows, width, settings.get("pass_samples", 0), prefix, cutoffs)
+
+
+def _is_trained(evidence: Evidence) -> bool:
+    """Return whether a run took steps, or says that it should have."""
+    steps = evidence.curves.get("step", pd.Series([1]))
+    return bool(evidence.record.get("trained", True) or (steps > 0).any())
 
 
 def budget_share(record: Mapping[str, Any]) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -227,8 +228,14 @@ def ranks_in_rows(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     return torch.arange(len(rows), device=rows.device) - before[rows], counts
 
 
+Rescore = Callable[[Prompts, Tensor, Tensor], Tensor]
+"""Scores children; see ``beam_search``."""
+
+
 @torch.no_grad()
-def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
+def beam_search(
+    policy: Policy, prompts: Prompts, width: int, rescore: Rescore | None = None
+) -> CandidateTree:
     """Find the most probable candidates of each prompt, as wide as asked and inside the trie.
 
     Every step keeps the ``width`` prefixes of highest probability. A catalog with fewer prefixes
@@ -237,19 +244,29 @@ def beam_search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
 
     Args:
         width: G, the beam width and group size.
+        rescore: returns [B, n, F] what to rank children by in place of their log-probability, such
+            as its mixture with another model's; a prefix is ranked by the sum along its path. It is
+            given some prompts (with ``histories``), [B, n, F] trie states of the children of n
+            prefixes, ``dead`` for none, and their log-probabilities. The tree keeps the policy's.
 
     Returns:
-        Trees whose candidates are sorted by descending probability.
+        Trees whose candidates are sorted by descending probability, or by what ranks them.
     """
-    return in_chunks(_search, policy, prompts, width)
+    return in_chunks(_search, policy, prompts, width, rescore)
 
 
-def _search(policy: Policy, prompts: Prompts, width: int) -> CandidateTree:
+def _search(policy: Policy, prompts: Prompts, width: int, rescore: Rescore | None) -> CandidateTree:
     decoder = TreeDecoder(policy, prompts, capacity=width * (policy.trie.num_levels - 1))
-    return grow_beam(decoder, policy.trie, width)[0]
+    rank = None if rescore is None else partial(rescore, prompts)
+    return grow_beam(decoder, policy.trie, width, rank)[0]
 
 
-def grow_beam(decoder: TreeDecoder, trie: Trie, width: int) -> tuple[CandidateTree, list[Level]]:
+def grow_beam(
+    decoder: TreeDecoder,
+    trie: Trie,
+    width: int,
+    rank: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[CandidateTree, list[Level]]:
     """Search with a decoder that has read no node; also return what was expanded, by level."""
     expansion = decoder.roots()
     num_prompts = len(expansion.log_probs)
@@ -264,7 +281,10 @@ def grow_beam(decoder: TreeDecoder, trie: Trie, width: int) -> tuple[CandidateTr
             parents = source + first if level > 1 else torch.full_like(source, -1)
             expansion = decoder.expand(states, parents, level)
             levels.append(Level(states, (level - 1) * width, expansion))
-        totals = (expansion.log_probs + scores.unsqueeze(-1)).flatten(1)
+        ranked = expansion.log_probs
+        if rank is not None:
+            ranked = rank(expansion.states, ranked).masked_fill(ranked == -torch.inf, -torch.inf)
+        totals = (ranked + scores.unsqueeze(-1)).flatten(1)
         lack = max(0, width - totals.shape[1])
         scores, index = pad(totals, (0, lack), value=-torch.inf).topk(width, dim=1)
         real = scores > -torch.inf

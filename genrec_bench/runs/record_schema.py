@@ -175,6 +175,7 @@ class _Keys:
     times: _Times
     cutoffs: tuple[Annotated[int, at_least(1)], ...] = ()
     own_metrics: _OwnMetrics | None = None
+    trained: bool = True
     lists: _Lists | None = None
     kind: Annotated[str, one_of(("run", EXTERNAL))] = "run"
     external: _External | None = None

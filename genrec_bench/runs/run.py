@@ -265,6 +265,8 @@ def _record(
             # K of the metrics; the beam may leave out the last.
             "cutoffs": request.settings.cutoffs,
             **_own_metrics(request),
+            # Said of what is evaluated as it begins, and so leaves its budget unspent.
+            **({} if request.algorithm.trains else {"trained": False}),
             "sft": metrics_of(before),
             "metrics": metrics_of(after),
             "ceiling": dataset.ceiling,

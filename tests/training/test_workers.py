@@ -70,26 +70,23 @@ class Picky(GRPO):
 
 
 class Batchwise(Picky):
-    """Its baseline is the mean over the batch; a process that kept no group has to join the sum."""
+    """Its baseline is the batch's mean; a process that kept no group has to join the sum."""
 
     scores_targets = True
 
     def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
         valid = seen.tree.valid
         total, count = seen.sum(torch.stack([rewards.sum(), valid.sum()])).tolist()
-        spread = seen.sum((seen.reference_target_log_probs.sum(dim=1) ** 2).sum()[None]).sqrt()
-        credit: Tensor = (rewards - total / count) * valid / spread
-        return credit
+        spread = seen.sum((seen.reference_target_log_probs.sum(dim=1) ** 2).sum()[None])
+        return torch.mul(rewards - total / count, valid / spread.sqrt())
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
-        losses, figures = super().loss(batch, scores)
         assert scores.target_log_probs is not None and batch.target_log_probs is not None
-        ratio = (scores.target_log_probs - batch.target_log_probs).exp().sum(dim=1)
-        return losses - ratio, figures
+        ratio = (scores.target_log_probs - batch.target_log_probs).exp()
+        return super().loss(batch, scores)[0] - ratio.sum(dim=1), {}
 
 
-# Three prompts are not to be divided among two processes, and a minibatch of one prompt leaves one
-# process without any.
+# Three prompts do not divide by two processes; a minibatch of one leaves one process without any.
 ALGORITHMS: dict[str, Algorithm | None] = {
     "sft": None,
     "grpo": GRPO(GRPOHyperparameters(reward="rank", minibatches=3, updates_per_rollout=2)),

@@ -130,6 +130,11 @@ class SweepWorker:
                 f"beam_width={settings.beam_width}: a sweep looks at {OBJECTIVE}, which needs at "
                 f"least {LEAST_BEAM}"
             )
+        if not algorithm.trains:
+            raise UserError(
+                f"{entry.name}: is not trained, so that trials would cost nothing; run it, or give "
+                "it to compare among --controls"
+            )
         self._backbone = find_backbone(context.backbone)
         given = split_words(context.assignments) | split_words(request.assignments)
         hyperparameters = dataclasses.asdict(algorithm.hyperparameters)
