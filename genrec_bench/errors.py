@@ -44,7 +44,8 @@ def storage_errors() -> Iterator[None]:
 
 def one_line(text: object) -> str:
     """Return the beginning of a failure's reason, which may be a page long, in one line."""
-    return shorten(str(text), LONGEST_REASON, placeholder=" ...")
+    # A page is read, and not a book.
+    return shorten(str(text)[: 20 * LONGEST_REASON], LONGEST_REASON, placeholder=" ...")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

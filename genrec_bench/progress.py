@@ -207,6 +207,7 @@ class Progress:
         self._console = Console(stderr=True)
         self.quiet, self.logged, self._label = quiet, logged, label
         self._bars = not quiet and sys.stderr.isatty()
+        self._said: set[str] = set()
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -214,6 +215,12 @@ class Progress:
             # In one piece: threads that tell what processes say would else share lines.
             sys.stderr.write(f"{self._label}{line}\n")
             sys.stderr.flush()
+
+    def say_once(self, line: str) -> None:
+        """Print a line, unless it was printed before."""
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
 
     @contextmanager
     def bar(self, title: str, total: float) -> Iterator[Steps]:

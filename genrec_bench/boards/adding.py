@@ -14,7 +14,8 @@ from genrec_bench import benchmark_version
 from genrec_bench.boards.collecting import SHOWN, read_each, record_paths, refuse
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.outside import is_outside
-from genrec_bench.boards.verify import contradictions, verify, verify_together
+from genrec_bench.boards.verify import verify
+from genrec_bench.boards.verify_together import contradictions, verify_together
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import version_key
 from genrec_bench.runs.records import RECORD_FILE

@@ -14,7 +14,8 @@ from genrec_bench.boards.csv_table import to_csv
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.html_page import to_html
 from genrec_bench.boards.tables import to_markdown
-from genrec_bench.boards.verify import Finding, Verified, contradictions, verify, verify_together
+from genrec_bench.boards.verify import Finding, Verified, verify
+from genrec_bench.boards.verify_together import contradictions, verify_together
 from genrec_bench.errors import UserError
 from genrec_bench.runs.records import RECORD_FILE, TRACKING_FOLDERS
 from genrec_bench.storage.files import inside, write_atomically
@@ -83,7 +84,7 @@ def collect(paths: Iterable[Path]) -> tuple[list[Evidence], list[str]]:
     """
     found, wrong = read_each(paths)
     bad: dict[str, list[str]] = {}
-    for finding in _findings(found, [verify(one) for one in found]):
+    for finding in _findings([verify(one) for one in found]):
         bad.setdefault(finding.record, []).append(str(finding))
     for name, lines in bad.items():
         wrong += lines[:SHOWN]
@@ -100,13 +101,19 @@ def verify_folders(folders: Sequence[Path]) -> Check:
     """Verify all records below some folders; copies are verified one by one."""
     found, wrong = read_each(record_paths(folders))
     verified = [verify(one) for one in found]
-    findings = _findings(found, verified)
+    findings = _findings(verified)
     contrary = contradictions(found)
     bad = {finding.record: ALTERED for finding in findings}
     doubts = {finding.record: CONTRADICTS for finding in contrary} | bad
     lines = [_line(one, doubts.get(one.evidence.name)) for one in verified]
     wrong += [str(finding) for finding in findings]
     return Check(lines, wrong, contrary, len(verified) - len(bad))
+
+
+def tell_left_out(wrong: Sequence[str]) -> None:
+    """Print to standard error what a board is made without, and why."""
+    for line in wrong:
+        print(f"left out: {line}", file=sys.stderr)
 
 
 def refuse(wrong: Sequence[str], consequence: str) -> None:
@@ -149,8 +156,10 @@ def write_boards(board: Board, folder: Path, stem: str | None = None) -> list[Pa
     return list(files)
 
 
-def _findings(found: Sequence[Evidence], verified: Sequence[Verified]) -> list[Finding]:
-    return [finding for one in verified for finding in one.findings] + verify_together(found)
+def _findings(verified: Sequence[Verified]) -> list[Finding]:
+    # What does not hold by itself has no say on what does.
+    holding = [one.evidence for one in verified if not one.findings]
+    return [finding for one in verified for finding in one.findings] + verify_together(holding)
 
 
 def _line(one: Verified, doubt: str | None) -> dict[str, Any]:

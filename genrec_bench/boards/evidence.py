@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SPLITS
-from genrec_bench.runs.records import LISTS, OUTCOME_COLUMNS, START_COLUMNS, has_lists, read_record
-from genrec_bench.storage.parquet import read_frame
+from genrec_bench.runs.record_tables import OUTCOME_COLUMNS, START_COLUMNS
+from genrec_bench.runs.records import has_lists, read_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +59,5 @@ def read_evidence(path: Path) -> Evidence:
         UserError: something is missing, damaged or changed; the message names file and key.
     """
     record = read_record(path)
-    tables = {}
-    for key in ("outcomes", "curves", *([LISTS] if has_lists(path, record) else [])):
-        file = path.parent / record[key]["file"]
-        try:
-            tables[key] = read_frame(file)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{file} cannot be read as a table: {reason}") from error
-    missing = [name for name in OUTCOME_COLUMNS if name not in tables["outcomes"].columns]
-    if missing:
-        raise UserError(f"{path}: outcomes: no column {', '.join(missing)}")
-    return Evidence(record, tables["outcomes"], tables["curves"], path, tables.get(LISTS))
+    lists = record.lists if has_lists(path, record) else None
+    return Evidence(record, record.outcomes, record.curves, path, lists)

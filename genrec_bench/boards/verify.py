@@ -7,11 +7,9 @@ else than what can be computed was altered, or a file beside it was.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +18,10 @@ import pandas as pd
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.verify_lists import differences_of_lists
 from genrec_bench.errors import UserError
-from genrec_bench.runs.record_schema import EXTERNAL, SPLITS, own_figures
+from genrec_bench.runs.record_schema import SPLITS, own_figures
 from genrec_bench.training.budgets import parse_exact
 from genrec_bench.training.ledger import of_training
 from genrec_bench.training.metrics import (
-    TAIL,
     ListMetric,
     WorthMetric,
     find_metric,
@@ -161,39 +158,6 @@ def budget_share(record: Mapping[str, Any]) -> float | None:
     return of_training(record["budget"]["spent"], budget.kind) / budget.amount
 
 
-def verify_together(evidence: Sequence[Evidence]) -> list[Finding]:
-    """What can only be seen of several records: two that cannot both be true."""
-    return [
-        *_between(_same_run, evidence, lambda one: one.record["run_id"]),
-        *_between(_same_examples, evidence, _judged_on),
-    ]
-
-
-def contradictions(evidence: Sequence[Evidence]) -> list[Finding]:
-    """Find equal runs on equal machines, and equal SFT starts, with different results.
-
-    Rounding alone can do that, since not every record states the number of threads. So this is no
-    error and stops no board, which shows the newest of equal runs.
-    """
-    exact = [one for one in evidence if _exact(one.record)]
-    same_result = partial(_first_difference, "metrics", "an equal run")
-    same_start = partial(_first_difference, "sft", "of the same SFT start")
-    return [*_between(same_result, exact, _request), *_between(same_start, exact, _start)]
-
-
-def _between(
-    compare: Callable[[Evidence, Evidence], Iterator[Finding]],
-    evidence: Sequence[Evidence],
-    key: Callable[[Evidence], Any],
-) -> Iterator[Finding]:
-    """Compare each record with the first one of the same key."""
-    first: dict[Any, Evidence] = {}
-    for one in evidence:
-        known = first.setdefault(key(one), one)
-        if known is not one:
-            yield from compare(known, one)
-
-
 def _differences(
     name: str, key: str, stated: Mapping[str, float], found: Mapping[str, float]
 ) -> Iterator[Finding]:
@@ -303,10 +267,6 @@ def _spent(evidence: Evidence) -> Iterator[Finding]:
     """The ledger of a finished run ends where its curves do."""
     record, curves = evidence.record, evidence.curves
     spent = record["budget"]["spent"]
-    for phase, amounts in spent.items():
-        for cost, amount in amounts.items():
-            if amount < 0:
-                yield Finding(evidence.name, f"budget.spent.{phase}.{cost}", amount, "below zero")
     if not record["complete"] or curves.empty:
         return
     for cost in ("seconds", "flops", "tokens"):
@@ -314,70 +274,6 @@ def _spent(evidence: Evidence) -> Iterator[Finding]:
             last, stated = float(curves[cost].iloc[-1]), of_training(spent, cost)
             if not math.isclose(stated, last, rel_tol=1e-9, abs_tol=1e-9):
                 yield Finding(evidence.name, f"budget.spent: {cost}", stated, f"curves {last!r}")
-
-
-def _judged_on(one: Evidence) -> Any:
-    """Which examples a run was judged on."""
-    return one.record["track"]["dataset"], one.record["track"].get("test_examples", 0)
-
-
-def _request(one: Evidence) -> Any:
-    """What decides a result; records that failed, and trials of sweeps, are never alike."""
-    record = one.record
-    if not record["complete"] or not one.on_test:
-        return id(one)
-    keys = ("algorithm", "benchmark", "track_id", "configuration", "seed", "versions")
-    return _sorted(record, *keys, "fingerprints", "hardware", "commit")
-
-
-def _start(one: Evidence) -> Any:
-    """What decides what the SFT start is found to be."""
-    return _sorted(one.record, "benchmark", "track_id", "versions", "hardware")
-
-
-def _sorted(record: Mapping[str, Any], *keys: str) -> str:
-    return json.dumps([record[key] for key in keys], sort_keys=True)
-
-
-def _same_run(first: Evidence, second: Evidence) -> Iterator[Finding]:
-    if first.record != second.record:
-        found = f"{first.name} differs and has the same one"
-        yield Finding(second.name, "run_id", second.record["run_id"], found)
-
-
-def _first_difference(key: str, what: str, first: Evidence, second: Evidence) -> Iterator[Finding]:
-    for split in SPLITS:
-        one, other = first.record[key][split], second.record[key][split]
-        for metric in sorted(one.keys() & other.keys()):
-            if one[metric] != other[metric]:
-                found = f"{one[metric]!r} in {first.name}, {what}"
-                yield Finding(second.name, f"{key}.{split}.{metric}", other[metric], found)
-                return
-
-
-def _exact(record: Mapping[str, Any]) -> bool:
-    """Whether a run of ours can be repeated bit by bit: neither a clock nor a GPU had a say."""
-    if record.get("kind") == EXTERNAL:
-        return False
-    limit = record["budget"]["limit"]
-    clocked = limit is not None and limit.endswith("s")
-    return not clocked and str(record["hardware"].get("device", "cpu")) == "cpu"
-
-
-def _same_examples(first: Evidence, second: Evidence) -> Iterator[Finding]:
-    """Runs judged on one draw have one number of examples, the same of them in the long tail."""
-    for split in SPLITS:
-        tables = [each.of_split(split) for each in (first, second)]
-        one, other = map(len, tables)
-        found = f"in {first.name}, on the same dataset"
-        if one and other and one != other:
-            yield Finding(second.name, f"outcomes: {split}", f"{other} examples", f"{one} {found}")
-        elif not (one and other) or not all(TAIL in table for table in tables):
-            continue
-        elif not tables[0][TAIL].equals(tables[1][TAIL]):
-            yield Finding(
-                second.name, f"outcomes: {split}: {TAIL}", "its own", f"other ones {found}"
-            )
 
 
 def _text(value: Any) -> str:

@@ -20,6 +20,7 @@ from genrec_bench.runs.options import (
     add_seeds_options,
     context_of,
 )
+from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.studies.comparison.pace import Pace
 from genrec_bench.studies.comparison.plan import (
     Plan,
@@ -210,7 +211,7 @@ def _execute_suite(args: argparse.Namespace) -> int:
             told = [_told(one.plan, one.pace, one.context, args.json) for one in worlds]
             text, code = "\n\n".join([*told, suites.suite_price_text(worlds)]), 0
             if args.json:
-                text = json.dumps([json.loads(one) for one in told], indent=2)
+                text = json.dumps([decode_json(one) for one in told], indent=2)
         else:
             done, folder = suites.compare_suite(
                 args.suite, worlds, storage=args.storage, retry_failed=args.retry_failed

@@ -145,7 +145,12 @@ def _check_apart(to: Path, folders: Sequence[Path]) -> None:
 
 
 def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace) -> int:
-    from genrec_bench.boards.collecting import collect, record_paths, refuse, write_boards
+    from genrec_bench.boards.collecting import (
+        collect,
+        record_paths,
+        tell_left_out,
+        write_boards,
+    )
     from genrec_bench.boards.csv_table import to_csv
     from genrec_bench.boards.paper import to_latex
     from genrec_bench.boards.paper_figures import write_figures
@@ -155,7 +160,7 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
     from genrec_bench.runs.registry import default_hyperparameters
 
     evidence, wrong = collect(record_paths(folders))
-    refuse(wrong, "no board is made until they are restored, or moved out of these folders")
+    tell_left_out(wrong)
     datasets = sorted({one.record["dataset"] for one in evidence if one.on_test})
     if name is not None and name not in datasets:
         known = card_names()
@@ -165,6 +170,8 @@ def _boards(name: str | None, folders: Sequence[Path], args: argparse.Namespace)
         hint = nearest(name, datasets)
         raise UserError(f"no record of dataset {name!r}{hint}; {_remedy(folders, name)}")
     if not datasets:
+        if wrong:
+            raise UserError("no record is left, as the lines above say")
         raise UserError(f"no record was found; {_remedy(folders, 'synthetic')}")
     usual = default_hyperparameters()
     names = datasets if name is None else [name]

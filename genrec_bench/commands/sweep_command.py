@@ -91,6 +91,11 @@ def execute(args: argparse.Namespace) -> int:
             f"--trial-budget {trial.shown}: is in {trial.kind}, --total-budget {total.shown} in "
             f"{total.kind}; give both in one unit"
         )
+    if args.storage:
+        # Imported here: what it stands on takes its time.
+        from genrec_bench.studies.sweeps.database import check_address
+
+        check_address(args.storage)
     crew_of(args).check(total)
     job = Job(args.algorithm, args.algorithm)
     with context_of(args, Tracker, [job]) as context:

@@ -62,7 +62,9 @@ def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
     try:
         check(Stage(algorithm(algorithm.hyperparameters_class())))
     # Anything that the algorithm raises breaks the promise that is being checked.
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return _reason(error, algorithm)
     return None
 
@@ -193,7 +195,9 @@ def check_switches(stage: Stage) -> None:
         for check in (*SWITCHED, *NUMERIC):
             try:
                 check(varied_stage)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 reason = _reason(error, type(algorithm))
                 raise Violation(f"with {name}={value}, {name_of(check)}: {reason}") from error
 
@@ -215,7 +219,7 @@ def switches(hyperparameters: Hyperparameters) -> Iterator[tuple[str, bool | flo
                 yield field.name, choice
 
 
-def _reason(error: Exception, algorithm: type[Algorithm]) -> str:
+def _reason(error: BaseException, algorithm: type[Algorithm]) -> str:
     if isinstance(error, Violation):
         return str(error)
     return raised_line(error, Path(inspect.getfile(algorithm)).resolve())

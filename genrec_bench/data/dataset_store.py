@@ -10,7 +10,6 @@ that are made here lie apart (`genrec_bench/data/sids/sid_store.py`).
 """
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate, world_of
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
@@ -185,7 +185,7 @@ def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
     """Return the manifest of a prepared dataset; UserError where it is missing, or none."""
     path = data_dir / name / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = load_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read; {_again(load_card(name))}") from error
     needed = {"made", "card", "fingerprint", "sid_fingerprint", "sources", "files", "ceiling"}

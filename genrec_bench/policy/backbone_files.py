@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.hub import hub_files
 
 WEIGHTS, INDEX = ".safetensors", "model.safetensors.index.json"
@@ -80,7 +80,7 @@ def _check_weights(folder: Path, asked: str) -> None:
     index = folder / INDEX
     if index.is_file():
         try:
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            named = set(load_json(index)["weight_map"].values())
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             raise UserError(f"{asked}: {INDEX} cannot be read: {error}") from None
         missing = sorted(file for file in named if not (folder / str(file)).is_file())

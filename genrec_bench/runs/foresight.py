@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import psutil
@@ -35,8 +34,6 @@ LEAST_TOKENS = 256
 
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 
-_SAID: WeakKeyDictionary[Progress, set[str]] = WeakKeyDictionary()
-
 
 def foresee(request: Request, device: torch.device, progress: Progress) -> None:
     """Warn of what a run will suffer from, and refuse what cannot come to its end.
@@ -47,16 +44,14 @@ def foresee(request: Request, device: torch.device, progress: Progress) -> None:
     """
     codes = sum(request.dataset.catalog.codes_per_level)
     size = footprint(request.backbone, codes)
-    said = _SAID.setdefault(progress, set())
     warnings = []
     if size is not None:
         _check_size(request, size, device)
         _check_disk(request, size)
         warnings.append(_memory(request, size, device))
     for warning in warnings:
-        if warning and warning not in said:
-            said.add(warning)
-            progress.say(f"warning: {warning}")
+        if warning:
+            progress.say_once(f"warning: {warning}")
     if isinstance(request.budget, Budget) and size is not None:
         _check_budget(request, request.budget, size)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.row_files import read_rows
 
 HISTORY, USER = "history", "user"
@@ -44,7 +44,7 @@ def _items(value: object) -> list[str] | None:
         if not value.lstrip().startswith("["):
             return [item.strip() for item in value.split(",") if item.strip()]
         try:
-            value = json.loads(value)
+            value = decode_json(value)
         except ValueError:
             return None
     if isinstance(value, np.ndarray):

@@ -11,6 +11,7 @@ from typing import Any
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.policy_folder import FOLDER
+from genrec_bench.runs.record_schema import mistakes_in
 from genrec_bench.runs.records import RECORD_FILE, TRACKING_FOLDERS
 from genrec_bench.runs.run_folder import CHECKPOINTS, RUN_FILE, last_spent
 from genrec_bench.storage.files import LEFTOVER, read_json
@@ -38,7 +39,7 @@ class RunState:
 
     Attributes:
         state: complete, failed, cut short, at work, or damaged.
-        record: as it was written, unchecked; empty where there is none.
+        record: without a look at the files beside it; empty where there is none that holds.
         size: bytes of all that lies in the folder; ``policy``: of its policy.
         seconds: of training, spent so far.
     """
@@ -119,12 +120,15 @@ def _state(folder: Path, stack: contextlib.ExitStack) -> RunState:
     seconds, state = 0.0, "cut short" if free else AT_WORK
     try:
         if (folder / RECORD_FILE).is_file():
-            record = read_json(folder / RECORD_FILE)
+            read = read_json(folder / RECORD_FILE)
+            if mistakes_in(read):
+                raise StorageError(f"{folder / RECORD_FILE} does not hold")
+            record = read
             state = "complete" if record["complete"] else "failed"
             seconds = of_training(record["budget"]["spent"], "seconds")
         else:
             seconds = of_training(last_spent(folder)[0], "seconds")
-    except (StorageError, KeyError, TypeError, AttributeError):
+    except (UserError, KeyError, TypeError, AttributeError):
         state = "damaged" if free else AT_WORK
     if not free:
         state = AT_WORK

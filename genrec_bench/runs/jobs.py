@@ -157,6 +157,7 @@ def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, 
     """Do as `configure`, for a job among others that share words of ``--set``; reads no data."""
     from genrec_bench.runs.refusals import check_choices
     from genrec_bench.runs.registry import find
+    from genrec_bench.storage.python_files import guarded
     from genrec_bench.training.hyperparameters import from_words
     from genrec_bench.training.settings import SETTING_NAMES, Settings
 
@@ -175,7 +176,7 @@ def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, 
             )
     hyperparameters = from_words(hyperparameters_class, {k: texts[k] for k in texts if k in names})
     settings = from_words(Settings, {k: texts[k] for k in texts if k not in names})
-    algorithm = entry.algorithm(hyperparameters)
+    algorithm = guarded(lambda: entry.algorithm(hyperparameters), f"{entry.name}: ", None)
     check_choices(entry.name, algorithm, settings)
     return entry, algorithm, settings
 

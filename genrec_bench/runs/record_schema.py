@@ -8,15 +8,19 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
+from genrec_bench.errors import one_line
+from genrec_bench.runs.record_tables import LARGEST, read_table_of
 from genrec_bench.storage.digests import canonical_digest
-from genrec_bench.storage.parquet import read_frame
-from genrec_bench.storage.validation import Must, PlainName, at_least, checked, one_of
+from genrec_bench.storage.validation import Must, PlainName, between, checked, one_of
 from genrec_bench.training.own_metrics import OWN
 
 
@@ -49,7 +53,7 @@ class Record(dict[str, Any]):
     def _table(self, key: str) -> pd.DataFrame:
         if self.path is None:
             raise ValueError("the record was not read from a file")
-        return read_frame(self.path.parent / self[key]["file"])
+        return read_table_of(self.path.parent / self[key]["file"], key)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Tell a notebook what it is; all of it would be pages."""
@@ -70,31 +74,115 @@ SPLITS = ("valid", "test")
 EXTERNAL = "external"
 """The kind of a record of lists that an outside system made, and the key of what is declared."""
 
-Figures = Mapping[str, float]
+MOST_SEED = 2**31 - 1
+
+_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_FIGURE = re.compile(r"[^\W\d][\w/+.-]{0,79}(?:@[1-9][0-9]{0,8})?")
+
+Line = Annotated[str, Must(lambda text: len(text) <= 4096, "text of at most 4096 characters")]
+Word = Annotated[str, Must(lambda text: len(text) <= 256, "text of at most 256 characters")]
 
 
-def _is_version(text: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,4}\.[0-9]{1,4}", text) is not None
+def _is_scalar(value: object) -> bool:
+    number = isinstance(value, bool | int | float | None) and abs(value or 0) <= LARGEST
+    return number or (isinstance(value, str) and len(value) <= 4096)
+
+
+def _is_scalar_or_several(value: object) -> bool:
+    if isinstance(value, dict):
+        return len(value) <= 256 and all(map(_is_scalar, value.values()))
+    return _is_scalar(value)
+
+
+Scalar = Annotated[Any, Must(_is_scalar, "a number, a text, true, false or null")]
+Scalars = Mapping[Word, Scalar]
+Fact = Annotated[Any, Must(_is_scalar_or_several, "a number, a text, or some of these by name")]
+Sha256 = Annotated[str, Must(_SHA256.fullmatch, "64 hexadecimal digits")]
+Count = Annotated[int, between(0, 10**9)]
+Amount = Annotated[float, between(0, LARGEST)]
+Figure = Annotated[str, Must(_FIGURE.fullmatch, "a metric's name, such as HR@10")]
+Figures = Mapping[Figure, Annotated[float, between(-LARGEST, LARGEST)]]
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        # Moments without a zone cannot be compared with others.
+        return datetime.fromisoformat(text).astimezone(UTC).tzinfo is not None
+    except (ValueError, OverflowError):
+        return False
+
+
+Moment = Annotated[Word, Must(_is_moment, "a moment such as 2026-11-27T16:24:00+00:00")]
 
 
 @dataclass(frozen=True)
 class _Configuration:
-    hyperparameters: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    hyperparameters: Scalars
+    settings: Scalars
 
 
 @dataclass(frozen=True)
 class _Cost:
-    seconds: float
-    tokens: float
-    flops: float
-    peak_memory_bytes: float
+    seconds: Amount
+    tokens: Amount
+    flops: Amount
+    peak_memory_bytes: Amount
 
 
 @dataclass(frozen=True)
 class _Budget:
-    limit: str | None
-    spent: Mapping[str, _Cost]
+    limit: Word | None
+    spent: Mapping[Word, _Cost]
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """What was spent to find the hyperparameters; a limit of its own is part of the track."""
+
+    study: Line | None = None
+    limit: Word | None = None
+    trials: Count = 0
+    failed: Count = 0
+    pruned: Count = 0
+    flops: Amount = 0.0
+    seconds: Amount = 0.0
+    tokens: Amount = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Track:
+    """What is known of every track; whatever else it says is a `Fact`."""
+
+    dataset: Word
+    beam_width: Count = 1
+    decoding: Word = ""
+    test_examples: Count = 0
+    tuning: Word | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RunTrack(_Track):
+    """Of a run, and not of lists that an outside system made."""
+
+    backbone: Line
+    budget: Word | None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is read of settings; whatever else they say is a `Scalar`."""
+
+    beam_width: Annotated[int, between(1, 10**6)] = 1
+    pass_samples: Count = 0
+    test_examples: Count = 0
+    validation_examples: Count = 0
+    keep: Word = ""
+
+
+@dataclass(frozen=True)
+class _Fingerprints:
+    dataset: Word
 
 
 @dataclass(frozen=True)
@@ -106,14 +194,14 @@ class _Splits:
 @dataclass(frozen=True)
 class _Beside:
     file: PlainName
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class _Lists(_Beside):
     """Kept lists; `items` is how many the catalog has."""
 
-    items: Annotated[int, at_least(1)]
+    items: Annotated[int, between(1, 10**9)]
 
 
 def _is_own(name: str) -> bool:
@@ -123,7 +211,7 @@ def _is_own(name: str) -> bool:
 @dataclass(frozen=True)
 class _OwnMetrics:
     file: PlainName
-    sha256: str
+    sha256: Sha256
     figures: tuple[Annotated[str, Must(_is_own, f"{OWN}NAME")], ...]
 
 
@@ -131,55 +219,69 @@ class _OwnMetrics:
 class _External:
     """An outside system, as its maker declares it; `ranked` is "item" or "sid"."""
 
-    source: str
-    backbone: str
-    training_seconds: float | None
-    tuning_seconds: float | None
-    hardware: str
-    notes: str
+    source: Line
+    backbone: Line
+    training_seconds: Amount | None
+    tuning_seconds: Amount | None
+    hardware: Line
+    notes: Line
     file: PlainName
-    sha256: str
-    ranked: str
+    sha256: Sha256
+    ranked: Annotated[str, one_of(("item", "sid"))]
 
 
 @dataclass(frozen=True)
 class _Times:
-    started: str
-    finished: str
+    started: Moment
+    finished: Moment
 
 
 @dataclass(frozen=True)
 class _Keys:
     """The keys of a record; it may have more."""
 
-    benchmark: Annotated[str, Must(_is_version, "Major.Minor")]
+    benchmark: Annotated[str, Must(_VERSION.fullmatch, "Major.Minor")]
     run_id: PlainName
     algorithm: PlainName
     dataset: PlainName
-    seed: int
+    seed: Annotated[int, between(0, MOST_SEED)]
     complete: bool
     partial: bool
-    track: Mapping[str, Any]
-    track_id: str
+    track: Mapping[Word, Fact]
+    track_id: Word
     configuration: _Configuration
-    fingerprints: Mapping[str, Any]
-    versions: Mapping[str, Any]
-    commit: str | None
-    hardware: Mapping[str, Any]
+    fingerprints: Mapping[Word, Line]
+    versions: Mapping[Word, Word | None]
+    commit: Word | None
+    hardware: Scalars
     budget: _Budget
     sft: _Splits
     metrics: _Splits
-    ceiling: Mapping[str, Figures]
+    ceiling: Mapping[Word, Figures]
     outcomes: _Beside
     curves: _Beside
     times: _Times
-    cutoffs: tuple[Annotated[int, at_least(1)], ...] = ()
+    failure: Line = ""
+    control: Word = ""
+    splits: tuple[Annotated[str, one_of(SPLITS)], ...] = SPLITS
+    tuning: _Tuning | None = None
+    cutoffs: tuple[Annotated[int, between(1, 10**6)], ...] = ()
     own_metrics: _OwnMetrics | None = None
     trained: bool = True
     lists: _Lists | None = None
     kind: Annotated[str, one_of(("run", EXTERNAL))] = "run"
     external: _External | None = None
-    command: tuple[str, ...] = ()
+    command: tuple[Line, ...] = ()
+    sha256: Sha256 | None = None
+
+
+_KINDS: dict[str, type] = {
+    "": _Keys,
+    "track": _RunTrack,
+    "configuration.settings": _Settings,
+    "fingerprints": _Fingerprints,
+}
+"""What is checked of a record, by the key: first all of it, then what stands among other facts."""
 
 
 def own_figures(record: Mapping[str, Any]) -> list[str]:
@@ -235,11 +337,16 @@ def mistakes_in(record: Any) -> list[str]:
     if not isinstance(record, dict):
         return ["it is no JSON object"]
     if record.get("schema") != SCHEMA:
-        return [f"schema is {record.get('schema')!r}; this version reads {SCHEMA}"]
-    if found := checked(_Keys, record, extra="ignore")[1]:
-        return found
+        return [one_line(f"schema is {record.get('schema')!r}; this version reads {SCHEMA}")]
     if (record.get("kind") == EXTERNAL) is (record.get(EXTERNAL) is None):
-        return [f"kind is {record.get('kind')!r}, which does not go with the key {EXTERNAL!r}"]
+        return [
+            one_line(f"kind is {record.get('kind')!r}, which does not go with the key {EXTERNAL!r}")
+        ]
+    kinds = _KINDS | ({"track": _Track} if record.get("kind") == EXTERNAL else {})
+    for place, kind in kinds.items():
+        part = reduce(getitem, filter(None, place.split(".")), record)
+        if found := checked(kind, part, extra="ignore", place=place)[1]:
+            return found
     if track_id(record["track"]) != record["track_id"]:
         return ["track_id is not the hash of track: one of them was changed"]
     # Records of earlier versions have none.

@@ -8,8 +8,7 @@ change unnoticed. None of these files has names of users or items; `lists.parque
 on request, has nothing else.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,15 @@ import pandas as pd
 from genrec_bench import benchmark_version
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import SCHEMA, Record, digest, mistakes_in, plain, track_id
+from genrec_bench.runs.record_tables import (
+    KEYS,
+    LISTS,
+    OUTCOME_COLUMNS,
+    START,
+    START_COLUMNS,
+    is_outcomes,
+)
+from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes
@@ -28,18 +36,8 @@ from genrec_bench.training.metrics import TAIL, is_worth
 
 RECORD_FILE = "record.json"
 
-_KEYS = ("split", "example")
-
-OUTCOME_COLUMNS = (*_KEYS, "item_rank", "sid_rank", "sampled_hits", "sid_sampled_hits")
-
-START = "start_"
-"""What the SFT start's columns begin with."""
-
-START_COLUMNS = tuple(START + name for name in OUTCOME_COLUMNS[2:])
-"""The same columns for the SFT start."""
-
-LISTS = "lists"
-"""Key of a record that kept its lists, and name of the file beside it."""
+MOST_BYTES, MOST_BYTES_BESIDE = 2**19, 2**28
+"""Of a record, which has some ten thousand, and of a file beside it, which has 15 an example."""
 
 TRACKING_FOLDERS = ("mlartifacts", "mlruns")
 """Folders in which MLflow keeps copies of records; they are no runs."""
@@ -84,21 +82,12 @@ def join_outcomes(
     if start is None:
         return joined[[*OUTCOME_COLUMNS, *later]]
     theirs = join_outcomes(start).drop(columns=TAIL, errors="ignore")
-    theirs.columns = [name if name in _KEYS else START + name for name in theirs.columns]
-    both = joined.merge(theirs, on=list(_KEYS), validate="one_to_one")
+    theirs.columns = [name if name in KEYS else START + name for name in theirs.columns]
+    both = joined.merge(theirs, on=list(KEYS), validate="one_to_one")
     if len(both) < len(joined):
         raise ValueError("the SFT start was not evaluated on the same examples")
     later += [name for name in theirs.columns if is_worth(name.removeprefix(START))]
     return both[[*OUTCOME_COLUMNS, *START_COLUMNS, *later]]
-
-
-def is_outcomes(columns: Sequence[str]) -> bool:
-    """Whether these can be the columns of a record's outcomes."""
-    known = [*OUTCOME_COLUMNS, *(START_COLUMNS if set(START_COLUMNS) & set(columns) else ())]
-    later = columns[len(known) :]
-    return list(columns[: len(known)]) == known and all(
-        name == TAIL or is_worth(name.removeprefix(START)) for name in later
-    )
 
 
 def write_record(
@@ -155,7 +144,7 @@ def read_record(path: Path) -> Record:
     if not path.exists():
         raise UserError(f"{path.parent}: holds no {RECORD_FILE}; has its run ended?")
     try:
-        content = json.loads(read_text(path), parse_constant=_refuse)
+        content = decode_json(read_text(path, most=MOST_BYTES))
         wrong = mistakes_in(content)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a record: {error}") from error
@@ -170,6 +159,8 @@ def read_record(path: Path) -> Record:
         file = path.parent / record[key]["file"]
         if not file.is_file():
             raise UserError(f"{path}: {key}.file: {file.name} is missing beside it")
+        if key != LISTS and file.stat().st_size > MOST_BYTES_BESIDE:
+            raise UserError(f"{file} has more than {MOST_BYTES_BESIDE:,} bytes")
         if file_sha256(file) != record[key]["sha256"]:
             raise UserError(f"{file} was changed after the run: {path}: {key}.sha256 differs")
     return record
@@ -178,8 +169,3 @@ def read_record(path: Path) -> Record:
 def has_lists(path: Path, record: Mapping[str, Any]) -> bool:
     """Whether lists were kept, and are beside a record still."""
     return bool(record.get(LISTS)) and (path.parent / record[LISTS]["file"]).is_file()
-
-
-def _refuse(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python's reader accepts and JSON does not have."""
-    raise ValueError(f"{constant} is no number")

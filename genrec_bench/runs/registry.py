@@ -24,7 +24,7 @@ from types import ModuleType
 from genrec_bench import algorithms
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.digests import content_digest
-from genrec_bench.storage.python_files import load_python, raised_line
+from genrec_bench.storage.python_files import guarded, load_python
 from genrec_bench.storage.validation import is_plain_name
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters
@@ -123,11 +123,11 @@ def discover(reserved: Collection[str] = (), file: Path | None = None) -> Regist
     for source in sources:
         origins.setdefault(source.name, []).append(source.origin)
         try:
-            algorithm = _checked(source.load(), reserved)
+            algorithm = guarded(partial(_loaded, source, reserved), "", source.file)
             entries[source.name] = Entry(source.name, source.origin, algorithm)
-        # Whatever a plug-in raises, or if it exits, is its own problem and must not hide the rest.
-        except (Exception, SystemExit) as error:
-            problems.append(Problem(source.name, source.origin, raised_line(error, source.file)))
+        # What is wrong with a plug-in is its own problem and must not hide the rest.
+        except UserError as error:
+            problems.append(Problem(source.name, source.origin, str(error)))
     for name, several in origins.items():
         if len(several) > 1:
             entries.pop(name, None)
@@ -198,6 +198,10 @@ def _installed() -> Iterator[_Source]:
     for point in importlib.metadata.entry_points(group=GROUP):
         package = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
         yield _Source(point.name, f"entry point {point.value}{package}", None, point.load)
+
+
+def _loaded(source: _Source, reserved: Collection[str]) -> type[Algorithm]:
+    return _checked(source.load(), reserved)
 
 
 def _load_module(name: str) -> type[Algorithm]:

@@ -30,8 +30,8 @@ from genrec_bench.runs.request import (
 from genrec_bench.runs.run_folder import (
     CHECKPOINTS,
     find_finished,
-    folders_of,
     last_spent,
+    records_below,
     run_folder,
 )
 from genrec_bench.runs.run_tracker import NullTracker, shown_name
@@ -77,11 +77,11 @@ def run(
     known = begin(request, workers, progress)
     start = known.start
     if reuse:
-        finished = find_finished(known.parent, known.digest, workers)
+        finished = find_finished(known.parent, known.digest, workers, progress)
         if finished is not None:
             progress.say(f"found: {finished}")
             return finished
-    with run_folder(known, request, workers) as opened:
+    with run_folder(known, request, workers, progress) as opened:
         folder, run_id, _ = opened
         ledger = Ledger(workers.device)
         if workers.is_main:
@@ -134,12 +134,15 @@ def run(
             except (StorageError, BrokenPipeError):
                 # A closed pipe is like an interruption: it says nothing about the algorithm.
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if isinstance(error, OSError) and is_disk_trouble(error):
                     raise
                 # All processes have to add up their costs, which a failure in only some prevents.
                 if workers.count == 1 or isinstance(error, UserError | Pruned):
                     keep(_reason(error), {})
+                if isinstance(error, SystemExit):
+                    # An algorithm that exits does not end the program, a comparison perhaps.
+                    raise UserError(f"{request.entry.name}: {_reason(error)}") from None
                 raise
             progress.say(f"{'SFT start':<12} {_summary(before)}{partial}")
             progress.say(f"{request.entry.name:<12} {_summary(after)}{partial}")
@@ -167,14 +170,14 @@ def find_equal(
         UserError: on bad input.
     """
     known = begin(request, workers, progress)
-    return find_finished(known.parent, known.digest, workers, failed=failed)
+    return find_finished(known.parent, known.digest, workers, progress, failed=failed)
 
 
 def records_of(request: Request, workers: Workers, progress: Progress) -> list[Path]:
     """Return the records of all runs equal to this one, of failed ones too."""
     known = begin(request, workers, progress)
-    found = [folder / RECORD_FILE for folder in folders_of(known.parent, known.digest)]
-    return [record for record in found if record.exists()]
+    below = records_below(known.parent, known.digest, progress)
+    return [folder / RECORD_FILE for folder, _ in below]
 
 
 def leave_failure(
@@ -198,7 +201,7 @@ def leave_failure(
     before = evaluate_start(
         known.start, known.backbone, dataset, settings, workers, progress, request.splits
     )
-    with run_folder(known, request, workers) as opened:
+    with run_folder(known, request, workers, progress) as opened:
         folder = opened[0]
         spent, curves = last_spent(folder)
         if (folder / CHECKPOINTS).exists() and not lost:
@@ -287,7 +290,7 @@ def _own_metrics(request: Request) -> dict[str, Any]:
     return {"own_metrics": told}
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Say in one line why a run failed; a mistake of the user's speaks for itself."""
     kind = "" if isinstance(error, UserError | Pruned) else f"{type(error).__name__}: "
     return one_line(f"{kind}{error}") or type(error).__name__

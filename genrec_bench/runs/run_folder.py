@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from genrec_bench.runs.records import RECORD_FILE, new_run_id
+from genrec_bench.errors import UserError
+from genrec_bench.progress import Progress
+from genrec_bench.runs.record_schema import Moment, Record
+from genrec_bench.runs.records import RECORD_FILE, new_run_id, read_record
 from genrec_bench.runs.request import Beginning, Request
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import try_lock
+from genrec_bench.storage.validation import validated
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.workers import Workers
 
@@ -20,15 +25,21 @@ RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 
 
+@dataclass(frozen=True)
+class _Started:
+    """What a run's file says: what it is a run of, and when it was started first."""
+
+    request: str
+    started: Moment
+
+
 def find_finished(
-    parent: Path, digest: str, workers: Workers, *, failed: bool = False
+    parent: Path, digest: str, workers: Workers, progress: Progress, *, failed: bool = False
 ) -> Path | None:
     """Return the record of the first finished run of this digest, or None; see `run.find_equal`."""
     found: str | None = None
-    for folder in folders_of(parent, digest) if workers.is_main else ():
-        if not (folder / RECORD_FILE).exists():
-            continue
-        complete = bool(read_json(folder / RECORD_FILE).get("complete"))
+    for folder, record in records_below(parent, digest, progress) if workers.is_main else ():
+        complete = record["complete"]
         if complete or failed:
             found = folder.name
         if complete:
@@ -40,23 +51,40 @@ def find_finished(
     return None if chosen is None else parent / chosen / RECORD_FILE
 
 
-def folders_of(parent: Path, digest: str) -> list[Path]:
-    """Return the folders of all runs of this digest, the first started first.
+def records_below(parent: Path, digest: str, progress: Progress) -> Iterator[tuple[Path, Record]]:
+    """Yield folder and record of all runs of this digest that ended, the first started first.
+
+    Those whose record does not hold are told of and passed over, as if they had never been.
+    """
+    for _, folder in _folders_of(parent, digest, progress):
+        if (folder / RECORD_FILE).exists():
+            try:
+                yield folder, read_record(folder)
+            except UserError as error:
+                progress.say_once(f"passed over: {error}")
+
+
+def _folders_of(parent: Path, digest: str, progress: Progress) -> list[tuple[str, Path]]:
+    """Return start and folder of all runs of this digest, the first started first.
 
     They are finished, failed, or cut short. Their names tell seconds only, and are alike where
-    two runs of a script begin in one.
+    two runs of a script begin in one. A folder whose file cannot be read is none of them.
     """
     found = []
     for file in parent.glob(f"*/{RUN_FILE}"):
-        content = read_json(file)
-        if content.get("request") == digest:
-            found.append((str(content.get("started")), file.parent))
-    return [folder for _, folder in sorted(found)]
+        try:
+            content = validated(_Started, read_json(file), str(file))
+        except UserError as error:
+            progress.say_once(f"passed over: {error}")
+        else:
+            if content.request == digest:
+                found.append((content.started, file.parent))
+    return sorted(found)
 
 
 @contextlib.contextmanager
 def run_folder(
-    known: Beginning, request: Request, workers: Workers
+    known: Beginning, request: Request, workers: Workers, progress: Progress
 ) -> Iterator[tuple[Path, str, datetime]]:
     """Open a run's folder: that of an equal run which was cut short, or a new one.
 
@@ -69,15 +97,13 @@ def run_folder(
         parent, digest = known.parent, known.digest
         found: tuple[str, str] | None = None
         if workers.is_main:
-            for file in sorted(parent.glob(f"*/{RUN_FILE}")):
-                content = read_json(file)
+            for began, folder in _folders_of(parent, digest, progress):
                 # Locked before looking for a record: the run may end at this moment.
-                if content.get("request") != digest or not try_lock(file, stack):
-                    continue
-                _tidy(file.parent)
-                if not (file.parent / RECORD_FILE).exists():
-                    found = (file.parent.name, content["started"])
-                    break
+                if try_lock(folder / RUN_FILE, stack):
+                    _tidy(folder)
+                    if not (folder / RECORD_FILE).exists():
+                        found = (folder.name, began)
+                        break
             if found is None:
                 started = datetime.now(UTC)
                 run_id = new_run_id(request.entry.name, request.seed, started)
@@ -103,7 +129,7 @@ def last_spent(folder: Path) -> tuple[dict[str, dict[str, float]], list[dict[str
         StorageError: the checkpoint cannot be read.
     """
     for checkpoint in training_checkpoints(folder / CHECKPOINTS)[-1:]:
-        content = read_json(checkpoint / STATE).get("content", {})
+        content = read_json(checkpoint / STATE, constants=True).get("content", {})
         return content.get("spent", {}), content.get("curves", [])
     return {}, []
 
@@ -111,7 +137,7 @@ def last_spent(folder: Path) -> tuple[dict[str, dict[str, float]], list[dict[str
 def _tidy(folder: Path) -> None:
     """Clear away what a killed process left in a folder whose lock is ours."""
     remove_leftovers(folder)
-    record = folder / RECORD_FILE
-    if record.exists() and read_json(record).get("complete"):
-        # The run was killed after writing its record. A failed run keeps its checkpoints.
-        remove(folder / CHECKPOINTS)
+    with contextlib.suppress(UserError):
+        if (folder / RECORD_FILE).exists() and read_record(folder)["complete"]:
+            # The run was killed after writing its record. A failed run keeps its checkpoints.
+            remove(folder / CHECKPOINTS)

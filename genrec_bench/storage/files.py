@@ -12,6 +12,7 @@ from uuid import uuid4
 from filelock import lock_descriptor
 
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.storage.bounded_json import load_json
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}")
 """Temporary names, under which files and folders are written."""
@@ -76,14 +77,14 @@ def _remove_abandoned(path: Path) -> None:
                     temporary.unlink()
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(file: Path, *, constants: bool = False) -> dict[str, Any]:
+    """Read a JSON object, within the bounds of `bounded_json.decode_json`.
 
     Raises:
         StorageError: if the file is missing or no JSON object.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = load_json(file, constants=constants)
     except (OSError, ValueError) as error:
         raise StorageError(f"{file}: cannot be read: {error}") from None
     if not isinstance(content, dict):

@@ -5,12 +5,19 @@ aborted now and then when all was done, with an exit code that was not its own
 (https://github.com/apache/arrow/issues/34314). Our tables are small, and one thread is enough.
 """
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from genrec_bench.errors import one_line
+
+MOST_CELLS = 2**31
+"""Rows by columns: a small file can stand for a table that no machine holds."""
 
 
 def read_table(source: Path | bytes) -> pa.Table:
@@ -18,17 +25,34 @@ def read_table(source: Path | bytes) -> pa.Table:
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is no Parquet; mostly a ValueError too.
+        pyarrow.ArrowInvalid: it is no Parquet, or larger than any table; a ValueError too.
     """
     opened = pa.BufferReader(source) if isinstance(source, bytes) else source
-    with pq.ParquetFile(opened, pre_buffer=False) as file:
+    with _as_damage(), pq.ParquetFile(opened, pre_buffer=False) as file:
+        about = file.metadata
+        if about.num_rows * max(about.num_columns, 1) > MOST_CELLS:
+            raise pa.ArrowInvalid(f"{about.num_rows:,} rows are more than can be meant")
         return file.read(use_threads=False)
 
 
 def read_frame(source: Path | bytes) -> pd.DataFrame:
     """Return the table of a Parquet file as pandas has it; see `read_table`."""
-    frame: pd.DataFrame = read_table(source).to_pandas(use_threads=False)
+    with _as_damage():
+        # What pandas notes for itself in a file can say anything of it.
+        table = read_table(source).replace_schema_metadata(None)
+        frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame
+
+
+@contextlib.contextmanager
+def _as_damage() -> Iterator[None]:
+    """Raise ArrowInvalid, a ValueError, for whatever a damaged file makes the library raise."""
+    try:
+        yield
+    except (OSError, MemoryError, pa.ArrowInvalid):
+        raise
+    except Exception as error:
+        raise pa.ArrowInvalid(f"{type(error).__name__}: {one_line(error)}") from None
 
 
 def table_bytes(table: pa.Table) -> bytes:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError, one_line
+
+T = TypeVar("T")
 
 FACE = "genrec_bench.algorithm"
 """What such files import; all other modules may move."""
@@ -36,19 +40,40 @@ def load_python(path: Path) -> ModuleType:
     return module
 
 
+def guarded(act: Callable[[], T], said: str, file: Path | None) -> T:
+    """Have code that is not ours do something; whatever it raises, or if it exits, is one line.
+
+    Args:
+        said: begins the message.
+        file: of the code, whose line is named; None: the innermost that there is.
+
+    Raises:
+        UserError: it raised anything but KeyboardInterrupt, which is the user's own.
+    """
+    try:
+        return act()
+    except (KeyboardInterrupt, StorageError):
+        raise
+    except BaseException as error:
+        raise UserError(f"{said}{raised_line(error, file)}") from None
+
+
 def raised_line(error: BaseException, file: Path | None) -> str:
     """Return in one line what was raised, and at which line of a file; None: of the innermost."""
     if isinstance(error, UserError):
         return str(error)
-    message = str(error)
+    try:
+        message = str(error)
+    except BaseException:  # that of a class which is not ours
+        message = "(which cannot be told)"
     places = [
         (Path(frame.filename), frame.lineno)
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<frozen")
     ]
     if isinstance(error, SyntaxError) and error.filename:
-        places.append((Path(error.filename), error.lineno))
-        message = error.msg
+        places.append((Path(str(error.filename)), error.lineno))
+        message = str(error.msg)
     if isinstance(error, ImportError) and (error.name or "").startswith("genrec_bench."):
         if error.name != FACE:
             message += f"; import it from {FACE}"
@@ -57,4 +82,4 @@ def raised_line(error: BaseException, file: Path | None) -> str:
     if inside:
         path, line = inside[-1]
         where = f"line {line}: " if file is not None else f"{path.name} line {line}: "
-    return f"{where}{type(error).__name__}: {' '.join(message.split())}"
+    return f"{where}{type(error).__name__}: {one_line(message)}"

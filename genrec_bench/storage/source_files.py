@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import parse_json
 from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.text_files import read_text
 
@@ -32,12 +32,7 @@ class Folder:
 
     def mapping(self, path: Path) -> dict[str, Any]:
         """Return a JSON file's object; UserError (with the line) where it is malformed."""
-        try:
-            content = json.loads(self.text(path), object_pairs_hook=lambda p: _unique_keys(path, p))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno}: malformed JSON: {error.msg}") from error
-        except RecursionError:
-            raise UserError(f"{path}: malformed JSON: nested too deeply") from None
+        content = parse_json(self.text(path), str(path))
         if not isinstance(content, dict) or not content:
             raise UserError(f"{path}: expected a JSON object with at least one entry")
         return content
@@ -85,12 +80,3 @@ def only_file(folder: Path, pattern: str) -> Path:
     raise UserError(
         f"{folder}: expected exactly one file {pattern!r}, found {len(matches)}; it holds {shown}"
     )
-
-
-def _unique_keys(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise UserError(f"{path}: key {key!r} stands twice")
-        content[key] = value
-    return content

@@ -5,9 +5,13 @@ from typing import Any
 import yaml
 
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import oddity
 
 MERGE, TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
 DAY = "tag:yaml.org,2002:timestamp"
+
+MOST_CHARACTERS = 2**20
+"""Of a file that people write."""
 
 
 def parse_yaml(text: str, where: str) -> object:
@@ -16,10 +20,16 @@ def parse_yaml(text: str, where: str) -> object:
     Raises:
         UserError: it is no YAML, or says a key twice; names `where`, the file.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"{where}: not valid YAML: longer than {MOST_CHARACTERS:,} characters")
     try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content: object = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    # Whoever checks the keys says which number is not finite.
+    if odd := oddity(content, constants=True):
+        raise UserError(f"{where}: not valid YAML: {odd}")
+    return content
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,6 +39,14 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag != DAY]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """Refuse aliases: a few lines of them stand for more than a machine holds."""
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"line {line}: write it out: aliases (*) are not read")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

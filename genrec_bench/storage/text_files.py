@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import MOST_BYTES, parse_json
 
 UNREADABLE = {
     b"PK\x03\x04": "a zip archive",
@@ -21,18 +22,26 @@ UNREADABLE = {
 """What else a file may turn out to be, by how it begins."""
 
 
-def read_text(path: Traversable, where: str = "") -> str:
+def read_text(path: Traversable, where: str = "", *, most: int = MOST_BYTES) -> str:
     """Return a file's text, without a byte order mark.
 
     Args:
         where: what messages call the file; its path by default.
+        most: bytes that it may have.
 
     Raises:
-        UserError: it is missing, a folder or no UTF-8 text; the message names the line.
+        UserError: it is missing, no plain file, too large or no UTF-8 text; the message names the
+            line.
     """
     where = where or str(path)
     try:
-        content = path.read_bytes()
+        # Devices and pipes may never end.
+        if isinstance(path, Path) and path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{where}: is not a file")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise UserError(f"{where}: is longer than {most:,} bytes")
     except FileNotFoundError:
         raise UserError(f"{where}: there is no such file") from None
     except IsADirectoryError:
@@ -58,27 +67,13 @@ def text_of(content: bytes, where: str) -> str:
         ) from None
 
 
-def json_of(text: str, where: str) -> Any:
-    """Return what JSON holds; UserError, with the line, where it is malformed.
-
-    ``where`` may name a line already, of a file that has JSON in each.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = "" if ", line" in where else f", line {error.lineno}"
-        raise UserError(f"{where}{line}: malformed JSON: {error.msg}") from None
-    except RecursionError:
-        raise UserError(f"{where}: malformed JSON: nested too deeply") from None
-
-
 def json_lines(text: str, where: str) -> list[dict[str, Any]]:
     """Return the objects of JSON lines; UserError, with the line, where one is none."""
     entries = []
     # Other characters that end a line elsewhere may stand within a text of JSON.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            entry = json_of(line, f"{where}, line {number}")
+            entry = parse_json(line, f"{where}, line {number}")
             if not isinstance(entry, dict):
                 raise UserError(f"{where}, line {number}: must be a JSON object, as in {{...}}")
             entries.append(entry)

@@ -29,6 +29,12 @@ _WANTED = {
 }
 """What pydantic's errors ask for, in the words of YAML."""
 
+MOST_MISTAKES = 20
+"""That are named of one file."""
+
+LONGEST_NAME = 200
+"""Bytes of a name: file systems have 255, and endings and marks are added."""
+
 _OF_KEY = ".[key]"
 """Ends the place of an error if a key itself is wrong, and not what it holds."""
 
@@ -73,20 +79,29 @@ def at_least(least: float) -> Must:
     return Must(lambda value: value >= least, f"at least {least}")
 
 
+def between(least: float, most: float) -> Must:
+    """Return the condition to be a number that is neither smaller nor larger."""
+    return Must(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+
+
 def is_plain_name(text: str) -> bool:
     """Return whether a text can name a file or folder, in one line, and leads nowhere else."""
-    return text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\")
+    plain = text.isprintable() and not set(text) & set("/\\")
+    return plain and text not in ("", ".", "..") and len(text.encode()) <= LONGEST_NAME
 
 
 PlainName = Annotated[str, Must(is_plain_name, "a plain name, without a folder")]
 Text = Annotated[str, Must(bool, "text that is not empty")]
 
 
-def checked(kind: type[T], content: object, *, extra: str = "forbid") -> tuple[T | None, list[str]]:
+def checked(
+    kind: type[T], content: object, *, extra: str = "forbid", place: str = ""
+) -> tuple[T | None, list[str]]:
     """Build a dataclass from plain JSON values; lists become tuples.
 
     Its fields may be text, numbers, truth values, tuples, mappings and dataclasses; ``extra`` says
-    what becomes of keys that are no fields, "forbid" or "ignore".
+    what becomes of keys that are no fields, "forbid" or "ignore"; ``place`` is the key under which
+    the content stands, "" for a whole file.
 
     Returns:
         The dataclass or None, and all that is wrong: keys unknown or missing, and values that are
@@ -100,7 +115,8 @@ def checked(kind: type[T], content: object, *, extra: str = "forbid") -> tuple[T
     try:
         return _model(kind, extra).model_validate_json(text).content, []  # type: ignore[arg-type]
     except ValidationError as error:
-        return None, [_named(kind, found) for found in error.errors(include_url=False)]
+        mistakes = error.errors(include_url=False)
+        return None, [_named(kind, found, place) for found in mistakes[:MOST_MISTAKES]]
 
 
 def validated(kind: type[T], content: object, where: str) -> T:
@@ -131,17 +147,18 @@ def _model(kind: Any, extra: str) -> Any:
     return create_model("File", __config__=config, content=(kind, ...))
 
 
-def _named(kind: Any, error: ErrorDetails) -> str:
+def _named(kind: Any, error: ErrorDetails, above: str) -> str:
     """Return one mistake as people write keys: nested ones with dots, places counted from 1."""
     _, *place = error["loc"]
-    key = ".".join(str(step + 1 if isinstance(step, int) else step) for step in place)
+    steps = [str(step + 1 if isinstance(step, int) else step) for step in place]
+    key = one_line(".".join(filter(None, [above, *steps])))
     if error["type"] == "missing":
         return f"missing key {key!r}"
     if error["type"] == "unexpected_keyword_argument":
         owner = reduce(_inside, place[:-1], kind)
         return f"unknown key {key!r}{nearest(str(place[-1]), get_type_hints(_some(owner)))}"
     wanted = _WANTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
-    named = f"key {key.removesuffix(_OF_KEY)!r}" if place else "the file"
+    named = f"key {key.removesuffix(_OF_KEY)!r}" if key else "the file"
     be = "be called" if key.endswith(_OF_KEY) else "be"
     hint = nearest(str(error["input"]), error.get("ctx", {}).get("choices", ()))
     return one_line(f"{named} must {be} {wanted}, not {error['input']!r}{hint}")

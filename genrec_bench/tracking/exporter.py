@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.locks import locked
 from genrec_bench.tracking import folder_view
 from genrec_bench.tracking.folder_view import TRACKING_FILE, About, read_about
@@ -103,7 +104,7 @@ class Exporter:
         before = run.data.tags.get(SENT_TAG, "")
         sent: dict[str, Any] = {"figures": 0, "files": {}, "ended": 0, "is_over": False}
         if before:
-            sent |= json.loads(before)
+            sent |= decode_json(before)
         else:
             self._send_params(run, about.params)
         # The last end counts: of a run that went on, of a study that several machines carry out,

@@ -24,6 +24,7 @@ from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import RECORD_FILE, read_record
 from genrec_bench.runs.run_folder import CHECKPOINTS
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.parquet import read_frame
@@ -85,7 +86,7 @@ class About:
 def read_about(folder: Path) -> About | None:
     """Return what `tracking.json` says; None if the folder has none that can be read."""
     try:
-        return About(**json.loads((folder / TRACKING_FILE).read_text()))
+        return About(**load_json(folder / TRACKING_FILE))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -223,7 +224,7 @@ def _saved_curves(folder: Path) -> list[dict[Hashable, Any]]:
     for checkpoint in reversed(training_checkpoints(folder / CHECKPOINTS)):
         # Older ones are removed meanwhile, and a damaged one is not for us to tell.
         with contextlib.suppress(OSError, ValueError):
-            state = json.loads((checkpoint / STATE).read_text())
+            state = load_json(checkpoint / STATE, constants=True)
             return list(state["content"]["curves"])
     return []
 

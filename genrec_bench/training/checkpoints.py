@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy.adapters import Adapter, save_adapter
 from genrec_bench.policy.policy import Policy
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.files import read_json
 from genrec_bench.storage.folders import remove_leftovers
@@ -258,7 +259,7 @@ def _verified(checkpoint: Path) -> dict[str, Any]:
         StorageError: something is missing, cut short or changed.
     """
     try:
-        whole = json.loads((checkpoint / STATE).read_text())
+        whole = load_json(checkpoint / STATE, constants=True)
         content: dict[str, Any] = whole["content"]
         if json_digest(content) != whole["sha256"]:
             raise ValueError(f"{STATE} was changed")

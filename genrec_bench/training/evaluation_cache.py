@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
@@ -88,7 +88,7 @@ def evaluate_once(
             write_json(file, content)
         workers.wait()
     try:
-        content = json.loads(file.read_text())
+        content = load_json(file)
         outcomes = file.with_suffix(".parquet")
         if file_sha256(outcomes) != content["outcomes"]:
             raise ValueError

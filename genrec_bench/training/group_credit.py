@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from genrec_bench.errors import UserError
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.policy.trie import Trie
+from genrec_bench.storage.python_files import guarded
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Seen
 
@@ -27,9 +29,11 @@ def needs_company(algorithm: Algorithm) -> bool:
     if not (algorithm.on_policy and algorithm.trains):
         return False
     try:
-        return not _has_credit(algorithm, 1) and _has_credit(algorithm, LARGER)
+        return guarded(
+            lambda: not _has_credit(algorithm, 1) and _has_credit(algorithm, LARGER), "", None
+        )
     # One that cannot be asked in so small a world is not judged.
-    except Exception:
+    except UserError:
         return False
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from genrec_bench.data.dataset import Catalog, Dataset, Examples
 from genrec_bench.errors import UserError
 from genrec_bench.storage.digests import content_digest
-from genrec_bench.storage.python_files import load_python, raised_line
+from genrec_bench.storage.python_files import guarded, load_python
 
 OWN = "own/"
 """What the names of such figures begin with."""
@@ -101,18 +102,15 @@ class OwnMetrics:
 
     def _figure(self, name: str, function: ListFunction, lists: RankedLists) -> float:
         lists.items.flags.writeable = False
-        try:
+
+        def figure() -> float:
             found = function(lists)
-        # Whatever it raises, or if it exits, is told in one line.
-        except (Exception, SystemExit) as error:
-            reason = raised_line(error, self.file.resolve())
-            raise UserError(f"metrics={self.file}: {name}: {reason}") from None
-        if isinstance(found, bool) or not isinstance(found, Real) or not math.isfinite(found):
-            what = f"{type(found).__name__} {' '.join(repr(found).split())[:40]}"
-            raise UserError(
-                f"metrics={self.file}: {name} returned {what}; it must return one finite number"
-            )
-        return float(found)
+            if isinstance(found, bool) or not isinstance(found, Real) or not math.isfinite(found):
+                what = f"{type(found).__name__} {' '.join(repr(found).split())[:40]}"
+                raise UserError(f"returned {what}; it must return one finite number")
+            return float(found)
+
+        return guarded(figure, f"metrics={self.file}: {name}: ", self.file.resolve())
 
 
 def load_metrics(path: Path) -> OwnMetrics:
@@ -124,10 +122,7 @@ def load_metrics(path: Path) -> OwnMetrics:
     if path.suffix != ".py" or not path.is_file():
         raise UserError(f"metrics={path}: there is no such Python file")
     sha256 = content_digest(path.read_bytes())
-    try:
-        module = load_python(path)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"metrics={path}: {raised_line(error, path.resolve())}") from None
+    module = guarded(partial(load_python, path), f"metrics={path}: ", path.resolve())
     functions = {
         OWN + name: value
         for name, value in vars(module).items()

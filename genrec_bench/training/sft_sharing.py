@@ -8,7 +8,6 @@ read member by member, and nothing in it is believed that can be recomputed.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tarfile
@@ -21,6 +20,7 @@ from uuid import uuid4
 
 from genrec_bench import benchmark_version
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.storage.bounded_json import parse_json
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import inside, read_json
 from genrec_bench.storage.folders import written_whole
@@ -226,10 +226,7 @@ def _json(archive: tarfile.TarFile, member: tarfile.TarInfo, file: Path) -> Any:
     stream = archive.extractfile(member)
     if stream is None or member.size > _PIECE:
         raise UserError(f"{file}: {START_FILE} is no file of a start")
-    try:
-        return json.loads(stream.read())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: {START_FILE}: cannot be read: {error}") from None
+    return parse_json(stream.read(), f"{file}: {START_FILE}: cannot be read")
 
 
 def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, file: Path) -> None:

@@ -16,7 +16,8 @@ from genrec_bench.boards.paper import to_latex
 from genrec_bench.boards.shipped import first_screen
 from genrec_bench.boards.tables import to_markdown, to_text
 from genrec_bench.boards.verdict import verdict
-from genrec_bench.boards.verify import contradictions, verify, verify_together
+from genrec_bench.boards.verify import verify
+from genrec_bench.boards.verify_together import contradictions, verify_together
 from genrec_bench.runs.records import join_outcomes
 from genrec_bench.training.metrics import outcome_metrics
 

@@ -19,8 +19,10 @@ from genrec_bench.boards.rows import user_values
 from genrec_bench.boards.sections import make_board
 from genrec_bench.boards.tables import to_markdown, to_text
 from genrec_bench.boards.verdict import verdict
-from genrec_bench.boards.verify import verify, verify_together
-from genrec_bench.runs.records import is_outcomes, join_outcomes
+from genrec_bench.boards.verify import verify
+from genrec_bench.boards.verify_together import verify_together
+from genrec_bench.runs.record_tables import is_outcomes
+from genrec_bench.runs.records import join_outcomes
 
 AFTER = (0.5, 0.75, 0.25, 0.5, 1.0, 0.0)
 BEFORE = (0.25, 0.5, 0.25, 0.25, 0.5, 0.25)

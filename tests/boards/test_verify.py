@@ -14,14 +14,8 @@ from board_world import BUDGET, SETTINGS, TRACK, bare, reseal, save, whole
 from board_world import GOOD as RANKS
 
 from genrec_bench.boards.evidence import Evidence, read_evidence
-from genrec_bench.boards.verify import (
-    Finding,
-    budget_share,
-    contradictions,
-    recompute,
-    verify,
-    verify_together,
-)
+from genrec_bench.boards.verify import Finding, budget_share, recompute, verify
+from genrec_bench.boards.verify_together import contradictions, verify_together
 from genrec_bench.contract.tiny_world import tiny_catalog
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.errors import UserError
@@ -112,7 +106,7 @@ def test_a_true_record_holds() -> None:
         ("versions genrec_bench", "9.9.0", ["benchmark"]),
         ("budget spent update flops", 1e11, ["budget.spent: flops"]),
         ("budget spent update seconds", 1.0, ["budget.spent: seconds"]),
-        ("budget spent update tokens", -5, ["budget.spent.update.tokens", "budget.spent: tokens"]),
+        ("budget spent update tokens", -5, ["budget.spent: tokens"]),
         ("run_id", "grpo-seed0-0", ["run_id"]),
         ("run_id", "ugr-seed01-0", ["run_id"]),
         ("seed", 7, ["run_id"]),

@@ -188,7 +188,6 @@ BREAKABLE: dict[str, tuple[list[str], Callable[[Path], None]]] = {
     "data/sft/*/policy/model.safetensors": (WORDS, garble),
     "data/sft/*/evaluation-test-*.json": (WORDS, empty),
     "data/sft/*/evaluation-test-*.parquet": (WORDS, halve),
-    "out/industrial/*/run.json": (WORDS, halve),
     "out/industrial/*/record.json": (BOARD, halve),
     "out/industrial/*/outcomes.parquet": (BOARD, garble),
     "out/industrial/*/curves.parquet": (BOARD, empty),
@@ -223,9 +222,26 @@ def test_a_broken_file_is_named(pattern: str, capsys: Capture, whole: Path, tmp_
 def test_a_broken_file_is_named_however_it_was_broken(
     pattern: str, harm: Callable[[Path], None], capsys: Capture, whole: Path, tmp_path: Path
 ) -> None:
-    if harm is garble and pattern.endswith("run.json"):
-        pytest.skip("a changed letter makes it the file of another request")
     check_broken(pattern, harm, copied(whole, tmp_path), capsys)
+
+
+@pytest.mark.parametrize("name", ["run.json", "record.json"])
+@pytest.mark.parametrize("harm", [halve, empty])
+def test_a_broken_run_is_named_and_stands_in_no_other_ones_way(
+    harm: Callable[[Path], None], name: str, capsys: Capture, whole: Path, tmp_path: Path
+) -> None:
+    root = copied(whole, tmp_path)
+    (path,) = root.glob(f"out/industrial/*/{name}")
+    harm(path)
+    broken = path.read_bytes()
+    called = give(capsys, root)
+    assert called.code == 0
+    told = f"passed over: {path}"
+    assert called.err.count(told) == 1 or name == "record.json"
+    assert path.read_bytes() == broken and len(list(root.glob("out/industrial/*/record.json"))) == 2
+    # The next one finds the run that was made in its place.
+    comparison = give(capsys, root, ["runs", "list", "--output", "{root}/out"])
+    assert comparison.code == 0 and comparison.out.count("complete") == 1 + (name == "run.json")
 
 
 def test_a_broken_checkpoint_costs_the_steps_since_the_one_before(

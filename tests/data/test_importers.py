@@ -196,7 +196,7 @@ LCREC_INDEX = rf"{NAME}\.index\.json"
         (lambda d: (d / "index" / f"{NAME}.index.json").write_text('{"0":\n[}'),
          f"{INDEX}, line 2: malformed JSON"),
         (lambda d: (d / "index" / f"{NAME}.index.json").write_text('{"0": 1, "0": 2}'),
-         f"{INDEX}: key '0' stands twice"),
+         f"{INDEX}: line 1: malformed JSON: key '0' stands twice"),
         (lambda d: (d / "info" / f"{NAME}_5.txt").write_text(f"{SIDS[0]}\ta\t0\n{SIDS[0]} b 1\n"),
          f"info/{NAME}_5.txt, line 2: expected SID, title and item id"),
         (lambda d: (d / "info" / f"{NAME}_5.txt").write_text(f"{SIDS[0]}\ta\t1\n"),

@@ -109,3 +109,20 @@ def test_the_length_rule_catches(tmp_path: Path, name: str, length: int, caught:
 def test_the_rule_on_foreign_names_catches(tmp_path: Path, line: str, caught: bool) -> None:
     (tmp_path / "a.md").write_text(line)
     assert bool(foreign(tmp_path)) is caught
+
+
+def test_json_is_read_in_one_place(root: Path) -> None:
+    """Whatever reads JSON gets the bounds of `storage/bounded_json.py` without asking for them."""
+    own = {
+        "storage/bounded_json.py",
+        # It reads again what it has just written, without the numbers that JSON does not have.
+        "studies/comparison/suites.py",
+    }
+    package = root / "genrec_bench"
+    reading = re.compile(r"\bjson\.loads?\(|JSONDecoder|\bfrom_json\(|pd\.read_json\(")
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if reading.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == own

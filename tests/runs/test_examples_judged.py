@@ -8,7 +8,8 @@ from tiny_runs import Bench, record_and_curves, tiny_dataset
 
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.sections import make_board
-from genrec_bench.boards.verify import verify, verify_together
+from genrec_bench.boards.verify import verify
+from genrec_bench.boards.verify_together import verify_together
 from genrec_bench.data.dataset import Examples
 from genrec_bench.training.evaluate import judged
 from genrec_bench.training.settings import Settings

@@ -42,14 +42,20 @@ def history_length(lists):
 '''
 FAULTS = {
     "raises": ("    return 1 / 0", "own/broken: line 9: ZeroDivisionError: division by zero"),
-    "nothing": ("    pass", "own/broken returned NoneType None; it must return one finite number"),
-    "nan": ("    return np.float64('nan')", "own/broken returned float64 np.float64(nan); it must"),
+    "nothing": ("    pass", "own/broken: returned NoneType None; it must return one finite number"),
+    "nan": (
+        "    return np.float64('nan')",
+        "own/broken: returned float64 np.float64(nan); it must",
+    ),
     "array": ("    return lists.ranks", "own/broken: line 9: AttributeError: 'RankedLists'"),
     "several": (
         "    return np.ones(3)",
-        "own/broken returned ndarray array([1., 1., 1.]); it must",
+        "own/broken: returned ndarray array([1., 1., 1.]); it must",
     ),
-    "truth": ("    return True", "own/broken returned bool True; it must return one finite number"),
+    "truth": (
+        "    return True",
+        "own/broken: returned bool True; it must return one finite",
+    ),
     "writes": ("    lists.items[0] = 0; return 1.0", "own/broken: line 9: ValueError: assignment"),
     "exits": ("    raise SystemExit('bye')", "own/broken: line 9: SystemExit: bye"),
 }

@@ -32,9 +32,10 @@ def make_record(**changes: Any) -> dict[str, Any]:
     cost = {"tokens": 10, "flops": 2e9, "peak_memory_bytes": 1000}
     usual: dict[str, Any] = {
         "run_id": "ugr-seed0-x",
-        "hyperparameters": {"alpha": np.float64(0.5), "levels": (1, 2)},
+        "hyperparameters": {"alpha": np.float64(0.5), "level": 2},
+        "cutoffs": (1, 10),
         "settings": {"steps": np.int64(160)},
-        "track": {"dataset": "d" * 64, "budget": None, "group_size": 16},
+        "track": {"backbone": "tiny", "dataset": "d" * 64, "budget": None, "group_size": 16},
         "hardware": {"cores": 2},
         "spent": {"update": cost | {"seconds": 1.5}, "rollout": cost | {"seconds": 0.5}},
         "metrics": {"valid": {"HR@10": 0.2}, "test": {"HR@10": np.float64(0.21)}},
@@ -63,7 +64,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = write_record(tmp_path / "run", record, make_outcomes(), make_curves())
     assert read_record(path) == record == read_record(path.parent)
     assert record["benchmark"].count(".") == 1 and __version__.startswith(record["benchmark"] + ".")
-    assert record["configuration"]["hyperparameters"] == {"alpha": 0.5, "levels": [1, 2]}
+    assert record["configuration"]["hyperparameters"] == {"alpha": 0.5, "level": 2}
+    assert record["cutoffs"] == [1, 10]
     assert record["times"]["finished"] == "2026-03-01T12:01:30+00:00"
     outcomes = pd.read_parquet(path.parent / "outcomes.parquet")
     ranks, hits = ["item_rank", "sid_rank"], ["sampled_hits", "sid_sampled_hits"]
@@ -184,7 +186,7 @@ BROKEN: list[tuple[Callable[[Record], Any], str]] = [
     (lambda r: r["ceiling"].update(test=1), "key 'ceiling.test' must be a mapping"),
     (lambda r: r["track"].update(group_size=32), "track_id is not the hash of track"),
     (lambda r: r.update(dataset="../mine"), "'dataset' must be a plain name, without a folder"),
-    (lambda r: r["metrics"]["test"].update({"HR@10": math.inf}), "must be a finite number"),
+    (lambda r: r["metrics"]["test"].update({"HR@10": math.inf}), "1e999 is too large a number"),
     (lambda r: r["track"].update(group_size=math.inf), "cannot be read as a record"),
     (lambda r: r["outcomes"].update(file="../it"), "'outcomes.file' must be a plain name"),
 ]

@@ -11,7 +11,8 @@ import pytest
 from tiny_runs import SETTINGS, Called, call, only_error, tiny_dataset
 
 from genrec_bench.boards.evidence import read_evidence
-from genrec_bench.boards.verify import verify, verify_together
+from genrec_bench.boards.verify import verify
+from genrec_bench.boards.verify_together import verify_together
 from genrec_bench.errors import UserError
 from genrec_bench.runs.record_schema import Record, mistakes_in
 from genrec_bench.runs.records import read_record

@@ -61,7 +61,7 @@ def test_an_empty_file_is_called_that(name: str, tmp_path: Path) -> None:
         ('{"history": [1, 2}', "malformed JSON: Expecting ',' delimiter"),
         ("not JSON", "malformed JSON: Expecting value"),
         ("[1, 2]", "must be a JSON object"),
-        ("[" * 100_000, "malformed JSON: nested too deeply"),
+        ("[" * 100_000, "malformed JSON: lists or objects are nested more than"),
     ],
 )
 def test_a_damaged_line_of_json_is_named(line: str, said: str) -> None:

@@ -12,12 +12,8 @@ import pandas as pd
 
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.runs.record_schema import SPLITS, digest
-from genrec_bench.runs.records import (
-    OUTCOME_COLUMNS,
-    complete_record,
-    join_outcomes,
-    write_record,
-)
+from genrec_bench.runs.record_tables import OUTCOME_COLUMNS
+from genrec_bench.runs.records import complete_record, join_outcomes, write_record
 from genrec_bench.training.metrics import outcome_metrics
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)

@@ -4,13 +4,10 @@
 ``CATEGORY.emb-MODEL-td.npy`` a vector for each, in the order of the items.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents, Examples
@@ -18,6 +15,8 @@ from genrec_bench.data.preparation.formats.fields import clean
 from genrec_bench.data.sids.sid_file import off_by_one
 from genrec_bench.data.sids.sid_spelling import SpelledSIDs, spelled_sids
 from genrec_bench.errors import UserError
+from genrec_bench.storage.arrays import open_array
+from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.source_files import Folder
 
 Rows = Sequence[tuple[int, Sequence[int], int]]
@@ -167,8 +166,8 @@ def vector_notes(root: Path, category: str, num_items: int, name: str) -> list[s
     notes = []
     for path in sorted(root.glob(f"{category}.emb-*.npy")):
         try:
-            shape: tuple[int, ...] = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (OSError, ValueError, EOFError, AttributeError):
+            shape: tuple[int, ...] = open_array(path).shape
+        except ValueError:
             notes.append(f"warning: {path} is no array that NumPy reads without running code")
             continue
         if len(shape) == 2 and shape[0] == num_items:
@@ -184,7 +183,7 @@ def vector_notes(root: Path, category: str, num_items: int, name: str) -> list[s
 def integers(text: str, what: str, where: str) -> list[int]:
     """Return the integers of a list that is written as JSON and Python write it."""
     try:
-        ids = json.loads(text)  # a list of integers reads the same in JSON as in Python
+        ids = decode_json(text)  # a list of integers reads the same in JSON as in Python
     except ValueError:
         ids = None
     if not isinstance(ids, list) or any(type(item) is not int for item in ids):

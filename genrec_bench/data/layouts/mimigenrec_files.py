@@ -29,8 +29,8 @@ from genrec_bench.data.layouts.catalog_files import (
 )
 from genrec_bench.data.sids.sid_spelling import parse_sid
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import parse_json
 from genrec_bench.storage.source_files import Folder
-from genrec_bench.storage.text_files import json_of
 
 INDEX = "id2sid.json"
 TASKS = ("rl", "sft")
@@ -93,7 +93,7 @@ def _entries(folder: Folder, root: Path, split: str) -> Iterator[tuple[str, str,
         raise UserError(f"{root / f'{split}.json'} is missing")
     entries: list[tuple[int, str, str, str]] = []
     for path in paths:
-        content = json_of(folder.text(path), str(path))
+        content = parse_json(folder.text(path), str(path))
         if not isinstance(content, list):
             raise UserError(f"{path}: expected a list of examples")
         for number, entry in enumerate(content, start=1):

@@ -8,12 +8,12 @@ the recorded one is what the file must have from then on.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from genrec_bench.data.preparation.raw_recipe import SourceFile
 from genrec_bench.errors import StorageError, UserError
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.locks import locked
@@ -88,7 +88,7 @@ def _contradiction(seen: _Seen, source: SourceFile, known: _Seen | None) -> str:
 def _recorded(folder: Path) -> dict[str, _Seen]:
     path = folder / CHECKSUMS
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = load_json(path)
         return {file: _Seen(**entry) for file, entry in entries.items()}
     except FileNotFoundError:
         return {}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import requests
 
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.files import write_atomically
 
 CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<size>\d+|\*)", re.ASCII)
@@ -83,7 +84,7 @@ class PartialFile:
     def so_far(self) -> tuple[int, Begun | None]:
         """Return how many bytes can be kept, and what they begin; 0 and None where none can."""
         try:
-            begun = Begun(**json.loads(self._note.read_text(encoding="utf-8")))
+            begun = Begun(**load_json(self._note))
         except (FileNotFoundError, TypeError, ValueError):
             return 0, None
         have = self.length()

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from genrec_bench.errors import UserError, one_line
+from genrec_bench.storage.arrays import open_array
+from genrec_bench.storage.bounded_json import parse_json
 from genrec_bench.storage.source_files import Folder
-from genrec_bench.storage.text_files import json_lines, json_of
+from genrec_bench.storage.text_files import json_lines
 
 ITEM_KEYS = ("item_id", "item", "asin", "parent_asin", "iid", "id", "name", "movieId")
 SID_KEYS = (
@@ -69,7 +71,7 @@ def read_sid_file(folder: Folder, file: Path, names: Sequence[str]) -> tuple[Spe
         folder.used.pop()
         return _of_mapping(folder.mapping(file), names)
     folder.used.pop()
-    content = json_of(folder.text(file), str(file))
+    content = parse_json(folder.text(file), str(file))
     if content and all(isinstance(entry, dict) for entry in content):
         return _of_objects(file, content, names)
     return _in_order(file, content, names, [])
@@ -152,7 +154,7 @@ def _array(folder: Folder, file: Path, num_items: int) -> tuple[Any, list[str]]:
     folder.used.append(file)
     try:
         if file.suffix == ".npy":
-            found: Any = np.load(file, allow_pickle=False)
+            found: Any = np.array(open_array(file))
         else:
             import torch
 

@@ -5,7 +5,6 @@
 They hold for the contents that they were made of, and are refused for others.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
@@ -128,7 +128,7 @@ def manifest_of(name: str, label: str, data_dir: Path) -> dict[str, Any] | None:
     """Return what is kept beside SIDs; None where it, or their table, is damaged or missing."""
     folder = sids_folder(name, label, data_dir)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = load_json(folder / MANIFEST)
         whole = manifest["sha256"] == file_sha256(folder / TABLE)
         known = isinstance(manifest["recipe"], dict) and isinstance(manifest["contents"], str)
     except (OSError, ValueError, KeyError, TypeError):
@@ -148,7 +148,7 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
     check_label(name, label, data_dir)
     again = f"make them again with {_command(name, label)} and --replace"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = load_json(folder / MANIFEST)
         content = (folder / TABLE).read_bytes()
         if manifest["sha256"] != content_digest(content):
             raise ValueError("the table is not the one that was written")

@@ -47,6 +47,7 @@ from genrec_bench.data.vectors.text_encoder import (
 from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.progress import Progress
+from genrec_bench.storage.arrays import open_array
 from genrec_bench.storage.digests import texts_sha256
 
 SOURCES = ("text", "collaborative")
@@ -138,13 +139,9 @@ def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:
     """Read [num_items, E] vectors of a NumPy file as they are; UserError for anything else."""
     right = f"it must hold floats [{num_items}, E], one row for each item, saved with numpy.save"
     try:
-        # A map, so that a header which promises more than the file holds takes no memory.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as an array ({reason}); {right}") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} is an archive of arrays; {right}")
+        array = open_array(path)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read as an array ({error}); {right}") from None
     if array.dtype.kind != "f":
         raise UserError(f"{path} holds {array.dtype}; {right}")
     if array.ndim != 2:

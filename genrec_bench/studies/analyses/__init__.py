@@ -24,6 +24,7 @@ from genrec_bench.boards.text_cells import spreadsheet_text
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.runs.jobs import split_words
 from genrec_bench.runs.options import one_seed, whole_number
+from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.figures import VECTORS, to_png, to_vector
 from genrec_bench.studies.text_tables import table_text
 
@@ -145,7 +146,7 @@ def markdown_table(table: pd.DataFrame) -> str:
 
 def rows_and_notes(result: Result) -> str:
     """Return the rows of the table, and the notes, as JSON; null where a number is undefined."""
-    rows = json.loads(result.table.to_json(orient="records", double_precision=15))
+    rows = decode_json(result.table.to_json(orient="records", double_precision=15))
     return json.dumps({"rows": rows, "notes": list(result.notes)}, indent=2, ensure_ascii=False)
 
 

@@ -23,7 +23,6 @@ from genrec_bench.runs.options import add_seeds_options
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
-from genrec_bench.storage.parquet import read_frame
 from genrec_bench.studies.analyses import Analysis, Result, check_free
 from genrec_bench.studies.parallel import do_all
 from genrec_bench.training.metrics import LIST_LENGTH
@@ -134,7 +133,7 @@ def _figures(path: Path) -> dict[str, float]:
     record: Record = read_record(path)
     spent = {k: v for k, v in record["budget"]["spent"].items() if k not in APART}
     figures = {metric: record["metrics"]["test"][metric] for metric in METRICS}
-    curves = read_frame(path.parent / record["curves"]["file"])
+    curves = record.curves
     figures["steps"] = float(curves["step"].max())
     for amount, name in (("seconds", "seconds"), ("flops", "FLOPs")):
         for phase in PHASES:

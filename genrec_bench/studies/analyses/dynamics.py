@@ -20,7 +20,6 @@ from genrec_bench.runs.jobs import Context, Job, configure
 from genrec_bench.runs.options import add_seeds_options, whole_number
 from genrec_bench.runs.records import read_record
 from genrec_bench.storage.figures import MARKERS, PALETTE
-from genrec_bench.storage.parquet import read_frame
 from genrec_bench.studies.analyses import Analysis, Result, check_free
 from genrec_bench.studies.parallel import do_all
 
@@ -118,7 +117,7 @@ def analyze(context: Context, args: argparse.Namespace) -> Result:
     for label, same in jobs.items():
         curves = []
         for path in (next(paths) for _ in same):
-            figures = read_frame(path.parent / read_record(path)["curves"]["file"])
+            figures = read_record(path).curves
             # The row of the start has nothing of a rollout.
             curves.append(figures[figures["step"] > 0])
         tables[label] = over_seeds([windows(each, args.windows, columns) for each in curves])

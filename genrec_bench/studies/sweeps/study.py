@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from genrec_bench.storage.digests import content_digest
 from genrec_bench.studies.sweeps.admission import Trial, Verdict, verdict
-from genrec_bench.studies.sweeps.database import open_storage, patiently, shown_url
+from genrec_bench.studies.sweeps.database import open_storage, patiently, shown_url, sound
 from genrec_bench.studies.sweeps.halving import LAST_RUNG, falls_behind
 from genrec_bench.studies.sweeps.sweep_request import SweepRequest
 from genrec_bench.studies.sweeps.trial_sampler import EXCUSED, SweepSampler, quiet
@@ -80,7 +80,8 @@ class Study:
     def trials(self) -> list[Trial]:
         """Return all trials as they are now, in order of number."""
         found = patiently(lambda: self._study.get_trials(deepcopy=False))
-        return [self._seen(trial) for trial in sorted(found, key=lambda trial: trial.number)]
+        with sound():
+            return [self._seen(trial) for trial in sorted(found, key=lambda trial: trial.number)]
 
     def verdict(self, before: int | None = None) -> Verdict:
         """Say whether a trial may start: that of a number, or the next one."""
@@ -90,7 +91,8 @@ class Study:
     @property
     def excused(self) -> int:
         """How many of the first trials failed and were made up for by a further attempt."""
-        return int(self.noted(EXCUSED) or 0)
+        with sound():
+            return int(self.noted(EXCUSED) or 0)
 
     def excuse(self) -> None:
         """Make a further attempt: what has failed so far does not speak against the rest.

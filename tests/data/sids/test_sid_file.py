@@ -100,7 +100,7 @@ def test_sids_are_read_from_files_of_many_shapes(
         ("a.json", as_json(CODES[:2]), "has 2 SIDs for 3 items"),
         ("a.json", lambda f: f.write_text("[1,\n"), "line 2: malformed JSON"),
         ("a.jsonl", lambda f: f.write_text("{}\n{\n"), "line 2: malformed JSON"),
-        ("a.jsonl", as_lines([[1], [2]]), "expected entries with an item and a SID"),
+        ("a.jsonl", as_lines([[1], [2]]), "must be a JSON object"),
         ("a.csv", as_table([["item", "sid"], ["B0"]]), "entry 1: .*|is no SID"),
         ("a.csv", as_table([["item", "sid"], ["B0", 1], ["B0", 2]]), "item 'B0' stands twice"),
         ("a.json", lambda f: None, "a.json is missing"),

@@ -1,8 +1,8 @@
 """Files of one JSON object a line."""
 
 import ast
-import json
 import re
+import sys
 import warnings
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TypeGuard, TypeVar
 from genrec_bench.data.preparation.formats.fields import ItemText, Row, best_texts, usable_id
 from genrec_bench.data.preparation.lines import Lines
 from genrec_bench.data.preparation.malformed import Malformed, MalformedLine
+from genrec_bench.storage.bounded_json import decode_loosely
 
 T = TypeVar("T")
 
@@ -19,8 +20,6 @@ LONGEST_LITERAL = 256 * 1024
 
 Parse = Callable[[str], dict[str, object]]
 """Makes the object of a line: `read_object` or `read_loose_object`."""
-
-_decode = json.JSONDecoder().decode
 
 
 def json_rows(
@@ -56,7 +55,9 @@ def json_rows(
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def json_items(
@@ -112,7 +113,7 @@ def each_line(path: Path, malformed: Malformed, parse: Callable[[str], T]) -> It
 def read_object(line: str) -> dict[str, object]:
     """Return the object of a line of JSON."""
     try:
-        entry: object = _decode(line)
+        entry: object = decode_loosely(line)
     except ValueError as error:
         raise MalformedLine("not JSON") from error
     except RecursionError as error:
