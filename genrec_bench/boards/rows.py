@@ -225,7 +225,7 @@ def user_values(
 def differences(one: Evidence, usual: Mapping[str, Any]) -> list[str]:
     """Words for the hyperparameters and settings that differ from the usual ones."""
     chosen = one.record["configuration"]
-    actual = as_asked(chosen["settings"]) | chosen["hyperparameters"]
+    actual, usual = as_asked(chosen["settings"]) | chosen["hyperparameters"], as_asked(usual)
     return [
         f"{key}={_short(actual[key])}" if key in actual else f"without {key}"
         for key in sorted(usual | actual)

@@ -7,6 +7,7 @@ import pytest
 from board_world import (
     BEST,
     GOOD,
+    SETTINGS,
     START,
     TRACK,
     bare,
@@ -98,10 +99,12 @@ def test_what_tuning_found_is_the_algorithm_and_a_note_says_what_it_was() -> Non
     tuning = {"limit": "6Tflop", "flops": 5e12, "trials": 9, "failed": 1, "pruned": 3}
     untuned = {"limit": "6Tflop", "flops": 0.0, "trials": 0}
     found = {"alpha": 0.75, "weight": True}
+    # A setting that records have by another name than `--set` was not tuned either.
+    settings = SETTINGS | {"dtype": "float32"}
     board = make(
-        bare("ugr", 0.3, hyperparameters=found, tuning=tuning),
-        bare("ugr", 0.2, tuning=untuned, run_id="u"),
-        bare("grpo", 0.1, tuning=tuning),
+        bare("ugr", 0.3, hyperparameters=found, tuning=tuning, settings=settings),
+        bare("ugr", 0.2, tuning=untuned, run_id="u", settings=settings),
+        bare("grpo", 0.1, tuning=tuning, settings=settings),
         ugr={"alpha": 0.5, "weight": True},
         grpo={"alpha": 0.5, "weight": True},
     )
