@@ -64,6 +64,10 @@ EXAMPLES = {
     "policy merge": ("policy merge runs/synthetic/RUN --to model",),
     "clean": ("clean", "clean policies --yes"),
     "diff": ("diff runs/synthetic/RUN runs/synthetic/OTHER",),
+    "export": (
+        "export --dataset industrial --to recbole their-data",
+        "export --dataset synthetic --to csv lists",
+    ),
     "score": (
         "score lists.csv --dataset industrial --as SASRec",
         "score seed1.run --dataset industrial --as SASRec --seed 1 --training-seconds 610",

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.data.sids.sid_spelling import parse_sid
-from genrec_bench.errors import UserError, nearest, one_line
+from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.row_files import ENDINGS, read_rows
+from genrec_bench.storage.text_files import read_text
 from genrec_bench.training.candidate_lists import MISSING
 from genrec_bench.training.list_figures import Lists
 
@@ -164,12 +165,7 @@ def _fits(column: pd.Series, name: str) -> bool:
 
 
 def _trec(path: Path) -> _Places:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    lines = read_text(path).split("\n")
     numbers, rows = [], []
     for number, line in enumerate(lines, start=1):
         if fields := line.split():
