@@ -37,6 +37,7 @@ COMMANDS = {
     "runs": "list earlier runs: state, result, size",
     "policy": "merge a policy that is stored as an adapter into a model that stands alone",
     "clean": "say what can go of earlier runs, and remove it with --yes",
+    "baseline": "run a simple or a classical recommender, for the dataset's board",
     "export": "write a dataset's split for programs of others, which are then scored",
     "score": "evaluate the ranked lists of any other system, for the dataset's board",
     "diff": "show where two records differ: settings, data, code, results",

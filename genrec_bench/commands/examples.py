@@ -64,6 +64,10 @@ EXAMPLES = {
     "policy merge": ("policy merge runs/synthetic/RUN --to model",),
     "clean": ("clean", "clean policies --yes"),
     "diff": ("diff runs/synthetic/RUN runs/synthetic/OTHER",),
+    "baseline": (
+        "baseline popularity --dataset industrial",
+        "baseline last-item-successors --dataset synthetic",
+    ),
     "export": (
         "export --dataset industrial --to recbole their-data",
         "export --dataset synthetic --to csv lists",

@@ -94,12 +94,13 @@ def execute(args: argparse.Namespace) -> int:
         print(f"{args.file}: {note}", file=sys.stderr)
     if earlier:
         print("found: the same file was scored before, and declared the same", file=sys.stderr)
-    print(path.read_text() if args.json else _told(path))
+    print(path.read_text() if args.json else told(path))
     print(f"next: genrec-bench leaderboard {args.dataset}", file=sys.stderr)
     return 0
 
 
-def _told(path: Path) -> str:
+def told(path: Path) -> str:
+    """The first figures of an outside system's record, and where it is."""
     from genrec_bench.runs.record_schema import SHOWN
     from genrec_bench.runs.records import read_record
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.environment import commit, hardware, versions
@@ -77,6 +76,7 @@ def keep_external(
     file: str,
     sha256: str,
     keep_lists: bool = False,
+    measured: bool = False,
     began: datetime | None = None,
     command: Sequence[str] = (),
 ) -> tuple[Path, bool]:
@@ -85,6 +85,7 @@ def keep_external(
     Args:
         file: name of the file that the lists stood in; ``sha256`` is its hash.
         keep_lists: whether the lists are kept beside the record, by names.
+        measured: whether its seconds were measured here, so that they never are the same twice.
         began: when the work on it did; None for now.
 
     Returns:
@@ -128,7 +129,7 @@ def keep_external(
         EXTERNAL: told,
     }
     parent = output / dataset.name
-    if (earlier := _equal(parent, content)) is not None:
+    if (earlier := _equal(parent, content, measured)) is not None:
         return earlier, True
     run_id = new_run_id(label, seed, began)
     record = complete_record(
@@ -153,17 +154,26 @@ def keep_external(
     return write_record(inside(parent, run_id), record, joined, pd.DataFrame(), lists), False
 
 
-def _equal(parent: Path, content: Mapping[str, Any]) -> Path | None:
-    """Return the record of the same file, declared the same and found the same; None for none."""
-    wanted = complete_record(content)
-    keys = [key for key in wanted if key != "track_id"]
+def _equal(parent: Path, content: Mapping[str, Any], measured: bool) -> Path | None:
+    """Return the record of the same lists, declared the same and found the same; None for none.
+
+    Args:
+        measured: whether its seconds may differ.
+    """
+    wanted = _without_seconds(complete_record(content), measured)
     for path in sorted(parent.glob(f"*/{RECORD_FILE}")):
         try:
-            there = read_json(path)
+            there = _without_seconds(read_json(path), measured)
         except StorageError:
             continue
-        if there.get("benchmark") == benchmark_version() and all(
-            there.get(key) == wanted[key] for key in keys
-        ):
+        if all(there.get(key) == value for key, value in wanted.items()):
             return path
     return None
+
+
+def _without_seconds(record: Mapping[str, Any], measured: bool) -> dict[str, Any]:
+    told = record.get(EXTERNAL)
+    if not measured or not isinstance(told, Mapping):
+        return dict(record)
+    seconds = ("training_seconds", "tuning_seconds")
+    return {**record, EXTERNAL: {key: told[key] for key in told if key not in seconds}}

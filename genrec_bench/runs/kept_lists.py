@@ -2,7 +2,8 @@
 
 A row for each example: `split`, `example` (as in the outcomes), `user`, `target`, `items`, best
 first, up to the beam width, and `sids`, which are all that was ranked: items that share one may
-stand beyond that width. Users have numbers where the data were prepared without their names.
+stand beyond that width. Lists of systems that rank items have no `sids`. Users have numbers where
+the data were prepared without their names.
 """
 
 from __future__ import annotations
@@ -30,18 +31,16 @@ def lists_bytes(found: Mapping[str, Evaluation], dataset: Dataset, settings: Set
         items = evaluation.ranked(examples).items
         assert evaluation.lists is not None
         users = [_user(dataset, user) for user in examples.users.tolist()]
-        parts.append(
-            pa.table(
-                {
-                    "split": pa.array([split] * len(examples), pa.string()),
-                    "example": pa.array(np.arange(len(examples), dtype=np.int32)),
-                    "user": pa.array(users, pa.string()),
-                    "target": names.take(pa.array(examples.targets)),
-                    "items": _lists(items, names),
-                    "sids": _lists(evaluation.lists.candidates, sids),
-                }
-            )
-        )
+        columns = {
+            "split": pa.array([split] * len(examples), pa.string()),
+            "example": pa.array(np.arange(len(examples), dtype=np.int32)),
+            "user": pa.array(users, pa.string()),
+            "target": names.take(pa.array(examples.targets)),
+            "items": _lists(items, names),
+        }
+        if evaluation.lists.places is None:
+            columns["sids"] = _lists(evaluation.lists.candidates, sids)
+        parts.append(pa.table(columns))
     return table_bytes(pa.concat_tables(parts))
 
 
