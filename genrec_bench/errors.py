@@ -1,8 +1,10 @@
-"""Errors that are told in one line: the user's mistakes, and the disk's refusals."""
+"""Errors that are told in one line: mistakes of the user, refusals of the disk; without secrets."""
 
 import contextlib
 import difflib
 import errno
+import os
+import re
 from collections.abc import Iterable, Iterator
 from textwrap import shorten
 
@@ -17,8 +19,11 @@ class UserError(Exception):
     """A mistake in what the user asked for or handed in.
 
     The message is one line: what is wrong, where (file, line, key), and what would be right. The
-    command line prints it without a traceback and exits with code 2.
+    command line prints it without a traceback and exits with code 2. It is `told`.
     """
+
+    def __str__(self) -> str:
+        return told(super().__str__())
 
 
 class StorageError(UserError):
@@ -43,12 +48,76 @@ def storage_errors() -> Iterator[None]:
 
 
 def one_line(text: object) -> str:
-    """Return the beginning of a failure's reason, which may be a page long, in one line."""
+    """Return the beginning of a failure's reason, which may be a page long, in one line, `told`."""
     # A page is read, and not a book.
-    return shorten(str(text)[: 20 * LONGEST_REASON], LONGEST_REASON, placeholder=" ...")
+    return shorten(told(str(text)[: 20 * LONGEST_REASON]), LONGEST_REASON, placeholder=" ...")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'ugr'?``, or nothing if no choice is near."""
     matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+HIDDEN = "***"
+
+SECRET = (
+    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|credentials?)"
+    r"|(?:[\w.-]*[_.-])?(?:token|auth|signature|sig|(?:api|access|private)[_-]?key))"
+)
+"""Names of what nobody tells; ``tokens_per_forward`` and ``token_learning_rate`` are none."""
+
+_NAME = re.compile(SECRET, re.IGNORECASE)
+_NAMED = re.compile(rf"((?:^|[?&;\s,\"'({{-]){SECRET}=[\"']?)[^&;\s\"'<>]+", re.IGNORECASE)
+_QUOTED = re.compile(rf"(([\"']){SECRET}\2\s*:\s*([\"']))[^\"']+(?=\3)", re.IGNORECASE)
+_SCHEME = re.compile(r"\b((?:Bearer|Basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/\s\"'<>]+@")
+_TOKEN = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abpr]-|AKIA|eyJ)[\w.-]{12,}")
+"""Tokens that are known by how they begin: of Hugging Face, GitHub, GitLab, others, and JWT."""
+
+_ADDRESS = re.compile(r"(?:\w+://)?(?:[^/@\s:]*):([^/\s]+)@")
+"""A variable's address with a password, with or without a scheme, as of a proxy."""
+
+LEAST = 6
+"""Characters of a variable's secret; what is shorter may stand anywhere."""
+
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
+"""What moves a cursor, sets a title, or turns the order of letters round."""
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def redacted(text: str) -> str:
+    """Return a text with ``***`` for secrets.
+
+    They are passwords in addresses, what is called a secret by its name, tokens of known makers,
+    and what variables of the environment hold of these.
+    """
+    for secret in _of_environment():
+        text = text.replace(secret, HIDDEN)
+    text = _USER.sub(f"{HIDDEN}@", text)
+    text = _NAMED.sub(rf"\g<1>{HIDDEN}", text)
+    text = _QUOTED.sub(rf"\g<1>{HIDDEN}", text)
+    text = _SCHEME.sub(rf"\g<1>{HIDDEN}", text)
+    return _TOKEN.sub(HIDDEN, text)
+
+
+def plain(text: str) -> str:
+    """Return a text with blanks for control characters and a mark for halves of characters."""
+    return _HALF.sub("\ufffd", _CONTROL.sub(" ", text))
+
+
+def told(text: str) -> str:
+    """Return a text as anybody may see it."""
+    return redacted(plain(text))
+
+
+def _of_environment() -> list[str]:
+    """Secrets that variables hold; the longest come first, as one may hold another."""
+    found = set()
+    for name, value in os.environ.items():
+        if _NAME.fullmatch(name):
+            found.add(value)
+        elif "@" in value and (password := _ADDRESS.match(value)):
+            found.add(password[1])
+    return sorted((one for one in found if len(one) >= LEAST), key=len, reverse=True)

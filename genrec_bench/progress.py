@@ -23,6 +23,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from genrec_bench.errors import told
+
 SECONDS_BETWEEN_LINES = 60.0
 """How long a log file stays silent at most."""
 
@@ -204,7 +206,8 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False, logged: bool = True, label: str = "") -> None:
         """Write to stderr, unless told to be quiet; ``label`` begins all lines."""
-        self._console = Console(stderr=True)
+        # A display moves the cursor by its own commands.
+        self._console = Console(file=getattr(sys.stderr, "untold", sys.stderr))
         self.quiet, self.logged, self._label = quiet, logged, label
         self._bars = not quiet and sys.stderr.isatty()
         self._said: set[str] = set()
@@ -213,7 +216,8 @@ class Progress:
         """Print one line."""
         if not self.quiet:
             # In one piece: threads that tell what processes say would else share lines.
-            sys.stderr.write(f"{self._label}{line}\n")
+            # Told here too: while bars are shown, the display writes it.
+            sys.stderr.write(told(f"{self._label}{line}\n"))
             sys.stderr.flush()
 
     def say_once(self, line: str) -> None:

@@ -39,6 +39,7 @@ from genrec_bench.boards.text_cells import (
 )
 from genrec_bench.boards.units import unit_for
 from genrec_bench.boards.verdict import at_what_cost, heading, verdict
+from genrec_bench.errors import plain
 from genrec_bench.training.budgets import shown_budget
 
 REPORTED_HEADING = "As reported, other settings"
@@ -61,8 +62,8 @@ def to_text(board: Board) -> str:
             parts += [_targets_title(section), _targets(section, "simple")]
         parts += [*_statements(section), *section.notes]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    # What records say could else move the cursor, or more.
-    return "".join(sign if sign.isprintable() or sign == "\n" else " " for sign in text)
+    # What records say could else move the cursor, or more, in a program that prints it by itself.
+    return plain(text)
 
 
 def to_markdown(board: Board) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 
 from genrec_bench import __version__
 from genrec_bench.commands.examples import HEAD, examples_of
+from genrec_bench.commands.told_streams import told_streams
 from genrec_bench.errors import UserError, nearest, storage_errors
 from genrec_bench.training.launchers import check_alone
 
@@ -47,6 +49,9 @@ COMMANDS = {
 }
 """What ``genrec-bench --help`` says of each command."""
 
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""NUL, and what stands for bytes that are no text: no file and no record can hold it."""
+
 SHARED = "run"
 """The command whose work several processes of a launcher share."""
 
@@ -59,7 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if "_ARGCOMPLETE" in os.environ:
         _complete(os.environ.get("COMP_LINE", ""))
-    args = make_parser().parse_args(argv)
+    with told_streams():
+        return _carried_out(sys.argv[1:] if argv is None else list(argv))
+
+
+def _carried_out(words: list[str]) -> int:
+    for word in words:
+        if NO_TEXT.search(word):
+            print(f"genrec-bench: error: {word!r}: is no text in UTF-8", file=sys.stderr)
+            return 2
+    args = make_parser().parse_args(words)
     # A scheduler ends a job politely with SIGTERM: open files and runs get closed.
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -9,28 +9,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-HIDDEN = "***"
+from genrec_bench.errors import HIDDEN, SECRET, redacted
 
-_SECRET = (
-    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|credentials?)"
-    r"|(?:[\w.-]*[_.-])?(?:token|auth|signature|sig|(?:api|access|private)[_-]?key))"
-)
-"""Names of what nobody tells; ``tokens_per_forward`` and ``token_learning_rate`` are none."""
-
-_OPTION = re.compile(rf"--?{_SECRET}", re.IGNORECASE)
-_NAMED = re.compile(rf"((?:^|[?&;\s,-]){_SECRET}=)[^&;\s]+", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)[^/\s@]+@")
-_TOKEN = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abpr]-|AKIA|eyJ)[\w.-]{12,}")
-"""Tokens that are known by how they begin: of Hugging Face, GitHub, GitLab, others, and JWT."""
-
+_OPTION = re.compile(rf"--?{SECRET}", re.IGNORECASE)
 _FOLDER = re.compile(r"(?:(?<=://)|(?<![\w.*~:/\\-]))(?:/|[A-Za-z]:[\\/])[^\s,;]+")
-
-
-def redacted(text: str) -> str:
-    """Return a text with ``***`` for passwords in addresses, named secrets, and known tokens."""
-    text = _USER.sub(f"{HIDDEN}@", text)
-    text = _NAMED.sub(rf"\g<1>{HIDDEN}", text)
-    return _TOKEN.sub(HIDDEN, text)
 
 
 def told_words(words: Sequence[str]) -> list[str]:

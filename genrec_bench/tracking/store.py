@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrec_bench.errors import StorageError
+from genrec_bench.errors import StorageError, redacted
 from genrec_bench.storage.digests import content_digest
 from genrec_bench.storage.in_time import in_time
-from genrec_bench.storage.secrets import redacted
 from genrec_bench.tracking import database_file
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from small_models import save_backbone
 from tiny_runs import MINE, SETTINGS, Bench, Called, call, only_error
 
 import genrec_bench
+from genrec_bench.errors import redacted
 from genrec_bench.runs.record_schema import mistakes_in
 from genrec_bench.runs.records import read_record
-from genrec_bench.storage.secrets import redacted, told_words
+from genrec_bench.storage.secrets import told_words
 
 pytestmark = pytest.mark.usefixtures("somewhere")
 

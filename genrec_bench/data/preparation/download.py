@@ -117,7 +117,7 @@ def fetch(
     with storage_errors(), turn:
         # Another process may have fetched it by now.
         if find_file(source, folder) is None:
-            _download(part, progress, attempts, pause, timeout)
+            _download(part, source.most_bytes, progress, attempts, pause, timeout)
             check_file(source, folder, part.file)
             part.finish()
     return path
@@ -128,13 +128,18 @@ def _by_hand(path: Path) -> str:
 
 
 def _download(
-    part: PartialFile, progress: Progress, attempts: int, pause: float, timeout: float
+    part: PartialFile,
+    most: int,
+    progress: Progress,
+    attempts: int,
+    pause: float,
+    timeout: float,
 ) -> None:
     """Attempt it until all bytes are there; UserError if too many attempts bring nothing new."""
     failures, furthest = 0, 0
     while True:
         try:
-            _attempt(part, progress, timeout)
+            _attempt(part, most, progress, timeout)
             return
         except _Failed as error:
             failed = error
@@ -154,8 +159,8 @@ def _download(
         time.sleep(wait)
 
 
-def _attempt(part: PartialFile, progress: Progress, timeout: float) -> None:
-    """Ask for what is missing, and append it.
+def _attempt(part: PartialFile, most: int, progress: Progress, timeout: float) -> None:
+    """Ask for what is missing, and append it, up to so many bytes in all.
 
     Raises:
         _Failed: some of it is still missing.
@@ -176,13 +181,26 @@ def _attempt(part: PartialFile, progress: Progress, timeout: float) -> None:
         if begun is None:
             part.start_anew(None)
             raise _Failed("the file has changed on the server")
+        if (begun.size or 0) > most:
+            raise _too_large(part, most)
         with part.file.open("ab") as file, progress.bar(part.path.name, begun.size or 0) as bar:
             bar.advance(have)
             for chunk in _body(response):
+                have += len(chunk)
+                if have > most:
+                    raise _too_large(part, most)
                 file.write(chunk)
                 bar.advance(len(chunk))
     if begun.size not in (None, part.length()):
         raise _Failed(f"{part.length()} of {begun.size} bytes came")
+
+
+def _too_large(part: PartialFile, most: int) -> UserError:
+    part.start_anew(None)
+    return UserError(
+        f"cannot fetch {part.url}: the server sends more than {most:,} bytes; if that is "
+        f"right, say so by 'most_bytes' on the card, or {_by_hand(part.path)}"
+    )
 
 
 def _request(part: PartialFile, headers: dict[str, str], timeout: float) -> requests.Response:

@@ -14,6 +14,9 @@ from genrec_bench.storage.text_files import UNREADABLE
 LONGEST_LINE = 8 * 1024 * 1024
 """Bytes; a longer line is malformed, and is not held in memory."""
 
+MOST_BLANK = 1_000_000
+"""Lines; more are refused where they are most of those that were read."""
+
 CHUNK = 1024 * 1024
 """Bytes, decompressed, that are asked for at a time."""
 
@@ -72,6 +75,8 @@ class Lines:
                     line = line[:-1]
                 if not line or line.isspace():
                     self.blank += 1
+                    if self.blank > MOST_BLANK and 2 * self.blank > self.number:
+                        raise UserError(f"{self.path}: {self.blank:,} lines are blank, most of all")
                 else:
                     yield self.number, line
 

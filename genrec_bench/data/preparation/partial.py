@@ -19,7 +19,8 @@ import requests
 from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.files import write_atomically
 
-CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<size>\d+|\*)", re.ASCII)
+CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d{1,18}/(?P<size>\d{1,18}|\*)", re.ASCII)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Begun:
         # A weak ETag stands for files that mean the same, and need not be the same bytes.
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
         length = response.headers.get("Content-Length", "")
-        known = length.isdecimal() and "Transfer-Encoding" not in response.headers
+        known = _LENGTH.fullmatch(length) and "Transfer-Encoding" not in response.headers
         return cls(url, validator, int(length) if known else None)
 
     def continued_by(self, response: requests.Response, have: int) -> Begun | None:

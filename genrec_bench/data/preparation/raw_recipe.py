@@ -44,11 +44,13 @@ class SourceFile:
         url: where it is fetched from; "" where it must be fetched by hand.
         sha256: its checksum; "" where nobody has published one: then that of the first download is
             recorded, and every later file must have it.
+        most_bytes: of a download; a server that sends more does not send this file.
     """
 
     file: PlainName
     url: str = ""
     sha256: Annotated[str, Must(_SHA256.fullmatch, "64 hexadecimal digits")] = ""
+    most_bytes: Annotated[int, at_least(1)] = 100_000_000_000
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,6 @@ def _parquet(folder: Folder, file: Path) -> list[dict[str, Any]]:
     folder.used.append(file)
     try:
         entries: list[dict[str, Any]] = read_table(file).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {one_line(error)}") from None
     return entries

@@ -11,8 +11,7 @@ import optuna
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 
-from genrec_bench.errors import StorageError, UserError, one_line
-from genrec_bench.storage.secrets import redacted
+from genrec_bench.errors import StorageError, UserError, one_line, redacted
 from genrec_bench.studies.sweeps.trial_sampler import quiet
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import StorageError, UserError, one_line
 from genrec_bench.progress import Progress, Steps
 from genrec_bench.runs.jobs import Context, Job, request_of, split_words
 from genrec_bench.runs.records import read_record
@@ -82,7 +82,7 @@ def run_trial(
     except Exception as error:
         known = isinstance(error, UserError | Pruned)
         kind = "" if known else f"{type(error).__name__}: "
-        reason = f"{kind}{' '.join(str(error).split())}"
+        reason = one_line(f"{kind}{error}")
         record = find_equal(request, workers, quiet, failed=True)
     if record is None:
         return _never_began(job, context, tracker, reason)

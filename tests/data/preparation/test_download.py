@@ -1,16 +1,20 @@
 """Downloads from a server that misbehaves or refuses; see ``local_server.py``."""
 
+import contextlib
 import socket
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+import requests
 from download_world import CONTENT, NAME, Watched, check_whole, get, names, refused, sha256, source
 from local_server import Answer, LocalServer
 
 from genrec_bench.data.preparation.download import fetch, find_file
 from genrec_bench.data.preparation.raw_recipe import SourceFile
+from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
 
 Sleeps = list[float]
@@ -175,3 +179,50 @@ def test_nobody_listens(server: LocalServer, tmp_path: Path) -> None:
         port = free.getsockname()[1]
     said = refused(lambda: get(SourceFile(NAME, f"http://127.0.0.1:{port}/"), tmp_path))
     assert "the network failed (Connection refused); try again later" in said
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_server_that_sends_more_than_the_card_allows_is_left(
+    chunked: bool, server: LocalServer, tmp_path: Path
+) -> None:
+    server.script = [Answer(chunked=chunked), Answer(chunked=chunked)]
+    wanted = source(server, sha256(CONTENT))
+    said = refused(lambda: get(replace(wanted, most_bytes=len(CONTENT) - 1), tmp_path))
+    assert "sends more than 39,999 bytes; if that is right, say so by 'most_bytes'" in said
+    assert not (tmp_path / NAME).exists() and len(server.seen) == 1
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1000, "nothing is kept"
+    check_whole(get(replace(wanted, most_bytes=len(CONTENT)), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "9" * 5000},
+        {"Retry-After": "9" * 5000},
+        {"Content-Range": f"bytes 0-1/{'9' * 5000}"},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 206, 503])
+def test_numbers_that_no_machine_holds_are_no_numbers(
+    status: int, headers: dict[str, str], server: LocalServer, tmp_path: Path, sleeps: Sleeps
+) -> None:
+    server.script = [Answer(status, headers, cut=0)] * 5
+    with contextlib.suppress(UserError):
+        get(source(server, sha256(CONTENT)), tmp_path)
+
+
+@pytest.mark.parametrize("reason", ["\x1b[2JGone", "Gone\x9b2J", "Go\x08ne" * 1000])
+def test_a_reason_phrase_commands_no_terminal(
+    reason: str, monkeypatch: pytest.MonkeyPatch, server: LocalServer, tmp_path: Path
+) -> None:
+    real = requests.get
+
+    def get_with_reason(*words: object, **more: object) -> requests.Response:
+        response = real(*words, **more)  # type: ignore[arg-type]
+        response.reason = reason
+        return response
+
+    monkeypatch.setattr(requests, "get", get_with_reason)
+    server.script = [Answer(404)]
+    said = refused(lambda: get(source(server), tmp_path))
+    assert "the server answered 404" in said and said.isprintable() and len(said) < 1000

@@ -224,3 +224,14 @@ def test_a_file_of_another_kind_is_given_up_early() -> None:
     for line in range(1, 3 * PATIENCE):
         tolerant.reject(path, line, "not JSON")
     tolerant.end(path, 3 * PATIENCE)
+
+
+def test_a_file_of_blank_lines_is_refused_soon(tmp_path: Path) -> None:
+    path = tmp_path / "blank.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(8):
+            file.write(b"\n" * 2**22)
+    lines = Lines(path, Malformed(0.5))
+    with pytest.raises(UserError, match="1,000,001 lines are blank, most of all"):
+        list(lines)
+    assert lines.number < 1_100_000
