@@ -14,6 +14,7 @@ from genrec_bench import benchmark_version
 from genrec_bench.boards.collecting import SHOWN, read_each, record_paths, refuse
 from genrec_bench.boards.evidence import Evidence, read_evidence
 from genrec_bench.boards.outside import is_outside
+from genrec_bench.boards.rows import group
 from genrec_bench.boards.verify import verify
 from genrec_bench.boards.verify_together import contradictions, verify_together
 from genrec_bench.errors import UserError
@@ -25,6 +26,9 @@ from genrec_bench.storage.folders import written_whole
 
 MOST_BYTES = 16_000_000
 """Of one record with its outcomes and curves; 30,000 users take well below a million."""
+
+SEEDS_ADVISED = 5
+"""As CONTRIBUTING asks for; fewer see large differences alone."""
 
 
 @dataclass(frozen=True)
@@ -123,4 +127,23 @@ def _notes(there: Sequence[Evidence], new: Sequence[Evidence]) -> list[str]:
     ]
     ours = {one.name for one in new}
     found = contradictions([*there, *new])
-    return notes + [f"contradicts: {finding}" for finding in found if finding.record in ours]
+    notes += [f"contradicts: {finding}" for finding in found if finding.record in ours]
+    return notes + _single_seeds(there, new)
+
+
+def _single_seeds(there: Sequence[Evidence], new: Sequence[Evidence]) -> list[str]:
+    """What it means that a row of new records has one seed, and how it gets more."""
+    tracks: dict[tuple[str, str], list[Evidence]] = {}
+    for one in (*there, *new):
+        if one.on_test:
+            tracks.setdefault((one.record["benchmark"], one.record["track_id"]), []).append(one)
+    rows = [row for every in tracks.values() for row in group(every, default_hyperparameters())]
+    return [
+        f"{row.name}, track {one.record['track_id']}: one seed alone. Its interval speaks of users "
+        "and not of other seeds, no verdict is given of it, and the board marks it so; more: "
+        f"`genrec-bench run --from-record {one.path} --seed {one.record['seed'] + 1}` and so on, "
+        f"then `leaderboard add` again ({SEEDS_ADVISED} seeds are advised)"
+        for row in rows
+        for one in row.finished
+        if len(row.finished) == 1 and one in new
+    ]

@@ -55,6 +55,20 @@ def test_records_are_copied_without_anything_else_and_boards_made(
     assert files() == before
 
 
+def test_a_single_seed_is_taken_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    first = save(Path("sent"), whole("grpo", BEST, 4))
+    assert add("sent") == 0
+    said = capsys.readouterr().out
+    assert "grpo, track " in said and "one seed alone. Its interval speaks of users" in said
+    assert f"`genrec-bench run --from-record {first} --seed 5`" in said
+    save(Path("sent"), whole("grpo", GOOD, 5))
+    assert add("sent") == 0
+    assert "one seed alone" not in capsys.readouterr().out
+    save(Path("more"), whole("ugr", BEST, 1))
+    assert add("more") == 0
+    assert "one seed alone" not in capsys.readouterr().out, "with the one that was there"
+
+
 def test_an_algorithm_that_nobody_has_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     save(Path("sent"), whole("mine", BEST))
     assert add("sent") == 0
