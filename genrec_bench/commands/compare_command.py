@@ -181,7 +181,7 @@ def _told(plan: Plan, pace: Pace, context: Context, as_json: bool) -> str:
     from genrec_bench.studies.comparison import calibration
     from genrec_bench.studies.comparison.power import outlook_on_power
 
-    known = calibration.calibrate(plan, context) if pace.knows_start else None
+    known = calibration.check_budgets(plan, context)
     rows = calibration.outlook(plan, known, pace) if known else []
     if as_json:
         told = [dataclasses.asdict(row) for row in rows]

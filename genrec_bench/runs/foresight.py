@@ -64,8 +64,23 @@ def _prompt_tokens(request: Request) -> tuple[float, float]:
     return float(lengths.mean()), float(lengths.std())
 
 
-def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
-    """Refuse a budget that is less than what a step takes at the very least."""
+def check_budget(request: Request, budget: Budget, option: str = "--budget") -> None:
+    """Refuse a budget that is less than what a step takes at the very least; of seconds nothing.
+
+    Args:
+        option: that the budget was given by.
+
+    Raises:
+        UserError: naming the algorithm, and what its step takes.
+    """
+    size = footprint(request.backbone, sum(request.dataset.catalog.codes_per_level))
+    if size is not None:
+        _check_budget(request, budget, size, option)
+
+
+def _check_budget(
+    request: Request, budget: Budget, size: Footprint, option: str = "--budget"
+) -> None:
     settings, algorithm = request.settings, request.algorithm
     if not algorithm.trains:
         return
@@ -90,7 +105,7 @@ def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
     least = {"tokens": passes[0] * tokens, "flops": 2.0 * layers * backward * tokens}
     if budget.kind in least and budget.amount < least[budget.kind]:
         raise UserError(
-            f"--budget {budget.shown}: too small for one step of {request.entry.name}, which takes "
+            f"{option} {budget.shown}: too small for one step of {request.entry.name}, which takes "
             f"at least {_amount(least[budget.kind], budget.kind)}; give more, or set fewer "
             f"{'prompts_per_step' if rolls_out else 'sft_batch'}"
         )

@@ -21,6 +21,7 @@ from genrec_bench.boards.units import with_unit
 from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.progress import Progress
+from genrec_bench.runs.foresight import check_budget
 from genrec_bench.runs.jobs import Context, request_of
 from genrec_bench.runs.post_training import prepare
 from genrec_bench.studies.attempts import Failure, attempt
@@ -30,7 +31,7 @@ from genrec_bench.studies.text_tables import table_text
 from genrec_bench.training.budgets import Budget, BudgetKind
 from genrec_bench.training.evaluate import LOOK_BEAM, evaluate
 from genrec_bench.training.ledger import Cost, Ledger
-from genrec_bench.training.sft_start import SFTStart, sft_start
+from genrec_bench.training.sft_start import SFTStart, cost_if_trained, sft_start
 from genrec_bench.training.supervised_steps import SupervisedStepper
 
 RANKED = 64
@@ -80,17 +81,48 @@ class RowOutlook:
     seconds: float
 
 
-def announce(plan: Plan, context: Context, pace: Pace) -> list[str]:
+def announce(
+    plan: Plan, context: Context, pace: Pace, known: Calibration | None = None
+) -> list[str]:
     """Return what there is to tell of a comparison's rows before it begins.
+
+    Args:
+        known: what steps cost, where they were taken already.
 
     Raises:
         UserError: a budget does not pay for one step of a row.
         StorageError: the disk refuses.
     """
-    known = calibrate(plan, context)
-    check_pays(plan, known)
+    if known is None:
+        known = calibrate(plan, context)
+        check_pays(plan, known)
     rows = outlook(plan, known, pace)
     return ["", outlook_text(rows), ""] if rows else []
+
+
+def check_budgets(plan: Plan, context: Context) -> Calibration | None:
+    """Refuse budgets below a step before the plan is told, as far as is known by then.
+
+    Returns:
+        What steps cost; None where the SFT start is not there yet, from which they are taken.
+
+    Raises:
+        UserError: a budget does not pay for one step of a row, or a row cannot be run.
+        StorageError: the disk refuses.
+    """
+    here = _quietly(context)
+    requests = [(row, request_of(row.job(0), here)) for row in plan.rows]
+    for row, request in requests:
+        check_budget(request, plan.budget)
+        if row in plan.sweeps:
+            check_budget(request, plan.trial, "--trial-budget")
+    what = (find_backbone(context.backbone), context.dataset, requests[0][1].settings)
+    if cost_if_trained(*what, context.data_dir) is None:
+        return None
+    context.progress.say("taking a step of each row, to know what the budget means")
+    known = calibrate(plan, context)
+    check_pays(plan, known)
+    return known
 
 
 def calibrate(plan: Plan, context: Context) -> Calibration:
@@ -102,8 +134,7 @@ def calibrate(plan: Plan, context: Context) -> Calibration:
         UserError: a row cannot be run.
         StorageError: the disk refuses.
     """
-    # Nothing is written for it but the SFT start, so that no folder of runs is needed.
-    here = replace(context, output=context.data_dir, progress=Progress(quiet=True))
+    here = _quietly(context)
     settings = request_of(plan.rows[0].job(0), here).settings
     what = (find_backbone(context.backbone), context.dataset, settings)
     start = sft_start(*what, context.data_dir, context.workers, context.progress)
@@ -114,6 +145,11 @@ def calibrate(plan: Plan, context: Context) -> Calibration:
         if not isinstance(found, Failure):
             rows[row.name] = found
     return Calibration(start.cost, rows)
+
+
+def _quietly(context: Context) -> Context:
+    """Return a context in which nothing is said and, but for the SFT start, nothing written."""
+    return replace(context, output=context.data_dir, progress=Progress(quiet=True))
 
 
 def _measure(row: PlanRow, start: SFTStart, context: Context) -> RowCost:

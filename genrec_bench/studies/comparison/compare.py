@@ -69,6 +69,7 @@ def compare(
         UserError: a row cannot be run, before anything was done; or an equal comparison is at work.
         StorageError: the disk refuses; what is finished stays.
     """
+    known = calibration.check_budgets(plan, context)
     context.progress.say(plan_text(plan, pace) + "\n")
     # Also refuses words that fit no row, before anything is written.
     folder = folder_of(plan, context)
@@ -76,7 +77,7 @@ def compare(
         if not free:
             raise UserError(f"{folder}: an equal comparison is at work on it; wait for its end")
         write_json(folder / PLAN_FILE, plan.as_dict())
-        result = _Comparison(plan, context, pace, storage, retry_failed).results(folder)
+        result = _Comparison(plan, context, pace, storage, retry_failed).results(folder, known)
         board = write_board(result, folder)
         write_json(folder / RESULT_FILE, result_values(result, folder))
         name, tags = f"compare-{folder.name}", {"kind": "comparison"}
@@ -131,12 +132,18 @@ class _Comparison:
         self._lost: dict[str, Failure] = {}
         self._said = 0
 
-    def results(self, folder: Path) -> ComparisonResult:
-        """Tune, then run seed by seed; write a board after each round of seeds but the last."""
+    def results(
+        self, folder: Path, known: calibration.Calibration | None = None
+    ) -> ComparisonResult:
+        """Tune, then run seed by seed; write a board after each round of seeds but the last.
+
+        Args:
+            known: what a step of each row costs; None: it is found out.
+        """
         plan, say = self._plan, self._context.progress.say
         for row in plan.rows:
             request_of(row.job(0), self._context)
-        self._start()
+        self._start(known)
         alone = self._context.crew.alone
         for row in plan.tuned:
             if alone or is_tuned(row, plan, self._context, self._storage, self._retry_failed):
@@ -205,7 +212,7 @@ class _Comparison:
         runs = [self._runs[run] for run in self._plan.runs if run in self._runs]
         return ComparisonResult(self._plan, tuple(tuned), tuple(runs))
 
-    def _start(self) -> None:
+    def _start(self, known: calibration.Calibration | None) -> None:
         """Train the SFT start and rank with it once, which gives a first guess at the rest."""
         context, plan = self._context, self._plan
         settings = request_of(plan.rows[0].job(0), context).settings
@@ -214,7 +221,7 @@ class _Comparison:
         valid = evaluate_start(start, *what, context.workers, context.progress, ("valid",))["valid"]
         self._pace.saw_start(start.cost)
         self._pace.saw_evaluation(plan.examples["valid"], valid.cost.seconds)
-        for line in calibration.announce(plan, context, self._pace):
+        for line in calibration.announce(plan, context, self._pace, known):
             context.progress.say(line)
         context.progress.say(outlook_on_power(plan, context))
         left = self._shared_out(time_left(plan, self._pace))

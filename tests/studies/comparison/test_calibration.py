@@ -137,7 +137,8 @@ def test_a_comparison_tells_its_rows_and_refuses_before_anything_runs(
     monkeypatch.setattr(calibration, "calibrate", calibrate)
     called = compare.call("grpo", "--trial-budget", "1Mflop")
     assert called.code == 2 and not sweeps.asked and not run_folders(compare.output)
-    assert last_error(called).startswith("--trial-budget 1Mflop: is less than one step of grpo")
+    assert last_error(called).startswith("--trial-budget 1Mflop: too small for one step of grpo")
+    assert "Comparison on" not in called.err, "no plan and price of what is refused"
     # Of multiples of SFT's cost too; the start is there by now.
     told = compare.json("grpo", "--plan", "--seeds", "1", "--budget", "2xsft", *PAID)
     assert [row["name"] for row in told["rows"]] == ["grpo", "SFT continued", "random reward"]
