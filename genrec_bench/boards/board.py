@@ -162,6 +162,10 @@ class Section:
     declared: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     outside: bool = False
 
+    def called(self, part: Part) -> str:
+        """What words call a part: one word for SFT continued, whatever its row is called."""
+        return "SFT continued" if part == "control" else self.parts[part]
+
     @property
     def ranked(self) -> tuple[str, ...]:
         """`RANKED`, and those `OF_WORLDS` that the outcomes of any row tell."""

@@ -151,12 +151,12 @@ def judge(claim: Claim, section: Section | None, metric: str = ORDER_BY) -> Verd
     below = [pair for pair in pairs if pair.distinct and pair.difference < 0]
     alike = [pair for pair in pairs if not pair.distinct]
     if below:
-        return Verdict("does not hold", f"below {_others(below)}", tuple(pairs))
+        return Verdict("does not hold", f"below {_others(below, section)}", tuple(pairs))
     if alike:
         seen = max(pair.smallest_difference for pair in alike)
-        told = f"not told apart from {_others(alike)}; {seen:.4f} would have been seen"
+        told = f"not told apart from {_others(alike, section)}; {seen:.4f} would have been seen"
         return Verdict("open", told, tuple(pairs))
-    return Verdict("holds", f"above {_others(pairs)}", tuple(pairs))
+    return Verdict("holds", f"above {_others(pairs, section)}", tuple(pairs))
 
 
 def verdict_cells(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
@@ -168,7 +168,7 @@ def verdict_cells(tried: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
         for metric, verdict in one.verdicts.items():
             head = [claim[0], f"{verdict.word}: {verdict.reason}", *claim[1:], metric]
             for pair in verdict.pairs:
-                lines.append([*head, pair.second, *gain_cells(pair)])
+                lines.append([*head, _called(pair, one.section), *gain_cells(pair)])
                 head = [""] * len(head)
             if not verdict.pairs:
                 lines.append([*head, NONE, NONE, NONE])
@@ -181,7 +181,7 @@ def world_cells(section: Section) -> tuple[list[str], list[list[str]]]:
     control = section.parts.get("control", "")
     heads = ["row"]
     for metric in section.ranked:
-        heads += [f"{metric} over {control}", "95% interval"]
+        heads += [f"{metric} over {section.called('control')}", "95% interval"]
     lines = []
     for row in section.rows:
         pairs = [find_pair(section.declared.get(m, ()), row.name, control) for m in section.ranked]
@@ -221,5 +221,11 @@ def _row_of(claim: Claim, section: Section | None) -> BoardRow | None:
     return min(known, key=lambda row: row.name != claim.algorithm, default=None)
 
 
-def _others(pairs: Sequence[Pair]) -> str:
-    return " and ".join(pair.second for pair in pairs)
+def _others(pairs: Sequence[Pair], section: Section) -> str:
+    return " and ".join(_called(pair, section) for pair in pairs)
+
+
+def _called(pair: Pair, section: Section | None) -> str:
+    """What a row was compared with, by the one word that there is for it."""
+    is_control = section is not None and pair.second == section.parts.get("control")
+    return section.called("control") if section is not None and is_control else pair.second

@@ -7,7 +7,7 @@ from typing import Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.boards.verify import budget_share
-from genrec_bench.runs.record_schema import SPLITS
+from genrec_bench.runs.record_schema import EXTERNAL, SPLITS
 from genrec_bench.training.budgets import BudgetKind, parse_exact
 
 OFF: Mapping[BudgetKind, float] = {"seconds": 0.02, "tokens": 0.02, "flops": 0.01}
@@ -32,7 +32,7 @@ def marks_of(record: Mapping[str, Any]) -> list[str]:
     Raises:
         KeyError, TypeError, AttributeError, UserError: it is no record.
     """
-    marks = []
+    marks = ["an outside system"] if record.get("kind") == EXTERNAL else []
     if not record["complete"]:
         marks.append(FAILED)
     if "test" not in record.get("splits", SPLITS):

@@ -59,7 +59,7 @@ def gains_table(section: Section, style: str, metric: str = ORDER_BY) -> str:
     known = [part for part in parts if part in section.parts]
     headers = [f"gain in {metric}"]
     for part in known:
-        headers += [f"over {section.parts[part]}", "95% interval"]
+        headers += [f"over {section.called(part)}", "95% interval"]
     lines = []
     for row in section.rows:
         pairs = [gain(section, row, part, metric) for part in known]

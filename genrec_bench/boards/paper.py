@@ -73,7 +73,7 @@ def _table(board: Board, section: Section) -> str:
     parts: tuple[Part, ...] = ("start", "control")
     rows = [row for row in section.rows if row.means]
     shown = [part for part in parts if any(gain(section, row, part) for row in rows)]
-    heads = ["", *(f"over {section.parts[part]}" for part in shown), *section.ranked, "Rank"]
+    heads = ["", *(f"over {section.called(part)}" for part in shown), *section.ranked, "Rank"]
     lines = [[*_cells(section, row, shown)] for row in rows]
     name = f"{board.title or board.dataset}{' (partial)' if section.partial else ''}"
     caption = (
@@ -180,7 +180,7 @@ def _evaluation(section: Section) -> str:
 def _tests(section: Section) -> str:
     if not section.declared.get(ORDER_BY) and not section.gains.get(ORDER_BY):
         return ""
-    others = [section.parts[part] for part in ("control", "baseline") if part in section.parts]
+    others = [section.called(part) for part in ("control", "baseline") if part in section.parts]
     declared = f" and those with {' and '.join(others)}" if others else ""
     return (
         f"Gains in {ORDER_BY} are paired by user and seed; 95% intervals and tests resample users "

@@ -73,7 +73,7 @@ def _draw_gains(section: Section, found: dict[Part, list[Pair]], figure: Figure)
         place.axvline(0.0, color="grey", linewidth=0.8, linestyle="--")
         place.set_yticks(range(len(pairs)), [_label(pair.first) for pair in reversed(pairs)])
         place.locator_params(axis="x", nbins=4)
-        place.set_xlabel(f"gain in {ORDER_BY} over {_label(section.parts[part])}")
+        place.set_xlabel(f"gain in {ORDER_BY} over {_label(section.called(part))}")
 
 
 def _draw_lengths(section: Section, figure: Figure) -> None:

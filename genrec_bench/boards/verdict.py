@@ -208,7 +208,7 @@ def _standings(section: Section, rows: Sequence[BoardRow], metric: str = ORDER_B
     for (to_start, to_control), names in groups.items():
         if "untested" in (to_start, to_control) and not (start and control):
             continue
-        several = len(names) > 1
+        several, control = len(names) > 1, section.called("control")
         if to_start != to_control:
             told = (
                 f"{_VERBS[to_start][several]} the {start} and "
@@ -256,7 +256,7 @@ def _visible(section: Section, metric: str = ORDER_BY) -> str:
     if start:
         shares = " to ".join(f"{pair.smallest_difference / start:.1%}" for pair in ends)
         span += f", {shares} of the SFT start's {metric}"
-    return f"Four of five such comparisons see a gain over {section.parts['control']} of {span}."
+    return f"Four of five such comparisons see a gain over {section.called('control')} of {span}."
 
 
 def with_interval(pair: Pair) -> str:

@@ -243,6 +243,29 @@ def test_algorithm_gain_and_interval_are_seen_on_a_phone(opened: Any, width: int
     assert len(seen) > 5 and max(seen) <= width
 
 
+@pytest.mark.parametrize("width", [360, 390, 500])
+def test_claims_are_read_on_a_phone_without_scrolling(browser: Any, root: Path, width: int) -> None:
+    show(browser, width, 740, "light")
+    browser.get((root / "leaderboards" / "claims.html").as_uri())
+    for cells in (".verdicts td", ".world :is(td, th):nth-child(-n + 3)"):
+        edges = browser.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map("
+            "(cell) => { const range = document.createRange(); range.selectNodeContents(cell);"
+            " return range.getBoundingClientRect().right })",
+            cells,
+        )
+        assert len(edges) > 20 and max(edges) <= width, cells
+
+
+def test_claims_fit_on_paper(browser: Any, root: Path) -> None:
+    show(browser, 1032, 740, "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.get((root / "leaderboards" / "claims.html").as_uri())
+    script = "return [...document.querySelectorAll('table')].map((t) => t.scrollWidth)"
+    assert max(browser.execute_script(script)) <= 1032
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_without_scripts_all_is_there_but_the_buttons(browser: Any, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:

@@ -118,7 +118,7 @@ def test_rows_are_told_apart_by_what_their_lists_are_worth() -> None:
     assert gain.distinct and gain.difference == pytest.approx(0.25, abs=0.002)
     assert gain.interval.low == pytest.approx(0.25, abs=0.01)
     told = [text for text in verdict(made, section) if text.startswith("By utility@10")]
-    assert len(told) == 1 and "grpo beats both the SFT start and sft" in told[0]
+    assert len(told) == 1 and "grpo beats both the SFT start and SFT continued" in told[0]
     assert "ugr is not told apart from either" in told[0]
     assert verdict(made, section)[0].startswith("No algorithm was shown"), "NDCG@10 decides"
 
@@ -183,13 +183,13 @@ def test_the_page_of_claims_judges_by_it_too_and_ndcg_decides() -> None:
     tried = Tried(claim, board())
     heads, lines = verdict_cells([tried])
     first, second = (dict(zip(heads, line, strict=True)) for line in lines)
-    assert first["by"] == "NDCG@10" and first["verdict"].startswith("open: not told apart from sft")
-    assert second["by"] == "utility@10" and second["verdict"] == "holds: above sft"
+    assert first["by"] == "NDCG@10" and first["verdict"].startswith("open: not told apart from SFT")
+    assert second["by"] == "utility@10" and second["verdict"] == "holds: above SFT continued"
     assert tried.verdict.word == "open"
     heads, lines = world_cells(tried.board.sections[0] if tried.board else pytest.fail())
-    assert "utility@10 over sft" in heads
+    assert "utility@10 over SFT continued" in heads
     row = next(line for line in lines if line[0] == "grpo")
-    assert row[heads.index("utility@10 over sft")].endswith("*")
+    assert row[heads.index("utility@10 over SFT continued")].endswith("*")
 
 
 def test_a_claim_is_judged_where_its_row_was_compared() -> None:

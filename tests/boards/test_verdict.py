@@ -108,15 +108,15 @@ def test_of_two_that_beat_both_and_are_told_apart_the_better_one_is_to_be_used()
 def test_each_row_is_said_to_stand_as_the_tests_say() -> None:
     found = said(board_of({"ugr": (-1, -1), "more": (-1, 0), "grpo": (1, 0)}))
     assert found[1:4] == [
-        "grpo beats the SFT start and is not told apart from more.",
-        "ugr is below both the SFT start and more.",
-        "noise is not told apart from either the SFT start or more.",
+        "grpo beats the SFT start and is not told apart from SFT continued.",
+        "ugr is below both the SFT start and SFT continued.",
+        "noise is not told apart from either the SFT start or SFT continued.",
     ]
     assert found[4] == "more is below the SFT start."
     # By row 0.005 for grpo, 0.006 and 0.007; the SFT start has 0.1.
     assert found[5] == (
-        "Four of five such comparisons see a gain over more of 0.0050 (grpo) to 0.0070 (noise), "
-        "5.0% to 7.0% of the SFT start's NDCG@10."
+        "Four of five such comparisons see a gain over SFT continued of 0.0050 (grpo) to 0.0070 "
+        "(noise), 5.0% to 7.0% of the SFT start's NDCG@10."
     )
 
 
