@@ -57,21 +57,22 @@ def execute(args: argparse.Namespace) -> int:
 
 def _checks(entry: Entry, show: bool) -> list[dict[str, Any]]:
     """Run the checks of one algorithm; each is printed when it is done, as some take a second."""
-    from genrec_bench.contract.stated import checks_for, name_of, run_check
+    from genrec_bench.contract.stated import run_checks
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     if show:
         print(f"\nchecks of {entry.name}")
-    for check in checks_for(entry.algorithm):
+    findings = run_checks(entry.algorithm)
+    while True:
         with contextlib.redirect_stdout(sys.stderr):
-            failure = run_check(check, entry.algorithm)
-        rows.append({"algorithm": entry.name, "check": name_of(check), "failure": failure})
+            found = next(findings, None)
+        if found is None:
+            return rows
+        rows.append({"algorithm": entry.name, **dataclasses.asdict(found)})
         if show:
-            verdict = "ok    " if failure is None else "FAILED"
-            print(
-                f"  {verdict}  {name_of(check)}" + (f": {failure}" if failure else ""), flush=True
-            )
-    return rows
+            verdict = "FAILED" if found.failure else "-     " if found.after else "ok    "
+            told = found.failure or (f"after {found.after}" if found.after else "")
+            print(f"  {verdict}  {found.check}" + (f": {told}" if told else ""), flush=True)
 
 
 def _listing(registry: Registry) -> dict[str, Any]:

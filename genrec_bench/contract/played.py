@@ -47,7 +47,7 @@ class Stage:
     """An algorithm and what it is played in; each part is made once, when it is asked for."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self.algorithm = algorithm
+        self.algorithm = fresh(algorithm)
 
     @cached_property
     def world(self) -> TinyWorld:

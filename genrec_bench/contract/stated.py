@@ -10,23 +10,41 @@ run them all; ``played.py`` has those about rollouts.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from genrec_bench.contract.gradients import (
+    GRADIENTS,
+    check_gradients_of_each_prompt_alone,
+    check_repeated_calls,
+    check_shown_things_stay,
+    check_target_loss,
+)
 from genrec_bench.contract.played import (
     NUMERIC,
     PLAYED,
     Check,
     Stage,
     Violation,
+    check_advantages,
+    check_determinism,
+    check_empty_places,
+    check_global_randomness,
+    check_loss,
+    check_loss_of_each_prompt_alone,
+    check_order_and_padding,
+    check_rewards,
+    check_rollout,
     no_global_randomness,
     require_candidates,
     require_shape,
@@ -39,6 +57,7 @@ from genrec_bench.contract.tiny_world import (
     tiny_catalog,
     tiny_trie,
 )
+from genrec_bench.contract.trained import TRAINED, check_bill, check_chunks, check_memory
 from genrec_bench.errors import UserError
 from genrec_bench.policy.scoring import score
 from genrec_bench.storage.python_files import raised_line
@@ -54,7 +73,9 @@ def name_of(check: Check) -> str:
 
 def checks_for(algorithm: type[Algorithm]) -> tuple[Check, ...]:
     """Return the checks that apply: one that never rolls out promises less."""
-    return (*STATED, *PLAYED, check_switches) if algorithm.on_policy else STATED
+    if not (algorithm.on_policy and algorithm.trains):
+        return STATED
+    return (*STATED, *PLAYED, *GRADIENTS, *TRAINED, check_switches)
 
 
 def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
@@ -67,6 +88,62 @@ def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
     except BaseException as error:
         return _reason(error, algorithm)
     return None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A failure in one line, or none; ``after`` names the check that has to hold first."""
+
+    check: str
+    failure: str | None = None
+    after: str = ""
+
+
+def run_checks(algorithm: type[Algorithm]) -> Iterator[CheckResult]:
+    """Run all checks that apply, in their order; one fault is told by one of them.
+
+    Where rollout, reward, credit or loss fail by themselves, nothing that is built on them is
+    looked at; what fails for the same reason as another check is not told again.
+    """
+    failed: dict[str, str] = {}
+    for check in checks_for(algorithm):
+        name = name_of(check)
+        before = [name_of(other) for other in _needed_by(check)]
+        if first := next((other for other in before if other in failed), ""):
+            yield CheckResult(name, after=first)
+            continue
+        reason = run_check(check, algorithm)
+        same = next((other for other, told in failed.items() if told == reason), "")
+        if reason is not None and not same:
+            failed[name] = reason
+        yield CheckResult(name, None if same else reason, same)
+
+
+def _needed_by(check: Check) -> tuple[Check, ...]:
+    """Return what has to hold before a check says anything of its own."""
+    played = (*PLAYED, *GRADIENTS, *TRAINED)
+    if check is check_switches:
+        return (*STATED, *played)
+    if check not in played or check is BASIS[0]:
+        return ()
+    basis = BASIS[: BASIS.index(check)] if check in BASIS else BASIS
+    return (*basis, *FOLLOWS.get(check, ()))
+
+
+BASIS: tuple[Check, ...] = (check_rollout, check_rewards, check_advantages, check_loss)
+
+_ALONE = (check_loss_of_each_prompt_alone, check_gradients_of_each_prompt_alone)
+_CALLS = (check_shown_things_stay, check_repeated_calls)
+
+FOLLOWS: dict[Check, tuple[Check, ...]] = {
+    check_gradients_of_each_prompt_alone: _ALONE[:1],
+    check_order_and_padding: _ALONE[:1],
+    check_determinism: (check_global_randomness,),
+    check_memory: _CALLS,
+    check_chunks: (*_ALONE, *_CALLS, check_empty_places),
+    check_bill: _CALLS[:1],
+}
+"""Checks whose failure may be another's; those before it have spoken then."""
 
 
 # What an algorithm says of itself
@@ -170,10 +247,54 @@ def check_values(stage: Stage) -> None:
         require_that((values[~tree.is_node] == 0).all(), f"{group}: padding has a value")
 
 
+def check_overrides(stage: Stage) -> None:
+    """What is written is called: each method's property is on, by default or by a switch."""
+    algorithm = stage.algorithm
+    kinds = [algorithm]
+    for name, value in switches(algorithm.hyperparameters):
+        change: dict[str, Any] = {name: value}
+        # What the algorithm refuses, it says to its users.
+        with contextlib.suppress(UserError):
+            changed = dataclasses.replace(algorithm.hyperparameters, **change)
+            kinds.append(type(algorithm)(changed))
+    for name, (called, needed) in CALLED.items():
+        written = name in vars(type(algorithm))
+        require_that(
+            not written or any(called(one) for one in kinds),
+            f"{name} is written and never called: {needed}",
+        )
+
+
+CALLED: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
+    "decode": (lambda one: one.decoding != "beam", "that takes `decoding`, the name of the way"),
+    "rerank": (lambda one: one.reranks, "that takes `reranks = True`"),
+    "values": (lambda one: one.estimates_values, "that takes `estimates_values = True`"),
+    "reference_mix": (lambda one: one.uses_reference, "that takes `uses_reference = True`"),
+    "accepts": (lambda one: one.most_refills > 0, "that takes `most_refills` above 0"),
+    "loss": (lambda one: one.on_policy and one.trains, "that takes `on_policy` and `trains`"),
+    "reward": (lambda one: one.on_policy and one.trains, "that takes `on_policy` and `trains`"),
+    "advantage": (lambda one: one.on_policy and one.trains, "that takes `on_policy` and `trains`"),
+    "rollout": (lambda one: one.on_policy and one.trains, "that takes `on_policy` and `trains`"),
+    "target_loss": (
+        lambda one: (
+            one.trains and (not one.on_policy or type(one).rolls_out is not Algorithm.rolls_out)
+        ),
+        "that takes `on_policy = False`, or `rolls_out` that is False in some steps",
+    ),
+    "load_state": (
+        lambda one: type(one).state is not Algorithm.state,
+        "that takes `state`, which says what is kept",
+    ),
+}
+"""By method, when it is called, and what that takes in words."""
+
+
 STATED: tuple[Check, ...] = (
     check_documentation,
     check_hyperparameters,
     check_declarations,
+    check_overrides,
+    check_target_loss,
     check_rerank,
     check_decoding,
     check_values,

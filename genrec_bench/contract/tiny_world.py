@@ -24,6 +24,7 @@ from genrec_bench.policy.trie import Trie
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.training_data import TrainingData
 from genrec_bench.training.views import Views
 from genrec_bench.training.workers import Workers
 
@@ -222,8 +223,17 @@ def roll_out(algorithm: Algorithm, world: TinyWorld, group_size: int = GROUP_SIZ
 
 
 def fresh(algorithm: Algorithm) -> Algorithm:
-    """Return one that remembers nothing, with the same hyperparameters."""
-    return type(algorithm)(algorithm.hyperparameters)
+    """Return one at the beginning of a run, with the same hyperparameters."""
+    one, catalog = type(algorithm)(algorithm.hyperparameters), tiny_catalog()
+    trie, base = tiny_trie(catalog), Algorithm
+    if type(one).heads is not base.heads:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            one.heads(HIDDEN_SIZE, EMBEDDING_SIZE if one.uses_embeddings else 0, trie)
+    if type(one).begin is not base.begin:
+        item_leaves = trie.leaf(torch.from_numpy(catalog.sid_of_item.astype(np.int64)))
+        one.begin(TrainingData(tiny_examples(catalog), trie, item_leaves))
+    return one
 
 
 def groups(algorithm: Algorithm, world: TinyWorld) -> dict[str, tuple[CandidateTree, Tensor]]:

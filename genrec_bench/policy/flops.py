@@ -14,6 +14,7 @@ model whose embeddings are frozen, where no gradient of the input is ever comput
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -126,6 +127,12 @@ class FlopModel:
             + pairs * self._pair.backward
             + head_rows * self._head_row.backward
         )
+
+    def without_attention(self) -> FlopModel:
+        """Return the same model that counts no product of queries, keys and values."""
+        other = copy.copy(self)
+        other._pair = _Work()
+        return other
 
 
 class _Products(TorchFunctionMode):
