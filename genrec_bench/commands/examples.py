@@ -66,7 +66,7 @@ EXAMPLES = {
     "diff": ("diff runs/synthetic/RUN runs/synthetic/OTHER",),
     "baseline": (
         "baseline popularity --dataset industrial",
-        "baseline last-item-successors --dataset synthetic",
+        "baseline sasrec --dataset synthetic --seeds 3 --trials 8 --tuning-seconds 600",
     ),
     "export": (
         "export --dataset industrial --to recbole their-data",

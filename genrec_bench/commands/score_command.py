@@ -36,9 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     declared = parser.add_argument_group("what is declared of it, and not checked")
     declared.add_argument("--backbone", default="", metavar="TEXT", help="what kind of model it is")
     declared.add_argument(
-        "--training-seconds", type=_seconds, metavar="N", help="of this run, tuning apart"
+        "--training-seconds", type=seconds, metavar="N", help="of this run, tuning apart"
     )
-    declared.add_argument("--tuning-seconds", type=_seconds, metavar="N", help="of all trials")
+    declared.add_argument("--tuning-seconds", type=seconds, metavar="N", help="of all trials")
     declared.add_argument("--hardware", default="", metavar="TEXT", help="of these seconds")
     declared.add_argument(
         "--notes", default="", metavar="TEXT", help="code, paper, settings: what a reader asks"
@@ -109,7 +109,8 @@ def told(path: Path) -> str:
     return f"test {shown}\nrecord: {path}"
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read an amount of seconds."""
     try:
         amount = float(text)
     except ValueError:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.environment import commit, hardware, versions
@@ -120,7 +121,7 @@ def keep_external(
             "hyperparameters": dict(chosen),
             "settings": {"beam_width": found.lists.candidates.shape[1]},
         },
-        "fingerprints": {"dataset": dataset.fingerprint, "sids": dataset.sid_fingerprint},
+        "fingerprints": _fingerprints(dataset),
         "budget": {"limit": None, "spent": {}},
         "cutoffs": CUTOFFS,
         "sft": {split: {} for split in SPLITS},
@@ -152,6 +153,27 @@ def keep_external(
         lists = lists_bytes({SPLIT: evaluation}, dataset, Settings()), dataset.catalog.num_items
     joined = join_outcomes({SPLIT: outcomes})
     return write_record(inside(parent, run_id), record, joined, pd.DataFrame(), lists), False
+
+
+def find_external(parent: Path, label: str, seed: int, notes: str, dataset: Dataset) -> Path | None:
+    """Return the record of a label and a seed on a dataset whose notes say the same, if any."""
+    for path in sorted(parent.glob(f"*/{RECORD_FILE}")):
+        try:
+            there = read_json(path)
+        except StorageError:
+            continue
+        declared = there.get(EXTERNAL)
+        told = declared.get("notes") if isinstance(declared, Mapping) else None
+        found = (there.get("algorithm"), there.get("seed"), told, there.get("benchmark"))
+        if found == (label, seed, notes, benchmark_version()) and (
+            there.get("fingerprints") == _fingerprints(dataset)
+        ):
+            return path
+    return None
+
+
+def _fingerprints(dataset: Dataset) -> dict[str, str]:
+    return {"dataset": dataset.fingerprint, "sids": dataset.sid_fingerprint}
 
 
 def _equal(parent: Path, content: Mapping[str, Any], measured: bool) -> Path | None:

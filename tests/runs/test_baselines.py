@@ -8,6 +8,7 @@ from tiny_runs import Called, call, only_error, tiny_dataset
 
 from genrec_bench.boards.evidence import read_evidence
 from genrec_bench.boards.verify import verify
+from genrec_bench.runs import hosted_models
 from genrec_bench.runs.records import read_record
 
 Capture = pytest.CaptureFixture[str]
@@ -63,3 +64,17 @@ def test_an_unknown_baseline_is_refused_before_any_work(
 ) -> None:
     told = only_error(baseline(capsys, "popularit", data, tmp_path))
     assert "no baseline 'popularit'; did you mean 'popularity'?" in told
+
+
+def test_counts_have_no_seeds_and_no_tuning(capsys: Capture, data: Path, tmp_path: Path) -> None:
+    for more in (["--seeds", "3"], ["--trials", "2"], ["--set", "a=1"]):
+        told = only_error(baseline(capsys, "popularity", data, tmp_path, *more))
+        assert told.startswith(f"{more[0]}: popularity is made of counts")
+
+
+def test_without_cornac_the_command_says_what_to_install(
+    capsys: Capture, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted_models, "PACKAGE", "no-such-package")
+    told = only_error(baseline(capsys, "sasrec", data, tmp_path))
+    assert "`pip install genrec-bench[baselines]`" in told
