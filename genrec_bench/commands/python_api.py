@@ -98,6 +98,7 @@ def run(
         UserError: a mistake in what was asked for; a run that fails leaves a record that says so.
     """
     from genrec_bench.runs.records import read_record
+    from genrec_bench.runs.run_folder import saw
 
     options = argparse.Namespace(
         dataset=dataset,
@@ -117,7 +118,10 @@ def run(
     job = Job(algorithm, algorithm, seed=seed)
     with _our_turn():
         context = open_context(options, Tracker, [job])
-        return read_record(do(job, context, reuse=reuse))
+        path = do(job, context, reuse=reuse)
+        record = read_record(path)
+        saw(path)
+        return record
 
 
 def compare(

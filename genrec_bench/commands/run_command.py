@@ -57,6 +57,7 @@ def execute(args: argparse.Namespace) -> int:
         control, tuning = former.get("control", ""), former.get("tuning")
         job = Job(args.algorithm, args.algorithm, seed=args.seed, control=control, tuning=tuning)
     from genrec_bench.runs.jobs import do
+    from genrec_bench.runs.run_folder import saw
 
     with context_of(args, Tracker, [job]) as context:
         path = do(job, context, reuse=False)
@@ -73,6 +74,7 @@ def execute(args: argparse.Namespace) -> int:
             lines = closing(read_evidence(path), args.algorithm, args.dataset)
         for line in lines:
             print(line, file=sys.stderr)
+        saw(path)
     return 0
 
 

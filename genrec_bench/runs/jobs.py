@@ -259,14 +259,19 @@ def do(job: Job, context: Context, *, reuse: bool = True) -> Path:
     """Run a job, and return the path of its record.
 
     A run that was cut short goes on, and with ``reuse`` an equal run that is finished will do.
+    Without, whoever has told of the record says so by `run_folder.saw`.
 
     Raises:
         UserError: as ``request_of`` and ``run.run``.
     """
     from genrec_bench.runs.run import run
+    from genrec_bench.runs.run_folder import saw
 
     request = request_of(job, context)
-    return run(request, context.workers, context.progress, context.tracker, reuse=reuse)
+    record = run(request, context.workers, context.progress, context.tracker, reuse=reuse)
+    if reuse and context.workers.is_main:
+        saw(record)  # Who asks so once more will find it.
+    return record
 
 
 def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | None:
@@ -280,7 +285,10 @@ def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | Non
     from genrec_bench.runs.run import find_equal
 
     request = request_of(job, context)
-    return find_equal(request, context.workers, context.progress, failed=failed)
+    found = find_equal(request, context.workers, context.progress, failed=failed)
+    if found is not None and context.workers.is_main:
+        context.tracker.settle(found.parent)
+    return found
 
 
 def load_policy(record: Path, job: Job, context: Context) -> tuple[Policy, Algorithm]:

@@ -29,6 +29,7 @@ from genrec_bench.runs.request import (
 )
 from genrec_bench.runs.run_folder import (
     CHECKPOINTS,
+    end_unseen,
     find_finished,
     last_spent,
     records_below,
@@ -55,8 +56,11 @@ def run(
 ) -> Path:
     """Carry a request out, or the rest of it if an earlier run of it was cut short.
 
+    Whoever has told of the record says so by `run_folder.saw`.
+
     Args:
-        reuse: whether an equal run that is finished will do.
+        reuse: whether an equal run that is finished will do; one whose record nobody was told of
+            always does.
         on_validation: is told the share of the budget and the figures of every look at validation
             data; may raise `Pruned`.
 
@@ -76,11 +80,12 @@ def run(
 
     known = begin(request, workers, progress)
     start = known.start
-    if reuse:
-        finished = find_finished(known.parent, known.digest, workers, progress)
-        if finished is not None:
-            progress.say(f"found: {finished}")
-            return finished
+    finished = find_finished(known.parent, known.digest, workers, progress, unseen=not reuse)
+    if finished is not None:
+        progress.say(f"found: {finished}")
+        if workers.is_main:
+            tracker.settle(finished.parent)
+        return finished
     with run_folder(known, request, workers, progress) as opened:
         folder, run_id, _ = opened
         ledger = Ledger(workers.device)
@@ -151,6 +156,8 @@ def run(
             if workers.is_main:
                 place = folder / FOLDER
                 write_policy_folder(policy, request, known, before, after, place, adapter)
+            if workers.is_main:
+                end_unseen(folder)
             path = keep("", after)
             if workers.is_main:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -22,6 +22,10 @@ from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.workers import Workers
 
 RUN_FILE = "run.json"
+
+UNSEEN = ".unseen"
+"""In the folder of a run that has ended, until whoever asked for it was told so."""
+
 CHECKPOINTS = "checkpoints"
 
 
@@ -34,18 +38,32 @@ class _Started:
 
 
 def find_finished(
-    parent: Path, digest: str, workers: Workers, progress: Progress, *, failed: bool = False
+    parent: Path,
+    digest: str,
+    workers: Workers,
+    progress: Progress,
+    *,
+    failed: bool = False,
+    unseen: bool = False,
 ) -> Path | None:
-    """Return the record of the first finished run of this digest, or None; see `run.find_equal`."""
+    """Return the record of the first finished run of this digest, or None; see `run.find_equal`.
+
+    With ``unseen``, only of a run that was killed when all was done but to say so.
+    """
     found: str | None = None
     for folder, record in records_below(parent, digest, progress) if workers.is_main else ():
+        if unseen and not (folder / UNSEEN).exists():
+            continue
         complete = record["complete"]
+        with contextlib.ExitStack() as stack:
+            free = complete and try_lock(folder / RUN_FILE, stack)
+            if free:
+                _tidy(folder)
+        if unseen and not free:
+            continue  # Its process is about to say so, or it failed and may be tried again.
         if complete or failed:
             found = folder.name
         if complete:
-            with contextlib.ExitStack() as stack:
-                if try_lock(folder / RUN_FILE, stack):
-                    _tidy(folder)
             break
     chosen = workers.agree(found)
     return None if chosen is None else parent / chosen / RECORD_FILE
@@ -118,6 +136,16 @@ def run_folder(
         chosen = workers.agree(found)
         assert chosen is not None
         yield parent / chosen[0], chosen[0], datetime.fromisoformat(chosen[1])
+
+
+def end_unseen(folder: Path) -> None:
+    """Note that a run is about to end; its record is written next."""
+    write_atomically(folder / UNSEEN, b"")
+
+
+def saw(record: Path) -> None:
+    """Note that whoever asked for a run was told of its record: to ask again is another run."""
+    remove(record.parent / UNSEEN)
 
 
 def last_spent(folder: Path) -> tuple[dict[str, dict[str, float]], list[dict[str, float]]]:

@@ -54,3 +54,10 @@ class NullTracker:
                 know each other by ``name``, which must then be no other run's.
         """
         yield Tracked()
+
+    def is_untold(self, folder: Path) -> bool:
+        """Return whether a folder is tracked in which nobody works, and its end was never sent."""
+        return False
+
+    def settle(self, folder: Path) -> None:
+        """Send the end of a run whose process was killed between its record and that."""

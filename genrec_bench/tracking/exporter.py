@@ -92,6 +92,8 @@ class Exporter:
             end = None if is_under_way else folder_view.end_of(folder, about)
             try:
                 self._send(folder, about, end)
+                if end is not None:
+                    folder_view.note_end_sent(folder, end)
             except MlflowException as error:
                 if error.error_code not in REFUSED:
                     raise

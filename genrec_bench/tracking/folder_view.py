@@ -27,6 +27,7 @@ from genrec_bench.runs.run_folder import CHECKPOINTS
 from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import file_sha256
 from genrec_bench.storage.files import write_atomically
+from genrec_bench.storage.locks import read_mark
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
@@ -47,6 +48,9 @@ FILES = (
     "board.md",
 )
 """The files of a folder that MLflow gets, as far as they are there."""
+
+SENT_FILE = ".tracking.sent"
+"""Its content is the end that was sent last."""
 
 LOOK = "look/"
 """What keys of looks begin with. They are at a few validation examples: a final figure, which is
@@ -127,6 +131,25 @@ def end_of(folder: Path, about: About) -> tuple[str, int]:
         return "interrupted", max(sign.stat().st_mtime_ns for sign in signs) // 1_000_000
     failed = "pruned" if record["failure"].startswith(PRUNED) else "failed"
     return "complete" if record["complete"] else failed, _finished(record)
+
+
+def is_end_sent(folder: Path, about: About) -> bool:
+    """Return whether the end that `tracking.json` tells was sent."""
+    return about.end is not None and read_mark(folder / SENT_FILE) == _mark(about.end)
+
+
+def note_end_sent(folder: Path, end: tuple[str, int]) -> None:
+    """Note that an end was sent.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    if read_mark(folder / SENT_FILE) != _mark(end):
+        write_atomically(folder / SENT_FILE, _mark(end).encode())
+
+
+def _mark(end: tuple[str, int]) -> str:
+    return f"{end[0]} {end[1]}"
 
 
 def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:

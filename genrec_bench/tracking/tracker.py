@@ -98,6 +98,31 @@ class Tracker(NullTracker):
                 stack.close()
                 courier.leave(folder)
 
+    def is_untold(self, folder: Path) -> bool:
+        """Return whether a folder is tracked in which nobody works, and its end was never sent."""
+        from genrec_bench.tracking import folder_view
+        from genrec_bench.tracking.courier import courier_of
+
+        about = folder_view.read_about(folder)
+        if about is None or about.to != courier_of(self.output.resolve()).store.to:
+            return False
+        return not folder_view.is_end_sent(folder, about) and not folder_view.is_live(folder)
+
+    def settle(self, folder: Path) -> None:
+        """Send the end of a run whose process was killed between its record and that."""
+        from genrec_bench.tracking import folder_view
+        from genrec_bench.tracking.courier import courier_of
+
+        folder, courier = folder.resolve(), courier_of(self.output.resolve())
+        about = folder_view.read_about(folder)
+        if about is None or not self.is_untold(folder):
+            return
+        about.end = folder_view.end_of(folder, about)
+        with contextlib.suppress(StorageError):
+            folder_view.write_about(folder, about)
+            courier.follow(folder)
+            courier.leave(folder)
+
 
 def _short_digest(text: str) -> str:
     """Return a token of letters that MLflow's search cannot stumble over."""

@@ -165,7 +165,7 @@ def kills(words: Sequence[str], root: Path, chosen: Sequence[int], copies: Path)
 def assert_same_end(expected: Path, found: Path, *, repeats: bool = False) -> None:
     """Compare what a command left that was killed with what it leaves when it is not.
 
-    With `repeats` it may have made a run once more, being killed at its very end.
+    With `repeats` it may have made a run once more, being killed when it had said all.
     """
     runs, others = _runs(expected / "out"), _runs(found / "out")
     assert runs and runs.keys() == others.keys(), "records, but for times"

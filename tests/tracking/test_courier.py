@@ -13,7 +13,7 @@ from genrec_bench.commands.cli import main
 from genrec_bench.tracking import courier as tracking_courier
 from genrec_bench.tracking import store as tracking_store
 from genrec_bench.tracking.exporter import LOCK_FILE
-from genrec_bench.tracking.folder_view import TRACKING_FILE
+from genrec_bench.tracking.folder_view import SENT_FILE, TRACKING_FILE
 from genrec_bench.tracking.store import URI, mlflow_name
 from genrec_bench.tracking.tracker import Tracker
 
@@ -143,7 +143,11 @@ def test_a_long_configuration_is_sent_whole(tmp_path: Path, address: pytest.Monk
     assert len(run.data.params["long"]) == 6000 and run.data.tags["seed"] == "0"
     files = [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
     assert files == ["configuration.json"] and run.info.status == "FINISHED"
-    assert {file.name for file in (output / "run").iterdir()} == {TRACKING_FILE, LOCK_FILE}
+    assert {file.name for file in (output / "run").iterdir()} == {
+        TRACKING_FILE,
+        LOCK_FILE,
+        SENT_FILE,
+    }
 
 
 def test_names() -> None:

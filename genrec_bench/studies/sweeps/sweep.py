@@ -78,8 +78,11 @@ def sweep(request: SweepRequest, context: Context) -> SweepResult:
     work = SweepWorker(request, context)
     if request.retry_failed:
         work.excuse()
-    if not work.result().finished:
+    finished = work.result().finished
+    if not finished:
         work.begin()
+    # A sweep may have been killed between its last trial's end and its own.
+    if not finished or work.is_untold():
         with work.parent(), work.study.beating(work.ours):
             work.loop()
     result = work.result()
@@ -221,6 +224,10 @@ class SweepWorker:
             words=() if best is None else (*self._asked.assignments, *words_of(best.point)),
             finished=not running and (self._failed(trials) or self.study.verdict() == "stop"),
         )
+
+    def is_untold(self) -> bool:
+        """Return whether nobody told MLflow of the study's end."""
+        return self._context.tracker.is_untold(self._folder)
 
     @contextlib.contextmanager
     def parent(self) -> Iterator[None]:

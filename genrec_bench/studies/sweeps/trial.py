@@ -15,6 +15,7 @@ from genrec_bench.progress import Progress, Steps
 from genrec_bench.runs.jobs import Context, Job, request_of, split_words
 from genrec_bench.runs.records import read_record
 from genrec_bench.runs.run import find_equal, run
+from genrec_bench.runs.run_folder import saw
 from genrec_bench.runs.run_tracker import NullTracker, shown_name
 from genrec_bench.studies.sweeps.result import KINDS, OBJECTIVE
 from genrec_bench.training.ledger import of_training
@@ -76,6 +77,9 @@ def run_trial(
         record = find_equal(request, workers, quiet, failed=True)
         if record is None:
             record = run(request, workers, quiet, tracker, on_validation=on_validation)
+        else:
+            tracker.settle(record.parent)
+        saw(record)
     except (StorageError, BrokenPipeError):
         raise
     # Whatever a point leads to is a finding about it, and no reason to end the sweep.
