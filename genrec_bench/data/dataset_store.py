@@ -27,8 +27,8 @@ from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate, world_of
 from genrec_bench.errors import UserError
-from genrec_bench.storage.bounded_json import load_json
-from genrec_bench.storage.digests import file_sha256, json_digest
+from genrec_bench.storage.cached import Unsound, read_sealed, sealed
+from genrec_bench.storage.digests import file_sha256, json_digest, known_sha256
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
@@ -83,8 +83,9 @@ def load_dataset(name: str, data_dir: Path) -> Dataset:
     ``NAME@LABEL`` for SIDs that `genrec-bench sids build` made.
 
     Raises:
-        UserError: unknown name; not prepared yet (the message is the command to type); files
-            missing, unreadable, altered, or made from another version of the card.
+        UserError: unknown name; not prepared yet (the message is the command to type), or made
+            from another version of the card.
+        Unsound: files are missing, unreadable or altered.
     """
     base, label = split_name(name)
     return dataset_of(load_contents(base, data_dir), label, data_dir)
@@ -111,23 +112,31 @@ def load_contents(name: str, data_dir: Path) -> Contents:
     manifest = read_manifest(name, data_dir) if is_prepared(name, data_dir) else None
     current = manifest is not None and is_current(card, manifest)
     if card.layout == "synthetic" and not current:
-        contents = generate(card)
-        save_contents(contents, data_dir, {})
-        return contents
+        return draw_contents(card, data_dir)
     if manifest is None:
         raise UserError(f"dataset {name!r} is not in {data_dir}: {ways_to_prepare(card)}")
     folder = data_dir / name
     if not current:
         raise UserError(f"{folder} was made from another version of the card; {_again(card)}")
+    if changed := changed_files(name, data_dir):
+        what = "is missing" if not Path(changed[0]).exists() else "was changed since it was written"
+        raise Unsound(f"{changed[0]} {what}; {_again(card)}")
     tables = {table: _read_table(folder / f"{table}.parquet", card) for table in TABLES}
     try:
         contents = _contents(card, tables, manifest, _user_names(folder, card))
         sid_fingerprint = "" if contents.sids is None else contents.own.sid_fingerprint
     except (KeyError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{folder} is not a prepared dataset ({error}); {_again(card)}") from error
+        raise Unsound(f"{folder} is not a prepared dataset ({error}); {_again(card)}") from error
     kept = manifest["fingerprint"], manifest["sid_fingerprint"]
     if (contents.fingerprint, sid_fingerprint) != kept:
-        raise UserError(f"{folder}: contents differ from its manifest; {_again(card)}")
+        raise Unsound(f"{folder}: contents differ from its manifest; {_again(card)}")
+    return contents
+
+
+def draw_contents(card: Card, data_dir: Path) -> Contents:
+    """Return the contents of a card that is drawn, drawn and kept now."""
+    contents = generate(card)
+    save_contents(contents, data_dir, {})
     return contents
 
 
@@ -177,21 +186,25 @@ def save_contents(contents: Contents, data_dir: Path, sources: Mapping[str, str]
         for table, columns in tables.items():
             pq.write_table(pa.table(columns), folder / f"{table}.parquet")
         files = {path.name: file_sha256(path) for path in folder.iterdir()}
-        write_json(folder / "manifest.json", manifest | {"files": files})
+        write_json(folder / "manifest.json", sealed(manifest | {"files": files}))
     return data_dir / card.name
 
 
 def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
-    """Return the manifest of a prepared dataset; UserError where it is missing, or none."""
+    """Return the manifest of a prepared dataset.
+
+    Raises:
+        Unsound: it is missing, none, or was changed.
+    """
     path = data_dir / name / "manifest.json"
     try:
-        manifest = load_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read; {_again(load_card(name))}") from error
+        manifest = read_sealed(path)[0]
+    except Unsound as error:
+        raise Unsound(f"{error}; {_again(load_card(name))}") from None
     needed = {"made", "card", "fingerprint", "sid_fingerprint", "sources", "files", "ceiling"}
     needed |= {"report", "items", "rows", "partial"}
-    if not isinstance(manifest, dict) or not needed <= manifest.keys():
-        raise UserError(f"{path} is not a manifest; {_again(load_card(name))}")
+    if not needed <= manifest.keys():
+        raise Unsound(f"{path} is not a manifest; {_again(load_card(name))}")
     return manifest
 
 
@@ -203,7 +216,7 @@ def changed_files(name: str, data_dir: Path) -> list[str]:
     return [
         str(path)
         for path in paths
-        if not path.is_file() or file_sha256(path) != expected.get(path.name)
+        if not path.is_file() or known_sha256(path) != expected.get(path.name)
     ]
 
 
@@ -299,7 +312,7 @@ def _read_table(path: Path, card: Card) -> pa.Table:
         return read_table(path)
     except (OSError, pa.ArrowException) as error:
         what = "cannot be read" if path.exists() else "is missing"
-        raise UserError(f"{path} {what}; {_again(card)}") from error
+        raise Unsound(f"{path} {what}; {_again(card)}") from error
 
 
 def _examples(table: pa.Table) -> Examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from genrec_bench.data.dataset import Contents, Dataset
 from genrec_bench.data.dataset_store import (
     card_recipe,
     dataset_of,
+    draw_contents,
     is_prepared,
     load_contents,
     read_manifest,
@@ -25,7 +27,9 @@ from genrec_bench.data.sightings import code_lines
 from genrec_bench.data.standing import dataset_stands, refuse_replacing
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
+from genrec_bench.storage.cached import Unsound
 from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.files import inside
 from genrec_bench.storage.locks import in_turn
 
 if TYPE_CHECKING:
@@ -50,7 +54,7 @@ def obtain(name: str, data_dir: Path, progress: Progress) -> Dataset:
         check_label(base, label, data_dir)  # nothing is fetched for SIDs that are not there
     if label or card.sids is None:
         return dataset_of(obtain_contents(base, data_dir, progress), label, data_dir)
-    contents = load_contents(base, data_dir) if is_prepared(base, data_dir) else None
+    contents = _sound_contents(card, data_dir)
     dataset = None if contents is None else dataset_by_card(contents, data_dir)
     # A data directory that has everything need not be writable.
     if dataset is None:
@@ -88,16 +92,58 @@ def dataset_by_card(contents: Contents, data_dir: Path) -> Dataset | None:
 def obtain_contents(name: str, data_dir: Path, progress: Progress) -> Contents:
     """Return all of a card's dataset but its SIDs, made now if it is not there; see `obtain`."""
     card = load_card(name)
-    if card.raw is not None and not is_prepared(name, data_dir):
-        with _alone(name, data_dir, progress):
-            return _make_contents(card, data_dir, progress)
-    return load_contents(name, data_dir)
+    found = _sound_contents(card, data_dir)
+    if found is not None:
+        return found
+    if card.raw is None and card.synthetic is None:
+        return load_contents(name, data_dir)  # which says what to type
+    with _alone(name, data_dir, progress):
+        return _make_contents(card, data_dir, progress)
+
+
+def _sound_contents(
+    card: Card, data_dir: Path, say: Callable[[str], None] = lambda line: None
+) -> Contents | None:
+    """Return contents that are there; None for none, or damaged ones that can be made again.
+
+    Raises:
+        UserError: they are of another version of the card.
+        Unsound: they are damaged, and what they were made of is not there.
+    """
+    if not is_prepared(card.name, data_dir):
+        return None
+    try:
+        return load_contents(card.name, data_dir)
+    except Unsound as error:
+        if not _can_be_made_again(card, data_dir):
+            raise
+        say(f"{str(error).partition('; ')[0]}; the dataset is made again")
+        return None
+
+
+def _can_be_made_again(card: Card, data_dir: Path) -> bool:
+    """Return whether a damaged dataset would come out as it was: it is drawn, or its files stay."""
+    if card.synthetic is not None:
+        return True
+    try:
+        manifest = read_manifest(card.name, data_dir)
+        kept = data_dir / DOWNLOADS / card.name
+        made = manifest["made"] == "prepared" and card.raw is not None
+        sources = manifest["sources"].items()
+        return made and all(file_sha256(inside(kept, file)) == found for file, found in sources)
+    except (OSError, UserError):
+        return False
 
 
 def _make_contents(card: Card, data_dir: Path, progress: Progress) -> Contents:
     """Return contents, made unless others have just done it; for whoever holds the lock."""
     name = card.name
-    if card.raw is None or is_prepared(name, data_dir):
+    found = _sound_contents(card, data_dir, progress.say)
+    if found is not None:
+        return found
+    if card.synthetic is not None:
+        return draw_contents(card, data_dir)
+    if card.raw is None:
         return load_contents(name, data_dir)
     said = f"{name} is not prepared yet: making it from {card.raw.interactions.file}"
     if card.imports:

@@ -11,6 +11,7 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.runs.jobs import Context, Job, configure, load_policy, split_words
 from genrec_bench.runs.registry import source_hash
 from genrec_bench.storage.digests import json_digest
+from genrec_bench.storage.files import read_json
 from genrec_bench.training.evaluation_cache import evaluate_once
 
 Metrics = Mapping[str, float]
@@ -50,6 +51,7 @@ def evaluate_again(
 
     found = evaluate_once(
         record.parent / f"evaluation-{split}-{json_digest(key)[:16]}.json",
+        str(read_json(record).get("sha256")),
         policy,
         context.dataset,
         split,

@@ -57,10 +57,15 @@ def files_digest(paths: Iterable[Path]) -> str:
 
     A process that asks again about files that did not change does not read them again.
     """
-    return content_digest("".join(map(_known_digest, paths)))
+    return content_digest("".join(map(known_sha256, paths)))
 
 
-def _known_digest(path: Path) -> str:
+def known_sha256(path: Path) -> str:
+    """Return the digest of a file's content, which is read once in a process if it stays as it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     status = path.stat()
     key = (path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     digest = _KNOWN.get(key) or file_sha256(path)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
-from genrec_bench.storage.bounded_json import load_json
-from genrec_bench.storage.digests import content_digest, file_sha256
+from genrec_bench.storage.cached import (
+    FILES,
+    MADE_OF,
+    Unsound,
+    check_files,
+    check_made_of,
+    digests_of,
+    read_sealed,
+    sealed,
+)
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.evaluate import Evaluation, evaluate, judged
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import total_spent
+from genrec_bench.training.metrics import outcome_metrics
 from genrec_bench.training.own_metrics import OwnMetrics
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
@@ -32,6 +45,7 @@ class KeptEvaluation(Evaluation):
 
 def evaluate_once(
     file: Path,
+    evaluated: str,
     policy: Callable[[], Policy],
     dataset: Dataset,
     split: str,
@@ -47,17 +61,33 @@ def evaluate_once(
 
     Args:
         file: a JSON file whose name and folder say what is evaluated and how; the outcomes lie
-            beside it as ``.parquet``.
+            beside it as ``.parquet``. What cannot be believed is evaluated again.
+        evaluated: a digest of the policy.
         policy: makes the policy, if it is needed.
         split: to evaluate on; no example of another one is read.
         own: metrics of one's own to compute too.
 
     Raises:
         UserError: a metric of one's own is at fault.
-        StorageError: the files are damaged or cannot be written.
+        StorageError: the files cannot be written.
     """
     examples = judged(dataset, split, settings)
-    if not workers.agree(file.is_file()):
+    what = {
+        "dataset": dataset.fingerprint,
+        "file": file.name,
+        "policy": evaluated,
+        "sids": dataset.sid_fingerprint,
+    }
+    fault: str | None = None
+    if workers.is_main:
+        try:
+            fault = None if _is_sound(file, what, len(examples), settings) else ""
+        except Unsound as error:
+            fault = str(error)
+    fault = workers.agree(fault)
+    if fault is not None:
+        if fault:
+            progress.say(f"{fault}; {title} is evaluated again")
         loaded = policy()
         loaded.meter = ledger = Ledger(workers.device)
         with ledger.phase("evaluation"):
@@ -77,25 +107,64 @@ def evaluate_once(
         figures = own.figures(found.ranked(examples)) if own is not None else {}
         cost = total_spent(ledger, workers)["evaluation"]
         if workers.is_main:
+            outcomes = file.with_suffix(".parquet")
             table = parquet_bytes(found.outcomes)
-            write_atomically(file.with_suffix(".parquet"), table)
-            content = {
-                "cost": cost,
-                "metrics": found.metrics | figures,
-                "outcomes": content_digest(table),
-            }
+            write_atomically(outcomes, table)
             # Written last: it says that both are there.
-            write_json(file, content)
+            _write(file, {"cost": cost, "metrics": found.metrics | figures}, what)
         workers.wait()
+    content, _ = read_sealed(file)
     try:
-        content = load_json(file)
-        outcomes = file.with_suffix(".parquet")
-        if file_sha256(outcomes) != content["outcomes"]:
-            raise ValueError
         return KeptEvaluation(
-            content["metrics"], read_frame(outcomes), cost=Cost(**content["cost"])
+            content["metrics"],
+            read_frame(file.with_suffix(".parquet")),
+            cost=Cost(**content["cost"]),
         )
     except (KeyError, OSError, TypeError, ValueError):
         raise StorageError(
             f"{file} or the .parquet beside it is damaged; delete both to evaluate again"
         ) from None
+
+
+def _write(file: Path, content: Mapping[str, Any], what: Mapping[str, str]) -> None:
+    files = digests_of(file.parent, [file.with_suffix(".parquet")])
+    write_json(file, sealed({**content, FILES: files, MADE_OF: json_digest(what)}))
+
+
+def _is_sound(file: Path, what: Mapping[str, str], count: int, settings: Settings) -> bool:
+    """Return whether there is an evaluation that can be believed; False if there is none.
+
+    One without a seal, from before there were any, is sealed if its figures follow from its
+    outcomes.
+
+    Args:
+        what: it must have been made of.
+        count: how many examples it must have.
+
+    Raises:
+        Unsound: it cannot be believed.
+    """
+    if not file.exists():
+        return False
+    content, has_seal = read_sealed(file)
+    outcomes = file.with_suffix(".parquet")
+    if has_seal:
+        check_made_of(content, what, file)
+        check_files(file.parent, content.get(FILES))
+        return True
+    check_files(file.parent, {outcomes.name: content.get("outcomes")})
+    try:
+        rows = read_frame(outcomes)
+        found = outcome_metrics(
+            rows, settings.beam_width, settings.pass_samples, cutoffs=settings.cutoffs
+        )
+        stated = content["metrics"]
+        same = all(math.isclose(stated[name], value) for name, value in found.items())
+    except (KeyError, OSError, TypeError, ValueError):
+        same = False
+    if not same or len(rows) != count:
+        raise Unsound(f"{file}: its figures are not those of its outcomes")
+    kept = {key: value for key, value in content.items() if key != "outcomes"}
+    with contextlib.suppress(StorageError):  # Of a data directory that is only read.
+        _write(file, kept, what)
+    return True

@@ -21,6 +21,7 @@ from uuid import uuid4
 from genrec_bench import benchmark_version
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.storage.bounded_json import parse_json
+from genrec_bench.storage.cached import FILES, Unsound, check_files, check_seal, read_sealed
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import inside, read_json
 from genrec_bench.storage.folders import written_whole
@@ -94,7 +95,7 @@ def shared_starts(data_dir: Path) -> tuple[list[Shared], list[str]]:
     found, wrong = [], []
     for file in sorted((data_dir / FOLDER).glob(f"*/{START_FILE}")):
         try:
-            content = _content(read_json(file), str(file))
+            content = _content(read_sealed(file)[0], str(file))
             found.append(Shared(file.parent, _dataset(file.parent.name), content))
         except UserError as error:
             wrong.append(str(error))
@@ -179,6 +180,11 @@ def import_start(file: Path, data_dir: Path, *, replace: bool = False) -> tuple[
                     _copy(archive, member, target, file)
                 if weights_hash(new / POLICY_FOLDER) != found.weights:
                     raise UserError(f"{file}: the weights are not those that {START_FILE} names")
+                try:
+                    if check_seal(found.content, file):
+                        check_files(new, found.content.get(FILES))
+                except Unsound:
+                    raise UserError(f"{file}: was changed since it was written") from None
     return found, True
 
 

@@ -20,6 +20,7 @@ from genrec_bench.errors import StorageError
 from genrec_bench.policy.backbones import Backbone, make_policy, prompt_name
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
+from genrec_bench.storage.cached import Unsound
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import read_json
 from genrec_bench.storage.folders import remove, remove_leftovers
@@ -28,7 +29,7 @@ from genrec_bench.training.evaluation_cache import KeptEvaluation, evaluate_once
 from genrec_bench.training.ledger import Cost
 from genrec_bench.training.own_metrics import OwnMetrics
 from genrec_bench.training.settings import AUTO, Settings
-from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, train_start, weights_hash
+from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, is_sound, train_start
 from genrec_bench.training.workers import Workers
 
 
@@ -58,31 +59,37 @@ def sft_start(
     folder, key = _place(backbone, dataset, settings, data_dir)
     done = folder / START_FILE
     with _locked(folder, workers):
+        fault: str | None = None
         if workers.is_main:
             remove_leftovers(folder)
-        if not workers.agree(done.is_file()):
+            try:
+                fault = None if is_sound(folder, key) else ""
+            except Unsound as error:
+                fault = str(error)
+        fault = workers.agree(fault)
+        if fault is not None:
+            if fault:
+                progress.say(
+                    f"{fault}; the SFT start is trained again, and runs that began at the one "
+                    "before are comparable if its weights come out the same"
+                )
             train_start(backbone, dataset, settings, folder, key, workers, progress)
         elif workers.is_main:
             # The process was killed between writing the start and removing its checkpoints.
             remove(folder / CHECKPOINTS)
     content = read_json(done)
-    if content.get("weights") != weights_hash(folder / "policy"):
-        raise StorageError(
-            f"{folder}: the SFT start was changed; delete the folder to train it again"
-        )
     return SFTStart(folder, content["weights"], _cost(content, done))
 
 
 def cost_if_trained(
     backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
 ) -> Cost | None:
-    """Return what the SFT start of a configuration has cost, None if it is not in the cache.
-
-    Raises:
-        StorageError: the cache is damaged.
-    """
-    done = _place(backbone, dataset, settings, data_dir)[0] / START_FILE
-    return _cost(read_json(done), done) if done.is_file() else None
+    """Return what the SFT start of a configuration has cost, None if it is yet to be trained."""
+    folder, key = _place(backbone, dataset, settings, data_dir)
+    done = folder / START_FILE
+    with contextlib.suppress(Unsound):
+        return _cost(read_json(done), done) if is_sound(folder, key) else None
+    return None
 
 
 def steps_taken(start: SFTStart) -> int:
@@ -162,6 +169,7 @@ def evaluate_start(
         return {
             split: evaluate_once(
                 start.folder / f"evaluation-{split}-{way}.json",
+                start.fingerprint,
                 policy,
                 dataset,
                 split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 import torch
 
 from genrec_bench.data.dataset import Dataset
+from genrec_bench.errors import StorageError
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.precision import shrink_frozen
 from genrec_bench.progress import Progress
-from genrec_bench.storage.digests import files_digest
+from genrec_bench.storage.cached import (
+    FILES,
+    Unsound,
+    check_files,
+    digests_of,
+    read_sealed,
+    sealed,
+)
+from genrec_bench.storage.digests import files_digest, json_digest
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import remove
 from genrec_bench.training.best_weights import SCORE, BestWeights
@@ -135,9 +145,45 @@ def train_start(
             "spent": spent,
             "weights": weights_hash(folder / "policy"),
         }
-        write_json(folder / START_FILE, content)
+        write_json(folder / START_FILE, _sealed(folder, content))
         remove(folder / CHECKPOINTS)
     workers.wait()
+
+
+def is_sound(folder: Path, key: Mapping[str, Any]) -> bool:
+    """Return whether a folder holds a start that can be believed; False if there is none.
+
+    One without a seal, from before there were any, is believed if its weights are those that it
+    names: what it cost cannot be found out. It is sealed then.
+
+    Args:
+        key: all that it must depend on.
+
+    Raises:
+        Unsound: it cannot be believed.
+    """
+    done = folder / START_FILE
+    if not done.is_file():
+        return False
+    content, has_seal = read_sealed(done)
+    if json_digest(content.get("key")) != json_digest(key):
+        raise Unsound(f"{done}: was made of something else")
+    spent, curve = content.get("spent"), content.get("curve")
+    if not isinstance(spent, Mapping) or not isinstance(curve, list):
+        raise Unsound(f"{done}: is damaged")
+    if has_seal:
+        check_files(folder, content.get(FILES))
+    if content.get("weights") != weights_hash(folder / "policy"):
+        raise Unsound(f"{folder}: its weights were changed")
+    if not has_seal:
+        with contextlib.suppress(StorageError):  # Of a data directory that is only read.
+            write_json(done, _sealed(folder, content))
+    return True
+
+
+def _sealed(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    files = (path for path in (folder / "policy").iterdir() if path.is_file())
+    return sealed({**content, FILES: digests_of(folder, files)})
 
 
 def weights_hash(folder: Path) -> str:

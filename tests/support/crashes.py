@@ -232,7 +232,9 @@ def _timeless(file: Path) -> Any:
     def without(value: Any) -> Any:
         if isinstance(value, dict):
             left = {k: without(v) for k, v in value.items()}
-            return {k: v for k, v in left.items() if k not in ("seconds", "peak_memory_bytes")}
+            return {
+                k: v for k, v in left.items() if k not in ("peak_memory_bytes", "seal", "seconds")
+            }
         return value
 
     return without(json.loads(file.read_text()))

@@ -12,6 +12,7 @@ from tiny_runs import SETTINGS, call, save_tiny, shrink_backbone
 from genrec_bench.data.dataset_store import load_dataset
 from genrec_bench.policy.backbones import find_backbone
 from genrec_bench.progress import Progress
+from genrec_bench.storage.cached import sealed
 from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_sharing import shared_starts
@@ -152,7 +153,9 @@ def said(members: dict[str, bytes], **changes: object) -> None:
     name = f"{top(members)}/sft.json"
     content = json.loads(members[name])
     content["key"] |= changes.pop("key", {})
-    members[name] = json.dumps(content | changes).encode()
+    seal = {"seal": changes.pop("seal")} if "seal" in changes else {}
+    # Whoever forges a start seals it too, unless the seal is what is forged.
+    members[name] = json.dumps({**sealed(content | changes), **seal}).encode()
 
 
 def renamed(members: dict[str, bytes]) -> None:
@@ -210,6 +213,8 @@ def weights_changed(members: dict[str, bytes]) -> None:
         (lambda m: m.update({f"{top(m)}/sft.json": b"[" * 100_000}), "sft.json: cannot be read"),
         (lambda m: m.update({f"{top(m)}/sft.json": b"\xff"}), "sft.json: cannot be read"),
         (other_version, "made by genrec-bench 0.1"),
+        (lambda m: said(m, seal="0" * 64, curve=[]), "was changed since it was written"),
+        (lambda m: m.pop(f"{top(m)}/policy/config.json"), "was changed since it was written"),
     ],
 )
 def test_what_is_no_start_is_refused_and_nothing_is_written(

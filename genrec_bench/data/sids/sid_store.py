@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.storage.bounded_json import load_json
+from genrec_bench.storage.cached import Unsound, read_sealed, sealed
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
@@ -118,7 +118,7 @@ def save_sids(
             "quality": dict(sids.quality),
             "sha256": file_sha256(new / TABLE),
         }
-        write_json(new / MANIFEST, manifest)
+        write_json(new / MANIFEST, sealed(manifest))
         if figure is not None:
             (new / FIGURE).write_bytes(figure)
     return folder
@@ -128,10 +128,10 @@ def manifest_of(name: str, label: str, data_dir: Path) -> dict[str, Any] | None:
     """Return what is kept beside SIDs; None where it, or their table, is damaged or missing."""
     folder = sids_folder(name, label, data_dir)
     try:
-        manifest = load_json(folder / MANIFEST)
+        manifest = read_sealed(folder / MANIFEST)[0]
         whole = manifest["sha256"] == file_sha256(folder / TABLE)
         known = isinstance(manifest["recipe"], dict) and isinstance(manifest["contents"], str)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, Unsound, KeyError):
         return None
     return manifest if whole and known else None
 
@@ -148,7 +148,7 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
     check_label(name, label, data_dir)
     again = f"make them again with {_command(name, label)} and --replace"
     try:
-        manifest = load_json(folder / MANIFEST)
+        manifest = read_sealed(folder / MANIFEST)[0]
         content = (folder / TABLE).read_bytes()
         if manifest["sha256"] != content_digest(content):
             raise ValueError("the table is not the one that was written")
@@ -160,7 +160,7 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
         made_of, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
         if not isinstance(recipe, dict) or not isinstance(quality, dict):
             raise TypeError("recipe and quality are no mappings")
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, Unsound, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(f"{folder} cannot be read ({error}); {again}") from error
     texts = contents.descriptions_sha256
     if made_of != contents.fingerprint or recipe.get(TEXTS, texts) != texts:

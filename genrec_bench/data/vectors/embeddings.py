@@ -110,6 +110,7 @@ def sid_embeddings(
         key |= {"descriptions": dataset.contents.descriptions_sha256, "described": words}
     titles, descriptions = dataset.contents.titles, dataset.contents.descriptions
     num_sids = len(catalog.unique_sids)
+    shown = progress or Progress(quiet=True)
 
     def make() -> NDArray[np.float32]:
         if source == "text":
@@ -118,14 +119,13 @@ def sid_embeddings(
         elif source == "collaborative":
             vectors = collaborative_vectors(dataset.train, catalog.num_items)
         else:
-            shown = progress or Progress(quiet=True)
             texts = item_texts(titles, descriptions)
             encoded = encode_texts(texts, source, folder, shown, SOURCES)
             vectors = encoded.astype(np.float64)
         return sid_means(vectors, catalog.sid_of_item, num_sids)
 
     path = folder / f"{dataset.name}-{fingerprint(key)}.safetensors"
-    return cached_vectors(path, num_sids, make)
+    return cached_vectors(path, num_sids, key, make, shown.say)
 
 
 def resolve_source(dataset: Dataset, source: str) -> str:

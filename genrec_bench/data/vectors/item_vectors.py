@@ -109,7 +109,8 @@ def item_vectors(
         "versions": versions_of(PACKAGES),
         "seed": [SEED, POWER_ITERATIONS],
     }
-    path = cache / f"items-{fingerprint(key | shared)}.safetensors"
+    key |= shared
+    path = cache / f"items-{fingerprint(key)}.safetensors"
 
     def make() -> Floats:
         with progress.bar("item vectors", 1):
@@ -117,7 +118,8 @@ def item_vectors(
                 return word_vectors(titles, descriptions, TEXT_DIMENSIONS)
             return collaborative_vectors(train, num_items)
 
-    return _one_for_each(cached_vectors(path, num_items, make), source, progress)
+    found = cached_vectors(path, num_items, key, make, progress.say)
+    return _one_for_each(found, source, progress)
 
 
 def check_source(source: str, cache: Path | None = None) -> None:

@@ -8,7 +8,7 @@ that the same call goes on where an earlier one was killed. The package is optio
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from genrec_bench.data.vectors.vector_cache import (
     cached_vectors,
     fingerprint,
-    load_vectors,
+    known_vectors,
     save_vectors,
     versions_of,
 )
@@ -134,10 +134,14 @@ def encode_texts(
     distinct = _distinct(texts)
     if not distinct:
         return np.zeros((len(texts), 1), dtype=np.float32)
-    path = kept_file(texts, model, cache)
+    path, key = kept_file(texts, model, cache), _key(distinct, model)
     batches = path.with_suffix(".batches")
     vectors = cached_vectors(
-        path, len(distinct), lambda: _encode(distinct, model, batches, progress, others)
+        path,
+        len(distinct),
+        key,
+        lambda: _encode(distinct, model, key, batches, progress, others),
+        progress.say,
     )
     # Here and not above: the call that saved the vectors may have been killed before it got here.
     shutil.rmtree(batches, ignore_errors=True)
@@ -155,12 +159,16 @@ def keeps_some(cache: Path) -> bool:
 
 def kept_file(texts: Sequence[str], model: str, cache: Path) -> Path:
     """Return the file in which `encode_texts` keeps vectors, whether it is there or not."""
-    key = {
-        "texts": texts_sha256(_distinct(texts)),
+    return cache / f"{KEPT}{fingerprint(_key(_distinct(texts), model))}.safetensors"
+
+
+def _key(distinct: Sequence[str], model: str) -> dict[str, object]:
+    """Return all that vectors of texts depend on."""
+    return {
+        "texts": texts_sha256(distinct),
         "model": model_files(model) or model,
         "versions": versions_of(["sentence-transformers", "transformers"]),
     }
-    return cache / f"{KEPT}{fingerprint(key)}.safetensors"
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:
@@ -177,16 +185,25 @@ def model_files(model: str) -> dict[str, str]:
 
 
 def _encode(
-    texts: list[str], model: str, folder: Path, progress: Progress, others: Sequence[str]
+    texts: list[str],
+    model: str,
+    key: Mapping[str, object],
+    folder: Path,
+    progress: Progress,
+    others: Sequence[str],
 ) -> NDArray[np.float32]:
-    """Encode batch after batch; those that are in the folder already are read."""
+    """Encode batch after batch; those that are in the folder already are read.
+
+    ``key`` is all that the vectors depend on.
+    """
     encoder = None
     parts: list[NDArray[np.float32]] = []
     with progress.bar("encode", len(texts)) as bar:
         for first in range(0, len(texts), BATCH):
             batch = texts[first : first + BATCH]
             path = folder / f"{first:09d}.safetensors"
-            part = load_vectors(path, len(batch))
+            made_of = {**key, "first": first}
+            part = known_vectors(path, len(batch), made_of, progress.say)
             if part is None:
                 if encoder is None:
                     encoder = _load(model, others)
@@ -196,7 +213,7 @@ def _encode(
                         f"embeddings={model}: the model gives {part.shape} numbers for "
                         f"{len(batch)} texts, not a vector of finite numbers for each"
                     )
-                save_vectors(path, part)
+                save_vectors(path, part, made_of)
             if parts and part.shape[1] != parts[0].shape[1]:
                 raise UserError(
                     f"embeddings={model}: the model gives vectors of {part.shape[1]} numbers, and "

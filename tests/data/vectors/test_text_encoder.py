@@ -18,6 +18,7 @@ from genrec_bench.data.vectors.text_encoder import encode_texts
 from genrec_bench.data.vectors.vector_cache import load_vectors, save_vectors
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
+from genrec_bench.storage.cached import Unsound
 from genrec_bench.storage.digests import texts_sha256
 
 QUIET = Progress(quiet=True)
@@ -209,12 +210,16 @@ def test_a_model_that_was_replaced_half_way(model: Model, tmp_path: Path) -> Non
 def test_vectors_come_back_as_they_were_whatever_their_order_in_memory(tmp_path: Path) -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     for order in (vectors, np.asfortranarray(vectors), vectors[::-1]):
-        save_vectors(tmp_path / "v", order)
-        found = load_vectors(tmp_path / "v", 2)
+        save_vectors(tmp_path / "v", order, "these")
+        found = load_vectors(tmp_path / "v", 2, "these")
         assert found is not None and found.tolist() == order.tolist()
-    assert load_vectors(tmp_path / "v", 3) is None
-    save_vectors(tmp_path / "v", vectors * np.float32(np.nan))
-    assert load_vectors(tmp_path / "v", 2) is None
+    with pytest.raises(Unsound, match="something else"):
+        load_vectors(tmp_path / "v", 2, "those")
+    with pytest.raises(Unsound, match="was changed"):
+        load_vectors(tmp_path / "v", 3, "these")
+    save_vectors(tmp_path / "v", vectors * np.float32(np.nan), "these")
+    with pytest.raises(Unsound):
+        load_vectors(tmp_path / "v", 2, "these")
 
 
 TEXTS = st.lists(st.text(alphabet='ab\n",', max_size=3), max_size=3)
