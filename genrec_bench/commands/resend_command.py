@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from genrec_bench.tracking.store import Store
@@ -77,12 +78,15 @@ def execute(args: argparse.Namespace) -> int:
                 f"{len(folders) - number} are left; give the command again when it is back"
             ) from None
     if args.json:
-        print(json.dumps(counts, indent=2, sort_keys=True))
+        print(json.dumps({**counts, "left_out": exporter.left_out}, indent=2, sort_keys=True))
     else:
         print("sent to {}: {sent} runs, {figures} figures, {files} files".format(place, **counts))
         for kind, text in NOTES.items():
             if counts[kind]:
                 print(f"{text}: {counts[kind]}")
+    if exporter.left_out:
+        told = "; ".join(map(one_line, exporter.left_out))
+        print(f"left out, as it is no file of a run's own folder: {told}", file=sys.stderr)
     if counts["left"]:
         raise UserError(
             f"MLflow at {place} refused {counts['left']} runs ({exporter.reasons['left']}), which "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrec_bench.storage.bounded_json import decode_json
+from genrec_bench.storage.confined import Foreign, check_own
+from genrec_bench.storage.digests import content_digest
 from genrec_bench.storage.locks import locked
 from genrec_bench.tracking import folder_view
 from genrec_bench.tracking.folder_view import TRACKING_FILE, About, read_about
@@ -28,11 +31,11 @@ if TYPE_CHECKING:
 TOKEN_TAG, SENT_TAG = "genrec_bench_token", "genrec_bench_sent"
 PARENT_TAG = "mlflow.parentRunId"
 
-LOCK_FILE = ".tracking.lock"
-"""In the folder of a run: who holds it sends the run."""
-
 STATUS = {"complete": "FINISHED", "failed": "FAILED"}
 """MLflow's words for how a run ended; pruned and interrupted ones are `KILLED`."""
+
+LOCK_FILE = ".tracking.lock"
+"""In the folder of a run: who holds it sends the run."""
 
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 """What MLflow says to something that it will never take."""
@@ -56,6 +59,7 @@ class Exporter:
             how many runs are ``live``, belong ``elsewhere``, or are ``left`` as MLflow does not
             take them; how many ``figures`` and ``files`` it took, how many entries it ``refused``.
         reasons: why it did not take the first of what is ``left`` and ``refused``.
+        left_out: what was never sent, as it is no file of a run's own folder; with the reasons.
     """
 
     def __init__(self, store: Store, *, all_runs: bool = False) -> None:
@@ -63,6 +67,7 @@ class Exporter:
         words = ("sent", "ended", "live", "elsewhere", "left", "figures", "files", "refused")
         self.counts = Counter(dict.fromkeys(words, 0))
         self.reasons: dict[str, str] = {}
+        self.left_out: list[str] = []
 
     def export(self, folder: Path, *, own: bool = False) -> None:
         """Make MLflow show what a folder says by now.
@@ -74,10 +79,19 @@ class Exporter:
         Raises:
             Exception: whatever MLflow and what it stands on raise.
         """
+        try:
+            self._export(folder, own)
+        except Foreign as error:
+            self._leave_out(str(error))
+
+    def _export(self, folder: Path, own: bool) -> None:
         from mlflow.exceptions import MlflowException
 
-        if not (folder / TRACKING_FILE).is_file():
+        try:
+            folder_view.checked_about(folder)
+        except FileNotFoundError:
             return  # Somebody has removed the folder, which the lock would make again.
+        check_own(folder / LOCK_FILE)
         if not own and folder_view.is_live(folder):
             self.counts["live"] += 1
             return
@@ -92,7 +106,7 @@ class Exporter:
             end = None if is_under_way else folder_view.end_of(folder, about)
             try:
                 self._send(folder, about, end)
-                if end is not None:
+                if end is not None and about.to == self.store.to:
                     folder_view.note_end_sent(folder, end)
             except MlflowException as error:
                 if error.error_code not in REFUSED:
@@ -112,17 +126,14 @@ class Exporter:
         # The last end counts: of a run that went on, of a study that several machines carry out,
         # of a trial whose end is told by who saw it die.
         is_news = end is None or end[1] > sent["ended"]
-        new = folder_view.figures_of(folder, about)[sent["figures"] :] if is_news else []
+        new = self._figures_of(folder, about)[sent["figures"] :] if is_news else []
         for batch in _batches(new, METRICS_PER_BATCH):
             metrics = [Metric(mlflow_name(name), *figure) for name, *figure in batch]
             if self._offer("log_batch", run, metrics=metrics):
                 self.counts["figures"] += len(batch)
             sent["figures"] += len(batch)
-        for name, digest in folder_view.files_of(folder).items() if end else ():
-            if sent["files"].get(name) != digest:
-                if self._offer("log_artifact", run, str(folder / name)):
-                    self.counts["files"] += 1
-                sent["files"][name] = digest
+        if end:
+            self._send_files(folder, run, sent["files"])
         if end is None and sent["is_over"]:
             self.store.ask("update_run", run.info.run_id, status="RUNNING")
             sent["is_over"] = False
@@ -138,16 +149,44 @@ class Exporter:
             self.store.ask("set_tag", run.info.run_id, SENT_TAG, after)
             self.counts["sent"] += 1
 
+    def _figures_of(self, folder: Path, about: About) -> list[tuple[str, float, int, int]]:
+        try:
+            return folder_view.figures_of(folder, about)
+        except Foreign as error:
+            self._leave_out(str(error))
+            return []
+
+    def _send_files(self, folder: Path, run: Run, sent: dict[str, str]) -> None:
+        """Send the folder's files, as they were when they were looked at."""
+        files, left_out = folder_view.files_of(folder)
+        for reason in left_out:
+            self._leave_out(reason)
+        for name, content in files.items():
+            digest = content_digest(content)[:16]
+            if sent.get(name) == digest:
+                continue
+            with tempfile.TemporaryDirectory() as place:
+                copy = Path(place) / name
+                copy.write_bytes(content)
+                if self._offer("log_artifact", run, str(copy)):
+                    self.counts["files"] += 1
+            sent[name] = digest
+
     def _run_of(self, folder: Path, about: About) -> Run:
         """Return MLflow's run of a folder, made now if there is none; so is the run above it."""
         experiment = self.store.experiment(about.experiment)
         if found := self._find(experiment, about.token):
             return found
-        tags = {TOKEN_TAG: about.token, **about.tags}
+        # MLflow's own tags, and ours, are not for a folder to say.
+        own = (PARENT_TAG.partition(".")[0] + ".", TOKEN_TAG, SENT_TAG)
+        tags = {key: value for key, value in about.tags.items() if not key.startswith(own)}
+        tags[TOKEN_TAG] = about.token
         if about.parent:
             above = Path(os.path.normpath(folder / about.parent[0]))
             parent = self._find(experiment, about.parent[1])
-            if parent is None and (above / TRACKING_FILE).is_file():
+            is_ours = above.is_relative_to(self.store.output)
+            if parent is None and is_ours and (above / TRACKING_FILE).is_file():
+                check_own(above / LOCK_FILE)
                 with locked(above / LOCK_FILE, wait=True):
                     known = read_about(above)
                     parent = self._run_of(above, known) if known else None
@@ -200,6 +239,10 @@ class Exporter:
             self._note("refused", error)
             return False
         return True
+
+    def _leave_out(self, reason: str) -> None:
+        if reason not in self.left_out:
+            self.left_out.append(reason)
 
     def _note(self, kind: str, error: Exception) -> None:
         self.counts[kind] += 1

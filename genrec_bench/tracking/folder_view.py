@@ -4,6 +4,8 @@
 the process has told it. All else is read from what the run writes for itself: its checkpoints while
 it goes on, then its record and curves. Whoever works in a folder holds a lock on it, which the
 system frees if the process dies. A folder without a lock and without an end is that of a dead run.
+
+Folders may come from strangers: nothing is read that is not a file of the folder's own.
 """
 
 from __future__ import annotations
@@ -13,27 +15,34 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+import pyarrow as pa
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import RECORD_FILE, read_record
 from genrec_bench.runs.run_folder import CHECKPOINTS
-from genrec_bench.storage.bounded_json import load_json
-from genrec_bench.storage.digests import file_sha256
+from genrec_bench.storage.bounded_json import decode_json
+from genrec_bench.storage.confined import Foreign, check_own, own_bytes
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.locks import read_mark
 from genrec_bench.storage.parquet import read_frame
+from genrec_bench.storage.validation import Must, checked
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.loop import PRUNED
 
 TRACKING_FILE = "tracking.json"
+
+OURS = "genrec-bench/"
+"""What names of experiments begin with."""
 
 FILES = (
     RECORD_FILE,
@@ -63,6 +72,23 @@ LAST_TRIES, LAST_PAUSE = 5, 0.05
 """How often the last one to work in a folder makes sure of that, and seconds in between."""
 
 
+MOST_BYTES = 64 * 2**20
+"""Of a file that is read or sent."""
+
+LATEST = 2**53
+"""Milliseconds and steps from which on a number is none."""
+
+Moment = Annotated[int, Must(lambda value: 0 <= value < LATEST, "a moment in milliseconds")]
+
+
+def _is_above(parent: Sequence[str]) -> bool:
+    """Return whether a parent's folder is one that its child lies in, and its token is one."""
+    return set(Path(parent[0]).parts) == {".."} and bool(_TOKEN.fullmatch(parent[1]))
+
+
+_TOKEN = re.compile(r"[\w-]{1,64}")
+
+
 @dataclass
 class About:
     """What `tracking.json` says of a run.
@@ -70,29 +96,46 @@ class About:
     Attributes:
         to: the store that it belongs to, see `Store.to`.
         token: names the run at any server.
-        parent: the run that it belongs to: its folder, relative to this one, and its token.
+        parent: the run that it belongs to: its folder, which this one lies in, as a relative path,
+            and its token.
         began: milliseconds since 1970.
         end: ``complete``, ``failed``, ``pruned`` or ``interrupted``, and milliseconds since 1970;
             None until the process tells it.
     """
 
     to: str
-    experiment: str
+    experiment: Annotated[str, Must(lambda name: name.startswith(OURS), f"{OURS}NAME")]
     name: str
     params: Mapping[str, Any]
     tags: Mapping[str, str]
-    token: str
-    parent: tuple[str, str] | None
-    began: int
-    end: tuple[str, int] | None = None
+    token: Annotated[str, Must(_TOKEN.fullmatch, "a token")]
+    parent: Annotated[tuple[str, str], Must(_is_above, "a folder above and its token")] | None
+    began: Moment
+    end: tuple[str, Moment] | None = None
 
 
 def read_about(folder: Path) -> About | None:
     """Return what `tracking.json` says; None if the folder has none that can be read."""
+    with contextlib.suppress(OSError, UserError):
+        return checked_about(folder)
+    return None
+
+
+def checked_about(folder: Path) -> About:
+    """Return what `tracking.json` says.
+
+    Raises:
+        Foreign: it is no file of the folder's own, or says nothing that can be used.
+        OSError: it is missing or cannot be read.
+    """
+    text = own_bytes(folder, TRACKING_FILE, most=MOST_BYTES)
     try:
-        return About(**load_json(folder / TRACKING_FILE))
-    except (OSError, ValueError, TypeError):
-        return None
+        about, wrong = checked(About, decode_json(text))
+    except ValueError:
+        about, wrong = None, ["cannot be read"]
+    if about is None:
+        raise Foreign(f"{folder / TRACKING_FILE} ({'; '.join(wrong)})")
+    return about
 
 
 def write_about(folder: Path, about: About) -> None:
@@ -158,12 +201,23 @@ def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
     Each has a name, a value, its moment in milliseconds since 1970, and its step. A step's moment
     is the start of the run and the seconds that were spent until then: it is the same whenever it
     is asked for.
+
+    Raises:
+        Foreign: they are not in files of the folder's own, or in none that can be read.
     """
+    try:
+        return _figures(folder, about)
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError, pa.ArrowException):
+        raise Foreign(f"{folder} (curves or a record that cannot be read)") from None
+
+
+def _figures(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
     record = _record(folder)
     if record is None:
         rows = _saved_curves(folder)
     else:
-        rows = read_frame(folder / "curves.parquet").to_dict("records")
+        curves = own_bytes(folder, record["curves"]["file"], most=MOST_BYTES)
+        rows = read_frame(curves).to_dict("records")
     figures: list[tuple[str, float, int, int]] = []
     step, at = 0, about.began
     for row in rows:
@@ -182,6 +236,8 @@ def figures_of(folder: Path, about: About) -> list[tuple[str, float, int, int]]:
             for prefix, values in {**spent, **record["metrics"]}.items()
             for name, value in values.items()
         ]
+    if not all(0 <= moment < LATEST and 0 <= step < LATEST for _, _, moment, step in figures):
+        raise ValueError("a moment or a step is none")
     return figures
 
 
@@ -192,14 +248,19 @@ def curve_key(name: str) -> str:
     return f"spent/{name}" if name in SPENT else name
 
 
-def files_of(folder: Path) -> dict[str, str]:
-    """Return the names of the files that MLflow gets, with digests of their contents.
-
-    A link is none of them, as it may lead out of the folder.
-    """
-    paths = [folder / name for name in FILES]
-    files = [path for path in paths if path.is_file() and not path.is_symlink()]
-    return {path.name: file_sha256(path)[:16] for path in files}
+def files_of(folder: Path) -> tuple[dict[str, bytes], list[str]]:
+    """Return the contents of the files that MLflow gets, by name, and what must be left out."""
+    files, left_out = {}, []
+    for name in FILES:
+        try:
+            files[name] = own_bytes(folder, name, most=MOST_BYTES)
+        except FileNotFoundError:
+            continue
+        except Foreign as error:
+            left_out.append(str(error))
+        except OSError as error:
+            left_out.append(f"{folder / name} ({error.strerror or error})")
+    return files, left_out
 
 
 @contextlib.contextmanager
@@ -236,8 +297,9 @@ def _is_last(handle: int) -> bool:
 
 
 def _record(folder: Path) -> Record | None:
-    """Return a run's record; None if there is none that holds."""
-    with contextlib.suppress(UserError):
+    """Return a run's record; None if there is none that holds, and is the folder's own."""
+    with contextlib.suppress(UserError, OSError):
+        check_own(folder / RECORD_FILE)
         return read_record(folder)
     return None
 
@@ -247,7 +309,8 @@ def _saved_curves(folder: Path) -> list[dict[Hashable, Any]]:
     for checkpoint in reversed(training_checkpoints(folder / CHECKPOINTS)):
         # Older ones are removed meanwhile, and a damaged one is not for us to tell.
         with contextlib.suppress(OSError, ValueError):
-            state = load_json(checkpoint / STATE, constants=True)
+            place = (CHECKPOINTS, checkpoint.name, STATE)
+            state = decode_json(own_bytes(folder, *place, most=MOST_BYTES), constants=True)
             return list(state["content"]["curves"])
     return []
 

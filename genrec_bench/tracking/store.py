@@ -67,6 +67,7 @@ class Store:
         uri: its address; None for what the environment says.
 
     Attributes:
+        output: the same, without links.
         to: a name of the store that tells nothing of it; what folders know it by.
         place: its address without a password, for people.
         asked_at: since when an answer is awaited, on the monotonic clock; None if none is.
@@ -76,14 +77,14 @@ class Store:
     """
 
     def __init__(self, output: Path, uri: str | None = None) -> None:
-        self._output = output.resolve()
+        self.output = output.resolve()
         self._uri = os.environ.get(URI, "") if uri is None else uri
         self.to = content_digest(self._uri)[:16] if self._uri else LOCAL
         self.place = redacted(self._uri) or str(output / DATABASE)
         self.asked_at: float | None = None
         self.is_importing = False
         self.slowest = 0.0
-        self._file = _file_of(self._uri) if self._uri else self._output / DATABASE
+        self._file = _file_of(self._uri) if self._uri else self.output / DATABASE
         self.is_checked = self._file is not None
         self._client: MlflowClient | None = None
 
@@ -142,7 +143,7 @@ class Store:
     @property
     def _artifacts(self) -> str | None:
         """Address of the folder for files of runs; None where MLflow chooses it."""
-        return None if self._uri else (self._output / "mlartifacts").as_uri()
+        return None if self._uri else (self.output / "mlartifacts").as_uri()
 
     @contextlib.contextmanager
     def _awaited(self) -> Iterator[None]:

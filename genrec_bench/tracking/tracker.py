@@ -62,7 +62,7 @@ class Tracker(NullTracker):
         token = self.token or (_short_digest(name) if shared else token)
         about = folder_view.About(
             to=courier.store.to,
-            experiment=f"genrec-bench/{self.dataset}",
+            experiment=f"{folder_view.OURS}{self.dataset}",
             name=f"{self.label}: {name}" if self.label else name,
             params=params,
             tags=tags,

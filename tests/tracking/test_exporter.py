@@ -46,10 +46,10 @@ class Tracked(Bench):
         (folder,) = run_folders(self.output)
         return folder
 
-    def resend(self) -> dict[str, int]:
+    def resend(self) -> dict[str, Any]:
         called = call(self.capsys, ["resend", "--output", str(self.output), "--json"])
         assert called.code == 0, called.err
-        answer: dict[str, int] = json.loads(called.out)
+        answer: dict[str, Any] = json.loads(called.out)
         return answer
 
 
@@ -117,6 +117,11 @@ def test_a_run_that_mlflow_missed_is_sent_once(missed: Tracked, server: FakeServ
     assert run.params["settings.steps"] == "2"
     assert run.files == {RECORD_FILE: (folder / RECORD_FILE).read_text()}
     again = missed.resend()
+    assert (
+        again.pop("left_out")
+        == answer["left_out"]
+        == [f"{folder}/table.md (a link, or behind one)"]
+    )
     assert not any(again.values()) and len(run.received) == len(run.points())
 
 
@@ -328,5 +333,8 @@ def test_resend_says_that_mlflow_is_away(missed: Tracked, server: FakeServer) ->
 def test_a_folder_whose_note_is_damaged_is_no_run(missed: Tracked, server: FakeServer) -> None:
     for damage in ("", "null", "[1]", '{"token": "x"}', "\x00"):
         (missed.folder() / TRACKING_FILE).write_text(damage)
-        assert not any(missed.resend().values())
+        answer = missed.resend()
+        (left_out,) = answer.pop("left_out")
+        assert left_out.startswith(str(missed.folder() / TRACKING_FILE))
+        assert not any(answer.values())
     assert not server.runs
