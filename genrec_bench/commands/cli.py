@@ -52,6 +52,9 @@ COMMANDS = {
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """NUL, and what stands for bytes that are no text: no file and no record can hold it."""
 
+SAFE = "PYTHONSAFEPATH"
+"""Says to all Pythons that come of this process what the option -P says to one."""
+
 SHARED = "run"
 """The command whose work several processes of a launcher share."""
 
@@ -64,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if "_ARGCOMPLETE" in os.environ:
         _complete(os.environ.get("COMP_LINE", ""))
+    if argv is None:
+        # What libraries start imports nothing of the folder where this process happens to stand.
+        os.environ.setdefault(SAFE, "1")
     with told_streams():
         return _carried_out(sys.argv[1:] if argv is None else list(argv))
 

@@ -24,6 +24,9 @@ from genrec_bench.studies.worker import START, Answer, Died, Task, packed
 
 THREADS, DEVICES, PATH = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH"
 
+SAFE = "PYTHONSAFEPATH"
+"""Says to all Pythons that come of a process what the option -P says to one."""
+
 SECONDS_TO_END = 30.0
 """How long processes have to close what is open, when they are not needed any more."""
 
@@ -187,9 +190,11 @@ def python(environment: dict[str, str]) -> list[str]:
         environment: of the process; the package's own place comes first on its path.
     """
     # The package may be found only because this process was started beside it.
-    place = str(package_place())
-    more = environment.get(PATH)
-    environment[PATH] = os.pathsep.join([place, more] if more else [place])
+    places = [str(package_place()), *environment.get(PATH, "").split(os.pathsep)]
+    # An empty place, as a separator too many leaves it, would be the current folder.
+    environment[PATH] = os.pathsep.join(filter(None, places))
+    # For the processes that libraries start.
+    environment[SAFE] = "1"
     return [sys.executable, "-P"]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.runs.jobs import Context, Crew
-from genrec_bench.studies.processes import THREADS, package_place
+from genrec_bench.studies.processes import SAFE, THREADS, package_place
 from genrec_bench.studies.worker import Answer, Died, Task, answer_packed, packed
 
 MOST = 10_000
@@ -55,7 +55,7 @@ class RayCluster:
                 ray.init(
                     address=address,
                     logging_level=logging.ERROR,
-                    runtime_env={"env_vars": {THREADS: str(threads)}},
+                    runtime_env={"env_vars": {THREADS: str(threads), SAFE: "1"}},
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"--on {self.crew.cluster}: {one_line(error)}") from None

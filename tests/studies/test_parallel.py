@@ -243,8 +243,9 @@ def test_how_a_process_ended_in_words() -> None:
 
 
 def test_the_package_is_found_where_it_is_and_nothing_beside_the_user() -> None:
-    environment = {processes.PATH: "elsewhere"}
+    environment = {processes.PATH: f"elsewhere{os.pathsep}"}
     assert processes.python(environment) == [sys.executable, "-P"]
     place = processes.package_place()
     assert environment[processes.PATH] == os.pathsep.join([str(place), "elsewhere"])
+    assert environment[processes.SAFE] == "1"
     assert (place / "genrec_bench" / "studies" / "parallel.py").is_file()
