@@ -14,6 +14,7 @@ from genrec_bench.runs.records import read_record
 
 pytest.importorskip("cornac", reason="takes cornac: pip install genrec-bench[baselines]")
 
+from genrec_bench.runs import cornac_models  # noqa: E402
 from genrec_bench.runs.cornac_models import cornac_data, fit, judge, ranked  # noqa: E402
 from genrec_bench.training.candidate_lists import places_of  # noqa: E402
 
@@ -109,6 +110,17 @@ def test_sasrec_learns_by_the_softmax_over_all_items() -> None:
         target = int(dataset.train.targets[0])
         losses.append(float(scores.logsumexp(0) - scores[target]))
     assert losses[0] == pytest.approx(np.log(24), abs=0.5) and losses[1] < losses[0] - 0.5
+
+
+def test_sasrec_is_scored_in_batches_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = tiny_dataset()
+    data = cornac_data(dataset, dataset.valid)
+    model = fit(HOSTED["sasrec"], {"n_epochs": 1}, data, 0)
+    monkeypatch.setattr(cornac_models, "SCORED_AT_ONCE", 7)
+    lists = ranked(model, dataset.test, 5)
+    for row, user in enumerate(dataset.test.users.tolist()):
+        scores = model.score(user, dataset.test.history(row).tolist())
+        assert np.allclose(scores[lists[row]], np.sort(scores)[::-1][:5], atol=1e-5)
 
 
 def test_the_command_tunes_trains_on_seeds_and_finds_again(
