@@ -8,8 +8,15 @@ import re
 from collections.abc import Iterable, Iterator
 from textwrap import shorten
 
-DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS)
-"""Errors of the disk (full, read-only, no permission), which the user has to mend."""
+DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS) + (
+    errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
+)  # fmt: skip
+"""Errors that the user has to mend: of the disk (full, read-only, no permission), and of paths that
+can name no file (too long, through a file, a circle of links)."""
+
+DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What is raised where content is taken apart that is not as it was written. Say with it which file
+that is: around anything else than reading one, these are mistakes of ours."""
 
 LONGEST_REASON = 300
 """Characters of a failure's reason in a record or in a message."""
@@ -31,7 +38,7 @@ class StorageError(UserError):
 
 
 def is_disk_trouble(error: OSError) -> bool:
-    """Return whether the disk refuses; any other error is a mistake in the program or its use."""
+    """Return whether disk or path refuse; all other errors are mistakes in the program."""
     return error.errno in DISK_TROUBLE
 
 

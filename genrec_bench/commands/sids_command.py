@@ -19,7 +19,7 @@ from genrec_bench.data.sids.sid_recipe import (
 )
 from genrec_bench.errors import UserError
 from genrec_bench.runs.options import add_data_dir_option, do_second_word, one_seed, whole_number
-from genrec_bench.storage.folders import check_writable
+from genrec_bench.storage.folders import at_home, check_writable
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,7 @@ def recipe_of(args: argparse.Namespace, card: Card, has_titles: bool) -> SIDReci
     usual = card.sids or SIDRecipe("rq-kmeans", "text" if has_titles else "collaborative")
     embeddings = usual.embeddings if args.embeddings is None else args.embeddings
     if embeddings.endswith(".npy"):  # as on a card
-        embeddings = str(Path(embeddings).expanduser().resolve())
+        embeddings = str(at_home(embeddings, "--embeddings").resolve())
     if args.embeddings is None and embeddings == "text" and not has_titles:
         # The card's texts come with its raw files; what was imported may have none.
         embeddings = "collaborative"
@@ -261,10 +261,10 @@ def _show(args: argparse.Namespace) -> int:
     sids = load_sids(contents, label, data_dir)
     try:
         worth = quality_of(sids.quality)
-    except (KeyError, TypeError) as error:
+    except ValueError as error:
         raise UserError(
             f"{sids_folder(base, label, data_dir)}: its manifest says nothing of quality as it was "
-            "written"
+            f"written: {error}"
         ) from error
     if args.json:
         print(_json({"recipe": sids.recipe, "quality": sids.quality}))

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Annotated
 
 from genrec_bench.data.preparation.raw_recipe import Raw, Step, check_steps
-from genrec_bench.data.sids.sid_recipe import SIDRecipe
+from genrec_bench.data.sids.sid_recipe import MOST_CODES, MOST_SEED, SIDRecipe
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.storage.folders import at_home
 from genrec_bench.storage.strict_yaml import parse_yaml
 from genrec_bench.storage.text_files import read_text
 from genrec_bench.storage.validation import (
     Must,
     PlainName,
     at_least,
+    is_plain_name,
     one_of,
     require,
     validated,
@@ -49,7 +51,18 @@ LONGEST_HISTORY = 10_000
 CARDS = "GENREC_BENCH_CARDS"
 """Names a folder of the user's own cards."""
 
+MOST_DRAWN, MOST_DRAWN_ITEMS = 100_000_000, 20_000
+"""Interactions and items of a synthetic dataset; its model has a number for each pair of items."""
+
+CENTURY = 36_525
+"""Days."""
+
 Count = Annotated[int, at_least(1)]
+Codes = Annotated[int, Must(lambda count: 1 <= count <= MOST_CODES, f"from 1 to {MOST_CODES}")]
+HistoryLength = Annotated[
+    int, Must(lambda length: 1 <= length <= LONGEST_HISTORY, f"from 1 to {LONGEST_HISTORY}")
+]
+Days = Annotated[float, Must(lambda days: 0 < days <= CENTURY, f"above 0, at most {CENTURY}")]
 Probability = Annotated[float, Must(lambda value: 0 <= value <= 1, "between 0 and 1")]
 Weights = Annotated[
     tuple[float, ...],
@@ -73,6 +86,11 @@ class Expected:
     valid_rows: Count | None = None
     test_rows: Count | None = None
 
+
+Category = Annotated[
+    str, Must(lambda text: not text or is_plain_name(text), "a plain name, without a folder")
+]
+"""What names of files begin with; "" for nothing."""
 
 FEEDBACK = ("logged", "drawn")
 """What an algorithm that rolls out learns from: the logged target, or a purchase drawn anew."""
@@ -125,15 +143,15 @@ class SyntheticParameters:
         world: how the log differs from what users want; None: in nothing.
     """
 
-    seed: int
+    seed: Annotated[int, Must(lambda seed: 0 <= seed <= MOST_SEED, f"from 0 to {MOST_SEED}")]
     users: Count
     shortest: Annotated[int, at_least(2)]
     longest: int
-    days: Count
-    mean_gap_days: Annotated[float, Must(lambda days: days > 0, "positive")]
+    days: Annotated[int, Must(lambda days: 1 <= days <= CENTURY, f"from 1 to {CENTURY}")]
+    mean_gap_days: Days
     items_per_subcategory: Count
-    shared_sid_share: float
-    zipf_exponent: float
+    shared_sid_share: Probability
+    zipf_exponent: Annotated[float, Must(lambda power: 0 <= power <= 10, "from 0 to 10")]
     recency_decay: Annotated[float, Must(lambda decay: 0 < decay <= 1, "above 0, at most 1")]
     link_weights: Weights
     follow_weights: Weights
@@ -180,19 +198,17 @@ class Card:
     description: str
     source: str
     protocol: Annotated[str, one_of(PROTOCOLS)]
-    history_length: Annotated[
-        int, Must(lambda length: 1 <= length <= LONGEST_HISTORY, f"from 1 to {LONGEST_HISTORY}")
-    ]
+    history_length: HistoryLength
     # Source files name each level by one letter.
     codes_per_level: Annotated[
-        tuple[Count, ...], Must(lambda codes: 1 <= len(codes) <= 26, "1 to 26 counts")
+        tuple[Codes, ...], Must(lambda codes: 1 <= len(codes) <= 26, "1 to 26 counts")
     ]
     shared_sids: Annotated[str, one_of(SHARED_SID_RULES)]
     expected: Expected
     supersedes: str = ""
     layout: Annotated[str, one_of(("", *LAYOUTS))] = ""
-    category: str = ""
-    layouts: Mapping[Annotated[str, one_of(LAYOUTS)], str] = field(default_factory=dict)
+    category: Category = ""
+    layouts: Mapping[Annotated[str, one_of(LAYOUTS)], Category] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     raw: Raw | None = None
     filters: tuple[Step, ...] = ()
@@ -239,7 +255,8 @@ def load_card(name: str) -> Card:
         raise UserError(f"{where}: key 'name' must be the name of the file")
     _check(card, where)
     if card.sids is not None:
-        source = Path(str(file)).parent / Path(card.sids.embeddings).expanduser()
+        asked = f"{where}: key 'sids.embeddings'"
+        source = Path(str(file)).parent / at_home(card.sids.embeddings, asked)
         if source.suffix == ".npy" or source.is_dir():
             return replace(card, sids=replace(card.sids, embeddings=str(source.resolve())))
     return card
@@ -249,16 +266,17 @@ def card_place(name: str) -> str:
     """Return what messages call the file of a card: the path, or its place in the package."""
     if (files("genrec_bench") / "datasets" / f"{name}.yaml").is_file():
         return f"datasets/{name}.yaml"
-    return str(Path(os.environ.get(CARDS, "")).expanduser() / f"{name}.yaml")
+    return str(at_home(os.environ.get(CARDS, ""), f"${CARDS}") / f"{name}.yaml")
 
 
 def _found() -> dict[str, list[Traversable]]:
     """Return the files of every card by its name: two if the user has one of the same name."""
     folders: list[Traversable] = [files("genrec_bench") / "datasets"]
     if own := os.environ.get(CARDS):
-        if not Path(own).expanduser().is_dir():
+        mine = at_home(own, f"${CARDS}")
+        if not mine.is_dir():
             raise UserError(f"${CARDS} is {own}, which is no folder")
-        folders.append(Path(own).expanduser())
+        folders.append(mine)
     found: dict[str, list[Traversable]] = {}
     for folder in folders:
         for entry in folder.iterdir():
@@ -322,6 +340,9 @@ def _check_synthetic(p: SyntheticParameters, codes: tuple[int, ...], where: str)
     fits = len(codes) == 3 and all(1 <= n <= k for n, k in zip(shape, codes, strict=True))
     require(fits, where, "codes_per_level", f"at least {shape}: categories, subcategories, items")
     items, subcategories = math.prod(shape), shape[0] * shape[1]
+    require(items <= MOST_DRAWN_ITEMS, where, "synthetic", f"of at most {MOST_DRAWN_ITEMS} items")
+    drawn = p.users * p.longest <= MOST_DRAWN
+    require(drawn, where, "synthetic.users, longest", f"at most {MOST_DRAWN} interactions together")
     shared = 0 <= round(p.shared_sid_share * items) <= subcategories * (shape[2] // 2)
     require(shared, where, "synthetic.shared_sid_share", "0 to 0.5")
     titles = len(p.qualities) * len(p.materials) >= p.items_per_subcategory

@@ -26,18 +26,46 @@ from genrec_bench.data.dataset import Contents, Dataset, Examples
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
 from genrec_bench.data.synthetic import generate, world_of
-from genrec_bench.errors import UserError
+from genrec_bench.errors import DAMAGE, UserError, one_line
 from genrec_bench.storage.cached import Unsound, read_sealed, sealed
 from genrec_bench.storage.digests import file_sha256, json_digest, known_sha256
 from genrec_bench.storage.files import write_json
-from genrec_bench.storage.folders import written_whole
+from genrec_bench.storage.folders import at_home, written_whole
 from genrec_bench.storage.parquet import read_table
+from genrec_bench.storage.validation import checked
 
 SPLITS = ("train", "valid", "test")
 TABLES = ("items", *SPLITS)
 
 USERS = "users"
 """A table of names, where the source has any."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Report:
+    """What is asked of a report; it may say more."""
+
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """What a manifest says; it may say more."""
+
+    made: str
+    card: str
+    fingerprint: str
+    sid_fingerprint: str
+    sources: Mapping[str, str]
+    files: Mapping[str, str]
+    ceiling: Mapping[str, Mapping[str, float]]
+    report: _Report
+    items: int
+    rows: Mapping[str, int]
+    partial: bool
+    layout: str = ""
+    differs_from_card: tuple[str, ...] = ()
 
 
 def data_directory(argument: str | None) -> Path:
@@ -47,12 +75,12 @@ def data_directory(argument: str | None) -> Path:
     """
     chosen = argument or os.environ.get("GENREC_BENCH_DATA")
     if chosen:
-        return Path(chosen).expanduser()
+        return at_home(chosen, "--data-dir" if argument else "$GENREC_BENCH_DATA")
     if sys.platform == "darwin":
         cache = "~/Library/Caches"
     else:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "genrec-bench"
+    return at_home(cache, "the user's cache folder") / "genrec-bench"
 
 
 def ways_to_prepare(card: Card) -> str:
@@ -125,10 +153,12 @@ def load_contents(name: str, data_dir: Path) -> Contents:
     try:
         contents = _contents(card, tables, manifest, _user_names(folder, card))
         sid_fingerprint = "" if contents.sids is None else contents.own.sid_fingerprint
-    except (KeyError, ValueError, pa.ArrowException) as error:
-        raise Unsound(f"{folder} is not a prepared dataset ({error}); {_again(card)}") from error
+        found = contents.fingerprint, sid_fingerprint
+    except (*DAMAGE, pa.ArrowException) as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise Unsound(f"{folder} is not a prepared dataset ({reason}); {_again(card)}") from error
     kept = manifest["fingerprint"], manifest["sid_fingerprint"]
-    if (contents.fingerprint, sid_fingerprint) != kept:
+    if found != kept:
         raise Unsound(f"{folder}: contents differ from its manifest; {_again(card)}")
     return contents
 
@@ -201,10 +231,9 @@ def read_manifest(name: str, data_dir: Path) -> dict[str, Any]:
         manifest = read_sealed(path)[0]
     except Unsound as error:
         raise Unsound(f"{error}; {_again(load_card(name))}") from None
-    needed = {"made", "card", "fingerprint", "sid_fingerprint", "sources", "files", "ceiling"}
-    needed |= {"report", "items", "rows", "partial"}
-    if not needed <= manifest.keys():
-        raise Unsound(f"{path} is not a manifest; {_again(load_card(name))}")
+    _, wrong = checked(_Manifest, manifest, extra="ignore")
+    if wrong:
+        raise Unsound(f"{path} is not a manifest ({wrong[0]}); {_again(load_card(name))}")
     return manifest
 
 
@@ -310,7 +339,7 @@ def _again(card: Card) -> str:
 def _read_table(path: Path, card: Card) -> pa.Table:
     try:
         return read_table(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         what = "cannot be read" if path.exists() else "is missing"
         raise Unsound(f"{path} {what}; {_again(card)}") from error
 

@@ -1,6 +1,7 @@
 """Taking prepared files of others: which layout they have, and which reader reads it."""
 
 import dataclasses
+import glob
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from genrec_bench.data.preparation.leaks import find_leaks
 from genrec_bench.data.sightings import seen
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.source_files import Folder
+from genrec_bench.storage.validation import is_plain_name
 
 Reader = Callable[[Folder, Card, str, list[str]], Contents]
 """Reads the files of a category in a folder; the list gets what there is to say of them."""
@@ -60,6 +62,8 @@ def import_contents(
         raise UserError(f"dataset {card.name!r} has no layout {layout!r}: {_ways(card)}")
     if not directory.is_dir():
         raise UserError(f"{directory} is not a folder")
+    if category and not is_plain_name(category):
+        raise UserError(f"--category {category!r}: must be a plain name, without a folder")
     category = category or card.imports[layout]
     within = directory / category
     found = layouts_found(directory, category)
@@ -83,7 +87,7 @@ def import_contents(
 def layouts_found(directory: Path, category: str) -> list[str]:
     """Return the layouts that a folder's files look like, those of the category first."""
     found = []
-    for name in (category, "*"):
+    for name in (glob.escape(category), "*"):
         for layout, patterns in SIGNS.items():
             if any(any(directory.glob(pattern.format(name))) for pattern in patterns):
                 found.append(layout)
@@ -106,7 +110,7 @@ def _unread(folder: Folder, directory: Path, category: str) -> list[str]:
     read = {path.resolve() for path in folder.used}
     others = [
         path.name
-        for path in sorted(directory.glob(f"{category}[._]*"))
+        for path in sorted(directory.glob(f"{glob.escape(category)}[._]*"))
         if path.is_file() and path.resolve() not in read and ".emb-" not in path.name
     ]
     return [f"not read: {', '.join(others[:8])}{', ...' if len(others) > 8 else ''}"] * bool(others)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from genrec_bench.data.cards import SHARED_SID_RULES, Codes, HistoryLength
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.data.dataset_store import data_directory
+from genrec_bench.data.sids.sid_recipe import MOST_LEVELS
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.precision import STORED
@@ -24,26 +26,31 @@ from genrec_bench.runs.records import RECORD_FILE
 from genrec_bench.runs.registry import find, source_hash
 from genrec_bench.runs.stored_adapters import fill_policy, weights_below
 from genrec_bench.storage.files import read_json
+from genrec_bench.storage.validation import Must, checked, one_of
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.checkpoints import POLICY
 from genrec_bench.training.memory import load_memory
 from genrec_bench.training.settings import Settings
 
-NEEDED = {
-    "algorithm": str,
-    "beam_width": int,
-    "codes_per_level": list,
-    "dataset": str,
-    "decoding": str,
-    "dtype": str,
-    "extra_tokens": dict,
-    "history_length": int,
-    "hyperparameters": dict,
-    "logprob_space": str,
-    "prompt": str,
-    "rank_shared": str,
-}
-"""What ``policy.json`` says, and of which type."""
+
+@dataclass(frozen=True)
+class _About:
+    """What ``policy.json`` says; it may say more."""
+
+    algorithm: str
+    beam_width: int
+    codes_per_level: Annotated[
+        tuple[Codes, ...], Must(lambda codes: 1 <= len(codes) <= MOST_LEVELS + 1, "some counts")
+    ]
+    dataset: str
+    decoding: str
+    dtype: str
+    extra_tokens: Mapping[str, int]
+    history_length: HistoryLength
+    hyperparameters: Mapping[str, Any]
+    logprob_space: str
+    prompt: str
+    rank_shared: Annotated[str, one_of(SHARED_SID_RULES)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,23 +109,27 @@ def open_policy(
     """
     folder = policy_path(Path(path))
     about = read_json(folder / POLICY)
-    for key, kind in NEEDED.items():
-        if not isinstance(about.get(key), kind):
-            raise UserError(
-                f"{folder / POLICY}: says nothing of {key}; an earlier version wrote this policy, "
-                "and the command that trained it writes it anew"
-            )
+    _, wrong = checked(_About, about, extra="ignore")
+    if wrong:
+        raise UserError(
+            f"{folder / POLICY}: {'; '.join(wrong)}; it is damaged, or an earlier version wrote "
+            "this policy: the command that trained it writes it anew"
+        )
     catalog = read_catalog(folder, about)
     ranks = None
     if about["decoding"] != "beam" or about.get("reranks"):
         ranks = _algorithm_of(about, algorithm, tell)
     embeddings = _embeddings(folder) if ranks is not None and ranks.uses_embeddings else None
-    settings = Settings(
-        prompt=about["prompt"],
-        logprob_space=about["logprob_space"],
-        # Whatever it was trained from, its own weights are in float32.
-        precision="fp32" if about["dtype"] == STORED["fp32"] else "bf16-mixed",
-    )
+    try:
+        settings = Settings(
+            prompt=about["prompt"],
+            logprob_space=about["logprob_space"],
+            # Whatever it was trained from, its own weights are in float32.
+            precision="fp32" if about["dtype"] == STORED["fp32"] else "bf16-mixed",
+            beam_width=about["beam_width"],
+        )
+    except UserError as error:
+        raise UserError(f"{folder / POLICY}: {error}") from None
     longest = Examples.from_lists([0], [[0] * about["history_length"]], [0])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     extra = sorted(about["extra_tokens"], key=about["extra_tokens"].get)

@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import save_file
 
 from genrec_bench.data.dataset import Catalog
-from genrec_bench.errors import UserError
+from genrec_bench.errors import DAMAGE, UserError, one_line
 from genrec_bench.policy.adapters import Adapter
 from genrec_bench.policy.backbones import backbone_name
 from genrec_bench.policy.policy import Policy
@@ -162,11 +162,15 @@ def read_catalog(folder: Path, about: Mapping[str, Any]) -> Catalog:
     try:
         table = read_frame(file)
         per_level = tuple(int(count) for count in about["codes_per_level"])
-        sids = np.array(table["codes"].tolist(), dtype=np.int32).reshape(len(table), len(per_level))
+        codes = np.array(table["codes"].tolist(), dtype=np.int64)
+        sids = codes.reshape(len(table), len(per_level))
+        names = (*table["item"], *table["title"])
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("names and titles of items must be texts")
         if (sids < 0).any() or (sids >= np.array(per_level)).any() or not len(sids):
             raise ValueError("codes are not below the codes per level")
         return Catalog(
-            sids=sids,
+            sids=sids.astype(np.int32),
             codes_per_level=per_level,
             item_names=tuple(table["item"]),
             titles=tuple(table["title"]),
@@ -178,8 +182,8 @@ def read_catalog(folder: Path, about: Mapping[str, Any]) -> Catalog:
             f"{file}: is missing; an earlier version wrote this policy, and the command that "
             "trained it writes it anew"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are among them
-        raise UserError(f"{file}: cannot be read as a table of items: {error}") from None
+    except (OSError, *DAMAGE) as error:  # pyarrow's are among them
+        raise UserError(f"{file}: cannot be read as a table of items: {one_line(error)}") from None
 
 
 def card_text(request: Request, known: Beginning, before: Found, after: Found) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from genrec_bench.errors import StorageError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.storage.files import LEFTOVER
 
 REPLACE_ATTEMPTS = 5
@@ -72,6 +72,23 @@ def check_writable(folder: Path, asked: str) -> None:
             pass
     except OSError as error:
         raise StorageError(f"{asked}: cannot write to {there}: {error.strerror or error}") from None
+
+
+def at_home(text: str, asked: str) -> Path:
+    """Return a path that a person wrote, in which ``~`` stands for a home folder.
+
+    Args:
+        asked: begins the message: the option, variable or key that names the path.
+
+    Raises:
+        UserError: nobody has such a home, or it can be no path.
+    """
+    if "\0" in text:
+        raise UserError(f"{asked}: {text!r} is no path: it has a NUL character")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{asked}: {text}: {error}; write the folder out") from None
 
 
 def remove_leftovers(folder: Path) -> None:

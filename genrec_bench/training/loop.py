@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import DAMAGE, StorageError, UserError, one_line
 from genrec_bench.progress import Progress
 from genrec_bench.training.budgets import Budget, BudgetKind
 from genrec_bench.training.checkpoints import (
@@ -301,6 +301,15 @@ class _Checkpoints:
         tensors, state = found
         kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(MEMORY)}
         self.stepper.remember({name.removeprefix(MEMORY): kept[name] for name in kept})
+        try:
+            return self._take_up(tensors, state)
+        except (*DAMAGE, RuntimeError) as error:
+            raise StorageError(
+                f"{self.folder}: its last checkpoint is of other work ({one_line(error)}); delete "
+                "the folder to start anew"
+            ) from None
+
+    def _take_up(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> int:
         self.optimization.load(tensors)
         self.stepper.load(state["stepper"])
         self.curves.extend(state["curves"])

@@ -116,8 +116,17 @@ def columns(**names: str) -> dict[str, Any]:
         ({"sids": SIDS | {"method": "kmeans"}}, "key 'sids.method' must be one of rq-kmeans, "),
         ({"sids": SIDS | {"collisions": "drop"}}, "key 'sids.collisions' must be one of keep, "),
         ({"raw": RAW, "sids": SIDS}, "'sids.embeddings' must be collaborative or a file .npy, "),
-        ({"sids": SIDS | {"seed": -1}}, "key 'sids.seed' must be at least 0"),
-        ({"history_length": 10**20}, "key 'history_length' must be from 1 to"),
+        ({"sids": SIDS | {"seed": -1}}, "key 'sids.seed' must be from 0 to 2147483647"),
+        ({"sids": SIDS | {"seed": 2**40}}, "key 'sids.seed' must be from 0 to 2147483647"),
+        (
+            {"sids": SIDS | {"embeddings": "~no-such-person/x"}},
+            "'sids.embeddings': ~no-such-person/x: .*write the",
+        ),
+        ({"codes_per_level": [4, 10**9]}, "key 'codes_per_level.2' must be from 1 to 65536"),
+        ({"category": "../Beauty"}, "key 'category' must be a plain name"),
+        ({"category": "/Beauty"}, "key 'category' must be a plain name"),
+        ({"layouts": {"s3rec": "a/**"}}, "key 'layouts.s3rec' must be a plain name"),
+        ({"history_length": 10**18}, "key 'history_length' must be from 1 to"),
         ({"codes_per_level": []}, "key 'codes_per_level' must be 1 to 26 counts"),
         ({"shared_sids": "random"}, "key 'shared_sids' must be one of popularity, index"),
         ({"expected": {"items": 0, "source": "x"}}, "key 'expected.items' must be at least 1"),
@@ -206,6 +215,27 @@ def test_cards_of_ones_own_stand_beside_the_packages(
     ],
 )
 def test_bad_synthetic_parameters_are_named(
+    own: Path, change: dict[str, Any], message: str
+) -> None:
+    content = content_of("synthetic")
+    content["synthetic"] |= change
+    with pytest.raises(UserError, match=message):
+        load(own, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "'synthetic.seed' must be from 0 to"),
+        ({"users": 10**9}, "'synthetic.users, longest' must be at most 100000000 interactions"),
+        ({"longest": 10**12}, "'synthetic.users, longest' must be at most 100000000 interactions"),
+        ({"days": 10**9}, "'synthetic.days' must be from 1 to 36525"),
+        ({"mean_gap_days": 1e300}, "'synthetic.mean_gap_days' must be above 0, at most 36525"),
+        ({"shared_sid_share": 1e308}, "'synthetic.shared_sid_share' must be between 0 and 1"),
+        ({"zipf_exponent": -1e308}, "'synthetic.zipf_exponent' must be from 0 to 10"),
+    ],
+)
+def test_what_no_machine_could_draw_is_refused(
     own: Path, change: dict[str, Any], message: str
 ) -> None:
     content = content_of("synthetic")

@@ -22,6 +22,7 @@ from genrec_bench.runs.histories import read_histories
 from genrec_bench.runs.jobs import Job, do
 from genrec_bench.runs.opened_policy import open_policy
 from genrec_bench.runs.recommender import COLUMNS, Recommender
+from genrec_bench.storage.parquet import read_frame
 from genrec_bench.storage.row_files import read_rows, write_rows
 
 Capture = pytest.CaptureFixture[str]
@@ -291,6 +292,32 @@ def test_mistakes_are_one_line(
         assert message in only_error(told(words)), words
 
 
+Harm = Callable[[Path], Any]
+
+
+def say(**changes: Any) -> Harm:
+    """Have the file that tells of a policy tell something else."""
+
+    def harm(folder: Path) -> None:
+        file = folder / "policy.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return harm
+
+
+def say_of_items(**columns: list[Any]) -> Harm:
+    """Have each row of the table of items tell the one value of a column."""
+
+    def harm(folder: Path) -> None:
+        file = folder / "items.parquet"
+        table = read_frame(file)
+        for name, (value,) in columns.items():
+            table[name] = [value] * len(table)
+        table.to_parquet(file)
+
+    return harm
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -301,8 +328,17 @@ def test_mistakes_are_one_line(
         ),
         (
             lambda f: (f / "policy.json").write_text('{"prompt": "compact"}'),
-            "says nothing of algor",
+            "policy.json: missing key 'algorithm'",
         ),
+        (say(history_length=10**12), "policy.json: key 'history_length' must be from 1 to 10000"),
+        (say(codes_per_level=[10**9] * 3), "policy.json: key 'codes_per_level.1' must be from 1"),
+        (say(beam_width=10**9), "policy.json: beam_width=1000000000: must be between 1 and 4096"),
+        (say(extra_tokens={"[SURE]": "a"}), "key 'extra_tokens.[SURE]' must be an integer"),
+        (say(rank_shared="anyhow"), "policy.json: key 'rank_shared' must be one of popularity"),
+        (say_of_items(codes=[[1, 2]]), "items.parquet: cannot be read as a table of items"),
+        (say_of_items(codes=["a"]), "items.parquet: cannot be read as a table of items"),
+        (say_of_items(codes=[[2**40] * 3]), "items.parquet: cannot be read as a table of items"),
+        (say_of_items(item=[7]), "names and titles of items must be texts"),
         (lambda f: (f / "policy.json").write_text("[1"), "policy.json: cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes(b"0"), "cannot be loaded"),
         (lambda f: shutil.rmtree(f), "policy: is not there: the run failed, its policy was"),

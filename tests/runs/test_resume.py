@@ -1,17 +1,28 @@
 """A run that is cut short, at whatever point, and taken up; and equal runs side by side."""
 
+import json
 from typing import Any
 
 import pandas as pd
 import pytest
 from board_world import comparable
-from tiny_runs import Bench, Called, Killed, equal_weights, record_and_curves, run_folders, weights
+from tiny_runs import (
+    Bench,
+    Called,
+    Killed,
+    equal_weights,
+    last_error,
+    record_and_curves,
+    run_folders,
+    weights,
+)
 
 from genrec_bench.runs import post_training
 from genrec_bench.runs import run_folder as run_folder_module
+from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.locks import try_lock
 from genrec_bench.training import loop, steps, supervised_steps
-from genrec_bench.training.checkpoints import training_checkpoints
+from genrec_bench.training.checkpoints import STATE, training_checkpoints
 
 
 @pytest.mark.parametrize(
@@ -152,3 +163,19 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_taken_up(
     before = hidden.read_bytes()
     assert bench.run("grpo") != finished
     assert record.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"stepper": {}}, {"random": {"cpu": [1, 2]}}, {"spent": {"update": {"x": 1}}}, {"step": "x"}],
+    ids=str,
+)
+def test_a_checkpoint_of_other_work_is_not_taken_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    cut_after_training(bench, monkeypatch)
+    (cut,) = run_folders(bench.output)
+    state = training_checkpoints(cut / "checkpoints")[-1] / STATE
+    content = json.loads(state.read_text())["content"] | changes
+    state.write_text(json.dumps({"content": content, "sha256": json_digest(content)}))
+    assert "its last checkpoint is of other work" in last_error(bench.call("grpo"))

@@ -4,6 +4,7 @@
 ``CATEGORY.emb-MODEL-td.npy`` a vector for each, in the order of the items.
 """
 
+import glob
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,8 @@ def read_texts(folder: Folder, path: Path, names: Sequence[str]) -> ItemTexts:
 def in_order(names: Collection[str]) -> list[str]:
     """Return names sorted: as numbers where all of them are, else by their characters."""
     if all(name.isascii() and name.isdecimal() for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
+        # By length, then digit by digit: Python makes no number of thousands of digits.
+        return sorted(names, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name))
     return sorted(names)
 
 
@@ -164,7 +166,7 @@ def leave_one_out_rows(
 def vector_notes(root: Path, category: str, num_items: int, name: str) -> list[str]:
     """Return a line for each file of vectors beside the others: how SIDs are made of it."""
     notes = []
-    for path in sorted(root.glob(f"{category}.emb-*.npy")):
+    for path in sorted(root.glob(f"{glob.escape(category)}.emb-*.npy")):
         try:
             shape: tuple[int, ...] = open_array(path).shape
         except ValueError:

@@ -6,6 +6,9 @@ Items are the integers from 0 on. The index may be missing where the card says h
 and the texts may be missing always.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from genrec_bench.data.cards import Card
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.layouts.catalog_files import (
@@ -20,6 +23,9 @@ from genrec_bench.data.layouts.catalog_files import (
 )
 from genrec_bench.errors import UserError
 from genrec_bench.storage.source_files import Folder
+
+SPARSEST, ENOUGH_IDS = 20, 1000
+"""Ids for each item that somebody has, beside a thousand: with more they are no numbering."""
 
 
 def read_lcrec(folder: Folder, card: Card, category: str, notes: list[str]) -> Contents:
@@ -48,6 +54,7 @@ def read_lcrec(folder: Folder, card: Card, category: str, notes: list[str]) -> C
             )
         for item in sequence:
             bought.setdefault(str(item), user)
+    _check_ids(path, bought)
     codes = None
     if index_file.is_file() or card.sids is None:
         index = folder.mapping(index_file)
@@ -57,8 +64,6 @@ def read_lcrec(folder: Folder, card: Card, category: str, notes: list[str]) -> C
         notes += sids.notes
     else:
         names = list(consecutive_names(1 + max(map(int, bought))))
-        if negative := [name for name in bought if name.startswith("-")]:
-            raise UserError(f"{path}: item id {negative[0]} is negative")
         notes.append(f"{index_file.name} is missing: SIDs are made by the card's recipe")
     known = ItemTexts(("",) * len(names))
     if texts_file.is_file():
@@ -76,3 +81,16 @@ def read_lcrec(folder: Folder, card: Card, category: str, notes: list[str]) -> C
         known.categories,
         user_names=tuple(sequences),
     )
+
+
+def _check_ids(path: Path, bought: Mapping[str, str]) -> None:
+    """Refuse ids that do not count items: each up to the largest becomes an item."""
+    if negative := [name for name in bought if name.startswith("-")]:
+        raise UserError(f"{path}: item id {negative[0]} is negative")
+    largest = max(map(int, bought))
+    if largest >= SPARSEST * len(bought) + ENOUGH_IDS:
+        told = str(largest)[:40]
+        raise UserError(
+            f"{path}: item id {told}, of user {bought[str(largest)]!r}, is far above the number of "
+            f"items, {len(bought)}; ids must count items from 0 on"
+        )

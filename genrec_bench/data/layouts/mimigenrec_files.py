@@ -36,7 +36,8 @@ INDEX = "id2sid.json"
 TASKS = ("rl", "sft")
 SPLITS = ("train", "valid", "test")
 
-_SID = re.compile(r"(?:<[^<>]*\d[^<>]*>)+")
+# One way to read each token, so that a long text which is none takes no longer than another.
+_SID = re.compile(r"(?:<[^<>\d]*\d[^<>]*>)+")
 _TITLE = re.compile(r"Which item has the title: (.*)\?\s*", re.DOTALL)
 
 

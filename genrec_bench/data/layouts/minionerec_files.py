@@ -6,7 +6,7 @@ Items are the integers from 0 on. A SID stands beside each id, and is checked ag
 Every mistake in a file is named with the file and, where there are lines, the line.
 """
 
-import ast
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from genrec_bench.data.layouts.catalog_files import (
     vector_notes,
 )
 from genrec_bench.data.preparation.formats.fields import clean
+from genrec_bench.data.preparation.formats.json_lines import read_literal
 from genrec_bench.data.sids.sid_spelling import parse_sid
 from genrec_bench.errors import UserError
 from genrec_bench.storage.source_files import Folder, csv_rows, only_file
@@ -49,9 +50,10 @@ def read_minionerec(folder: Folder, card: Card, category: str, notes: list[str])
     """Read the files of a category; ``notes`` gets what there is to say of them."""
     root, index_dir = folder.path, folder.path / "index"
     tables = {
-        split: only_file(root / split, f"{category}*.csv") for split in ("train", "valid", "test")
+        split: only_file(root / split, f"{glob.escape(category)}*.csv")
+        for split in ("train", "valid", "test")
     }
-    info = only_file(root / "info", f"{category}*.txt")
+    info = only_file(root / "info", f"{glob.escape(category)}*.txt")
     items_file, index_file = (index_dir / f"{category}.{kind}.json" for kind in ("item", "index"))
     described, index = folder.mapping(items_file), folder.mapping(index_file)
     names = item_names(index_file, index, described)
@@ -168,8 +170,8 @@ def _check_sid(text: object, item: int, items: _Items, where: str) -> None:
 
 def _check_history_sids(text: str, history: Sequence[int], items: _Items, where: str) -> None:
     try:
-        sids = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        sids = read_literal(text)
+    except ValueError:
         sids = None
     if not isinstance(sids, list):
         raise UserError(f"{where}: history_item_sid {text[:80]!r} is not a list")

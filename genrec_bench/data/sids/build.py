@@ -158,5 +158,5 @@ def _known_quality(found: SIDs) -> Quality | None:
     """Return the quality that was stored with SIDs; None if it was not written so, as by others."""
     try:
         return quality_of(found.quality)
-    except (KeyError, TypeError):
+    except ValueError:
         return None

@@ -62,9 +62,11 @@ def read_sid_file(folder: Folder, file: Path, names: Sequence[str]) -> tuple[Spe
     if suffix in TABLES:
         text = folder.text(file)
         separator = TABLES[suffix] if TABLES[suffix] in text.split("\n", 1)[0] else ","
-        return _of_objects(
-            file, list(csv.DictReader(io.StringIO(text), delimiter=separator)), names
-        )
+        try:
+            rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+        except csv.Error as error:
+            raise UserError(f"{file} cannot be read as a table: {error}") from None
+        return _of_objects(file, rows, names)
     if suffix == ".jsonl":
         return _of_objects(file, json_lines(folder.text(file), str(file)), names)
     if not folder.text(file).lstrip().startswith("["):

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from genrec_bench.storage.validation import checked
+
 Indices = NDArray[np.int64]
 
 SHUFFLES = 10
@@ -130,11 +132,11 @@ def quality(
 
 
 def quality_of(found: Mapping[str, Any]) -> Quality:
-    """Return the quality that `asdict` made plain; KeyError or TypeError for other values."""
-    levels = (
-        LevelQuality(**level | {"counts": tuple(level["counts"])}) for level in found["levels"]
-    )
-    return Quality(**dict(found) | {"levels": tuple(levels)})
+    """Return the quality that `asdict` made plain; ValueError, in one line, for other values."""
+    read, wrong = checked(Quality, dict(found))
+    if read is None or not read.levels:
+        raise ValueError("; ".join(wrong) or "it has no levels")
+    return read
 
 
 def format_quality(found: Quality) -> str:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from genrec_bench.storage.validation import at_least, one_of
+from genrec_bench.storage.validation import Must, one_of
 
 METHODS = ("rq-kmeans", "rq-vae", "rq-kmeans-balanced")
 COLLISIONS = ("keep", "move", "level", "code")
 MOST_LEVELS, MOST_CODES = 26, 65536
 """Limits of a recipe: levels are named by letters, and more codes on one are surely a mistake."""
+
+MOST_SEED = 2**31 - 1
+"""That all libraries take."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class SIDRecipe:
     method: Annotated[str, one_of(METHODS)]
     embeddings: str
     collisions: Annotated[str, one_of(COLLISIONS)] = "keep"
-    seed: Annotated[int, at_least(0)] = 0
+    seed: Annotated[int, Must(lambda seed: 0 <= seed <= MOST_SEED, f"from 0 to {MOST_SEED}")] = 0
 
     def label(self, codes_per_level: Sequence[int]) -> str:
         """Return the name of such SIDs: what they are made of, and what is not the default.

@@ -34,6 +34,10 @@ _NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+LONGEST = 2000
+"""Characters of a SID: some dozens for each level that there can be."""
+
+
 @dataclass(frozen=True)
 class SpelledSIDs:
     """SIDs that were read, and what was understood.
@@ -136,6 +140,10 @@ def _tokens(value: object, where: str) -> Sequence[object]:
     """Return a SID level by level."""
     if isinstance(value, bool) or value is None:
         raise UserError(f"{where}: {value!r} is no SID; it must be like {SPELLINGS}")
+    if any(isinstance(part, str) and len(part) > LONGEST for part in _parts(value)):
+        raise UserError(
+            f"{where}: a SID of more than {LONGEST} characters; it must be like {SPELLINGS}"
+        )
     if isinstance(value, list | tuple | np.ndarray):
         return [token for token in value if not _is_marker(token)]
     if isinstance(value, str):
@@ -150,6 +158,10 @@ def _tokens(value: object, where: str) -> Sequence[object]:
         rest = _MARKED.sub("", inner)
         return [text] if _SEPARATOR.sub("", rest).strip("'\"") else _MARKED.findall(inner)
     return [value]
+
+
+def _parts(value: object) -> Iterable[object]:
+    return value if isinstance(value, list | tuple | np.ndarray) else (value,)
 
 
 def _bracketed(text: str) -> list[str]:

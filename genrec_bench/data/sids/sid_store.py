@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Contents
 from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
-from genrec_bench.errors import UserError, nearest
+from genrec_bench.errors import DAMAGE, UserError, nearest, one_line
 from genrec_bench.storage.cached import Unsound, read_sealed, sealed
 from genrec_bench.storage.digests import content_digest, file_sha256
 from genrec_bench.storage.files import write_json
@@ -131,7 +131,7 @@ def manifest_of(name: str, label: str, data_dir: Path) -> dict[str, Any] | None:
         manifest = read_sealed(folder / MANIFEST)[0]
         whole = manifest["sha256"] == file_sha256(folder / TABLE)
         known = isinstance(manifest["recipe"], dict) and isinstance(manifest["contents"], str)
-    except (OSError, Unsound, KeyError):
+    except (OSError, Unsound, *DAMAGE):
         return None
     return manifest if whole and known else None
 
@@ -160,8 +160,8 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
         made_of, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
         if not isinstance(recipe, dict) or not isinstance(quality, dict):
             raise TypeError("recipe and quality are no mappings")
-    except (OSError, Unsound, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise UserError(f"{folder} cannot be read ({error}); {again}") from error
+    except (OSError, Unsound, *DAMAGE, pa.ArrowException) as error:
+        raise UserError(f"{folder} cannot be read ({one_line(error)}); {again}") from error
     texts = contents.descriptions_sha256
     if made_of != contents.fingerprint or recipe.get(TEXTS, texts) != texts:
         raise UserError(f"{folder}: these SIDs were made for other contents; {again}")

@@ -1,6 +1,7 @@
 import csv
 import json
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ def test_sids_are_read_from_files_of_many_shapes(
         ("a.jsonl", as_lines([[1], [2]]), "must be a JSON object"),
         ("a.csv", as_table([["item", "sid"], ["B0"]]), "entry 1: .*|is no SID"),
         ("a.csv", as_table([["item", "sid"], ["B0", 1], ["B0", 2]]), "item 'B0' stands twice"),
+        ("a.csv", as_table([["item", "sid"], ["B0", "1" * 200_000]]), "as a table: field larger"),
+        ("a.tsv", as_table([["item", "s" * 200_000]], "\t"), "as a table: field larger"),
+        ("a.txt", as_table([["item", "sid"], ["B" * 200_000, 1]], "\t"), "as a table: field lar"),
         ("a.json", lambda f: None, "a.json is missing"),
     ],
 )  # fmt: skip
@@ -113,3 +117,17 @@ def test_each_mistake_in_a_file_of_sids_is_named(
     write(file)
     with pytest.raises(UserError, match=message):
         read(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 100_000, "a_" * 50_000, "<" * 100_000, "<end" * 30_000, "1-" * 50_000, " " * 99_999],
+)
+@pytest.mark.parametrize("inside", [lambda text: text, lambda text: [text, 1]])
+def test_a_text_that_is_too_long_for_a_sid_is_refused_at_once(
+    text: str, inside: Callable[[str], object]
+) -> None:
+    began = time.process_time()
+    with pytest.raises(UserError, match="a SID of more than 2000 characters"):
+        parse_sid(inside(text), 0, "here")
+    assert time.process_time() - began < 1

@@ -123,6 +123,19 @@ def read_object(line: str) -> dict[str, object]:
     return entry
 
 
+def read_literal(text: str) -> object:
+    """Return what a Python literal says; ValueError for anything else. Nothing is evaluated."""
+    if len(text) > LONGEST_LITERAL:
+        raise ValueError("too long")
+    try:
+        with warnings.catch_warnings():  # Python's, of a backslash that escapes nothing
+            warnings.simplefilter("ignore")
+            found: object = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"no Python literal: {type(error).__name__}") from None
+    return found
+
+
 def read_loose_object(line: str) -> dict[str, object]:
     """Return the object of a line of JSON, or of a Python literal, which is never evaluated."""
     try:
@@ -133,10 +146,8 @@ def read_loose_object(line: str) -> dict[str, object]:
         if len(line) > LONGEST_LITERAL:
             raise MalformedLine("neither JSON nor a short Python literal") from error
     try:
-        with warnings.catch_warnings():  # Python's, of a backslash that escapes nothing
-            warnings.simplefilter("ignore")
-            entry: object = ast.literal_eval(line)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+        entry = read_literal(line)
+    except ValueError as error:
         raise MalformedLine("neither JSON nor a Python literal") from error
     if not isinstance(entry, dict):
         raise MalformedLine("neither JSON nor a Python literal")
