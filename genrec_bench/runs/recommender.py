@@ -118,7 +118,8 @@ class Recommender:
             self._known(history, unknown, "" if len(histories) == 1 else f"row {row}: ")
             for row, history in enumerate(histories)
         ]
-        places = k + max((len(set(items)) for items in known if exclude_seen), default=0)
+        seen = max((len(set(items)) for items in known if exclude_seen), default=0)
+        places = min(k + seen, self.catalog.num_items)
         width = self._width(k, places)
         cut = self._cut(known)
         examples = Examples.from_lists(range(len(cut)), cut, [0] * len(cut))
@@ -136,8 +137,8 @@ class Recommender:
                 for row, its in zip(
                     part.tolist(), zip(sids, scores, items, strict=True), strict=True
                 ):
-                    seen = known[row] if exclude_seen else []
-                    tables[row] = self._table(*its, seen, k)
+                    left_out = known[row] if exclude_seen else []
+                    tables[row] = self._table(*its, left_out, k)
                 bar.advance(len(part))
         parts = [tables[row].assign(row=row) for row in range(len(cut))]
         whole = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -41,10 +41,14 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """Refuse aliases: a few lines of them stand for more than a machine holds."""
-        if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+        """Refuse aliases and tags: a few lines of aliases stand for more than a machine holds."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError(f"line {line}: write it out: aliases (*) are not read")
+        if getattr(event, "tag", None) is not None:
+            # Whoever needs none can have none that does not fit its value, or that is bytes.
+            raise yaml.YAMLError(f"line {line}: leave out {event.tag!r}: tags (!) are not read")
         node: yaml.Node | None = super().compose_node(parent, index)
         return node
 

@@ -141,6 +141,14 @@ def test_a_bad_card_names_file_and_key(own: Path, change: dict[str, Any], messag
         load(own, content_of() | change)
 
 
+@pytest.mark.parametrize(
+    "value", ["!!bool x", '!!int ""', "!!timestamp x", "!!binary /w==", "!!set {a, b}", "!mine x"]
+)
+def test_a_card_with_a_tag(own: Path, value: str) -> None:
+    with pytest.raises(UserError, match=r"mine\.yaml: not valid YAML: line 2: leave out '"):
+        load(own, f"name: mine\nversion: {value}\n")
+
+
 def test_a_card_that_is_no_yaml(own: Path) -> None:
     for text in ("a: [", "a: " + "[" * 5000):
         with pytest.raises(UserError, match=r"mine\.yaml: not valid YAML: [^\n]*$"):

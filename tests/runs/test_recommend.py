@@ -158,6 +158,7 @@ def test_more_than_there_is_a_long_history_and_none(trained: Callable[..., Path]
     policy = open_policy(trained(*PLAIN), tell=said.append)
     assert set(policy.recommend(["item 1"], 99)["item"]) == set(NAMES)
     assert said[0] == f"k=99: the catalog has {NUM_ITEMS} items, and all are ranked"
+    assert set(policy.recommend(["item 1"], 10**12, exclude_seen=True)["item"]) < set(NAMES)
     said.clear()
     most = policy.about["history_length"]
     long = policy.recommend(NAMES[:20] * 2)
