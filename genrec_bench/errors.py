@@ -18,6 +18,9 @@ DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What is raised where content is taken apart that is not as it was written. Say with it which file
 that is: around anything else than reading one, these are mistakes of ours."""
 
+LONGEST_MESSAGE = 2000
+"""Characters of what is told of a mistake."""
+
 LONGEST_REASON = 300
 """Characters of a failure's reason in a record or in a message."""
 
@@ -58,6 +61,12 @@ def one_line(text: object) -> str:
     """Return the beginning of a failure's reason, which may be a page long, in one line, `told`."""
     # A page is read, and not a book.
     return shorten(told(str(text)[: 20 * LONGEST_REASON]), LONGEST_REASON, placeholder=" ...")
+
+
+def cut_off(message: str) -> str:
+    """Return a message in one line, cut off where it repeats pages of what was handed in."""
+    message = " ".join(message.splitlines())
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]} ..."
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from genrec_bench import __version__
 from genrec_bench.commands.examples import HEAD, examples_of
 from genrec_bench.commands.told_streams import told_streams
-from genrec_bench.errors import UserError, nearest, storage_errors
+from genrec_bench.errors import UserError, cut_off, nearest, storage_errors
 from genrec_bench.training.launchers import check_alone
 
 COMMANDS = {
@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _carried_out(words: list[str]) -> int:
     for word in words:
         if NO_TEXT.search(word):
-            print(f"genrec-bench: error: {word!r}: is no text in UTF-8", file=sys.stderr)
+            print(
+                f"genrec-bench: error: {cut_off(repr(word))}: is no text in UTF-8", file=sys.stderr
+            )
             return 2
     args = make_parser().parse_args(words)
     # A scheduler ends a job politely with SIGTERM: open files and runs get closed.
@@ -90,7 +92,7 @@ def _carried_out(words: list[str]) -> int:
             sys.stdout.flush()
         return int(code)
     except UserError as error:
-        print(f"genrec-bench: error: {error}", file=sys.stderr)
+        print(f"genrec-bench: error: {cut_off(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("genrec-bench: interrupted; the same command again goes on", file=sys.stderr)
@@ -166,7 +168,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
-        self.exit(2, f"genrec-bench: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"genrec-bench: error: {cut_off(message)} (see {self.prog} --help)\n")
 
 
 class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]

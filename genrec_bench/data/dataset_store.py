@@ -357,4 +357,7 @@ def _examples(table: pa.Table) -> Examples:
 
 def _numpy(column: Any, dtype: DTypeLike) -> NDArray[Any]:
     # A copy, because arrow's memory is read-only and torch warns about such arrays.
-    return np.array(column.to_numpy(zero_copy_only=False), dtype=dtype)
+    values = column.to_numpy(zero_copy_only=False)
+    if len(values) and values.dtype.kind not in "iu":
+        raise ValueError(f"{values.dtype} where whole numbers belong")
+    return np.array(values, dtype=dtype)

@@ -87,3 +87,21 @@ def test_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str], words: list[
     called = call(capsys, words)
     assert called.code in (0, 2)
     assert "\\udcff" in called.out + called.err or words[0] == "data"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["x" * 9000],
+        ["a\nb"],
+        ["data", "show", "x" * 9000],
+        ["data", "show", "a\nb"],
+        ["run", "grpo", "--set", "x" * 9000],
+        ["data", "show", "\udcff" * 9000],
+    ],
+    ids=["command", "lines", "name", "lines of a name", "setting", "bytes"],
+)
+def test_what_is_typed_is_told_in_one_line_that_ends(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert len(only_error(call(capsys, words))) < 3000

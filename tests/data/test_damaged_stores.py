@@ -72,6 +72,9 @@ def test_a_manifest_that_is_none(tmp_path: Path, changes: dict[str, Any]) -> Non
         ("valid", "target", "x"),
         ("test", "target", -5),
         ("test", "user", [1]),
+        ("test", "user", float("nan")),
+        ("test", "target", 2.5),
+        ("items", "sid", [0.5, 1.0, 2.0]),
     ],
     ids=str,
 )

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from genrec_bench.errors import UserError, one_line
+from genrec_bench.errors import DAMAGE, UserError, one_line
 from genrec_bench.storage.arrays import open_array
 from genrec_bench.storage.bounded_json import parse_json
 from genrec_bench.storage.source_files import Folder
@@ -185,6 +185,6 @@ def _parquet(folder: Folder, file: Path) -> list[dict[str, Any]]:
     folder.used.append(file)
     try:
         entries: list[dict[str, Any]] = read_table(file).to_pylist()
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, *DAMAGE, pa.ArrowException) as error:
         raise UserError(f"{file} cannot be read: {one_line(error)}") from None
     return entries

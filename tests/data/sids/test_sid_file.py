@@ -33,6 +33,10 @@ def as_json(content: object) -> Callable[[Path], object]:
     return lambda file: file.write_text(json.dumps(content))
 
 
+def as_parquet(sids: pa.Array) -> Callable[[Path], object]:
+    return lambda file: pq.write_table(pa.table({"item": list(NAMES), "sid": sids}), file)
+
+
 def as_table(rows: list[list[Any]], separator: str = ",") -> Callable[[Path], object]:
     def write(file: Path) -> None:
         with file.open("w", newline="") as out:
@@ -104,6 +108,9 @@ def test_sids_are_read_from_files_of_many_shapes(
         ("a.jsonl", as_lines([[1], [2]]), "must be a JSON object"),
         ("a.csv", as_table([["item", "sid"], ["B0"]]), "entry 1: .*|is no SID"),
         ("a.csv", as_table([["item", "sid"], ["B0", 1], ["B0", 2]]), "item 'B0' stands twice"),
+        ("a.parquet", as_parquet(pa.array([2**62] * 3, pa.timestamp("us"))), "cannot be read"),
+        ("a.parquet", as_parquet(pa.array([2**62] * 3, pa.duration("ms"))), "cannot be read"),
+        ("a.parquet", as_parquet(pa.array([b"x"] * 3)), "is no SID|not of the form"),
         ("a.csv", as_table([["item", "sid"], ["B0", "1" * 200_000]]), "as a table: field larger"),
         ("a.tsv", as_table([["item", "s" * 200_000]], "\t"), "as a table: field larger"),
         ("a.txt", as_table([["item", "sid"], ["B" * 200_000, 1]], "\t"), "as a table: field lar"),
