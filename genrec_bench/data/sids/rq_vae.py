@@ -12,6 +12,9 @@ The decoder's gradient reaches the encoder as if nothing had been quantized (str
 
 Against codes that nobody takes, the codebooks start from k-means on the latent vectors, as TIGER's
 do, and codes that stay unused are moved to residuals of random items every few epochs.
+
+With many items the autoencoder starts as a projection on principal components and back, from which
+a few thousand steps lead further than several times as many do from random weights.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.linalg import eigh
 from torch import Tensor, nn
 
-from genrec_bench.data.sids.rq_kmeans import Codes, Vectors, kmeans, residual_quantize
+from genrec_bench.data.sids.rq_kmeans import MANY, Codes, Vectors, kmeans, residual_quantize
 from genrec_bench.progress import Progress
 
 
@@ -44,7 +48,13 @@ class RQVAESettings:
         patience: epochs without progress after which training stops.
         progress: the share by which the reconstruction error must fall to count as progress.
         reseed_every: epochs between looks for unused codes.
-        first_items: at most so many items show k-means where the codebooks start.
+        first_items: at most so many items show k-means where the codebooks start, and where the
+            principal components lie.
+        many: from so many items on training starts from principal components, and goes on for
+            ``steps_for_many``, without patience.
+        steps_for_many: batches, rounded up to whole epochs.
+        rate_for_many: the highest learning rate; it rises to it at first (``warmup_for_many``, a
+            share of the steps), and then falls to nothing along a cosine.
     """
 
     hidden: tuple[int, ...] = (256, 128)
@@ -58,6 +68,10 @@ class RQVAESettings:
     progress: float = 0.01
     reseed_every: int = 5
     first_items: int = 8192
+    many: int = MANY
+    steps_for_many: int = 3000
+    rate_for_many: float = 3e-3
+    warmup_for_many: float = 0.1
 
 
 class RQVAE(nn.Module):
@@ -151,15 +165,28 @@ def rq_vae(
 def _train(
     model: RQVAE, inputs: Tensor, seed: int, settings: RQVAESettings, progress: Progress
 ) -> None:
-    """Train until the epochs or the patience are over."""
+    """Train until the epochs or the patience are over; with many items, for a number of steps."""
     generator = torch.Generator().manual_seed(seed)
-    _start_codebooks(model, inputs, seed, generator, settings.first_items)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     batches = -(-len(inputs) // settings.batch_size)
     passes = -(-settings.least_batches // batches)
+    many = len(inputs) >= settings.many
+    epochs = -(-settings.steps_for_many // (batches * passes)) if many else settings.epochs
+    if many:
+        start_linear(model, inputs[_some(inputs, settings.first_items, generator)])
+    _start_codebooks(model, inputs, seed, generator, settings.first_items)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=many)
+    schedule = None
+    if many:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            settings.rate_for_many,
+            total_steps=epochs * passes * batches,
+            pct_start=settings.warmup_for_many,
+            cycle_momentum=False,
+        )
     least, since = float("inf"), 0
-    with progress.bar("SIDs: epochs", settings.epochs) as bar:
-        for epoch in range(settings.epochs):
+    with progress.bar("SIDs: epochs", epochs) as bar:
+        for epoch in range(epochs):
             error = 0.0
             orders = [torch.randperm(len(inputs), generator=generator) for _ in range(passes)]
             for rows in (part for order in orders for part in order.split(settings.batch_size)):
@@ -167,14 +194,56 @@ def _train(
                 optimizer.zero_grad()
                 (reconstruction + codebook_loss).backward()
                 optimizer.step()
+                if schedule is not None:
+                    schedule.step()
                 error += float(reconstruction.detach()) * len(rows) / len(inputs) / passes
             bar.update(epoch + 1, error=error)
             if error < least * (1 - settings.progress):
                 least, since = error, 0
-            elif (since := since + 1) >= settings.patience:
+            elif (since := since + 1) >= settings.patience and not many:
                 break
             if (epoch + 1) % settings.reseed_every == 0:
                 reseed_unused(model, inputs, generator)
+
+
+@torch.no_grad()
+def start_linear(model: RQVAE, inputs: Tensor) -> None:
+    """Make the encoder project on the principal components of [n, width], and the decoder go back.
+
+    A number passes a ReLU as two, x = relu(x) - relu(-x), so that there are at most half as many
+    components as the narrowest hidden layer has units. Units that this does not need keep their
+    weights, and are not read by the last layer until training finds a use for them.
+    """
+    encoder, decoder = (
+        [m for m in net if isinstance(m, nn.Linear)] for net in (model.encoder, model.decoder)
+    )
+    width, latent = inputs.shape[1], encoder[-1].out_features
+    kept = min(width, latent, *(layer.out_features // 2 for layer in encoder[:-1]))
+    covariance = (inputs.T @ inputs).double().numpy()
+    _, found = eigh(covariance, subset_by_index=[width - kept, width - 1])
+    components = torch.from_numpy(found).float()
+    _let_through(encoder, components.T, torch.eye(latent, kept))
+    _let_through(decoder, torch.eye(kept, latent), components)
+
+
+def _let_through(layers: Sequence[nn.Linear], first: Tensor, last: Tensor) -> None:
+    """Make layers with ReLU between them the linear map x -> last first x."""
+    kept = len(first)
+    pairs = torch.cat([torch.eye(kept), -torch.eye(kept)])
+    for layer in layers:
+        read, written = pairs.T, pairs
+        if layer is layers[0]:
+            read = first
+        if layer is layers[-1]:
+            written = last
+        layer.weight[: len(written)] = 0
+        layer.weight[: len(written), : read.shape[1]] = written @ read
+        layer.bias[: len(written)] = 0
+
+
+def _some(inputs: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Draw the rows of at most so many items."""
+    return torch.randperm(len(inputs), generator=generator)[:most]
 
 
 @torch.no_grad()
@@ -182,8 +251,7 @@ def _start_codebooks(
     model: RQVAE, inputs: Tensor, seed: int, generator: torch.Generator, most: int
 ) -> None:
     """Set the codebooks by residual k-means on the latent vectors of some items."""
-    rows = torch.randperm(len(inputs), generator=generator)[:most]
-    latents = model.encoder(inputs[rows]).numpy()
+    latents = model.encoder(inputs[_some(inputs, most, generator)]).numpy()
     sizes = [len(codebook) for codebook in model.codebooks]
     _, found = residual_quantize(latents, sizes, seed, kmeans, Progress(quiet=True))
     for codebook, centroids in zip(model.codebooks, found, strict=True):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import nn
 
 from genrec_bench.data.sids.methods import quantize
-from genrec_bench.data.sids.rq_kmeans import Vectors
+from genrec_bench.data.sids.rq_kmeans import MANY, Vectors
 from genrec_bench.data.sids.rq_vae import (
     RQVAE,
     RQVAESettings,
@@ -14,6 +15,7 @@ from genrec_bench.data.sids.rq_vae import (
     quantize_latents,
     reseed_unused,
     rq_vae,
+    start_linear,
 )
 from genrec_bench.progress import Progress
 
@@ -147,3 +149,79 @@ def test_a_small_catalog_is_learned_too() -> None:
     vectors = (centers + 0.1 * random.normal(size=(60, 16))).astype(np.float32)
     found = quantize(vectors, "rq-vae", (8, 8), 0, Progress(quiet=True))
     assert found.errors[-1] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("hidden", "latent", "components"),
+    [
+        ((16, 9), 4, 4),
+        ((16, 9), 12, 4),  # nine units let four numbers through
+        ((40,), 12, 6),  # no more than the vectors are wide
+        ((), 3, 3),
+    ],
+)
+def test_many_start_as_principal_components(
+    hidden: tuple[int, ...], latent: int, components: int
+) -> None:
+    random = np.random.default_rng(0)
+    vectors = (random.normal(size=(300, 6)) @ random.normal(size=(6, 6))).astype(np.float32)
+    vectors -= vectors.mean(axis=0)
+    inputs = torch.from_numpy(vectors)
+    model = RQVAE(6, (2,), RQVAESettings(hidden=hidden, latent=latent))
+    start_linear(model, inputs)
+    with torch.no_grad():
+        decoded = model.decoder(model.encoder(inputs)).numpy()
+    pca = PCA(components).fit(vectors)
+    expected = pca.inverse_transform(pca.transform(vectors))
+    np.testing.assert_allclose(decoded, expected, atol=1e-4)
+
+
+def test_units_that_the_start_does_not_need_can_learn() -> None:
+    inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    model = RQVAE(3, (2,), RQVAESettings(hidden=(16, 16), latent=2))
+    start_linear(model, inputs)
+    (model.decoder(model.encoder(inputs)) - inputs).square().mean().backward()
+    for network in (model.encoder, model.decoder):
+        *_, last = network
+        assert isinstance(last, nn.Linear) and last.weight.grad is not None
+        assert (last.weight[:, 4:] == 0).all() and (last.weight.grad[:, 4:] != 0).any()
+
+
+def test_many_are_trained_for_a_number_of_steps_and_less_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(3)
+    centers = random.normal(size=(12, 16))[np.arange(400) % 12]
+    vectors = (centers + 0.3 * random.normal(size=(400, 16))).astype(np.float32)
+    # Four batches are an epoch, so that both take 120 steps.
+    few = RQVAESettings(hidden=(64, 32), latent=8, batch_size=100, epochs=30, patience=30)
+    many = RQVAESettings(
+        hidden=(64, 32), latent=8, batch_size=100, many=400, steps_for_many=117, patience=1
+    )
+    steps = 0
+    forward = RQVAE.forward
+
+    def counted(self: RQVAE, vectors: torch.Tensor, beta: float) -> tuple[torch.Tensor, ...]:
+        nonlocal steps
+        steps += 1
+        return forward(self, vectors, beta)
+
+    monkeypatch.setattr(RQVAE, "forward", counted)
+    left = []
+    for settings in (few, many):
+        steps = 0
+        _, _, decoded = rq_vae(vectors, (8, 8), 0, QUIET, settings)
+        assert steps == 120
+        left.append(np.square(vectors - decoded[-1]).sum())
+    assert left[1] < 0.9 * left[0]
+
+
+def test_below_many_nothing_depends_on_what_many_get() -> None:
+    vectors = clusters(50)[0]
+    other = RQVAESettings(steps_for_many=1, rate_for_many=1.0, many=51, epochs=2)
+    usual = RQVAESettings(epochs=2)
+    assert usual.many == MANY, "no card has as many, see test_rq_kmeans.py"
+    once = rq_vae(vectors, (4, 4), 0, QUIET, usual)
+    again = rq_vae(vectors, (4, 4), 0, QUIET, other)
+    np.testing.assert_array_equal(once[0], again[0])
+    np.testing.assert_array_equal(once[2][-1], again[2][-1])
