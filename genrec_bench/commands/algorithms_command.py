@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import keyword
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
@@ -22,6 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a name, or a file: ./mine.py")
     parser.add_argument(
+        "new", nargs="?", metavar="MINE", help="after `new`: what ./MINE.py is written for"
+    )
+    parser.add_argument(
+        "--from", dest="parent", metavar="NAME", help="with `new`: the algorithm to derive from"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="run the contract's checks on it, or on all"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -29,6 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Print what was asked for; 2 if a file cannot be used or a check fails, else 0."""
+    if args.name == "new" or args.new or args.parent:
+        return _write_new(args)
     # Standard output is for the answer; what algorithms say when they are loaded goes elsewhere.
     with contextlib.redirect_stdout(sys.stderr):
         from genrec_bench.runs.registry import Registry, discover, find
@@ -53,6 +64,33 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report, indent=2, sort_keys=True))
     return 2 if failed else 0
+
+
+def _write_new(args: argparse.Namespace) -> int:
+    """Write the file of a new algorithm, and say what to do with it."""
+    from genrec_bench.commands.algorithm_templates import new_text
+    from genrec_bench.errors import UserError
+    from genrec_bench.runs.registry import discover, find
+    from genrec_bench.storage.files import write_atomically
+
+    if args.name != "new" or not args.new or args.check or args.json:
+        raise UserError("algorithms: a new file is written by `algorithms new MINE [--from NAME]`")
+    name, file = args.new, Path(f"{args.new}.py")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UserError(f"algorithms new {name}: a name of small letters, digits and _ is needed")
+    taken = [entry.name for entry in discover().entries]
+    if name in taken or name == "new":
+        raise UserError(f"algorithms new {name}: there is an algorithm of that name already")
+    if file.exists():
+        raise UserError(f"algorithms new {name}: {file} is there already, and is left as it is")
+    if args.parent is not None and args.parent.endswith(".py"):
+        raise UserError(f"--from {args.parent}: a file cannot be derived from; copy it instead")
+    parent = None if args.parent is None else find(args.parent)
+    write_atomically(file, new_text(name, parent).encode())
+    print(f"written: {file}")
+    print(f"  genrec-bench algorithms ./{file} --check   # whether it keeps the contract")
+    print(f"  genrec-bench run ./{file} --set steps=20   # a first result, on synthetic data")
+    return 0
 
 
 def _checks(entry: Entry, show: bool) -> list[dict[str, Any]]:

@@ -57,7 +57,12 @@ EXAMPLES = {
     "sft list": ("sft list", "sft list --json"),
     "sft export": ("sft export industrial --to start.tar",),
     "sft import": ("sft import start.tar",),
-    "algorithms": ("algorithms", "algorithms ugr", "algorithms ./mine.py --check"),
+    "algorithms": (
+        "algorithms",
+        "algorithms ugr",
+        "algorithms ./mine.py --check",
+        "algorithms new mine --from grpo",
+    ),
     "runs": ("runs list",),
     "runs list": ("runs list", "runs list --output runs --json"),
     "policy": ("policy merge runs/synthetic/RUN --to model",),

@@ -45,6 +45,8 @@ from genrec_bench.contract.played import (
     check_order_and_padding,
     check_rewards,
     check_rollout,
+    check_rollout_leaves_the_policy_alone,
+    check_steps_of_heads,
     no_global_randomness,
     require_candidates,
     require_shape,
@@ -124,10 +126,10 @@ def _needed_by(check: Check) -> tuple[Check, ...]:
     played = (*PLAYED, *GRADIENTS, *TRAINED)
     if check is check_switches:
         return (*STATED, *played)
-    if check not in played or check is BASIS[0]:
+    if check not in played:
         return ()
     basis = BASIS[: BASIS.index(check)] if check in BASIS else BASIS
-    return (*basis, *FOLLOWS.get(check, ()))
+    return (check_declarations, *basis, *FOLLOWS.get(check, ()))
 
 
 BASIS: tuple[Check, ...] = (check_rollout, check_rewards, check_advantages, check_loss)
@@ -137,9 +139,9 @@ _CALLS = (check_shown_things_stay, check_repeated_calls)
 
 FOLLOWS: dict[Check, tuple[Check, ...]] = {
     check_gradients_of_each_prompt_alone: _ALONE[:1],
-    check_order_and_padding: _ALONE[:1],
+    check_order_and_padding: (check_rollout_leaves_the_policy_alone, *_ALONE[:1]),
     check_determinism: (check_global_randomness,),
-    check_memory: _CALLS,
+    check_memory: (check_rollout_leaves_the_policy_alone, check_steps_of_heads, *_CALLS),
     check_chunks: (*_ALONE, *_CALLS, check_empty_places),
     check_bill: _CALLS[:1],
 }

@@ -24,7 +24,8 @@ from types import ModuleType
 from genrec_bench import algorithms
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.storage.digests import content_digest
-from genrec_bench.storage.python_files import guarded, load_python
+from genrec_bench.storage.helper_modules import helpers_of, load_with_helpers
+from genrec_bench.storage.python_files import guarded
 from genrec_bench.storage.validation import is_plain_name
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters
@@ -172,13 +173,16 @@ def find(argument: str, reserved: Collection[str] = ()) -> Entry:
 def source_hash(entry: Entry) -> str:
     """Return the SHA-256, as hex digits, of the code that makes an algorithm what it is.
 
-    That is its file, and after it the files of the algorithms that it derives from, if any.
+    That is its file, and after it the files of the algorithms that it derives from, if any; of a
+    file given by its path also the modules beside it that it imports.
     """
-    files = dict.fromkeys(
-        inspect.getfile(base)
-        for base in entry.algorithm.__mro__
-        if issubclass(base, Algorithm) and base is not Algorithm
-    )
+    files: dict[str, None] = {}
+    for base in entry.algorithm.__mro__:
+        if issubclass(base, Algorithm) and base is not Algorithm:
+            file = inspect.getfile(base)
+            files[file] = None
+            if base.__module__.startswith("<"):
+                files |= dict.fromkeys(map(str, helpers_of(Path(file))))
     return content_digest(b"".join(Path(file).read_bytes() for file in files))
 
 
@@ -213,7 +217,7 @@ def _refuse_dots() -> None:
 
 
 def _load_file(path: Path) -> type[Algorithm]:
-    return _only_class(load_python(path))
+    return _only_class(load_with_helpers(path))
 
 
 def _only_class(module: ModuleType) -> type[Algorithm]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import sys
 import traceback
@@ -18,11 +19,12 @@ FACE = "genrec_bench.algorithm"
 """What such files import; all other modules may move."""
 
 
-def load_python(path: Path) -> ModuleType:
+def load_python(path: Path, importer: Callable[..., ModuleType] | None = None) -> ModuleType:
     """Run a file and return its module; whatever it raises comes through.
 
     It is kept in ``sys.modules``, where dataclasses look up their types, under a name that no
-    import can mean. The file's folder is not importable: what is hashed is the whole of it.
+    import can mean. The file's folder is not importable: what is hashed is the whole of it. An
+    ``importer`` takes the place of Python's; see ``helper_modules.py``.
     """
     path = path.resolve()
     name = f"<{path}>"
@@ -30,6 +32,8 @@ def load_python(path: Path) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if importer is not None:
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": importer}
     try:
         # Compiled here and now: bytecode that Python caches can be older than a file edited twice
         # in a second, and what is run must be what is hashed.
