@@ -39,7 +39,7 @@ class ToldStream:
 def told_streams() -> Iterator[None]:
     """Have all that is printed in the body of a ``with`` statement be `told`."""
     with (
-        contextlib.redirect_stdout(ToldStream(sys.stdout)),  # type: ignore[type-var]
-        contextlib.redirect_stderr(ToldStream(sys.stderr)),  # type: ignore[type-var]
+        contextlib.redirect_stdout(ToldStream(sys.stdout)),
+        contextlib.redirect_stderr(ToldStream(sys.stderr)),
     ):
         yield

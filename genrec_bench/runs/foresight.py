@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,16 @@ GB = 1e9
 FLOAT = 4
 """Bytes of a number in float32, in which all is kept that is trained."""
 
+CONTAINER = Path("/sys/fs/cgroup")
+
 WORDS = 30
 """Tokens of a prompt in words beside the items."""
 
 LEAST_TOKENS = 256
 """Fewer in a forward pass save no more memory that matters."""
+
+CANDIDATE, RANKED = 64, 16
+"""Bytes that are held of a candidate's code, and of a place in a ranked list; rough."""
 
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 
@@ -48,7 +54,7 @@ def foresee(request: Request, device: torch.device, progress: Progress) -> None:
     if size is not None:
         _check_size(request, size, device)
         _check_disk(request, size)
-        warnings.append(_memory(request, size, device))
+        warnings.append(_memory(request, device))
     for warning in warnings:
         if warning:
             progress.say_once(f"warning: {warning}")
@@ -165,25 +171,89 @@ def _check_disk(request: Request, size: Footprint) -> None:
             )
 
 
-def _memory(request: Request, size: Footprint, device: torch.device) -> str:
-    """Say that a run is going to need more memory than there is; nothing where it suffices."""
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a run will hold at its largest, roughly.
+
+    Attributes:
+        weights: of all copies, with gradients and moments.
+        each: of a token in a forward pass with gradients.
+        tokens: of such a pass.
+        lists: of the candidates of a rollout, or of the ranked lists of an evaluation.
+    """
+
+    weights: float
+    each: float
+    tokens: int
+    lists: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.each * self.tokens + self.lists
+
+    @property
+    def in_short(self) -> str:
+        """All of it in words."""
+        least = 0.1
+        if self.total < least * GB:
+            return f"less than {least} GB of memory"
+        return f"about {self.total / GB:.2g} GB of memory"
+
+    def remedy(self, there: float) -> str:
+        """Say what would make it fit into so many bytes."""
+        left = there - self.weights - self.lists
+        if left > 0 and (fits := int(left / self.each)) >= LEAST_TOKENS:
+            return f"set tokens_per_forward={2 ** int(math.log2(fits))}"
+        if self.lists > self.weights:
+            return "set a smaller group_size, beam_width or prompts_per_step"
+        return "take a smaller model, or lora_rank=16"
+
+    def __str__(self) -> str:
+        """Write it with its parts."""
+        return (
+            f"about {self.total / GB:.2g} GB of memory ({self.weights / GB:.2g} for weights and "
+            f"optimizer, {self.each * self.tokens / GB:.2g} for a pass of {self.tokens} tokens, "
+            f"{self.lists / GB:.2g} for candidates)"
+        )
+
+
+def expected_memory(request: Request, device: torch.device) -> Need | None:
+    """Return what a run will need; None for a backbone of which too little is known."""
+    size = footprint(request.backbone, sum(request.dataset.catalog.codes_per_level))
+    if size is None:
+        return None
     settings = request.settings
     # As they are read, as they are trained, and as they were at SFT's best look.
     copies = 3 + request.algorithm.uses_reference
     held = copies * _weights(request, size) + 3 * FLOAT * _trained(request, size)
     each = FLOAT * size.kept + FLOAT * LOGITS * size.vocabulary
     tokens = min(settings.tokens_per_forward or usual_tokens(device), _batch_tokens(request))
-    need, free = held + each * tokens, free_memory(device)
-    if need <= free:
+    levels = len(request.dataset.catalog.codes_per_level)
+    rollout = settings.prompts_per_step * settings.group_size if request.algorithm.on_policy else 0
+    judged = max(len(request.dataset.splits[split]) for split in request.splits)
+    ranked = min(judged, settings.test_examples or judged)
+    ranked *= settings.beam_width + settings.pass_samples
+    return Need(held, each, tokens, max(CANDIDATE * levels * rollout, RANKED * ranked))
+
+
+def _memory(request: Request, device: torch.device) -> str:
+    """Say that a run is going to need more memory than is free; nothing where it suffices.
+
+    Raises:
+        UserError: it needs more than the machine has.
+    """
+    need = expected_memory(request, device)
+    if need is None:
         return ""
-    fits = int((free - held) / each)
-    fits = 2 ** int(math.log2(fits)) if fits >= LEAST_TOKENS else 0
-    remedy = f"set tokens_per_forward={fits}" if fits else "take a smaller model, or lora_rank=16"
-    return (
-        f"about {need / GB:.2g} GB of memory will be needed ({held / GB:.2g} for weights and "
-        f"optimizer, {(need - held) / GB:.2g} for a pass of {tokens} tokens), and "
-        f"{free / GB:.2g} GB are free: {remedy}"
-    )
+    there, free = whole_memory(device), free_memory(device)
+    if need.total > there:
+        raise UserError(
+            f"the run needs {need}, and this machine has {there / GB:.2g} GB: {need.remedy(there)}"
+        )
+    if need.total <= free:
+        return ""
+    return f"{need} will be needed, and {free / GB:.2g} GB are free: {need.remedy(free)}"
 
 
 def _batch_tokens(request: Request) -> int:
@@ -198,10 +268,14 @@ def _batch_tokens(request: Request) -> int:
 
 
 def whole_memory(device: torch.device) -> int:
-    """Return the bytes that a device has, free or not."""
+    """Return the bytes that a device has, free or not; of a container its limit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
-    return int(psutil.virtual_memory().total)
+    there = int(psutil.virtual_memory().total)
+    try:
+        return min(there, int((CONTAINER / "memory.max").read_text()))
+    except (OSError, ValueError):  # no such group, or "max"
+        return there
 
 
 def free_memory(device: torch.device) -> int:
@@ -209,10 +283,9 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
     try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+        limit = int((CONTAINER / "memory.max").read_text())
+        used = int((CONTAINER / "memory.current").read_text())
     except (OSError, ValueError):  # no such group, or "max"
         return free
     return min(free, max(limit - used, 0))

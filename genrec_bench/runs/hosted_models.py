@@ -6,7 +6,6 @@ Source of the models: https://github.com/PreferredAI/cornac, 3.0.1, cornac/model
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from genrec_bench.errors import UserError, nearest
+from genrec_bench.storage.bounded_json import decode_json
 
 PACKAGE = "cornac"
 
@@ -194,7 +194,7 @@ def arguments_of(name: str, words: Sequence[str]) -> dict[str, Any]:
             hint = nearest(key, known)
             raise UserError(f"--set {key}: {name} has no such argument{hint}")
         try:
-            found[key] = json.loads(text)
+            found[key] = decode_json(text)
         except ValueError:
             found[key] = text
     return found

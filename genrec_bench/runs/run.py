@@ -13,6 +13,7 @@ import pandas as pd
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import commit, hardware, versions
+from genrec_bench.runs.foresight import expected_memory
 from genrec_bench.runs.kept_lists import lists_bytes
 from genrec_bench.runs.policy_folder import FOLDER, write_policy_folder
 from genrec_bench.runs.post_training import post_train
@@ -76,7 +77,9 @@ def run(
     dataset, settings = request.dataset, request.settings
     backbone = fitting_backbone(request)
     partial = " (partial)" if dataset.partial else ""
-    progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
+    need = expected_memory(request, workers.device)
+    told = f"; {need.in_short}" if need is not None else ""
+    progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}{told}")
 
     known = begin(request, workers, progress)
     start = known.start

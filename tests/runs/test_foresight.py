@@ -85,9 +85,33 @@ def test_memory_that_does_not_suffice_is_warned_of(
     words = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", "sft_batch=512")
     with pytest.raises(TypeError, match="not callable"):
         call(capsys, words)
-    lines = [line for line in capsys.readouterr().err.splitlines() if "GB of memory" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(lines) == bool(remedy)
     assert all(line.startswith("warning: about ") and remedy in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        (("group_size=4096", "prompts_per_step=65536"), "a smaller group_size, beam_width"),
+        (("beam_width=4096", "pass_samples=4096"), "set a smaller group_size, beam_width"),
+        (("sft_batch=65536", "tokens_per_forward=16777216"), "set tokens_per_forward="),
+    ],
+)
+def test_what_the_machine_cannot_hold_is_refused_with_what_would_fit(
+    capsys: Capture,
+    tmp_path: Path,
+    untrained: None,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    remedy: str,
+) -> None:
+    shrink_backbone(monkeypatch)
+    there = {"group_size=4096": 10**10, "beam_width=4096": 4 * 10**6}.get(words[0], 10**8)
+    monkeypatch.setattr(foresight, "whole_memory", lambda _: there)
+    given = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", *words)
+    said = last_error(call(capsys, given))
+    assert "the run needs about" in said and "and this machine has" in said and remedy in said
 
 
 def test_a_language_model_is_weighed_by_its_configuration(tmp_path: Path) -> None:
