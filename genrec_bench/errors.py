@@ -132,7 +132,8 @@ def _of_environment() -> list[str]:
     """Secrets that variables hold; the longest come first, as one may hold another."""
     found = set()
     for name, value in os.environ.items():
-        if _NAME.fullmatch(name):
+        # PWD is the current folder, and other such names may lead to a file.
+        if _NAME.fullmatch(name) and not os.path.isabs(value):
             found.add(value)
         elif "@" in value and (password := _ADDRESS.match(value)):
             found.add(password[1])

@@ -285,7 +285,10 @@ def test_codes_per_level_are_the_cards_where_they_suffice(sids: Sids, tmp_path: 
         ("{", ", line 1: malformed JSON: "),
         ("[]", ": expected a JSON object with at least one entry"),
         ("{}", ": expected a JSON object with at least one entry"),
-        (json.dumps(index()).replace('"B001"', '"B000"'), ": key 'B000' stands twice"),
+        (
+            json.dumps(index()).replace('"B001"', '"B000"'),
+            ", line 1: malformed JSON: key 'B000' stands twice",
+        ),
         (
             {name: sid for name, sid in index().items() if name != "B003"},
             ": 1 of 30 items of sports have no SID, such as 'B003'; the keys must be the ",

@@ -3,6 +3,7 @@
 import argparse
 import io
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def test_what_variables_hold_is_told_nowhere(
     assert redacted(f"a library says: {secret} is wrong") == "a library says: *** is wrong"
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_what_is_no_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", os.path.abspath("here"))
+    assert redacted(os.path.abspath("here")) == os.path.abspath("here")
     for text in (
         '{"tokens": 5, "urls": ["http://host/a", "b@c"], "token_learning_rate": "0.1"}',
         "https://host/a?tokens_per_forward=3",
