@@ -67,10 +67,10 @@ def _oddities(table: pd.DataFrame, key: str) -> Iterator[tuple[str, str]]:
     for name, column in table.items():
         name, kind = str(name), column.dtype.kind
         if name == "split" or (key == LISTS and name in TEXTS):
-            if not column.map(lambda value: isinstance(value, str)).all():
+            if not all(isinstance(value, str) for value in column):
                 yield name, "holds what is no text"
         elif key == LISTS and kind == "O":
-            if not column.map(lambda value: isinstance(value, np.ndarray)).all():
+            if not all(isinstance(value, np.ndarray) for value in column):
                 yield name, "holds what is no list"
         elif kind not in "iufb":
             yield name, "holds what is no number"

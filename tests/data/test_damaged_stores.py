@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tiny_runs import save_tiny, tiny_dataset
 
 from genrec_bench.data.dataset_store import load_contents, read_manifest
+from genrec_bench.data.preparation.formats.atomic import AtomicHeader
 from genrec_bench.data.sids.sid_quality import quality_of
 from genrec_bench.data.sids.sid_store import SIDs, load_sids, manifest_of, save_sids
+from genrec_bench.data.vectors.item_vectors import read_vectors
 from genrec_bench.errors import UserError
 from genrec_bench.storage.cached import sealed
 from genrec_bench.storage.digests import file_sha256
@@ -114,3 +117,27 @@ def test_sids_with_another_manifest(tmp_path: Path, changes: dict[str, Any]) -> 
 def test_a_quality_that_is_none(found: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="missing key"):
         quality_of(found)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 23])
+def test_sids_of_fewer_items(tmp_path: Path, rows: int) -> None:
+    contents = tiny_dataset().contents
+    assert contents.sids is not None
+    sids = SIDs(contents.sids[:rows], contents.card.codes_per_level, {}, {})
+    save_sids(sids, contents, "mine", tmp_path, None)
+    with pytest.raises(UserError, match=f"cannot be read .{rows} SIDs for 24 items"):
+        load_sids(contents, "mine", tmp_path)
+
+
+@pytest.mark.parametrize("line", ["x" * 200_000, "a:" * 100_000, "user_id:token\t" * 10_000])
+def test_a_header_without_end(line: str) -> None:
+    with pytest.raises(UserError, match="file, line 1: longer than 10000 characters"):
+        AtomicHeader.of(line, "file")
+
+
+@pytest.mark.parametrize("value", [1e15, -1e30, 1e38, float("inf"), float("nan")])
+def test_vectors_whose_squares_are_no_numbers(tmp_path: Path, value: float) -> None:
+    file = tmp_path / "vectors.npy"
+    np.save(file, np.array([[1.0, 2.0], [3.0, value]], dtype=np.float32))
+    with pytest.raises(UserError, match="row 1 .of 1 such rows. holds a number that is not finite"):
+        read_vectors(file, 2)

@@ -160,6 +160,8 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
         made_of, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
         if not isinstance(recipe, dict) or not isinstance(quality, dict):
             raise TypeError("recipe and quality are no mappings")
+        if made_of == contents.fingerprint and len(codes) != len(contents.item_names):
+            raise ValueError(f"{len(codes)} SIDs for {len(contents.item_names)} items")
     except (OSError, Unsound, *DAMAGE, pa.ArrowException) as error:
         raise UserError(f"{folder} cannot be read ({one_line(error)}); {again}") from error
     texts = contents.descriptions_sha256

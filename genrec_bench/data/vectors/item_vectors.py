@@ -137,6 +137,10 @@ def check_source(source: str, cache: Path | None = None) -> None:
             check_model(source, CHOICES)
 
 
+LARGEST = 1e15
+"""That no number of a vector in a file reaches."""
+
+
 def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:
     """Read [num_items, E] vectors of a NumPy file as they are; UserError for anything else."""
     right = f"it must hold floats [{num_items}, E], one row for each item, saved with numpy.save"
@@ -152,10 +156,12 @@ def read_vectors(path: Path, num_items: int) -> NDArray[np.float32]:
         raise UserError(f"{path} has {len(array)} rows for {num_items} items; {right}")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and named below
         vectors: NDArray[np.float32] = np.array(array, dtype=np.float32, order="C")
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    # Squares of larger ones are infinite; NaN is not below either.
+    bad = np.flatnonzero(~(np.abs(vectors) < LARGEST).all(axis=1))
     if len(bad):
         raise UserError(
-            f"{path}: row {bad[0]} (of {len(bad)} such rows) holds a number that is not finite"
+            f"{path}: row {bad[0]} (of {len(bad)} such rows) holds a number that is not finite, or "
+            f"{LARGEST:g} and more"
         )
     return vectors
 

@@ -20,6 +20,9 @@ from genrec_bench.errors import UserError, nearest
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 
+LONGEST_HEADER = 10_000
+"""Characters."""
+
 _COLUMN = re.compile(r"(?P<name>[^\s:,;|]+):(?P<type>[A-Za-z]\w*)")
 """Names of columns hold no separators."""
 
@@ -42,8 +45,10 @@ class AtomicHeader:
     @classmethod
     def of(cls, line: str, where: str) -> AtomicHeader:
         """Read a header; UserError where a column has no type or an unknown one."""
-        matches = list(_COLUMN.finditer(line))
         place = f"{where}, line 1"
+        if len(line) > LONGEST_HEADER:
+            raise UserError(f"{place}: longer than {LONGEST_HEADER} characters: is it a header?")
+        matches = list(_COLUMN.finditer(line))
         if not matches:
             raise UserError(
                 f"{place}: no column is called name:type, with the types {', '.join(TYPES)}, as in "
