@@ -32,8 +32,10 @@ from genrec_bench.runs.cornac_models import (
 from genrec_bench.runs.environment import hardware
 from genrec_bench.runs.external import Declared, find_external, keep_external
 from genrec_bench.runs.hosted_models import HOSTED, check_cornac
+from genrec_bench.runs.record_schema import EXTERNAL
 from genrec_bench.runs.run_files import SPLIT, RunFile
 from genrec_bench.storage.digests import content_digest
+from genrec_bench.storage.files import read_json
 from genrec_bench.training.counting import popularity_lists, successor_lists
 from genrec_bench.training.list_figures import Lists
 from genrec_bench.training.metrics import CUTOFFS
@@ -134,7 +136,8 @@ def run_trained(
 ) -> list[Path]:
     """Tune a model of cornac on validation data, train it on each seed, and return the records.
 
-    Seeds that were run before, asked for in the same way, are found again.
+    Seeds that were run before, asked for in the same way, are found again, and so is what their
+    trials found.
 
     Raises:
         UserError: cornac is missing.
@@ -160,7 +163,13 @@ def run_trained(
     rng = np.random.default_rng(TUNING_SEED)
     judged = dataset.valid.subset(np.sort(rng.choice(len(dataset.valid), count, replace=False)))
     data = cornac_data(dataset, judged, vectors)
-    chosen, spent = _tuned(name, asked, data, progress)
+    if paths:
+        # A command that was cut short goes on with what its trials found.
+        before = read_json(next(iter(paths.values())))
+        chosen = dict(before["configuration"]["hyperparameters"])
+        spent = float(before[EXTERNAL]["tuning_seconds"])
+    else:
+        chosen, spent = _tuned(name, asked, data, progress)
     for seed in asked.seeds:
         if seed in paths:
             continue

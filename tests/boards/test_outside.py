@@ -104,7 +104,7 @@ def test_they_are_compared_with_ours_paired_by_user() -> None:
     assert row.seeds == (0, 1, 2) and row.gains_at[0][0] == 1
     said = verdict(make(*ours(), *runs), section)
     assert said[0].startswith("Outside systems beside our runs") and "Use" not in said[0]
-    assert "SASRec beats both the SFT start and sft." in said
+    assert "SASRec beats both the SFT start and SFT continued." in said
 
 
 def test_a_single_list_is_compared_as_it_stands() -> None:

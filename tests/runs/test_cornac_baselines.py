@@ -1,5 +1,6 @@
 """Baselines that cornac hosts, small: tuned, trained on seeds, ranked, found again."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_the_command_tunes_trains_on_seeds_and_finds_again(
         assert verify(read_evidence(path)).findings == ()
     again = baseline(capsys, "sasrec", data, tmp_path, *words)
     assert again.code == 0 and again.err.count("found: ") == 2 and "trial " not in again.err
+    shutil.rmtree(paths[0].parent)
+    rest = baseline(capsys, "sasrec", data, tmp_path, *words)
+    assert rest.code == 0 and rest.err.count("found: ") == 1 and "trial " not in rest.err
+    made = [read_record(path) for path in tmp_path.rglob("record.json")]
+    assert sorted(record["seed"] for record in made) == [0, 1]
+    (other,) = (record for record in made if record["seed"] == records[0]["seed"])
+    assert other["configuration"] == first, "what the trials found is used again"
+    # The same seed finds the same lists.
+    assert other["metrics"] == records[0]["metrics"]
 
 
 def test_tuning_stops_before_a_trial_that_exceeds_its_seconds(
