@@ -138,18 +138,16 @@ def build(folder: Path) -> None:
 def cut_short(words: Sequence[str]) -> None:
     """Call a command and stop it when all steps are taken, so that its checkpoint stays."""
     from genrec_bench.commands.cli import main
-    from genrec_bench.runs import post_training
 
     def stopped(*args: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    kept = post_training.merge_adapters
-    post_training.merge_adapters = stopped
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            main([*words, "--no-mlflow"])
-    finally:
-        post_training.merge_adapters = kept
+    with (
+        mock.patch("genrec_bench.runs.post_training.merge_adapters", stopped),
+        redirect_stdout(io.StringIO()),
+        redirect_stderr(io.StringIO()),
+    ):
+        main([*words, "--no-mlflow"])
 
 
 def call_or_fail(words: Sequence[str]) -> None:
