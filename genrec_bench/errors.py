@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from textwrap import shorten
 
 DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS) + (
@@ -67,6 +68,16 @@ def cut_off(message: str) -> str:
     """Return a message in one line, cut off where it repeats pages of what was handed in."""
     message = " ".join(message.splitlines())
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]} ..."
+
+
+def no_file(path: Path) -> str:
+    """Return what is wrong with a path that is no file."""
+    return "is a folder, and a file is needed" if path.is_dir() else "there is no such file"
+
+
+def no_folder(path: Path) -> str:
+    """Return what is wrong with a path that is no folder."""
+    return "is a file, and a folder is needed" if path.is_file() else "there is no such folder"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from genrec_bench.errors import UserError, nearest
+from genrec_bench.errors import UserError, nearest, no_folder
 
 BOARDS = "boards"
 """The folder of boards among a user's results."""
@@ -97,7 +97,7 @@ def execute(args: argparse.Namespace) -> int:
     """Make boards, or verify records."""
     for folder in args.records:
         if not folder.is_dir():
-            raise UserError(f"--records {folder}: there is no such folder")
+            raise UserError(f"--records {folder}: {no_folder(folder)}")
     folders = [args.output, *args.records]
     word, *more = args.words or [None]
     if word in (VERIFY, ADD, RENEW) and (args.csv or args.latex or args.figures):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrec_bench.errors import UserError, one_line
+from genrec_bench.errors import UserError, no_folder, one_line
 
 if TYPE_CHECKING:
     from genrec_bench.tracking.store import Store
@@ -62,7 +62,7 @@ def execute(args: argparse.Namespace) -> int:
 
     output: Path = args.output
     if not output.is_dir():
-        raise UserError(f"--output {output}: there is no such folder")
+        raise UserError(f"--output {output}: {no_folder(output)}")
     store = Store(output, args.tracking_uri)
     exporter = Exporter(store, all_runs=args.tracking_uri is not None)
     place, counts = store.place, exporter.counts

@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, no_file
 from genrec_bench.runs.options import DATASET, add_data_dir_option, one_seed
 
 
@@ -61,7 +61,7 @@ def execute(args: argparse.Namespace) -> int:
 
     check_label(args.label)
     if not args.file.is_file():
-        raise UserError(f"{args.file}: there is no such file")
+        raise UserError(f"{args.file}: {no_file(Path(args.file))}")
     check_writable(args.output, f"--output {args.output}")
     from genrec_bench.data.dataset_store import data_directory
     from genrec_bench.data.obtain import obtain

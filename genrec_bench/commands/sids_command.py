@@ -17,7 +17,7 @@ from genrec_bench.data.sids.sid_recipe import (
     SIDRecipe,
     reads_as_recipe,
 )
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, no_file
 from genrec_bench.runs.options import add_data_dir_option, do_second_word, one_seed, whole_number
 from genrec_bench.storage.folders import at_home, check_writable
 
@@ -186,8 +186,10 @@ def _import(args: argparse.Namespace) -> int:
     sids_folder(card.name, args.label, data_dir)
     _refuse_label_of(card, args.label)
     _refuse_recipe(args.label)
-    if not Path(args.file).is_file():
-        raise UserError(f"{args.file} is missing")
+    if not (file := Path(args.file)).is_file():
+        raise UserError(f"{file}: {no_file(file)}")
+    if not file.stat().st_size:
+        raise UserError(f"{file} is empty")
     check_writable(data_dir, f"cannot write to {data_dir} (--data-dir)")
     progress = Progress(logged=not args.json)
     contents = obtain_contents(args.name, data_dir, progress)

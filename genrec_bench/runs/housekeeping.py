@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import StorageError, UserError, no_folder
 from genrec_bench.runs.policy_folder import FOLDER
 from genrec_bench.runs.record_schema import mistakes_in
 from genrec_bench.runs.records import RECORD_FILE, TRACKING_FOLDERS
@@ -105,7 +105,7 @@ def clear(output: Path, kinds: Collection[str]) -> list[Removable]:
 
 def _folders(output: Path) -> Iterator[Path]:
     if not output.is_dir():
-        raise UserError(f"--output {output}: there is no such folder")
+        raise UserError(f"--output {output}: {no_folder(output)}")
     for where, below, files in os.walk(output):
         below[:] = sorted(name for name in below if name not in TRACKING_FOLDERS)
         if RUN_FILE in files:

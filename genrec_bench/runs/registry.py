@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from genrec_bench import algorithms
-from genrec_bench.errors import UserError, nearest
+from genrec_bench.errors import UserError, nearest, no_file
 from genrec_bench.storage.digests import content_digest
 from genrec_bench.storage.helper_modules import helpers_of, load_with_helpers
 from genrec_bench.storage.python_files import guarded
@@ -166,7 +166,7 @@ def find(argument: str, reserved: Collection[str] = ()) -> Entry:
     if path.suffix != ".py":
         raise UserError(f"{argument}: an algorithm given by its path is a Python file, NAME.py")
     if not path.is_file():
-        raise UserError(f"{argument}: there is no such file")
+        raise UserError(f"{argument}: {no_file(Path(argument))}")
     return discover(reserved, path).get(path.stem)
 
 

@@ -26,6 +26,8 @@ def parse_yaml(text: str, where: str) -> object:
         content: object = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        raise UserError(f"{where}: is empty")
     # Whoever checks the keys says which number is not finite.
     if odd := oddity(content, constants=True):
         raise UserError(f"{where}: not valid YAML: {odd}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Catalog, Dataset, Examples
-from genrec_bench.errors import UserError
+from genrec_bench.errors import UserError, no_file
 from genrec_bench.storage.digests import content_digest
 from genrec_bench.storage.python_files import guarded, load_python
 
@@ -119,8 +119,10 @@ def load_metrics(path: Path) -> OwnMetrics:
     Raises:
         UserError: there is no such file, it cannot be loaded, or no function in it is a metric.
     """
-    if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"metrics={path}: there is no such Python file")
+    if path.suffix != ".py":
+        raise UserError(f"metrics={path}: must be a Python file, NAME.py")
+    if not path.is_file():
+        raise UserError(f"metrics={path}: {no_file(path)}")
     sha256 = content_digest(path.read_bytes())
     module = guarded(partial(load_python, path), f"metrics={path}: ", path.resolve())
     functions = {

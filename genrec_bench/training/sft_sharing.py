@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from genrec_bench import benchmark_version
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import StorageError, UserError, no_file
 from genrec_bench.storage.bounded_json import parse_json
 from genrec_bench.storage.cached import FILES, Unsound, check_files, check_seal, read_sealed
 from genrec_bench.storage.digests import json_digest
@@ -191,7 +191,7 @@ def import_start(file: Path, data_dir: Path, *, replace: bool = False) -> tuple[
 @contextmanager
 def _opened(file: Path) -> Iterator[tarfile.TarFile]:
     if not file.is_file():
-        raise UserError(f"{file}: there is no such file")
+        raise UserError(f"{file}: {no_file(file)}")
     try:
         # As it is: what was packed tightly could unpack to anything.
         with tarfile.open(file, mode="r:") as archive:

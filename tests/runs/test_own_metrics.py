@@ -103,7 +103,7 @@ def test_a_fault_is_one_line(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (None, "there is no such Python file"),
+        (None, "there is no such file"),
         ("def (:\n", "line 1: SyntaxError"),
         ("import nothing_like_it\n", "line 1: ModuleNotFoundError"),
         ("def novelty(lists):\n    return 1.0\n", "no function in it is a metric"),

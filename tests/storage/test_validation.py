@@ -29,7 +29,7 @@ class Thing:
     ("text", "message"),
     [
         ("{}", "missing key 'count'"),
-        ("", "the file must be a mapping, not None"),
+        ("", "is empty"),
         ("count: 1.0", "key 'count' must be an integer, not 1.0"),
         ("count: true", "key 'count' must be an integer, not True"),
         ("count: 0", "key 'count' must be at least 1, not 0"),

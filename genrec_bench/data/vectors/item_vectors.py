@@ -45,7 +45,7 @@ from genrec_bench.data.vectors.text_encoder import (
     require_package,
 )
 from genrec_bench.data.vectors.vector_cache import cached_vectors, fingerprint, versions_of
-from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.errors import UserError, no_file, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.storage.arrays import open_array
 from genrec_bench.storage.digests import texts_sha256
@@ -130,7 +130,7 @@ def check_source(source: str, cache: Path | None = None) -> None:
     """
     if _is_file(source):
         if not Path(source).is_file():
-            raise UserError(f"embeddings={source}: there is no such file")
+            raise UserError(f"embeddings={source}: {no_file(Path(source))}")
     elif source not in SOURCES:
         require_package(source, CHOICES)
         if cache is None or not keeps_some(cache):
