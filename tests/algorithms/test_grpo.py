@@ -1,8 +1,8 @@
 """GRPO's rewards in numbers worked out by hand, and gradients that other methods share with it.
 
 All candidates have L codes. GSPO (Zheng et al. 2025) weighs a candidate by one ratio, the geometric
-mean of its codes'. RLOO (Ahmadian et al. 2024) compares it with the mean of the others. Neither is
-an algorithm here.
+mean of its codes'. RLOO (Ahmadian et al. 2024) compares it with the mean of the others. Both are
+written out here once more, apart from ``gspo`` and ``rloo``.
 """
 
 from dataclasses import replace

@@ -64,10 +64,17 @@ def continued(answers: Path) -> float:
         return utility(answers, "sft")
 
 
+NOT_TRIED = {
+    *("dr_grpo", "dapo", "gspo", "rere", "gbpo", "ecpo"),
+    *("reinforce", "rloo", "ppo"),
+}
+"""Neighbours that were never trained in this world; the list may only become shorter."""
+
 ON_POLICY = [entry.name for entry in discover().entries if entry.algorithm.on_policy]
+TRIED = [name for name in ON_POLICY if name not in NOT_TRIED]
 
 
-@pytest.mark.parametrize("algorithm", ON_POLICY)
+@pytest.mark.parametrize("algorithm", TRIED)
 def test_every_algorithm_learns_from_what_users_answer(
     algorithm: str, answers: Path, continued: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
