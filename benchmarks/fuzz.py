@@ -9,7 +9,8 @@ traceback, within ten seconds of the processor, without control characters on th
 without a write outside the folders that it was given. `fuzz_mutations.py` changes files,
 `fuzz_world.py` says which there are and what reads them.
 
-Inputs are numbered; a number and the seed say all of an input. They run in this program, a few
+Inputs are numbered; a number and the seed say all of an input, since the good files are the same
+each time (`fuzz_frozen.py`). They run in this program, a few
 hundred to a forked process, so that one that eats memory or dies takes nothing with it.
 """
 
@@ -34,7 +35,8 @@ from pathlib import Path
 from unittest import mock
 
 import fuzz_world as world
-from fuzz_inputs import Finding, Ground, Guard, listing, try_input, unchanged
+from fuzz_frozen import frozen
+from fuzz_inputs import Finding, Ground, Guard, good_files, listing, try_input, unchanged
 from fuzz_kinds import Kind, kinds
 
 PATIENCE = 90
@@ -79,7 +81,7 @@ def try_batch(ground: Ground, inputs: Sequence[tuple[int, Kind]], seed: int, log
     """Try some inputs in this process, and write down each before and after it."""
     set_up()
     guard = Guard()
-    others = sorted(path for path in ground.good.rglob("*") if path.is_file())
+    others = good_files(ground)
     with log.open("w", buffering=1) as file:
         for number, kind in inputs:
             file.write(json.dumps({"begun": number}) + "\n")
@@ -200,12 +202,13 @@ def fuzz(ground: Ground, args: argparse.Namespace) -> int:
         os.environ.update(world.environment(ground.good))
         os.chdir(ground.good)
         began = time.monotonic()
-        world.build(ground.good)
+        with frozen():
+            world.build(ground.good)
         print(f"the world took {time.monotonic() - began:.0f} s", flush=True)
     plan = schedule()
     if args.only is not None:
         set_up()
-        others = sorted(path for path in ground.good.rglob("*") if path.is_file())
+        others = good_files(ground)
         kind = plan[args.only % len(plan)]
         for one in try_input(ground, kind, args.seed, args.only, Guard(), others):
             print(f"{told(one, 1, args.seed)}\n{one.told}")

@@ -252,7 +252,7 @@ def change_python(rng: random.Random, content: bytes) -> bytes:
         marks = [
             (n, w)
             for n, line in enumerate(lines)
-            for w in set(line.replace("(", " ").replace(")", " ").replace(",", " ").split())
+            for w in sorted(set(line.replace("(", " ").replace(")", " ").replace(",", " ").split()))
             if w[:1].isalnum()
         ]
         n, word = rng.choice(marks)

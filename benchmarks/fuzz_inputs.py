@@ -21,7 +21,7 @@ from typing import Any
 
 import fuzz_binaries as binaries
 import fuzz_mutations as mutations
-from fuzz_kinds import Kind, command_lines
+from fuzz_kinds import Kind, command_lines, kinds
 from fuzz_world import environment, stop_early
 
 SECONDS = 10
@@ -120,6 +120,12 @@ def _lay_out(ground: Ground, kind: Kind) -> None:
             shutil.copytree(source, target)
         elif source.exists():
             shutil.copy2(source, target)
+
+
+def good_files(ground: Ground) -> list[Path]:
+    """Return the files of the world that some kind of input changes."""
+    patterns = {target for kind in kinds() for target in kind.targets}
+    return sorted({path for one in patterns for path in ground.good.glob(one) if path.is_file()})
 
 
 def unchanged(ground: Ground, kind: Kind) -> list[str]:
@@ -269,7 +275,8 @@ class Guard:
     def _check(self, path: Any) -> None:
         with contextlib.suppress(Exception):
             absolute = os.path.abspath(os.fsdecode(path))
-            if not absolute.startswith((self.allowed, "/dev/", "/proc/")):
+            # The folder itself is opened by who asks whether it can be written to.
+            if not f"{absolute}{os.sep}".startswith((self.allowed, "/dev/", "/proc/")):
                 self.strays.append(absolute)
 
 

@@ -10,9 +10,10 @@ import io
 import json
 import os
 import pkgutil
+import sqlite3
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,7 +108,7 @@ tables:
 
 
 def build(folder: Path) -> None:
-    """Make the world in an empty folder; takes some seconds.
+    """Make the world in an empty folder; takes some seconds. The same each time in `frozen`.
 
     Raises:
         RuntimeError: a command fails that should not.
@@ -132,6 +133,10 @@ def build(folder: Path) -> None:
     weights = json.loads(start.read_text())["weights"]
     call_or_fail(["sft", "export", weights, "--to", "files/start.tar"])
     call_or_fail([*SWEEP])
+    study = next((folder / "runs" / "small" / "sweeps").glob("*/study.db"))
+    with closing(sqlite3.connect(study)) as database, database:
+        # SQLite's own clock, which `frozen` does not reach.
+        database.execute("update trial_heartbeats set heartbeat = '2026-01-02 03:04:05'")
     cut_short(["run", "grpo", "--dataset", "small", "--output", "cut", "--set", *SETTINGS])
 
 
@@ -215,6 +220,7 @@ def _write_cards(folder: Path) -> None:
         copies.mkdir(parents=True)
         for path in files.values():
             (copies / path.name).write_bytes(path.read_bytes())
+            os.utime(copies / path.name, (1_700_000_000, 1_700_000_000))  # known by it later
     for layout in LAYOUTS:
         split = "chronological" if layout in ("minionerec", "mimigenrec") else "leave-one-out"
         card = _card(f"lay-{layout}", layout=layout, category="Tools", protocol=split, sids=None)
