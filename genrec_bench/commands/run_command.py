@@ -57,17 +57,18 @@ def execute(args: argparse.Namespace) -> int:
         control, tuning = former.get("control", ""), former.get("tuning")
         job = Job(args.algorithm, args.algorithm, seed=args.seed, control=control, tuning=tuning)
     from genrec_bench.runs.jobs import do
-    from genrec_bench.runs.run_folder import saw
 
     with context_of(args, Tracker, [job]) as context:
         path = do(job, context, reuse=False)
     if context.workers.is_main:
+        # Imported here: a mistake is told before anything slow is.
+        from genrec_bench.runs.run_folder import saw
+
         print(path.read_text() if args.json else f"record: {path}", flush=True)
         lines: list[str] = []
         if former is not None:
             lines = _compared(former, path)
         elif not args.json:
-            # Imported here: a mistake is told before anything slow is.
             from genrec_bench.boards.closing import closing
             from genrec_bench.boards.evidence import read_evidence
 

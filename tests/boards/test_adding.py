@@ -59,7 +59,7 @@ def test_a_single_seed_is_taken_and_told(capsys: pytest.CaptureFixture[str]) -> 
     first = save(Path("sent"), whole("grpo", BEST, 4))
     assert add("sent") == 0
     said = capsys.readouterr().out
-    assert "grpo, track " in said and "one seed alone. Its interval speaks of users" in said
+    assert ", track " in said and "one seed alone. Its interval speaks of users" in said
     assert f"`genrec-bench run --from-record {first} --seed 5`" in said
     save(Path("sent"), whole("grpo", GOOD, 5))
     assert add("sent") == 0

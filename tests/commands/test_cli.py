@@ -211,7 +211,8 @@ def test_a_broken_card_is_named(
         ("name: [", "datasets/mine.yaml: not valid YAML"),
         ("name: mine\nverison: 1\n", "unknown key 'verison'; did you mean 'version'?"),
         ("name: mine\n", "missing key 'version'"),
-        ("", "the file must be a mapping"),
+        ("", "datasets/mine.yaml: is empty"),
+        ("- 1", "the file must be a mapping"),
     ):
         card.write_text(text)
         here = ["--data-dir", str(tmp_path)]

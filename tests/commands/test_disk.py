@@ -184,14 +184,19 @@ BOARD = ["leaderboard", "industrial", "--output", "{root}/out", "--to", "{root}/
 BREAKABLE: dict[str, tuple[list[str], Callable[[Path], None]]] = {
     "data/industrial/train.parquet": (WORDS, halve),
     "data/industrial/manifest.json": (WORDS, empty),
-    "data/sft/*/sft.json": (WORDS, halve),
-    "data/sft/*/policy/model.safetensors": (WORDS, garble),
-    "data/sft/*/evaluation-test-*.json": (WORDS, empty),
-    "data/sft/*/evaluation-test-*.parquet": (WORDS, halve),
     "out/industrial/*/record.json": (BOARD, halve),
     "out/industrial/*/outcomes.parquet": (BOARD, garble),
     "out/industrial/*/curves.parquet": (BOARD, empty),
 }
+
+
+REMADE: dict[str, Callable[[Path], None]] = {
+    "data/sft/*/sft.json": halve,
+    "data/sft/*/policy/model.safetensors": garble,
+    "data/sft/*/evaluation-test-*.json": empty,
+    "data/sft/*/evaluation-test-*.parquet": halve,
+}
+"""Caches: what is damaged there is named, and made again."""
 
 
 def files(root: Path) -> set[str]:
@@ -214,6 +219,21 @@ def check_broken(pattern: str, harm: Callable[[Path], None], root: Path, capsys:
 @pytest.mark.parametrize("pattern", BREAKABLE)
 def test_a_broken_file_is_named(pattern: str, capsys: Capture, whole: Path, tmp_path: Path) -> None:
     check_broken(pattern, BREAKABLE[pattern][1], copied(whole, tmp_path), capsys)
+
+
+@pytest.mark.parametrize("pattern", REMADE)
+def test_a_broken_cache_is_named_and_made_again(
+    pattern: str, capsys: Capture, whole: Path, tmp_path: Path
+) -> None:
+    root = copied(whole, tmp_path)
+    (path,) = root.glob(pattern)
+    REMADE[pattern](path)
+    broken = path.read_bytes()
+    called = give(capsys, root, WORDS)
+    assert called.code == 0 and "Traceback" not in called.err
+    assert any(str(place) in called.err for place in (path, *list(path.parents)[:2])), called.err
+    (again,) = root.glob(pattern)
+    assert again.read_bytes() != broken
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_an_option_is_given_once(capsys: Capture, typed: str, told: str) -> None
     [
         (
             "run ugr --seeds 3",
-            "did you mean '--seed'? (--seeds is an option of compare, ablate)",
+            "did you mean '--seed'? (--seeds is an option of compare, ablate, baseline)",
         ),
         ("run ugr --total-budget 3h", "(--total-budget is an option of sweep)"),
         ("resend --dataset office", "(--dataset is an option of run, sweep, compare, "),

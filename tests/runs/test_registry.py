@@ -356,7 +356,7 @@ def test_the_command_checks_one(tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, text = answer(capsys, str(file), "--check", "--json")
     failed = [row for row in json.loads(text)["checks"] if row["failure"]]
     assert code == 2
-    found = {"check": "hyperparameters", "failure": "weight has no help text"}
+    found = {"check": "hyperparameters", "failure": "weight has no help text", "after": ""}
     assert failed == [{"algorithm": "mine", **found}]
 
 

@@ -327,4 +327,5 @@ def test_a_record_of_no_kind_is_refused(data: Path, tmp_path: Path, capsys: Capt
     assert (
         "does not go with" in mistakes_in({k: v for k, v in record.items() if k != "external"})[0]
     )
-    assert "one of run, external" in mistakes_in({**record, "kind": "other"})[0]
+    other = {key: value for key, value in record.items() if key != "external"} | {"kind": "other"}
+    assert "one of run, external" in mistakes_in(other)[0]

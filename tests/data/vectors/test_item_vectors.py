@@ -234,7 +234,7 @@ def archived(path: Path) -> None:
     ("write", "message"),
     [
         (lambda path: None, "there is no such file"),
-        (lambda path: path.mkdir(), "there is no such file"),
+        (lambda path: path.mkdir(), "is a folder, and a file is needed"),
         (lambda path: path.write_bytes(b""), "cannot be read as an array"),
         (lambda path: path.write_text("1,2\n3,4\n"), "cannot be read as an array"),
         (lambda path: path.write_bytes(pickle.dumps([1.0])), "cannot be read as an array"),
