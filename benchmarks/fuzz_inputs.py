@@ -269,7 +269,8 @@ class Guard:
         elif event in ("os.rename", "os.link", "os.symlink"):
             self._check(args[1])
         elif event == "os.system" or event.startswith(("subprocess.", "os.exec", "os.posix_spawn")):
-            if args[0] != "git":  # which is asked for the commit
+            # Asked for the commit, the processor and the fonts.
+            if args[0] not in ("git", "uname", "fc-list"):
                 self.strays.append(f"{event} {args[:2]}")
 
     def _check(self, path: Any) -> None:
