@@ -105,7 +105,7 @@ def test_the_process_keeps_stdout_for_the_record(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["ugrr"], "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: grpo, sft, srpo, "),
+        (["ugrr"], "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: dapo, dr_grpo, "),
         (["ugr", "--set", "alpha_mn=0.1"], "did you mean 'alpha_min'?"),
         (["ugr", "--set", "beam_widht=5"], "did you mean 'beam_width'?"),
         (["grpo", "--set", "alpha_min=0"], "neither a hyperparameter of grpo nor a setting"),

@@ -340,4 +340,4 @@ def test_a_database_that_cannot_be_opened_is_named(
 
 
 def test_a_password_is_not_told() -> None:
-    assert shown_url("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert shown_url("postgresql://me:secret@host/db") == "postgresql://***@host/db"
