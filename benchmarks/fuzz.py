@@ -17,7 +17,6 @@ hundred to a forked process, so that one that eats memory or dies takes nothing 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -113,12 +112,14 @@ def in_child(
             quiet = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(quiet, stream)
-            with contextlib.suppress(BaseException):
+            code = 70
+            try:
                 try_batch(ground, left, seed, log)
-                os._exit(0)
-            with contextlib.suppress(BaseException):
+                code = 0
+            except BaseException:  # also an exit that a command asked for
                 (ground.top / "died").write_text(traceback.format_exc())
-            os._exit(70)
+            finally:  # a copy of this process must never go on as the first one does
+                os._exit(code)
         status = _awaited(child, log)
         kinds = dict(left)
         entries = [json.loads(line) for line in log.read_text().splitlines()]

@@ -181,8 +181,9 @@ def call(words: Sequence[str]) -> tuple[object, str, str, str]:
             code = main(words)
         except SystemExit as left:
             code = 0 if left.code is None else left.code
-        except BaseException as error:
+        except BaseException as error:  # that nothing is raised is what is tried
             code = error
+            # The message of what was raised may raise in turn.
             with contextlib.suppress(Exception):
                 trace = traceback.format_exc()
     texts = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]
@@ -274,6 +275,7 @@ class Guard:
                 self.strays.append(f"{event} {args[:2]}")
 
     def _check(self, path: Any) -> None:
+        # What a hook raises would come out of the call that it hears of.
         with contextlib.suppress(Exception):
             absolute = os.path.abspath(os.fsdecode(path))
             # The folder itself is opened by who asks whether it can be written to.

@@ -120,9 +120,10 @@ def begin(words: Sequence[str], root: Path) -> int:
             code = command_line(in_root(words, root))
     except SystemExit as left:
         code = int(left.code or 0)
-    except BaseException as error:
+    except BaseException as error:  # the copy of this process ends below, whatever it met
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     finally:
+        # Streams that a command closed have nothing left to say.
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -150,6 +151,7 @@ def kill(process: int, what: str, draw: random.Random) -> None:
     if what == COMMAND:
         os.kill(process, signal.SIGKILL)
     else:
+        # It may have ended by itself before the moment came.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)
     # Processes that were left alone end by themselves.

@@ -108,7 +108,7 @@ def _check_answer(store: Store, folders: list[Path], *, all_runs: bool) -> None:
         store.check_answer()
     except UserError:
         raise
-    except Exception as error:  # MLflow, SQLAlchemy, requests
+    except Exception as error:  # MLflow, SQLAlchemy, requests: no class is common to them
         known = [about for about in map(read_about, folders) if about is not None]
         waiting = sum(all_runs or about.to == store.to for about in known)
         others = len(known) - waiting

@@ -17,6 +17,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,7 @@ def checks_for(algorithm: type[Algorithm]) -> tuple[Check, ...]:
 
 def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
     """Run a check of ``checks_for`` with default hyperparameters; say in a line what is wrong."""
-    try:
-        check(Stage(algorithm(algorithm.hyperparameters_class())))
-    # Anything that the algorithm raises breaks the promise that is being checked.
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return _reason(error, algorithm)
-    return None
+    return _failure(lambda: check(Stage(algorithm(algorithm.hyperparameters_class()))), algorithm)
 
 
 @dataclass(frozen=True)
@@ -316,13 +310,8 @@ def check_switches(stage: Stage) -> None:
             continue
         varied_stage = Stage(type(algorithm)(varied))
         for check in (*SWITCHED, *NUMERIC):
-            try:
-                check(varied_stage)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                reason = _reason(error, type(algorithm))
-                raise Violation(f"with {name}={value}, {name_of(check)}: {reason}") from error
+            reason = _failure(partial(check, varied_stage), type(algorithm))
+            require_that(reason is None, f"with {name}={value}, {name_of(check)}: {reason}")
 
 
 def switches(hyperparameters: Hyperparameters) -> Iterator[tuple[str, bool | float | str]]:
@@ -342,10 +331,20 @@ def switches(hyperparameters: Hyperparameters) -> Iterator[tuple[str, bool | flo
                 yield field.name, choice
 
 
-def _reason(error: BaseException, algorithm: type[Algorithm]) -> str:
-    if isinstance(error, Violation):
-        return str(error)
-    return raised_line(error, Path(inspect.getfile(algorithm)).resolve())
+def _failure(act: Callable[[], object], algorithm: type[Algorithm]) -> str | None:
+    """Return in one line what keeps an algorithm from a promise; None if nothing does.
+
+    Whatever its code raises breaks the promise, also what is no `Exception`, as `sys.exit` raises.
+    """
+    try:
+        act()
+    except KeyboardInterrupt:  # the user's own
+        raise
+    except Violation as broken:
+        return str(broken)
+    except BaseException as error:
+        return raised_line(error, Path(inspect.getfile(algorithm)).resolve())
+    return None
 
 
 def _refuses(cls: type[Hyperparameters], name: str, value: float) -> bool:

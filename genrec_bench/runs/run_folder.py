@@ -128,10 +128,10 @@ def run_folder(
                 file = parent / run_id / RUN_FILE
                 content = {"request": digest, "started": started.isoformat()}
                 # Locked before it has the name by which an equal run would find it.
-                unseen = file.with_name(f".{RUN_FILE}")
-                write_atomically(unseen, json.dumps(content).encode())
-                try_lock(unseen, stack)
-                unseen.replace(file)
+                hidden = file.with_name(f".{RUN_FILE}")
+                write_atomically(hidden, json.dumps(content).encode())
+                try_lock(hidden, stack)
+                hidden.replace(file)
                 found = (run_id, started.isoformat())
         chosen = workers.agree(found)
         assert chosen is not None
@@ -165,6 +165,7 @@ def last_spent(folder: Path) -> tuple[dict[str, dict[str, float]], list[dict[str
 def _tidy(folder: Path) -> None:
     """Clear away what a killed process left in a folder whose lock is ours."""
     remove_leftovers(folder)
+    # A damaged record is named by who reads it; nothing of its run is cleared away.
     with contextlib.suppress(UserError):
         if (folder / RECORD_FILE).exists() and read_record(folder)["complete"]:
             # The run was killed after writing its record. A failed run keeps its checkpoints.

@@ -207,6 +207,7 @@ def test_numbers_that_no_machine_holds_are_no_numbers(
     status: int, headers: dict[str, str], server: LocalServer, tmp_path: Path, sleeps: Sleeps
 ) -> None:
     server.script = [Answer(status, headers, cut=0)] * 5
+    # Refused or read, by what the header is of; anything else that is raised fails the test.
     with contextlib.suppress(UserError):
         get(source(server, sha256(CONTENT)), tmp_path)
 
