@@ -6,6 +6,8 @@ small groups with every kind of reward.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -14,7 +16,7 @@ from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.python_files import guarded
 from genrec_bench.training.base_algorithm import Algorithm
-from genrec_bench.training.groups import Seen
+from genrec_bench.training.groups import Reference, Seen
 
 PROMPTS, LARGER = 6, 4
 """Groups that are tried, and the size at which there must be credit."""
@@ -50,7 +52,9 @@ def _has_credit(algorithm: Algorithm, group_size: int) -> bool:
     # Hits at the first place, and groups that miss.
     targets = first + (torch.arange(PROMPTS) + 7 * (torch.arange(PROMPTS) % 2)) % trie.num_leaves
     ones = torch.ones(PROMPTS, group_size)
-    seen = Seen.bare(tree, targets)
+    # A reference that is the policy: a divergence in the reward is 0.
+    told = Reference(tree.on_paths(tree.log_probs))
+    seen = dataclasses.replace(Seen.bare(tree, targets), told=told)
     given = (None, ones, torch.rand(PROMPTS, group_size, generator=drawn))
     for rewards in given:
         asked = type(algorithm)(algorithm.hyperparameters)
