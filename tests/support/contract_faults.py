@@ -299,6 +299,6 @@ def load(folder: Path, changes: list[Change]) -> type[Algorithm]:
     for old, new in changes:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in the file"
         text = text.replace(old, new)
-    file = folder / "reinforce.py"
+    file = folder / "ten_lines.py"
     file.write_text(text)
     return find(str(file)).algorithm
