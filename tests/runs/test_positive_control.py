@@ -65,6 +65,7 @@ def continued(answers: Path) -> float:
 
 
 NOT_TRIED = {
+    "riser",
     *("dr_grpo", "dapo", "gspo", "rere", "gbpo", "ecpo"),
     *("reinforce", "rloo", "ppo"),
 }
