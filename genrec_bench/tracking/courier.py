@@ -89,20 +89,27 @@ class Courier:
         self._wake.set()
         if self._is_away and not self._tries:
             return
+        self._wait_for(wanted, began)
+        if self._is_away:
+            self._tries = max(self._tries - 1, 0)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a run waits for an answer now."""
+        # Where a file is locked or damaged, its check has said so before it is asked.
+        slowest = LONGEST_PATIENCE if self.store.is_checked else SLOWER * self.store.slowest
+        return max(PATIENCE, min(slowest, LONGEST_PATIENCE))
+
+    def _wait_for(self, wanted: int, began: float) -> None:
         while self._answered < wanted:
             now, asked_at = time.monotonic(), self.store.asked_at
             if self.store.is_importing:
                 began = now  # That is work of our own.
-            # Where a file is locked or damaged, its check has said so before it is asked.
-            slowest = LONGEST_PATIENCE if self.store.is_checked else SLOWER * self.store.slowest
-            patience = max(PATIENCE, min(slowest, LONGEST_PATIENCE))
-            silent = asked_at is not None and now - max(asked_at, began) > patience
+            silent = asked_at is not None and now - max(asked_at, began) > self.patience
             if silent or now - began > LONGEST_WAIT:
                 self._missed("no answer")
-                break
+                return
             time.sleep(LOOK)
-        if self._is_away:
-            self._tries = max(self._tries - 1, 0)
 
     def _work(self) -> None:
         pause = 0.0

@@ -342,6 +342,6 @@ def test_a_whole_test_split_takes_well_under_a_second() -> None:
     candidates = rng.random((4533, width)).argpartition(20, axis=1)[:, :20].astype(np.int32)
     targets = rng.integers(0, 3686, size=4533).astype(np.int32)
     evaluate_lists(Lists(candidates[:10], targets[:10], catalog))
-    started = time.perf_counter()
+    started = time.process_time()
     evaluate_lists(Lists(candidates, targets, catalog))
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
