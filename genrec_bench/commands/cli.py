@@ -23,6 +23,7 @@ from genrec_bench import __version__
 from genrec_bench.commands.examples import HEAD, examples_of
 from genrec_bench.commands.told_streams import told_streams
 from genrec_bench.errors import UserError, cut_off, nearest, storage_errors
+from genrec_bench.storage.python_files import foreign_ends
 from genrec_bench.training.launchers import check_alone
 
 COMMANDS = {
@@ -87,7 +88,7 @@ def _carried_out(words: list[str]) -> int:
     try:
         if args.typed[0] != SHARED:
             check_alone(args.typed[0])
-        with storage_errors():
+        with storage_errors(), foreign_ends():
             code = args.execute(args)
             sys.stdout.flush()
         return int(code)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from genrec_bench.errors import UserError, storage_errors
 from genrec_bench.runs.jobs import Job, do, words_of
 from genrec_bench.runs.options import DATASET, open_context
+from genrec_bench.storage.python_files import foreign_ends
 from genrec_bench.tracking.tracker import Tracker
 from genrec_bench.training.hyperparameters import Value
 from genrec_bench.training.launchers import check_alone
@@ -272,5 +273,5 @@ def _our_turn() -> Iterator[None]:
         import torch
 
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(devices=devices), storage_errors():
+        with torch.random.fork_rng(devices=devices), storage_errors(), foreign_ends():
             yield

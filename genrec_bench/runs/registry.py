@@ -25,7 +25,7 @@ from genrec_bench import algorithms
 from genrec_bench.errors import UserError, nearest, no_file
 from genrec_bench.storage.digests import content_digest
 from genrec_bench.storage.helper_modules import helpers_of, load_with_helpers
-from genrec_bench.storage.python_files import guarded
+from genrec_bench.storage.python_files import guarded, know_foreign
 from genrec_bench.storage.validation import is_plain_name
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.hyperparameters import Hyperparameters
@@ -177,13 +177,18 @@ def source_hash(entry: Entry) -> str:
     file given by its path also the modules beside it that it imports.
     """
     files: dict[str, None] = {}
-    for base in entry.algorithm.__mro__:
-        if issubclass(base, Algorithm) and base is not Algorithm:
-            file = inspect.getfile(base)
-            files[file] = None
-            if base.__module__.startswith("<"):
-                files |= dict.fromkeys(map(str, helpers_of(Path(file))))
+    for file, is_given in _files_of(entry.algorithm).items():
+        files[file] = None
+        if is_given:
+            files |= dict.fromkeys(map(str, helpers_of(Path(file))))
     return content_digest(b"".join(Path(file).read_bytes() for file in files))
+
+
+def _files_of(algorithm: type[Algorithm]) -> dict[str, bool]:
+    """Return the files of a class and of those it derives from; whether each is given by path."""
+    ours = Algorithm.__mro__
+    own = [base for base in algorithm.__mro__ if issubclass(base, Algorithm) and base not in ours]
+    return {inspect.getfile(base): base.__module__.startswith("<") for base in own}
 
 
 def _built_in() -> Iterator[_Source]:
@@ -205,7 +210,9 @@ def _installed() -> Iterator[_Source]:
 
 
 def _loaded(source: _Source, reserved: Collection[str]) -> type[Algorithm]:
-    return _checked(source.load(), reserved)
+    found = _checked(source.load(), reserved)
+    know_foreign(map(Path, _files_of(found)))
+    return found
 
 
 def _load_module(name: str) -> type[Algorithm]:

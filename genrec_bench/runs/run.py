@@ -37,6 +37,7 @@ from genrec_bench.runs.run_folder import (
     run_folder,
 )
 from genrec_bench.runs.run_tracker import NullTracker, shown_name
+from genrec_bench.storage.python_files import foreign_end
 from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
@@ -142,15 +143,18 @@ def run(
             except (StorageError, BrokenPipeError):
                 # A closed pipe is like an interruption: it says nothing about the algorithm.
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                # An algorithm that exits does not end the program, a comparison perhaps.
+                end = foreign_end(error)
+                if end is None and not isinstance(error, Exception):
+                    raise
                 if isinstance(error, OSError) and is_disk_trouble(error):
                     raise
                 # All processes have to add up their costs, which a failure in only some prevents.
                 if workers.count == 1 or isinstance(error, UserError | Pruned):
-                    keep(_reason(error), {})
-                if isinstance(error, SystemExit):
-                    # An algorithm that exits does not end the program, a comparison perhaps.
-                    raise UserError(f"{request.entry.name}: {_reason(error)}") from None
+                    keep(end or _reason(error), {})
+                if end is not None:
+                    raise UserError(end) from None
                 raise
             progress.say(f"{'SFT start':<12} {_summary(before)}{partial}")
             progress.say(f"{request.entry.name:<12} {_summary(after)}{partial}")

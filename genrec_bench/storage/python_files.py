@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -18,6 +19,9 @@ T = TypeVar("T")
 FACE = "genrec_bench.algorithm"
 """What such files import; all other modules may move."""
 
+_foreign: set[Path] = set()
+"""Files of code that is not ours, as far as any was loaded."""
+
 
 def load_python(path: Path, importer: Callable[..., ModuleType] | None = None) -> ModuleType:
     """Run a file and return its module; whatever it raises comes through.
@@ -27,6 +31,7 @@ def load_python(path: Path, importer: Callable[..., ModuleType] | None = None) -
     ``importer`` takes the place of Python's; see ``helper_modules.py``.
     """
     path = path.resolve()
+    know_foreign([path])
     name = f"<{path}>"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -60,6 +65,36 @@ def guarded(act: Callable[[], T], said: str, file: Path | None) -> T:
         raise
     except BaseException as error:
         raise UserError(f"{said}{raised_line(error, file)}") from None
+
+
+def know_foreign(files: Iterable[Path]) -> None:
+    """Remember files as code that is not ours, for `foreign_end`."""
+    _foreign.update(file.resolve() for file in files)
+
+
+def foreign_end(error: BaseException) -> str | None:
+    """Say in one line what code that is not ours has raised to end the program, as `sys.exit` does.
+
+    Returns:
+        None for any `Exception`, whose traceback its author may want, for an interrupt, and for
+        what no such code had a part in.
+    """
+    if isinstance(error, Exception | KeyboardInterrupt):
+        return None
+    files = (Path(frame.filename).resolve() for frame in traceback.extract_tb(error.__traceback__))
+    passed = [file for file in files if file in _foreign]
+    return f"{passed[-1].name} {raised_line(error, passed[-1])}" if passed else None
+
+
+@contextlib.contextmanager
+def foreign_ends() -> Iterator[None]:
+    """Raise UserError in place of a `foreign_end` within; all else passes as it is."""
+    try:
+        yield
+    except BaseException as error:
+        if told := foreign_end(error):
+            raise UserError(told) from None
+        raise
 
 
 def raised_line(error: BaseException, file: Path | None) -> str:

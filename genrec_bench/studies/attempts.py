@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from genrec_bench.errors import StorageError, UserError, one_line, storage_errors
 from genrec_bench.runs.jobs import Context
+from genrec_bench.storage.python_files import foreign_ends
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ def attempt(action: Callable[[], T], context: Context) -> T | Failure:
         StorageError: the disk refuses, and would refuse the rest too.
     """
     try:
-        with storage_errors():
+        with storage_errors(), foreign_ends():
             return action()
     except StorageError:
         raise

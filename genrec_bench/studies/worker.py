@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.progress import Progress, Steps
+from genrec_bench.storage.python_files import foreign_ends
 
 if TYPE_CHECKING:
     from genrec_bench.runs.jobs import Context
@@ -108,7 +109,7 @@ def unpacked(content: bytes, progress: Progress) -> Context:
 def answer(work: Callable[[Context], Any], context: Context) -> Answer:
     """Carry a job out, whatever it comes to."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), foreign_ends():
             value = work(context)
         pickle.dumps(value)
         return Answer("done", value)

@@ -258,17 +258,23 @@ def test_a_policy_is_evaluated_again_with_its_trained_heads(ablate: Ablate) -> N
     assert read_record(run)["metrics"]["test"]["MRR"] != metrics["MRR"]
 
 
-@pytest.mark.parametrize(("error", "code"), [("UserError", 2), ("ArithmeticError", 1)])
+@pytest.mark.parametrize(
+    ("error", "code", "begin"),
+    [
+        ("UserError", 2, ""),
+        ("ArithmeticError", 1, "ArithmeticError: "),
+        ("GeneratorExit", 2, "broken.py line 13: GeneratorExit: "),
+    ],
+)
 def test_a_row_that_fails_is_shown_and_the_others_go_on(
-    ablate: Ablate, error: str, code: int
+    ablate: Ablate, error: str, code: int, begin: str
 ) -> None:
     Path("broken.py").write_text(BROKEN.format(error=error))
     rows = [{"label": "bad", "algorithm": "./broken.py"}, {"label": "good", "algorithm": "grpo"}]
     called = ablate.call(own(rows))
     assert called.code == code
     assert ("Traceback" in called.err) == (code == 1)
-    reason = "no reward and a second line"
-    reason = reason if code == 2 else f"ArithmeticError: {reason}"
+    reason = f"{begin}no reward and a second line"
     (bad,) = [line.split() for line in called.out.splitlines() if line.startswith("bad ")]
     assert bad == ["bad", "failed", "failed", "0", "of", "1"]
     (good,) = [line.split() for line in called.out.splitlines() if line.startswith("good ")]
