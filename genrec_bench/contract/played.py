@@ -166,7 +166,7 @@ def check_accepts(stage: Stage) -> None:
 
 
 def check_advantages(stage: Stage) -> None:
-    """Advantages are [B, G] or [B, G, L], finite, and 0 where no real candidate stands."""
+    """Advantages are [B, G], [B, G, L] or [B, G, L, K], finite, and 0 at empty places."""
     algorithm = stage.algorithm
     for group, (tree, targets) in stage.groups.items():
         real, seen = tree.valid.float(), stage.seen(tree, targets)
@@ -177,7 +177,10 @@ def check_advantages(stage: Stage) -> None:
         }
         for case, rewards in given.items():
             advantages = fresh(algorithm).advantage(seen, rewards)
-            require_shape(f"{case}: the advantage", advantages, tree.valid.shape, tree.paths.shape)
+            allowed = [tree.valid.shape, tree.paths.shape]
+            if advantages.dim() == 4 and advantages.shape[-1]:
+                allowed.append(torch.Size([*tree.paths.shape, advantages.shape[-1]]))
+            require_shape(f"{case}: the advantage", advantages, *allowed)
             require_that(advantages.isfinite().all(), f"{case}: an advantage is not finite")
             empty = advantages[~tree.valid]
             require_that((empty == 0).all(), f"{case}: an empty place has an advantage")

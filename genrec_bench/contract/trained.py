@@ -48,7 +48,7 @@ class _Gradients(Optimization):
         return super().step(share, loss, where)
 
 
-class _Training:
+class Training:
     """A training in the small world that can be cut short."""
 
     def __init__(self, algorithm: Algorithm, tokens_per_forward: int = 4096) -> None:
@@ -79,7 +79,7 @@ class _Training:
             torch.manual_seed(first)
             return [self.stepper.step(index, index / STEPS) for index in range(first, last)]
 
-    def take_up(self, other: _Training) -> None:
+    def take_up(self, other: Training) -> None:
         """Go on where another one was, as from its checkpoint."""
         mine = self.stepper.modules()
         for name, module in other.stepper.modules().items():
@@ -92,9 +92,9 @@ class _Training:
 
 def check_memory(stage: Stage) -> None:
     """A run that was cut short goes on to the bit: what changes in training is in the state."""
-    whole = _Training(stage.algorithm)
+    whole = Training(stage.algorithm)
     whole.go(0, BEFORE)
-    again = _Training(stage.algorithm)
+    again = Training(stage.algorithm)
     again.take_up(whole)
     whole.go(BEFORE, STEPS)
     again.go(BEFORE, STEPS)
@@ -113,7 +113,7 @@ def check_memory(stage: Stage) -> None:
 
 def check_chunks(stage: Stage) -> None:
     """Gradients do not depend on how many prompts a forward pass holds."""
-    whole, parts = _Training(stage.algorithm), _Training(stage.algorithm, 24)
+    whole, parts = Training(stage.algorithm), Training(stage.algorithm, 24)
     for each in (whole, parts):
         each.go(0, 1)
     require_that(
@@ -132,7 +132,7 @@ def check_chunks(stage: Stage) -> None:
 
 def check_bill(stage: Stage) -> None:
     """The ledger charges what is computed: torch's counter of FLOPs agrees, attention apart."""
-    training = _Training(stage.algorithm)
+    training = Training(stage.algorithm)
     training.policy.flops = training.policy.flops.without_attention()
     reference = training.stepper.modules().get("reference")
     if isinstance(reference, Policy):

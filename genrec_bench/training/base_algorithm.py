@@ -186,7 +186,11 @@ class Algorithm:
         raise NotImplementedError
 
     def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
-        """Turn rewards [B, G] into credit, [B, G] or [B, G, L]; 0 where a candidate is not real."""
+        """Turn rewards [B, G] into credit, [B, G] or [B, G, L]; 0 where a candidate is not real.
+
+        What else is told once and read by every update, such as a critic's values of before, joins
+        it as [B, G, L, K] with the credit first.
+        """
         raise NotImplementedError
 
     def accepts(self, seen: Seen, rewards: Tensor) -> Tensor:

@@ -124,7 +124,9 @@ class RolloutStepper(OfAlgorithm):
             batch = None if rollout.groups is None else self._batch(rollout.groups)
         idle = 0.0
         if batch is not None:
-            idle = float((batch.advantages.flatten(1) == 0).all(dim=1).sum())
+            credit = batch.advantages
+            credit = credit if credit.dim() < 4 else credit[..., 0]
+            idle = float((credit.flatten(1) == 0).all(dim=1).sum())
         (idle,) = self._workers.sum([idle])
         sums: dict[str, float] = {}
         norm = loss = 0.0

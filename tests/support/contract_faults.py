@@ -177,6 +177,9 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
         "at empty places": [
             ("(rewards - mean) * valid", "rewards - rewards.mean(1, keepdim=True)")
         ],
+        "figures beside no codes": [
+            ("(rewards - mean) * valid", "((rewards - mean) * valid)[..., None, None]")
+        ],
     },
     "loss": {
         "one for all prompts": [(".sum(1), {}", ".sum(), {}")],
