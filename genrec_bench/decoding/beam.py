@@ -203,9 +203,8 @@ class TreeDecoder:
             child's code given its prefix; -inf for none.
         """
         children, is_child = self._trie.children(states, width)
-        logits = self._policy.logits(hidden, self._temperature)
-        normalizer = self._policy.log_normalizer(logits, states)
-        found = logits.gather(1, self._policy.tokens_of(children)) - normalizer.unsqueeze(1)
+        logits, normalizer = self._policy.code_logits(hidden, states, self._temperature)
+        found = logits.gather(1, self._trie.code[children]) - normalizer.unsqueeze(1)
         return children, found.masked_fill(~is_child, -torch.inf)
 
     def _expansion(self, states: Tensor, hidden: Tensor, width: int) -> Expansion:

@@ -181,6 +181,11 @@ class Layout:
 _LAYOUT: ContextVar[Layout] = ContextVar("layout")
 
 
+def present_layout() -> Layout | None:
+    """Return the layout in force, if there is one."""
+    return _LAYOUT.get(None)
+
+
 def tree_attention(
     module: nn.Module,
     query: Tensor,

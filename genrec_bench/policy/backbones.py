@@ -24,9 +24,11 @@ from transformers import (
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError, nearest
 from genrec_bench.policy.backbone_files import TINY_HAS_NO_WORDS, lacks_model
-from genrec_bench.policy.policy import LogProbSpace, Policy
+from genrec_bench.policy.policy import LogProbSpace, Policy, embedding_weights
 from genrec_bench.policy.precision import Precision, shrink_frozen
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
+from genrec_bench.policy.recomputation import recompute_layers
+from genrec_bench.policy.room import FLOAT, fit_pass, pass_size
 from genrec_bench.policy.selfcheck import compare_with_repeated
 from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.digests import content_digest, files_digest
@@ -126,7 +128,15 @@ class PolicySettings(Protocol):
 
     @property
     def tokens_per_forward(self) -> int:
-        """0 for what suits the device."""
+        """0 for what fits into memory."""
+
+    @property
+    def checkpointing(self) -> str:
+        """Whether activations are computed again: auto, on or off."""
+
+    @property
+    def lora_rank(self) -> int:
+        """0 where all weights are trained."""
 
 
 class PolicyData(Protocol):
@@ -143,11 +153,6 @@ class PolicyData(Protocol):
     @property
     def sid_fingerprint(self) -> str:
         """Hash of the codes."""
-
-
-def usual_tokens(device: torch.device) -> int:
-    """Return how many tokens a forward pass holds on a device, where nothing is set."""
-    return 4096 if device.type == "cpu" else 131072
 
 
 def prompt_name(backbone: Backbone, prompt: str) -> str:
@@ -197,7 +202,6 @@ def make_policy(
             dataset.catalog,
             logprob_space=cast(LogProbSpace, settings.logprob_space),
             precision=cast(Precision, settings.precision),
-            tokens_per_forward=settings.tokens_per_forward or usual_tokens(device),
             extra_tokens=tokens,
             embeddings=embeddings,
         )
@@ -205,6 +209,7 @@ def make_policy(
             size = 0 if embeddings is None else embeddings.shape[1]
             policy.heads.update(heads(hidden_size, size, policy.trie))
         policy.to_device(device)
+        _fit_passes(policy, settings, device)
         difference, num_attending = compare_with_repeated(policy, longest)
     except Exception as error:
         # An unknown architecture may fail in any way; an error of our own is a mistake of ours.
@@ -224,6 +229,26 @@ def make_policy(
             f"prompts differ by {difference:.2g}"
         )
     return policy
+
+
+def _fit_passes(policy: Policy, settings: PolicySettings, device: torch.device) -> None:
+    """Make passes as large as memory allows, and layers be computed again where that is asked."""
+    weights = {id(p): p.numel() for p in policy.parameters()}
+    tables = {id(p): p.numel() for p in embedding_weights(policy.backbone)}
+    trained = sum((tables if settings.lora_rank else weights).values())
+    found = fit_pass(
+        pass_size(policy.backbone.config, policy.vocabulary_size),
+        device,
+        policy.precision,
+        asked=settings.tokens_per_forward,
+        checkpointing=settings.checkpointing,
+        # Gradients, two moments, and a copy of the best weights.
+        taken=4 * FLOAT * trained,
+    )
+    policy.tokens_per_forward = found.tokens
+    layers = recompute_layers(policy.backbone) if found.recomputes else 0
+    if settings.checkpointing == "on" and not layers:
+        raise UserError("checkpointing=on: transformers knows no layers of this model to repeat")
 
 
 def _longest_prompt(

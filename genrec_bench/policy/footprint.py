@@ -12,13 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen3Config
 
 from genrec_bench.policy.backbones import TINY
-
-PER_HIDDEN, PER_INTERMEDIATE = 20, 8
-"""Numbers that a layer keeps of a token for the backward pass, by these widths: a rough fit.
-Layers of Llama and Qwen3 save 9 to 17 and 4 of them; attention and adapters have the rest."""
-
-LOGITS = 4
-"""Copies of the logits that live at once in float32: they, their exponentials and gradients."""
+from genrec_bench.policy.room import PassSize, pass_size
 
 
 @dataclass(frozen=True)
@@ -28,16 +22,14 @@ class Footprint:
     Attributes:
         parameters: all of them; a table that is input and output at once counts once.
         tables: those of embeddings and output head among them.
-        kept: numbers that a forward pass with gradients keeps of a token, in all layers.
-        vocabulary: rows of the output head.
+        of_pass: what forward passes with gradients keep.
         width: of its hidden states.
         adapters: what adapters of rank 1 of all layers have.
     """
 
     parameters: int
     tables: int
-    kept: int
-    vocabulary: int
+    of_pass: PassSize
     width: int
     adapters: int
 
@@ -62,8 +54,6 @@ def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footp
         ends = (model.get_input_embeddings(), model.get_output_embeddings())
         tables = {id(end.weight): end.weight.numel() for end in ends}
         hidden = int(config.hidden_size)
-        inner = int(getattr(config, "intermediate_size", 0) or 4 * hidden)
-        layers = int(config.num_hidden_layers)
         linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not ends[1]]
         adapters = sum(m.in_features + m.out_features for m in linear)
     # A configuration of any kind: what cannot be read is refused where the model is loaded.
@@ -72,9 +62,8 @@ def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footp
     more = 0 if name == "tiny" else codes
     tables = {key: size + more * hidden for key, size in tables.items()}
     sizes |= tables
-    kept = layers * (PER_HIDDEN * hidden + PER_INTERMEDIATE * inner)
-    vocabulary = ends[1].weight.shape[0] + more
-    return Footprint(sum(sizes.values()), sum(tables.values()), kept, vocabulary, hidden, adapters)
+    of_pass = pass_size(config, ends[1].weight.shape[0] + more)
+    return Footprint(sum(sizes.values()), sum(tables.values()), of_pass, hidden, adapters)
 
 
 def _config(name: str, codes: int, shape: dict[str, Any]) -> PretrainedConfig:

@@ -20,7 +20,8 @@ from genrec_bench.policy.attention import NAME as TREE_ATTENTION
 from genrec_bench.policy.attention import Layout
 from genrec_bench.policy.flops import FlopModel, ProductCount
 from genrec_bench.policy.fused import fuse
-from genrec_bench.policy.precision import Precision, head_products, passes
+from genrec_bench.policy.head import read_logits
+from genrec_bench.policy.precision import Precision, passes
 from genrec_bench.policy.prompts import PromptFormat
 from genrec_bench.policy.trie import Trie
 
@@ -182,20 +183,31 @@ class Policy(nn.Module):
             model = model.get_base_model()
         return cast(nn.Module, model.base_model)
 
-    def logits(self, hidden: Tensor, temperature: float = 1.0) -> Tensor:
-        """Apply the output head to [..., D], with an architecture's own scaling and capping.
+    def code_logits(
+        self, hidden: Tensor, states: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Apply the output head, with an architecture's own scaling and capping, to R prefixes.
 
         Args:
-            temperature: divides what comes out, so that all that is normalised afterwards, over
+            hidden: [R, D] the last hidden state of each prefix.
+            states: [R] its trie state, not a leaf.
+            temperature: divides the logits, so that all that is normalised afterwards, over
                 whatever codes, is the distribution of that temperature.
 
         Returns:
-            [..., V] in float32.
+            [R, K] logits of the codes of the next level, K the largest number of codes, any value
+            beyond those there are; and [R] the logarithm of the sum by which their probabilities
+            are normalised. Both in float32.
         """
         head = cast(nn.Linear, self.backbone.get_output_embeddings())
-        low = self.precision != "fp32"
-        logits = self._scaled(head_products(hidden, head.weight, head.bias, low))
-        return logits if temperature == 1 else logits / temperature
+        tokens = self.code_tokens[self.trie.level[states]]
+
+        def read(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            logits = self._scaled(logits)
+            logits = logits if temperature == 1 else logits / temperature
+            return logits.gather(1, tokens[rows]), self.log_normalizer(logits, states[rows])
+
+        return read_logits(hidden, head.weight, head.bias, read, low=self.precision != "fp32")
 
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
         """Apply the rows of the output head for k tokens to [..., D], and tell the meter.

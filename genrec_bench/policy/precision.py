@@ -16,6 +16,8 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from genrec_bench.policy.head import LOW
+
 Precision = Literal["fp32", "bf16-mixed", "bf16"]
 """``fp32``: all in float32. ``bf16-mixed``: products in bfloat16, all weights in float32. ``bf16``:
 the same, and weights that adapters leave as they are take up 16 bits."""
@@ -25,8 +27,6 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 STORED = {"fp32": "float32", "bf16-mixed": "bf16-mixed", "bf16": "bf16"}
 """What records, SFT starts and policies say under ``dtype``. Those of before there were precisions
 say ``float32``, or ``bfloat16`` where weights were trained in it, which is done no more."""
-
-LOW = torch.bfloat16
 
 
 def usual_precision() -> Precision:
@@ -51,18 +51,6 @@ def lowered(states: Tensor) -> Tensor:
     """
     kind = states.device.type
     return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states
-
-
-def head_products(hidden: Tensor, weight: Tensor, bias: Tensor | None, low: bool) -> Tensor:
-    """Multiply [..., D] hidden states with the rows [V, D] of an output head; return float32.
-
-    Args:
-        low: whether operands are rounded to bfloat16. Products are not: eight bits of a logit of 10
-            would move a probability by some percent.
-    """
-    if low:
-        hidden, weight = hidden.to(LOW).float(), weight.to(LOW).float()
-    return nn.functional.linear(hidden, weight, bias).float()
 
 
 def shrink_frozen(backbone: PreTrainedModel) -> None:

@@ -124,8 +124,7 @@ def score(
     has_children = inner[:, :most_read]
     predicting = torch.cat([root_row, node_row[has_children]])
     prefix = torch.cat([torch.zeros_like(root_row), tree.states[:, :most_read][has_children]])
-    logits = policy.logits(hidden[predicting], temperature)
-    normalizer = policy.log_normalizer(logits, prefix)
+    logits, normalizer = policy.code_logits(hidden[predicting], prefix, temperature)
 
     # The row of logits that predicts each node: its parent's.
     row_of_inner = torch.zeros(num_prompts, most_read + 1, dtype=torch.long, device=device)
@@ -134,7 +133,7 @@ def score(
         len(predicting) - num_prompts, device=device
     )
     parent_row = row_of_inner.gather(1, (tree.parents + 1).clamp(max=most_read))
-    node_logits = logits[parent_row, policy.tokens_of(tree.states)]
+    node_logits = logits[parent_row, trie.code[tree.states]]
     node_log_probs = (node_logits - normalizer[parent_row]).masked_fill(~tree.is_node, 0.0)
     log_probs = tree.on_paths(node_log_probs)
     return Scores(

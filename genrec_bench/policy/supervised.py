@@ -27,7 +27,8 @@ class TargetScores:
         policy: that was run.
         targets: [T] leaf states, sequence by sequence, oldest first.
         log_probs: [T, L] log-probability of each code of a target, given those before it.
-        logits: [T, L, V] what the codes were predicted by, over the whole vocabulary, in float32.
+        logits: [T, L, K] of each level's codes, K the most that a level has, any value beyond
+            those there are; in float32.
         log_normalizer: [T, L] what logits lack to be log-probabilities over ``logprob_space``.
         hidden: [T, L, D] hidden states at the places that predicted.
     """
@@ -50,7 +51,7 @@ class TargetScores:
         path = trie.prefixes(self.targets)
         before = torch.cat([torch.zeros_like(path[:, :1]), path[:, :-1]], dim=1)
         states, real = trie.children(before)
-        found = self.logits.gather(-1, self.policy.tokens_of(states))
+        found = self.logits.gather(-1, trie.code[states])
         found = found - self.log_normalizer.unsqueeze(-1)
         return states, found.masked_fill(~real, -torch.inf)
 
@@ -87,13 +88,11 @@ def score_targets(
     count = int(num_targets.sum())
     hidden = policy.hidden(tokens[is_real], positions, layout, head_rows=count * num_levels)
     hidden = hidden[predicts[is_real]]
-    logits = policy.logits(hidden)
     states = policy.item_leaves[_targets_of(examples, chains, rows, device)]
     on_path = trie.prefixes(states)
     before = torch.cat([torch.zeros_like(on_path[:, :1]), on_path[:, :-1]], dim=1).flatten()
-    wanted = policy.tokens_of(on_path).flatten()
-    found = logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
-    normalizer = policy.log_normalizer(logits, before)
+    logits, normalizer = policy.code_logits(hidden, before)
+    found = logits.gather(1, trie.code[on_path].flatten().unsqueeze(1)).squeeze(1)
     shape = (count, num_levels)
     return TargetScores(
         policy,

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-import psutil
 import torch
 
 from genrec_bench.errors import StorageError, UserError
-from genrec_bench.policy.backbones import find_backbone, prompt_name, usual_tokens
-from genrec_bench.policy.footprint import LOGITS, Footprint, footprint
+from genrec_bench.policy.backbones import find_backbone, prompt_name
+from genrec_bench.policy.footprint import Footprint, footprint
+from genrec_bench.policy.precision import Precision
+from genrec_bench.policy.room import FLOAT, Pass, fit_pass, free_memory, whole_memory
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
 from genrec_bench.training.base_algorithm import Algorithm
@@ -24,16 +26,8 @@ from genrec_bench.training.budgets import Budget
 
 GB = 1e9
 
-FLOAT = 4
-"""Bytes of a number in float32, in which all is kept that is trained."""
-
-CONTAINER = Path("/sys/fs/cgroup")
-
 WORDS = 30
 """Tokens of a prompt in words beside the items."""
-
-LEAST_TOKENS = 256
-"""Fewer in a forward pass save no more memory that matters."""
 
 CANDIDATE, RANKED = 64, 16
 """Bytes that are held of a candidate's code, and of a place in a ranked list; rough."""
@@ -177,20 +171,18 @@ class Need:
 
     Attributes:
         weights: of all copies, with gradients and moments.
-        each: of a token in a forward pass with gradients.
-        tokens: of such a pass.
+        of_pass: a forward pass with gradients.
         lists: of the candidates of a rollout, or of the ranked lists of an evaluation.
     """
 
-    weights: float
-    each: float
-    tokens: int
-    lists: float
+    weights: int
+    of_pass: Pass
+    lists: int
 
     @property
-    def total(self) -> float:
+    def total(self) -> int:
         """All of it."""
-        return self.weights + self.each * self.tokens + self.lists
+        return self.weights + self.of_pass.size + self.lists
 
     @property
     def in_short(self) -> str:
@@ -200,20 +192,22 @@ class Need:
             return f"less than {least} GB of memory"
         return f"about {self.total / GB:.2g} GB of memory"
 
-    def remedy(self, there: float) -> str:
+    def remedy(self, there: int) -> str:
         """Say what would make it fit into so many bytes."""
         left = there - self.weights - self.lists
-        if left > 0 and (fits := int(left / self.each)) >= LEAST_TOKENS:
-            return f"set tokens_per_forward={2 ** int(math.log2(fits))}"
+        if tokens := self.of_pass.within(left):
+            return f"set tokens_per_forward={tokens}"
         if self.lists > self.weights:
             return "set a smaller group_size, beam_width or prompts_per_step"
+        if replace(self.of_pass, each=self.of_pass.recomputed).within(left):
+            return "set checkpointing=on"
         return "take a smaller model, or lora_rank=16"
 
     def __str__(self) -> str:
         """Write it with its parts."""
         return (
             f"about {self.total / GB:.2g} GB of memory ({self.weights / GB:.2g} for weights and "
-            f"optimizer, {self.each * self.tokens / GB:.2g} for a pass of {self.tokens} tokens, "
+            f"optimizer, {self.of_pass.size / GB:.2g} for a pass of {self.of_pass.tokens} tokens, "
             f"{self.lists / GB:.2g} for candidates)"
         )
 
@@ -224,17 +218,27 @@ def expected_memory(request: Request, device: torch.device) -> Need | None:
     if size is None:
         return None
     settings = request.settings
-    # As they are read, as they are trained, and as they were at SFT's best look.
-    copies = 3 + request.algorithm.uses_reference
-    held = copies * _weights(request, size) + 3 * FLOAT * _trained(request, size)
-    each = FLOAT * size.kept + FLOAT * LOGITS * size.vocabulary
-    tokens = min(settings.tokens_per_forward or usual_tokens(device), _batch_tokens(request))
+    weights = _weights(request, size)
+    reference = FLOAT * size.tables if settings.lora_rank else weights
+    # With gradients, two moments and the best weights; or twice, as they are read.
+    trained = weights + 4 * FLOAT * _trained(request, size)
+    held = max(trained + request.algorithm.uses_reference * reference, 2 * weights)
+    of_pass = fit_pass(
+        size.of_pass,
+        device,
+        cast(Precision, settings.precision),
+        asked=settings.tokens_per_forward,
+        checkpointing=settings.checkpointing,
+        taken=held,
+    )
+    # A batch may be less than a pass holds.
+    of_pass = replace(of_pass, tokens=min(of_pass.tokens, _batch_tokens(request)))
     levels = len(request.dataset.catalog.codes_per_level)
     rollout = settings.prompts_per_step * settings.group_size if request.algorithm.on_policy else 0
     judged = max(len(request.dataset.splits[split]) for split in request.splits)
     ranked = min(judged, settings.test_examples or judged)
     ranked *= settings.beam_width + settings.pass_samples
-    return Need(held, each, tokens, max(CANDIDATE * levels * rollout, RANKED * ranked))
+    return Need(held, of_pass, max(CANDIDATE * levels * rollout, RANKED * ranked))
 
 
 def _memory(request: Request, device: torch.device) -> str:
@@ -265,27 +269,3 @@ def _batch_tokens(request: Request) -> int:
         mean = mean * (levels + 2) / levels + WORDS
     rollout = settings.prompts_per_step * (mean + settings.group_size * levels)
     return math.ceil(max(settings.sft_batch * (mean + levels), rollout))
-
-
-def whole_memory(device: torch.device) -> int:
-    """Return the bytes that a device has, free or not; of a container its limit."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
-    there = int(psutil.virtual_memory().total)
-    try:
-        return min(there, int((CONTAINER / "memory.max").read_text()))
-    except (OSError, ValueError):  # no such group, or "max"
-        return there
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that are free on a device; of a container what its limit leaves."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit = int((CONTAINER / "memory.max").read_text())
-        used = int((CONTAINER / "memory.current").read_text())
-    except (OSError, ValueError):  # no such group, or "max"
-        return free
-    return min(free, max(limit - used, 0))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
 from genrec_bench.policy.policy import Policy
+from genrec_bench.training.kept_weights import KeptWeights, trained_tensors
 
 SCORE = "valid/NDCG@10"
 """Column of the curves that says which look is the best."""
 
 
 class BestWeights:
-    """A copy of a policy at its best look after the first step; of equal looks the first counts.
+    """What is trained of a policy, at its best look after the first step; of equals the first.
 
     The start is never kept: what is judged has been trained, and heads are untrained before.
 
@@ -28,8 +28,7 @@ class BestWeights:
             curves: of its training, to which each look's figures are added before it is told; with
                 those of a checkpoint, a resumed training knows the best look so far.
         """
-        meter = policy.meter
-        self.module = copy.deepcopy(policy, {id(meter): meter})
+        self.module = KeptWeights(trained_tensors(policy))
         self._policy, self._curves = policy, curves
 
     def looks(self) -> list[tuple[int, float]]:
@@ -41,11 +40,11 @@ class BestWeights:
         """Copy the policy if the last look is the best."""
         *before, (_, last) = self.looks()
         if last > max((score for _, score in before), default=-math.inf):
-            self.module.load_state_dict(self._policy.state_dict())
+            self.module.copy_from(self._policy.state_dict())
 
     def put_back(self) -> int:
         """Give the policy the weights of its best look, and return that look's step."""
-        self._policy.load_state_dict(self.module.state_dict())
+        self.module.copy_to(self._policy.state_dict())
         looks = self.looks()
         best = max(score for _, score in looks)
         return next(step for step, score in looks if score == best)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.list_figures import Lists
 from genrec_bench.training.metrics import CUTOFFS, evaluate_lists
+from genrec_bench.training.out_of_memory import in_smaller_passes
 from genrec_bench.training.own_metrics import RankedLists
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
@@ -101,8 +103,12 @@ def evaluate(
         for start in range(0, len(mine), PROMPTS_AT_ONCE):
             part = order[start : start + PROMPTS_AT_ONCE]
             prompts = policy.prompt_format.encode(examples, mine[part]).to(policy.device)
-            tree, drawn = _candidates(policy, prompts, beam_width, algorithm, sampling)
-            leaves, _ = _ranked(policy, prompts, tree, algorithm)
+            tree, drawn = in_smaller_passes(
+                policy, partial(_candidates, policy, prompts, beam_width, algorithm, sampling)
+            )
+            leaves, _ = in_smaller_passes(
+                policy, partial(_ranked, policy, prompts, tree, algorithm)
+            )
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
             columns_of_part = [policy.trie.sid_index(leaves), codes]
             if drawn is not None:

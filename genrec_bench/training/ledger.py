@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import psutil
@@ -132,6 +132,15 @@ class Ledger:
         """
         _check_name(phase)
         self._costs[phase] = self._costs.get(phase, Cost()) + cost
+
+    def take_back(self, spent: Mapping[str, Cost]) -> None:
+        """Let tokens and FLOPs be what they were when ``spent`` was read; time stays as it is.
+
+        For work that came to nothing, by no fault of who is charged for it.
+        """
+        for phase, cost in self._costs.items():
+            then = spent.get(phase, Cost())
+            self._costs[phase] = replace(cost, tokens=then.tokens, flops=then.flops)
 
     @property
     def spent(self) -> Mapping[str, Cost]:

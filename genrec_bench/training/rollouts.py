@@ -20,6 +20,7 @@ from genrec_bench.data.worlds import Purchases
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.groups import Groups, Reference
+from genrec_bench.training.out_of_memory import in_smaller_passes
 from genrec_bench.training.views import Views
 
 
@@ -212,9 +213,13 @@ class Rollouts:
         targets = policy.item_leaves[items.to(policy.device)]
         # Four numbers: the sampler seeds with two and the minibatches with three.
         seed = np.random.SeedSequence([self._seed, start, 0, 1]).generate_state(1).item()
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            tree = algorithm.rollout(policy, prompts, self._group_size)
+
+        def roll_out() -> CandidateTree:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                return algorithm.rollout(policy, prompts, self._group_size)
+
+        tree = in_smaller_passes(policy, roll_out)
         seen = self._views.seen(prompts, tree, targets)
         rewards = algorithm.reward(seen)
         accepted = torch.ones_like(targets, dtype=torch.bool)

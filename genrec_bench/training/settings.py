@@ -25,6 +25,10 @@ REPORTED = ("ks", "metrics", "keep_lists")
 """Settings that say what is reported of a run, and change nothing of it."""
 
 
+PASSES = ("tokens_per_forward", "checkpointing")
+"""Settings that say how work is cut and kept, and change no result."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settable with ``--set`` like hyperparameters; an algorithm cannot have one of these names.
@@ -124,7 +128,13 @@ class Settings:
         "bf16: weights that adapters leave frozen are in bfloat16 too. auto: bf16-mixed on a GPU",
     )
     tokens_per_forward: int = setting(
-        0, low=0, most=2**24, help="tokens of a forward pass; 0: by device. Changes no result"
+        0, low=0, most=2**24, help="tokens of a forward pass; 0: what fits. Changes no result"
+    )
+    checkpointing: str = setting(
+        AUTO,
+        choices=(AUTO, "on", "off"),
+        help="compute activations of layers again in the backward pass, for less memory and more "
+        "time; auto: where passes would be too small else. Changes no result",
     )
 
     def __post_init__(self) -> None:
@@ -174,7 +184,7 @@ class Settings:
     def resolved(self) -> dict[str, Any]:
         """Return every value that bears on results, by the name that records have for it."""
         values = dataclasses.asdict(self)
-        for name in ("tokens_per_forward", *REPORTED):
+        for name in (*PASSES, *REPORTED):
             del values[name]
         values["dtype"] = STORED[values.pop("precision")]
         if not self.anchor:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -20,8 +19,10 @@ from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import packed_sizes, score
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Batch, Groups
+from genrec_bench.training.kept_weights import KeptStart
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
+from genrec_bench.training.out_of_memory import forget, in_smaller_passes
 from genrec_bench.training.rollouts import Rollout, Rollouts
 from genrec_bench.training.supervised_steps import OfAlgorithm, SupervisedStepper
 from genrec_bench.training.views import Views
@@ -48,7 +49,7 @@ class RolloutStepper(OfAlgorithm):
         anchor: float = 0.0,
         sft_batch: int | None = None,
     ) -> None:
-        """Prepare; an algorithm that wants a reference policy gets a copy of the start.
+        """Prepare; an algorithm that wants a reference policy gets the start.
 
         ``anchor`` is the weight of the targets' negative log-likelihood beside its loss;
         ``sft_batch`` are the sequences of a step without a rollout, by default as many as prompts.
@@ -74,10 +75,7 @@ class RolloutStepper(OfAlgorithm):
                 algorithm=algorithm,
             )
         )
-        self._reference: Policy | None = None
-        if algorithm.uses_reference:
-            self._reference = copy.deepcopy(policy, {id(ledger): ledger})
-            self._reference.requires_grad_(False).eval()
+        self._reference = KeptStart(policy) if algorithm.uses_reference else None
         self._views = Views(policy, algorithm, ledger, workers, self._reference, embeddings)
         self._rollouts = Rollouts(
             self._views,
@@ -95,7 +93,7 @@ class RolloutStepper(OfAlgorithm):
         """Return the policy, and the reference policy if there is one."""
         modules: dict[str, torch.nn.Module] = {"policy": self._policy}
         if self._reference is not None:
-            modules["reference"] = self._reference
+            modules["reference"] = self._reference.module
         return modules
 
     def state(self) -> dict[str, int]:
@@ -134,8 +132,13 @@ class RolloutStepper(OfAlgorithm):
         later = self._for_later_updates(batch)
         for update in range(algorithm.updates_per_rollout):
             for places in self._minibatches(index, update, rollout.size):
-                batch = later if updates else batch
-                own_loss = self._accumulate(rollout, batch, places, sums, on_policy=not updates)
+                learned = later if updates else batch
+                accumulate = partial(
+                    self._accumulate, rollout, learned, places, on_policy=not updates
+                )
+                own_loss, own = in_smaller_passes(policy, accumulate, partial(forget, policy))
+                for name, value in own.items():
+                    sums[name] = sums.get(name, 0.0) + value
                 with ledger.phase(self._phase("update")):
                     (own_loss,) = self._workers.sum([own_loss])
                     norm += self._optimization.step(share, own_loss, f"step {index + 1}")
@@ -159,8 +162,8 @@ class RolloutStepper(OfAlgorithm):
                 # A mix of two adapters' factors is not a mix of the weights that they add up to.
                 raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
             with torch.no_grad(), self._ledger.phase("reference"):
-                pairs = zip(self._reference.parameters(), self._policy.parameters(), strict=True)
-                for kept, current in pairs:
+                start = self._reference.whole.parameters()
+                for kept, current in zip(start, self._policy.parameters(), strict=True):
                     kept.lerp_(current, mix)
 
     def _phase(self, name: str) -> str:
@@ -201,12 +204,8 @@ class RolloutStepper(OfAlgorithm):
         once = algorithm.updates_per_rollout * algorithm.minibatches == 1
         if batch is None or once or policy.precision == "fp32":
             return batch
-        found = torch.zeros_like(batch.tree.log_probs)
         with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
-            for rows in chunks(packed_sizes(batch.prompts, batch.tree), policy.tokens_per_forward):
-                some, at = batch.tree.select(rows), algorithm.loss_temperature
-                read = score(policy, batch.prompts.select(rows), some, temperature=at)
-                found[rows, : some.states.shape[1]] = read.node_log_probs
+            found, _ = self._views.node_log_probs(policy, batch.prompts, batch.tree)
         return replace(batch, tree=replace(batch.tree, log_probs=found))
 
     def _minibatches(self, index: int, update: int, size: int) -> list[NDArray[np.int64]]:
@@ -223,23 +222,22 @@ class RolloutStepper(OfAlgorithm):
         rollout: Rollout,
         batch: Batch | None,
         part: NDArray[np.int64],
-        sums: dict[str, float],
         *,
         on_policy: bool,
-    ) -> float:
+    ) -> tuple[float, dict[str, float]]:
         """Accumulate gradients over this process's share of some places of the whole batch.
 
         Args:
             batch: made of it; None if it holds nothing.
             part: places in the batch of all processes; losses are divided by their number.
-            sums: the algorithm's figures are added here.
             on_policy: whether the policy is still the one that rolled out.
 
         Returns:
-            This process's part of the loss.
+            This process's part of the loss, and of the algorithm's figures.
         """
+        sums: dict[str, float] = {}
         if batch is None:
-            return 0.0
+            return 0.0, sums
         here = torch.from_numpy(np.isin(rollout.places, part).nonzero()[0])
         here = here.to(self._policy.device)
         total = 0.0
@@ -278,4 +276,4 @@ class RolloutStepper(OfAlgorithm):
                 total += float(losses.detach().sum()) / len(part)
                 for name, values in figures.items():
                     sums[name] = sums.get(name, 0.0) + float(values.sum()) / len(part)
-        return total
+        return total, sums

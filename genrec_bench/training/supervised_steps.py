@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from genrec_bench.training.hyperparameters import Hyperparameters
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.memory import memory_of, remember
 from genrec_bench.training.optimization import Optimization
+from genrec_bench.training.out_of_memory import forget, in_smaller_passes
 from genrec_bench.training.rollouts import Sampler
 from genrec_bench.training.training_data import TrainingData
 from genrec_bench.training.workers import Workers
@@ -140,7 +142,7 @@ class SupervisedStepper(OfAlgorithm):
         # The loss is the mean over all targets of the batch, in whatever sequence or process.
         count = int(self._chains.num_targets[rows].sum())
         with self._ledger.phase(self._phase):
-            total = self._learn(self._workers.mine(rows), count)
+            total = self._learn_whole(self._workers.mine(rows), count)
             (total,) = self._workers.sum([total])
             where = f"{self._phase} step {index + 1}"
             norm = self._optimization.step(share, total, where)
@@ -149,9 +151,13 @@ class SupervisedStepper(OfAlgorithm):
     def rehearse(self, count: int) -> None:
         """Do the work of learning some sequences, evenly chosen, and learn nothing."""
         rows = np.linspace(0, len(self) - 1, count).astype(np.int64)
-        self._learn(rows, int(self._chains.num_targets[rows].sum()))
-        for parameter in self._policy.parameters():
-            parameter.grad = None
+        self._learn_whole(rows, int(self._chains.num_targets[rows].sum()))
+        forget(self._policy)
+
+    def _learn_whole(self, rows: NDArray[np.int64], count: int) -> float:
+        """Do as ``_learn``, in smaller passes where memory does not suffice."""
+        learn = partial(self._learn, rows, count)
+        return in_smaller_passes(self._policy, learn, partial(forget, self._policy))
 
     def _learn(self, rows: NDArray[np.int64], count: int) -> float:
         """Add the gradients of sequences up; return their loss, a ``count``-th of each target's."""

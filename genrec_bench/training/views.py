@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from genrec_bench.policy.scoring import Scores, packed_sizes, score
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Reference, Seen
+from genrec_bench.training.kept_weights import KeptStart
 from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.out_of_memory import in_smaller_passes
 from genrec_bench.training.workers import Workers
 
 
@@ -26,7 +28,7 @@ class Views:
         policy: the one that is trained.
         algorithm: asks.
         workers: this process among all.
-        reference_policy: frozen, or None.
+        reference_policy: frozen, or what lends the policy of the start, or None.
         embeddings: [num_sids, E] of the catalog's SIDs, if the algorithm uses them.
         step: how many steps were taken before.
         share: of the budget that is spent.
@@ -38,7 +40,7 @@ class Views:
         algorithm: Algorithm,
         ledger: Ledger,
         workers: Workers,
-        reference_policy: Policy | None = None,
+        reference_policy: Policy | KeptStart | None = None,
         embeddings: Tensor | None = None,
     ) -> None:
         self.policy = policy
@@ -64,32 +66,45 @@ class Views:
         trie = self.policy.trie
         nothing = torch.zeros(len(targets), 1, trie.num_levels, device=targets.device)
         tree = CandidateTree.build(trie, targets.unsqueeze(1), nothing)
-        at, found = self.algorithm.loss_temperature, torch.zeros_like(nothing[:, 0])
         with torch.no_grad(), self._ledger.phase("rollout"):
-            for rows in chunks(packed_sizes(prompts, tree), self.policy.tokens_per_forward):
+            found, _ = self.node_log_probs(self.policy, prompts, tree)
+        return tree.on_paths(found)[:, 0]
+
+    def node_log_probs(
+        self,
+        policy: Policy,
+        prompts: Prompts,
+        tree: CandidateTree,
+        targets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return [B, N] of each node's code and [B, L] of the targets', in an update's passes."""
+        found = torch.zeros_like(tree.log_probs)
+        on_target = found.new_zeros(len(found), tree.trie.num_levels)
+        at = self.algorithm.loss_temperature
+
+        def read() -> None:
+            sizes = packed_sizes(prompts, tree, targets=targets)
+            for rows in chunks(sizes, policy.tokens_per_forward):
+                wanted = None if targets is None else targets[rows]
                 some = prompts.select(rows), tree.select(rows)
-                found[rows] = score(self.policy, *some, temperature=at).log_probs[:, 0]
-        return found
+                scores = score(policy, *some, temperature=at, targets=wanted)
+                found[rows, : some[1].states.shape[1]] = scores.node_log_probs
+                if scores.target_log_probs is not None:
+                    on_target[rows] = scores.target_log_probs
+
+        in_smaller_passes(policy, read)
+        return found, on_target
 
     def reference(self, prompts: Prompts, tree: CandidateTree, targets: Tensor) -> Reference | None:
         """Ask the reference policy, if there is one, about candidates and, if scored, targets."""
-        policy = self.reference_policy
-        if policy is None:
+        start = self.reference_policy
+        if start is None:
             return None
         of_target = targets if self.algorithm.scores_targets else None
-        found = torch.zeros(*tree.paths.shape, device=tree.log_probs.device)
-        on_target = found.new_zeros(len(targets), found.shape[-1])
-        at = self.algorithm.loss_temperature
-        with torch.no_grad(), self._ledger.phase("reference"):
-            sizes = packed_sizes(prompts, tree, targets=of_target)
-            for rows in chunks(sizes, policy.tokens_per_forward):
-                wanted = None if of_target is None else of_target[rows]
-                some = prompts.select(rows), tree.select(rows)
-                scores = score(policy, *some, temperature=at, targets=wanted)
-                found[rows] = scores.log_probs
-                if scores.target_log_probs is not None:
-                    on_target[rows] = scores.target_log_probs
-        return Reference(found, None if of_target is None else on_target)
+        lent = nullcontext(start) if isinstance(start, Policy) else start.policy()
+        with torch.no_grad(), self._ledger.phase("reference"), lent as policy:
+            found, on_target = self.node_log_probs(policy, prompts, tree, of_target)
+        return Reference(tree.on_paths(found), None if of_target is None else on_target)
 
     @torch.no_grad()
     def read(
@@ -102,8 +117,12 @@ class Views:
         """Return what a function reads of the policy's view of groups; see ``Seen.read``."""
         asks = self.algorithm
         of_target = targets if asks.scores_targets else None
-        parts, order = [], []
-        with self._ledger.phase("value"):
+        parts: list[Tensor] = []
+        order: list[Tensor] = []
+
+        def look() -> None:
+            parts.clear()
+            order.clear()
             sizes = packed_sizes(prompts, tree, asks.scores_leaves, of_target)
             for rows in chunks(sizes, self.policy.tokens_per_forward):
                 scores = score(
@@ -116,6 +135,9 @@ class Views:
                 )
                 parts.append(what(scores))
                 order.append(rows)
+
+        with self._ledger.phase("value"):
+            in_smaller_passes(self.policy, look)
         width = max((part.shape[1] for part in parts if part.dim() > 1), default=0)
         widened = []
         for part in parts:

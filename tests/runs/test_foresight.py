@@ -9,6 +9,7 @@ from small_models import save_backbone
 from tiny_runs import call, last_error, run_folders, run_words, save_tiny, shrink_backbone
 
 from genrec_bench.policy.footprint import footprint
+from genrec_bench.policy.room import free_memory
 from genrec_bench.runs import foresight
 
 Capture = pytest.CaptureFixture[str]
@@ -124,12 +125,12 @@ def test_a_language_model_is_weighed_by_its_configuration(tmp_path: Path) -> Non
     tables = 1 if model.config.tie_word_embeddings else 2
     assert found is not None
     assert found.parameters == sum(p.numel() for p in model.parameters()) + 12 * hidden * tables
-    assert found.vocabulary == model.config.vocab_size + 12
+    assert found.of_pass.vocabulary == model.config.vocab_size + 12
     assert footprint(str(tmp_path), 12) is None
 
 
 def test_memory_of_a_container_is_what_its_limit_leaves() -> None:
-    assert 0 < foresight.free_memory(torch.device("cpu")) < 2**50
+    assert 0 < free_memory(torch.device("cpu")) < 2**50
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples, tiny_policy
 from genrec_bench.data.dataset import Examples
+from genrec_bench.policy.adapters import add_adapters
 from genrec_bench.policy.policy import Policy
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.ledger import Ledger
@@ -46,9 +47,11 @@ def rollout_stepper(
     seed: int = 0,
     examples: Examples = EXAMPLES,
     prompts: int = PROMPTS,
+    rank: int = 0,
 ) -> tuple[RolloutStepper, Policy, Watched, Ledger]:
     policy = tiny_policy(CATALOG, extra_tokens=algorithm.tokens)
     policy.tokens_per_forward = tokens_per_forward
+    add_adapters(policy, rank)
     ledger = policy.meter = Ledger(torch.device("cpu"))
     optimization, workers = Watched(policy), Workers()
     sizes: dict[str, Any] = {"group_size": GROUP_SIZE, "prompts_per_step": prompts, "seed": seed}

@@ -306,5 +306,5 @@ def test_sfts_own_path_is_that_of_the_default(tmp_path: Path) -> None:
         assert scores.hidden.shape == (count, levels, HIDDEN_SIZE)
         logits = scores.logits - scores.log_normalizer.unsqueeze(-1)
         path = scores.policy.trie.prefixes(scores.targets)
-        own = logits.gather(-1, scores.policy.tokens_of(path).unsqueeze(-1)).squeeze(-1)
+        own = logits.gather(-1, scores.policy.trie.code[path].unsqueeze(-1)).squeeze(-1)
         torch.testing.assert_close(own, scores.log_probs)
