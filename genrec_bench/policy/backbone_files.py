@@ -19,7 +19,7 @@ OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 TOKENIZERS = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
 """How the names of a tokenizer's files begin."""
 
-TINY_HAS_NO_WORDS = "prompt=text: tiny has no tokenizer; use prompt=compact or a --backbone"
+TINY_HAS_NO_WORDS = "prompt={prompt}: tiny has no tokenizer; use prompt=compact or a --backbone"
 
 
 def check_backbone(name: str, prompt: str) -> None:
@@ -27,14 +27,14 @@ def check_backbone(name: str, prompt: str) -> None:
 
     Args:
         name: as given: ``tiny``, a folder, or a name of the hub; what is none of them passes here.
-        prompt: auto, compact or text.
+        prompt: auto, compact, or the name of a template of words.
 
     Raises:
         UserError: naming what is missing, and what would be right.
     """
     if name == "tiny":
-        if prompt == "text":
-            raise UserError(TINY_HAS_NO_WORDS)
+        if prompt not in ("auto", "compact"):
+            raise UserError(TINY_HAS_NO_WORDS.format(prompt=prompt))
         return
     folder, asked = Path(name), f"--backbone {name}"
     if folder.is_dir():

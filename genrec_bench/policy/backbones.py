@@ -30,6 +30,7 @@ from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt,
 from genrec_bench.policy.recomputation import recompute_layers
 from genrec_bench.policy.room import FLOAT, fit_pass, pass_size
 from genrec_bench.policy.selfcheck import compare_with_repeated
+from genrec_bench.policy.templates import TEMPLATES, UGR
 from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.digests import content_digest, files_digest
 
@@ -112,7 +113,7 @@ class PolicySettings(Protocol):
 
     @property
     def prompt(self) -> str:
-        """Auto, compact or text."""
+        """Auto, compact, or the name of a template of words."""
 
     @property
     def precision(self) -> str:
@@ -159,7 +160,7 @@ def prompt_name(backbone: Backbone, prompt: str) -> str:
     """Return which prompt format ``auto`` stands for; any other as it is."""
     if prompt != "auto":
         return prompt
-    return "compact" if backbone.from_scratch else "text"
+    return "compact" if backbone.from_scratch else UGR.name
 
 
 def make_policy(
@@ -191,7 +192,7 @@ def make_policy(
     model = _load(backbone, prompt_format, settings, weights)
     if settings.precision == "bf16":
         shrink_frozen(model)
-    longest_allowed = _most_positions(model.config) - dataset.catalog.num_levels
+    longest_allowed = most_positions(model.config) - dataset.catalog.num_levels
     longest = _longest_prompt(backbone, dataset, prompt_format, longest_allowed)
     try:
         # Heads read what the output head reads; some architectures project hidden states first.
@@ -277,7 +278,7 @@ def _longest_prompt(
     return max(found)
 
 
-def _most_positions(config: PretrainedConfig) -> int:
+def most_positions(config: PretrainedConfig) -> int:
     """Return how long a sequence may be to have positions, and to be seen whole by every layer."""
     limits = [getattr(config, "max_position_embeddings", None)]
     layers = getattr(config, "layer_types", None)
@@ -294,7 +295,7 @@ def _prompt_format(
     if prompt_name(backbone, prompt) == "compact":
         return CompactPrompt(catalog)
     if backbone.from_scratch:
-        raise UserError(TINY_HAS_NO_WORDS)
+        raise UserError(TINY_HAS_NO_WORDS.format(prompt=prompt))
     try:
         tokenizer = AutoTokenizer.from_pretrained(weights or backbone.name, trust_remote_code=False)
     except Exception as error:  # the folder is not ours: anything may be wrong with it
@@ -305,7 +306,7 @@ def _prompt_format(
         raise UserError(
             f"--backbone {backbone.name}: no tokenizer: the words of a prompt are unknown"
         )
-    return TextPrompt(catalog, tokenizer)
+    return TextPrompt(catalog, tokenizer, TEMPLATES[prompt_name(backbone, prompt)])
 
 
 def _load(

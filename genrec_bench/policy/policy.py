@@ -209,6 +209,22 @@ class Policy(nn.Module):
 
         return read_logits(hidden, head.weight, head.bias, read, low=self.precision != "fp32")
 
+    def token_log_probs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return [R] the log-probability of tokens [R] after hidden states [R, D].
+
+        It is normalised over the whole vocabulary, as a language model's words are.
+        """
+        head = cast(nn.Linear, self.backbone.get_output_embeddings())
+
+        def read(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            logits = self._scaled(logits)
+            found = logits.gather(1, tokens[rows].unsqueeze(1)).squeeze(1)
+            return found, logits.logsumexp(dim=-1)
+
+        low = self.precision != "fp32"
+        logits, normalizer = read_logits(hidden, head.weight, head.bias, read, low=low)
+        return logits - normalizer
+
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
         """Apply the rows of the output head for k tokens to [..., D], and tell the meter.
 

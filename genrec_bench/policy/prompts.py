@@ -1,8 +1,8 @@
 """How a history becomes tokens, and which token is which code.
 
-Two formats. ``CompactPrompt`` is for policies trained from scratch: a start token and the SIDs of
-the history, nothing else. ``TextPrompt`` is for pretrained language models: an instruction in
-words, as in UGR's appendix C, with one new token for each code.
+Two kinds. ``CompactPrompt`` is for policies trained from scratch: a start token and the SIDs of
+the history, nothing else. ``TextPrompt`` is for pretrained language models: a question in words,
+as a template puts it, with one new token for each code.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.policy.code_tokenizer import code_tokenizer
+from genrec_bench.policy.templates import UGR, Template
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,12 +222,19 @@ class CompactPrompt:
 
 
 class TextPrompt:
-    """An instruction in words, with the SIDs of the history as tokens of their own."""
+    """A question in words, with the SIDs of the history as tokens of their own.
 
-    name = "text"
+    Attributes:
+        template: how it is put.
+        item_text: [num_items] each item's SID as it is written.
+    """
 
-    def __init__(self, catalog: Catalog, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, catalog: Catalog, tokenizer: PreTrainedTokenizerBase, template: Template = UGR
+    ) -> None:
         """Add the codes to the tokenizer, one token each; it is saved with the policy."""
+        self.name = template.name
+        self.template = template
         self.tokenizer = tokenizer
         codes = catalog.codes_per_level
         spelled = spell_codes(codes)
@@ -237,32 +245,42 @@ class TextPrompt:
         self.code_tokens = torch.from_numpy(table)
         # Not the number of tokens: some tokenizers leave ids out.
         self.vocabulary_size = 1 + max(tokenizer.get_vocab().values())
-        self._item_text = [
+        self.item_text = [
             "".join(spelled[level][code] for level, code in enumerate(sid))
             for sid in catalog.sids.tolist()
         ]
 
     def text(self, history: NDArray[np.int32]) -> str:
-        """Write the instruction for one history."""
-        items = ", ".join(self._item_text[item] for item in history)
-        return (
-            f"The user has interacted with items {items} in chronological order. "
-            "Can you predict the next possible item that the user may expect?\n\nResponse:\n"
-        )
+        """Ask what comes after one history."""
+        return self.template.ask(self.template.next_item.format(history=self.spell(history)))
+
+    def spell(self, items: NDArray[np.int32]) -> str:
+        """Write a row of items."""
+        return ", ".join(self.item_text[item] for item in items)
 
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
         """Tokenize the histories of some examples, by their rows [B]."""
         histories = [examples.history(int(row)) for row in rows]
         texts = [self.text(history) for history in histories]
+        return Prompts.from_rows(self.question_tokens(texts), histories)
+
+    def question_tokens(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return the tokens of texts that something follows: they begin as texts do."""
         found = [
-            np.asarray(tokens, dtype=np.int64) for tokens in self.tokenizer(texts)["input_ids"]
+            np.asarray(tokens, dtype=np.int64)
+            for tokens in self.tokenizer(list(texts))["input_ids"]
         ]
         # Some tokenizers end every text; ours goes on with the response.
         end = self.tokenizer.eos_token_id
-        return Prompts.from_rows([row[:-1] if row[-1] == end else row for row in found], histories)
+        return [row[:-1] if row[-1] == end else row for row in found]
+
+    def answer_tokens(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return the tokens of texts that follow others: nothing is put before or behind them."""
+        found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [np.asarray(tokens, dtype=np.int64) for tokens in found]
 
     def chains(self, examples: Examples) -> Chains:
-        """Keep every example to itself: the instruction closes after its history."""
+        """Keep every example to itself: the question closes after its history."""
         return Chains.single(examples)
 
     def word_tokens(self, words: str) -> list[int]:

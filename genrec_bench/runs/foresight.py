@@ -265,7 +265,7 @@ def _batch_tokens(request: Request) -> int:
     settings = request.settings
     mean, _ = _prompt_tokens(request)
     levels = len(request.dataset.catalog.codes_per_level)
-    if prompt_name(find_backbone(request.backbone), settings.prompt) == "text":
+    if prompt_name(find_backbone(request.backbone), settings.prompt) != "compact":
         mean = mean * (levels + 2) / levels + WORDS
     rollout = settings.prompts_per_step * (mean + settings.group_size * levels)
     return math.ceil(max(settings.sft_batch * (mean + levels), rollout))

@@ -152,7 +152,7 @@ class Recommender:
         if lost and unknown == "refuse":
             raise UserError(f"{where}history: {self._unknown(lost[0])}")
         found = [self._numbers[str(item)] for item in history if str(item) in self._numbers]
-        if not found and self.policy.prompt_format.name == "text":
+        if not found and self.policy.prompt_format.name != "compact":
             raise UserError(
                 f"{where}history: is empty, and this policy's prompts name at least one item"
             )

@@ -12,9 +12,11 @@ from genrec_bench.data.cards import FEEDBACK
 from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import LOGPROB_SPACES
 from genrec_bench.policy.precision import PRECISIONS, STORED, usual_precision
+from genrec_bench.policy.templates import NEXT_ITEM, TASKS, TEMPLATES
 from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
 from genrec_bench.training.metrics import CUTOFFS, LIST_LENGTH
+from genrec_bench.training.sft_tasks import task_weights, written_tasks
 
 BEST_BY = 10
 """Cutoff of the NDCG that ``keep=best`` goes by."""
@@ -24,7 +26,8 @@ AUTO = "auto"
 REPORTED = ("ks", "metrics", "keep_lists")
 """Settings that say what is reported of a run, and change nothing of it."""
 
-
+UNSAID: dict[str, Any] = {"anchor": 0.0, "sft_tasks": NEXT_ITEM}
+"""Settings that are left out where they choose nothing, as in records that do not know them."""
 PASSES = ("tokens_per_forward", "checkpointing")
 """Settings that say how work is cut and kept, and change no result."""
 
@@ -96,8 +99,9 @@ class Settings:
     )
     prompt: str = setting(
         "auto",
-        choices=("auto", "compact", "text"),
-        help="SIDs alone, or an instruction in words; auto: compact for tiny, text otherwise",
+        choices=("auto", "compact", *TEMPLATES),
+        help="SIDs alone (compact), or a question in words as UGR (text) or GREAM (gream) puts it; "
+        "auto: compact for tiny, text otherwise",
     )
     warmup: float = setting(0.03, low=0, high=0.9, help="share of the budget to warm up in")
     weight_decay: float = setting(0.01, low=0, high=1, help="of matrices, by AdamW")
@@ -118,6 +122,11 @@ class Settings:
         1024, low=1, most=100_000_000, help="validation examples that SFT is validated on"
     )
     sft_seed: int = setting(0, low=0, high=2**31 - 1, help="of the SFT start, shared by all runs")
+    sft_tasks: str = setting(
+        NEXT_ITEM,
+        help="what SFT teaches, with weights, such as next-item,title-sid:0.5; beside next-item, "
+        f"for prompts in words: {', '.join(TASKS)}",
+    )
     lora_rank: int = setting(
         0, low=0, most=4096, help="rank of LoRA adapters; 0 trains all weights"
     )
@@ -149,6 +158,7 @@ class Settings:
                 "precision=bf16: all weights are trained, and of weights in bfloat16 an update "
                 "this small mostly rounds to nothing; set bf16-mixed, or a lora_rank"
             )
+        object.__setattr__(self, "sft_tasks", written_tasks(task_weights(self.sft_tasks)))
         if self.keep == "best" and not self.validations:
             raise UserError("keep=best: needs looks to choose from; set validations above 0")
         if self.keep == "best" and self.beam_width < BEST_BY:
@@ -187,9 +197,9 @@ class Settings:
         for name in (*PASSES, *REPORTED):
             del values[name]
         values["dtype"] = STORED[values.pop("precision")]
-        if not self.anchor:
-            # Left out where there is none, as in records that know no anchor.
-            del values["anchor"]
+        for name, usual in UNSAID.items():
+            if values[name] == usual:
+                del values[name]
         return values
 
     def sft(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from genrec_bench.training.evaluation_cache import KeptEvaluation, evaluate_once
 from genrec_bench.training.ledger import Cost
 from genrec_bench.training.own_metrics import OwnMetrics
 from genrec_bench.training.settings import AUTO, Settings
+from genrec_bench.training.sft_tasks import tasks_digest
 from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, is_sound, train_start
 from genrec_bench.training.workers import Workers
 
@@ -110,7 +111,7 @@ def _place(
     backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
 ) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a start, and all that it depends on."""
-    key = {
+    key: dict[str, Any] = {
         "backbone": backbone.fingerprint,
         "benchmark": benchmark_version(),
         "dataset": dataset.fingerprint,
@@ -118,6 +119,8 @@ def _place(
         "settings": settings.sft(),
         "sids": dataset.sid_fingerprint,
     }
+    if tasks := tasks_digest(settings.sft_tasks, dataset):
+        key["tasks"] = tasks
     digest = json_digest(key)
     return data_dir / "sft" / f"{dataset.name}-{digest[:16]}", key
 

@@ -14,6 +14,7 @@ from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
 from genrec_bench.policy.backbones import Backbone, make_policy
+from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.precision import shrink_frozen
 from genrec_bench.progress import Progress
 from genrec_bench.storage.cached import (
@@ -35,7 +36,9 @@ from genrec_bench.training.loop import Limit, Watch, total_spent, train
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_price import sft_price
+from genrec_bench.training.sft_tasks import task_weights
 from genrec_bench.training.supervised_steps import SupervisedStepper
+from genrec_bench.training.task_steps import TaskStepper
 from genrec_bench.training.workers import Workers
 
 START_FILE = "sft.json"
@@ -80,16 +83,7 @@ def train_start(
         warmup=settings.warmup,
         max_grad_norm=settings.max_grad_norm,
     )
-    stepper = SupervisedStepper(
-        policy,
-        dataset.train,
-        optimization,
-        ledger,
-        workers,
-        batch=settings.sft_batch,
-        seed=settings.sft_seed,
-        phase="sft",
-    )
+    stepper = _stepper(policy, dataset, settings, optimization, ledger, workers)
     steps_of_epoch = len(stepper) / settings.sft_batch
     num_steps = math.ceil(settings.sft_epochs * steps_of_epoch)
     curves: list[dict[str, float]] = []
@@ -148,6 +142,23 @@ def train_start(
         write_json(folder / START_FILE, _sealed(folder, content))
         remove(folder / CHECKPOINTS)
     workers.wait()
+
+
+def _stepper(
+    policy: Policy,
+    dataset: Dataset,
+    settings: Settings,
+    optimization: Optimization,
+    ledger: Ledger,
+    workers: Workers,
+) -> SupervisedStepper:
+    """Return what learns next-item, and other tasks where there are any."""
+    parts = (optimization, ledger, workers)
+    weights = task_weights(settings.sft_tasks)
+    batch, seed = settings.sft_batch, settings.sft_seed
+    if weights:
+        return TaskStepper(policy, dataset, weights, *parts, batch=batch, seed=seed, phase="sft")
+    return SupervisedStepper(policy, dataset.train, *parts, batch=batch, seed=seed, phase="sft")
 
 
 def is_sound(folder: Path, key: Mapping[str, Any]) -> bool:

@@ -138,9 +138,8 @@ class SupervisedStepper(OfAlgorithm):
 
     def learn(self, index: int, share: float, part: float = 1.0) -> dict[str, float]:
         """Take a step that has begun."""
-        rows = self._sampler.rows(index, part)
-        # The loss is the mean over all targets of the batch, in whatever sequence or process.
-        count = int(self._chains.num_targets[rows].sum())
+        rows = self._rows(index, part)
+        count = self._count(rows)
         with self._ledger.phase(self._phase):
             total = self._learn_whole(self._workers.mine(rows), count)
             (total,) = self._workers.sum([total])
@@ -150,16 +149,28 @@ class SupervisedStepper(OfAlgorithm):
 
     def rehearse(self, count: int) -> None:
         """Do the work of learning some sequences, evenly chosen, and learn nothing."""
-        rows = np.linspace(0, len(self) - 1, count).astype(np.int64)
-        self._learn_whole(rows, int(self._chains.num_targets[rows].sum()))
+        rows = self._evenly(count)
+        self._learn_whole(rows, self._count(rows))
         forget(self._policy)
 
-    def _learn_whole(self, rows: NDArray[np.int64], count: int) -> float:
+    def _learn_whole(self, rows: NDArray[np.int64], count: float) -> float:
         """Do as ``_learn``, in smaller passes where memory does not suffice."""
         learn = partial(self._learn, rows, count)
         return in_smaller_passes(self._policy, learn, partial(forget, self._policy))
 
-    def _learn(self, rows: NDArray[np.int64], count: int) -> float:
+    def _rows(self, index: int, part: float) -> NDArray[np.int64]:
+        """Return the sequences of a step."""
+        return self._sampler.rows(index, part)
+
+    def _evenly(self, count: int) -> NDArray[np.int64]:
+        """Return some sequences, evenly chosen."""
+        return np.linspace(0, len(self) - 1, count).astype(np.int64)
+
+    def _count(self, rows: NDArray[np.int64]) -> float:
+        """Return by what losses are divided: the batch's targets, in whatever process they are."""
+        return float(self._chains.num_targets[rows].sum())
+
+    def _learn(self, rows: NDArray[np.int64], count: float) -> float:
         """Add the gradients of sequences up; return their loss, a ``count``-th of each target's."""
         sizes = torch.from_numpy(self._lengths[self._chains.last[rows]] + 1)
         items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)

@@ -7,7 +7,14 @@ import pytest
 from genrec_bench.errors import UserError
 from genrec_bench.runs.registry import discover
 from genrec_bench.training.hyperparameters import describe_fields, from_words
-from genrec_bench.training.settings import PASSES, REPORTED, SETTING_NAMES, Settings, as_asked
+from genrec_bench.training.settings import (
+    PASSES,
+    REPORTED,
+    SETTING_NAMES,
+    UNSAID,
+    Settings,
+    as_asked,
+)
 
 IN_THE_SFT_START = {
     "sft_epochs": "3",
@@ -21,6 +28,7 @@ IN_THE_SFT_START = {
     "logprob_space": "trie",
     "warmup": "0.1",
     "max_grad_norm": "2",
+    "sft_tasks": "next-item,title-sid",
     "lora_rank": "8",
     "precision": "bf16-mixed",
 }
@@ -106,8 +114,10 @@ def test_what_the_sft_start_does_not_depend_on(name: str, text: str) -> None:
 def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
     changed = dataclasses.replace(Settings(), tokens_per_forward=64)
     assert changed.resolved() == Settings().resolved()
-    # An anchor is written down where there is one.
-    written = set(as_asked(Settings(anchor=0.5).resolved()))
+    # What chooses nothing is not written down.
+    said = from_words(Settings, {name: (IN_THE_SFT_START | ELSEWHERE)[name] for name in UNSAID})
+    assert not UNSAID.keys() & Settings().resolved().keys()
+    written = set(as_asked(said.resolved()))
     assert written == set(SETTING_NAMES) - {*PASSES, *REPORTED}
 
 
