@@ -76,9 +76,13 @@ def name_of(check: Check) -> str:
 
 def checks_for(algorithm: type[Algorithm]) -> tuple[Check, ...]:
     """Return the checks that apply: one that never rolls out promises less."""
-    if not (algorithm.on_policy and algorithm.trains):
-        return STATED
+    if not _learns_by_rollouts(algorithm):
+        return (*STATED, check_switches)
     return (*STATED, *PLAYED, *GRADIENTS, *TRAINED, check_switches)
+
+
+def _learns_by_rollouts(algorithm: type[Algorithm]) -> bool:
+    return algorithm.on_policy and algorithm.trains
 
 
 def run_check(check: Check, algorithm: type[Algorithm]) -> str | None:
@@ -296,12 +300,13 @@ STATED: tuple[Check, ...] = (
     check_values,
 )
 
-SWITCHED = (check_declarations, check_rerank, check_decoding, check_values)
+SWITCHED = (check_declarations, check_target_loss, check_rerank, check_decoding, check_values)
 
 
 def check_switches(stage: Stage) -> None:
     """All checks of numbers also hold after any single hyperparameter is changed."""
     algorithm = stage.algorithm
+    numeric = NUMERIC if _learns_by_rollouts(type(algorithm)) else ()
     for name, value in switches(algorithm.hyperparameters):
         change: dict[str, Any] = {name: value}
         try:
@@ -309,7 +314,7 @@ def check_switches(stage: Stage) -> None:
         except UserError:  # the algorithm refuses this combination, and says so to its users
             continue
         varied_stage = Stage(type(algorithm)(varied))
-        for check in (*SWITCHED, *NUMERIC):
+        for check in (*SWITCHED, *numeric):
             reason = _failure(partial(check, varied_stage), type(algorithm))
             require_that(reason is None, f"with {name}={value}, {name_of(check)}: {reason}")
 

@@ -293,6 +293,13 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
             *hyperparameters('mode: str = hyperparameter("a", choices=("a", "b"), help="which")'),
             (".float()", '.float() * {"a": 1.0}[self.hyperparameters.mode]'),
         ],
+        "loss of targets": [
+            *hyperparameters('mode: str = hyperparameter("a", choices=("a", "b"), help="which")'),
+            member(
+                "on_policy = False\ndef target_loss(self, scores):\n"
+                "    return -scores.log_probs * {'a': 1.0}[self.hyperparameters.mode]"
+            ),
+        ],
     },
 }
 
