@@ -227,6 +227,7 @@ class TextPrompt:
     Attributes:
         template: how it is put.
         item_text: [num_items] each item's SID as it is written.
+        is_new: [L, K] which codes the tokenizer did not know before.
     """
 
     def __init__(
@@ -238,11 +239,15 @@ class TextPrompt:
         self.tokenizer = tokenizer
         codes = catalog.codes_per_level
         spelled = spell_codes(codes)
+        known = tokenizer.get_vocab()
         tokenizer.add_tokens([token for tokens in spelled for token in tokens])
         table = np.zeros((len(codes), max(codes)), dtype=np.int64)
+        is_new = np.zeros(table.shape, dtype=bool)
         for level, tokens in enumerate(spelled):
             table[level, : len(tokens)] = tokenizer.convert_tokens_to_ids(tokens)
+            is_new[level, : len(tokens)] = [token not in known for token in tokens]
         self.code_tokens = torch.from_numpy(table)
+        self.is_new = torch.from_numpy(is_new)
         # Not the number of tokens: some tokenizers leave ids out.
         self.vocabulary_size = 1 + max(tokenizer.get_vocab().values())
         self.item_text = [

@@ -193,11 +193,11 @@ def request_of(job: Job, context: Context) -> Request:
     from genrec_bench.runs.foresight import foresee
     from genrec_bench.runs.request import Request, feedback_of
     from genrec_bench.training.own_metrics import load_metrics
-    from genrec_bench.training.sft_tasks import check_tasks
+    from genrec_bench.training.sft_tasks import check_words
 
     entry, algorithm, settings = configure(job, context)
     check_backbone(context.backbone, settings.prompt)
-    check_tasks(settings.sft_tasks, context.dataset, context.backbone, settings.prompt)
+    check_words(context.dataset, context.backbone, settings)
     feedback_of(settings, context.dataset)
     if algorithm.uses_embeddings:
         check_reward_source(settings.embeddings, context.data_dir, context.dataset)

@@ -26,8 +26,13 @@ AUTO = "auto"
 REPORTED = ("ks", "metrics", "keep_lists")
 """Settings that say what is reported of a run, and change nothing of it."""
 
-UNSAID: dict[str, Any] = {"anchor": 0.0, "sft_tasks": NEXT_ITEM}
+UNSAID: dict[str, Any] = {
+    "anchor": 0.0,
+    "sft_code_tokens": "backbone",
+    "sft_tasks": NEXT_ITEM,
+}
 """Settings that are left out where they choose nothing, as in records that do not know them."""
+
 PASSES = ("tokens_per_forward", "checkpointing")
 """Settings that say how work is cut and kept, and change no result."""
 
@@ -126,6 +131,12 @@ class Settings:
         NEXT_ITEM,
         help="what SFT teaches, with weights, such as next-item,title-sid:0.5; beside next-item, "
         f"for prompts in words: {', '.join(TASKS)}",
+    )
+    sft_code_tokens: str = setting(
+        "backbone",
+        choices=("backbone", "titles"),
+        help="what new code tokens of prompts in words start from: the backbone's mean token, or "
+        "whatever it keeps in spare rows, or the mean of their items' titles",
     )
     lora_rank: int = setting(
         0, low=0, most=4096, help="rank of LoRA adapters; 0 trains all weights"

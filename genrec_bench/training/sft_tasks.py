@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,22 @@ TITLE_WORDS, DESCRIPTION_WORDS = 32, 128
 
 MOST_WEIGHT = 100.0
 """Of a task beside next-item; more is a slip."""
+
+
+class WordSettings(Protocol):
+    """What SFT does with words; these are some of the harness's `Settings`."""
+
+    @property
+    def prompt(self) -> str:
+        """Auto, compact, or the name of a template."""
+
+    @property
+    def sft_tasks(self) -> str:
+        """See `task_weights`."""
+
+    @property
+    def sft_code_tokens(self) -> str:
+        """What new code tokens start from: backbone or titles."""
 
 
 def task_weights(text: str) -> dict[str, float]:
@@ -63,29 +80,42 @@ def written_tasks(weights: dict[str, float]) -> str:
     return ",".join([NEXT_ITEM, *(f"{name}:{weight:g}" for name, weight in weights.items())])
 
 
-def check_tasks(text: str, dataset: Dataset, backbone: str, prompt: str) -> None:
-    """Make sure that a dataset and a prompt format have the words that tasks need.
+def check_words(dataset: Dataset, backbone: str, settings: WordSettings) -> None:
+    """Make sure that a dataset and a prompt format have the words that SFT is to teach.
 
     Args:
-        text: the setting ``sft_tasks``.
         backbone: as given.
-        prompt: the setting.
 
     Raises:
-        UserError: naming the task and what is missing.
+        UserError: naming the setting and what is missing.
     """
-    weights = task_weights(text)
-    if weights and (prompt == "compact" or (prompt == "auto" and backbone == "tiny")):
+    weights, prompt = task_weights(settings.sft_tasks), settings.prompt
+    # What asks for words, and which.
+    asked = {
+        f"sft_tasks={settings.sft_tasks}: {name}": "descriptions"
+        if TASKS[name].reads_descriptions
+        else "titles"
+        for name in weights
+    }
+    if settings.sft_code_tokens == "titles":
+        asked["sft_code_tokens=titles:"] = "titles"
+    if asked and (prompt == "compact" or (prompt == "auto" and backbone == "tiny")):
         raise UserError(
-            f"sft_tasks={text}: {next(iter(weights))} asks in words, and prompts of codes alone "
-            "have none; take a --backbone with a tokenizer and prompt=text"
+            f"{next(iter(asked))} needs words, and prompts of codes alone have none; take a "
+            "--backbone with a tokenizer and prompt=text"
         )
+    there = {
+        "descriptions": any(text.strip() for text in dataset.contents.descriptions),
+        "titles": any(title.strip() for title in dataset.catalog.titles),
+    }
+    for what, needed in asked.items():
+        if not there[needed]:
+            raise UserError(f"{what} needs {needed} of items, and dataset {dataset.name} has none")
     for name in weights:
         if not len(rows_of(TASKS[name], dataset)):
-            what = "descriptions" if TASKS[name].reads_descriptions else "titles"
             raise UserError(
-                f"sft_tasks={text}: {name} needs {what} of items, and dataset {dataset.name} has "
-                "none"
+                f"sft_tasks={settings.sft_tasks}: {name} needs users of items with titles, and the "
+                f"training split of dataset {dataset.name} has none"
             )
 
 

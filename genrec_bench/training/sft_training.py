@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.errors import StorageError
+from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy.adapters import add_adapters, merge_adapters
+from genrec_bench.policy.added_tokens import start_codes
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.precision import shrink_frozen
@@ -73,6 +74,11 @@ def train_start(
     torch.manual_seed(settings.sft_seed)
     ledger = Ledger(workers.device)
     policy = make_policy(backbone, dataset, settings, workers.device)
+    if settings.sft_code_tokens == "titles" and not start_codes(policy, dataset.catalog):
+        raise UserError(
+            f"sft_code_tokens=titles: --backbone {backbone.name} knows the tokens of all codes "
+            "already; leave it out"
+        )
     add_adapters(policy, settings.lora_rank)
     policy.meter = ledger
     optimization = Optimization(

@@ -7,10 +7,11 @@ import pytest
 import torch
 from small_models import load, save_backbone
 from torch import Tensor
+from worded_world import save_llama, worded_dataset, worded_policy
 
 from genrec_bench.contract.tiny_world import tiny_catalog, tiny_policy
 from genrec_bench.policy.adapters import add_adapters
-from genrec_bench.policy.added_tokens import SPREAD, added_rows, start_tokens
+from genrec_bench.policy.added_tokens import SPREAD, added_rows, start_codes, start_tokens
 from genrec_bench.policy.policy import Policy
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
@@ -99,3 +100,45 @@ def test_added_tokens_learn_at_the_rate_of_heads_with_adapters_too(
         moved = old - weight.detach()
         assert torch.allclose(moved[:first], torch.tensor(1e-4), rtol=0.01)
         assert torch.allclose(moved[first:], torch.tensor(1e-2), rtol=0.01)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_codes_start_from_the_titles_of_their_items(tied: bool, tmp_path: Path) -> None:
+    dataset = worded_dataset()
+    policy = load_worded(save_llama(tmp_path, tied=tied))
+    before = [weight.detach().clone() for weight in weights_of(policy)]
+    started = start_codes(policy, dataset.catalog)
+    catalog, tokenizer = dataset.catalog, policy.prompt_format.tokenizer
+    real = {
+        (level, code): [n for n in range(24) if catalog.sids[n, level] == code and n != 3]
+        for level, count in enumerate(catalog.codes_per_level)
+        for code in range(count)
+    }
+    # The card declares more codes than the catalog uses.
+    used = {place: items for place, items in real.items() if items}
+    assert started == len(used) < len(real)
+    for weight, old in zip(weights_of(policy), before, strict=True):
+        rows = set()
+        for place, items in used.items():
+            row = int(policy.code_tokens[place])
+            titles = [tokenizer(catalog.titles[n])["input_ids"] for n in items]
+            means = [torch.stack([old[token] for token in tokens]).mean(dim=0) for tokens in titles]
+            assert torch.allclose(weight[row], torch.stack(means).mean(dim=0), atol=1e-5)
+            rows.add(row)
+        others = [row for row in range(len(old)) if row not in rows]
+        assert torch.equal(weight[others], old[others])
+
+
+def test_codes_that_a_backbone_knows_are_left_as_they_are(tmp_path: Path) -> None:
+    policy = load_worded(save_llama(tmp_path / "first"))
+    policy.backbone.save_pretrained(tmp_path / "second")
+    policy.prompt_format.tokenizer.save_pretrained(tmp_path / "second")
+    again = load_worded(tmp_path / "second")
+    before = [weight.detach().clone() for weight in weights_of(again)]
+    assert start_codes(again, worded_dataset().catalog) == 0
+    for weight, old in zip(weights_of(again), before, strict=True):
+        assert torch.equal(weight, old)
+
+
+def load_worded(folder: Path) -> Policy:
+    return worded_policy(folder, worded_dataset())

@@ -28,7 +28,7 @@ def worded_dataset(**changes: Any) -> Dataset:
     return dataclasses.replace(tiny_dataset().contents, **words).own
 
 
-def save_llama(folder: Path, *, places: int = 256) -> Path:
+def save_llama(folder: Path, *, places: int = 256, tied: bool = False) -> Path:
     """A random Llama of two layers, with a tokenizer, that reads so many tokens."""
     save_model(
         folder,
@@ -40,6 +40,7 @@ def save_llama(folder: Path, *, places: int = 256) -> Path:
             num_attention_heads=2,
             num_key_value_heads=1,
             max_position_embeddings=places,
+            tie_word_embeddings=tied,
         ),
     )
     return folder

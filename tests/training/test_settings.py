@@ -29,6 +29,7 @@ IN_THE_SFT_START = {
     "warmup": "0.1",
     "max_grad_norm": "2",
     "sft_tasks": "next-item,title-sid",
+    "sft_code_tokens": "titles",
     "lora_rank": "8",
     "precision": "bf16-mixed",
 }

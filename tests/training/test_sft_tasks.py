@@ -22,10 +22,11 @@ from genrec_bench.policy.answers import score_answers
 from genrec_bench.policy.policy import Policy, WorkCount
 from genrec_bench.policy.prompts import TextPrompt
 from genrec_bench.policy.templates import NEXT_ITEM, TASKS, TEMPLATES
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
-from genrec_bench.training.sft_tasks import Questions, check_tasks, task_weights
+from genrec_bench.training.sft_tasks import Questions, check_words, task_weights
 from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.task_steps import Mixture, TaskStepper
 from genrec_bench.training.workers import Workers
@@ -79,21 +80,28 @@ def test_mixtures_that_are_none_are_refused_in_one_line(text: str, said: str) ->
 
 
 @pytest.mark.parametrize(
-    ("dataset", "task", "prompt", "said"),
+    ("dataset", "words", "prompt", "said"),
     [
-        (worded_dataset(), "title-sid", "compact", "title-sid asks in words, and prompts of codes"),
-        (tiny_dataset(), "sid-title", "text", "sid-title needs titles of items, and dataset"),
-        (tiny_dataset(), "titles-sid", "gream", "titles-sid needs titles"),
-        (tiny_dataset(), "history-title", "auto", "history-title needs titles"),
-        (worded_dataset(descriptions=()), "description-sid", "text", "needs descriptions of items"),
+        (worded_dataset(), "sft_tasks=next-item,title-sid", "compact", "title-sid needs words"),
+        (worded_dataset(), "sft_code_tokens=titles", "compact", "titles: needs words, and prompts"),
+        (tiny_dataset(), "sft_tasks=next-item,sid-title", "text", "sid-title needs titles of item"),
+        (tiny_dataset(), "sft_tasks=next-item,titles-sid", "gream", "titles-sid needs titles"),
+        (tiny_dataset(), "sft_tasks=next-item,history-title", "auto", "history-title needs titles"),
+        (tiny_dataset(), "sft_code_tokens=titles", "auto", "titles: needs titles of items, and"),
+        (
+            worded_dataset(descriptions=()),
+            "sft_tasks=next-item,description-sid",
+            "text",
+            "description-sid needs descriptions of items",
+        ),
     ],
 )
-def test_what_lacks_words_is_refused(dataset: Dataset, task: str, prompt: str, said: str) -> None:
-    mixture = f"next-item,{task}"
+def test_what_lacks_words_is_refused(dataset: Dataset, words: str, prompt: str, said: str) -> None:
+    settings = from_words(Settings, dict([words.split("=")]) | {"prompt": prompt})
     with pytest.raises(UserError, match=said) as error:
-        check_tasks(mixture, dataset, "some/model", prompt)
+        check_words(dataset, "some/model", settings)
     assert "\n" not in str(error.value)
-    check_tasks("next-item", dataset, "some/model", prompt)
+    check_words(dataset, "some/model", Settings(prompt=prompt))
 
 
 def test_a_run_of_tiny_is_refused_before_anything_is_done(
@@ -333,10 +341,18 @@ def test_a_start_on_tasks_is_kept_apart_and_told_in_the_record(
         "pass_samples=0",
     )
     plain = bench.record("grpo", *words)
-    mixed = bench.record("grpo", *words, "prompt=gream", f"sft_tasks={ALL}")
-    assert "sft_tasks" not in plain["configuration"]["settings"]
+    mixed = bench.record(
+        "grpo", *words, "prompt=gream", f"sft_tasks={ALL}", "sft_code_tokens=titles"
+    )
+    assert not {"sft_tasks", "sft_code_tokens"} & plain["configuration"]["settings"].keys()
     assert mixed["configuration"]["settings"]["sft_tasks"].startswith("next-item,title-sid:1,")
     assert mixed["track"]["sft"] != plain["track"]["sft"]
     assert (plain["track"]["prompt"], mixed["track"]["prompt"]) == ("text", "gream")
     keys = [json.loads(file.read_text())["key"] for file in (data / "sft").glob("*/sft.json")]
     assert sorted("tasks" in key for key in keys) == [False, True]
+    # A policy of ours has learned what its codes mean.
+    start = next((data / "sft").glob("*/policy"))
+    known = ("--backbone", str(start), *words[2:], "sft_code_tokens=titles")
+    prompt = "prompt=" + json.loads((start / "policy.json").read_text())["prompt"]
+    said = bench.call("grpo", *known, prompt)
+    assert said.code == 2 and "knows the tokens of all codes already" in said.err
