@@ -94,7 +94,8 @@ class Chains:
 
     An example whose history is the previous example's history and target continues its sequence,
     so that one pass over a user's items serves many examples, with the same predictions as one
-    pass for each: attention is causal.
+    pass for each: attention is causal. Windows, histories that were cut to their last items, may
+    share a sequence too; all but the last then see less than their example gives them.
 
     Attributes:
         last: [C] the last example of each chain; the chain's items are its history and target.
@@ -115,27 +116,37 @@ class Chains:
         return cls(np.arange(count), np.ones(count, dtype=np.int64))
 
     @classmethod
-    def nested(cls, examples: Examples) -> Chains:
+    def nested(cls, examples: Examples, targets: int = 1) -> Chains:
         """Join examples of a user that continue each other.
 
         The chain that a user's earliest example begins is learned from its first item on, although
         that item is no example's target: it was bought within the training period, and what people
         begin with is worth knowing to a policy that starts from nothing.
+
+        Args:
+            targets: most of a chain of windows, each of which begins one item later than the one
+                before. A chain shows the last window, in which the first of n targets has n - 1
+                items less before it than in its own; each target has at least one.
         """
         order = np.argsort(examples.users, kind="stable")
         last: list[int] = []
         num_targets: list[int] = []
-        previous: NDArray[np.int32] | None = None
+        previous = np.empty(0, dtype=np.int32)
         previous_user = -1
+        of_windows = False  # whether the chain that grows begins later than its user
         for row in order.tolist():
             history = examples.history(row)
             user = int(examples.users[row])
-            if previous is not None and user == previous_user and np.array_equal(history, previous):
+            same = user == previous_user
+            room = of_windows and num_targets[-1] < min(targets, len(history))
+            continued = (previous, previous[1:]) if room else (previous,)
+            if same and any(np.array_equal(history, items) for items in continued):
                 last[-1] = row
                 num_targets[-1] += 1
             else:
                 last.append(row)
-                num_targets.append(1 if user == previous_user else 1 + len(history))
+                num_targets.append(1 if same else 1 + len(history))
+                of_windows = same
             previous = np.append(history, examples.targets[row])
             previous_user = user
         return cls(np.array(last, dtype=np.int64), np.array(num_targets, dtype=np.int64))
@@ -175,8 +186,12 @@ class PromptFormat(Protocol):
     def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
         """Tokenize the histories of some examples."""
 
-    def chains(self, examples: Examples) -> Chains:
-        """Return the sequences by which supervised training visits the examples."""
+    def chains(self, examples: Examples, targets: int = 1) -> Chains:
+        """Return the sequences by which supervised training visits the examples.
+
+        Args:
+            targets: most of a sequence of windows, see ``Chains.nested``.
+        """
 
     def word_tokens(self, words: str) -> list[int]:
         """Return the tokens of some words; none if the format knows none of them."""
@@ -212,9 +227,9 @@ class CompactPrompt:
         tokens = [np.append(self.start, self._item_tokens[items].ravel()) for items in histories]
         return Prompts.from_rows(tokens, histories)
 
-    def chains(self, examples: Examples) -> Chains:
+    def chains(self, examples: Examples, targets: int = 1) -> Chains:
         """Join examples that continue each other: an item's tokens look the same everywhere."""
-        return Chains.nested(examples)
+        return Chains.nested(examples, targets)
 
     def word_tokens(self, words: str) -> list[int]:
         """Return nothing: there are no words."""
@@ -284,7 +299,7 @@ class TextPrompt:
         found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return [np.asarray(tokens, dtype=np.int64) for tokens in found]
 
-    def chains(self, examples: Examples) -> Chains:
+    def chains(self, examples: Examples, targets: int = 1) -> Chains:
         """Keep every example to itself: the question closes after its history."""
         return Chains.single(examples)
 

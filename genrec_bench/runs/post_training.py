@@ -83,6 +83,7 @@ def prepare(
             purchases=_purchases(request),
             anchor=settings.anchor,
             sft_batch=settings.sft_batch,
+            sft_targets=settings.sft_targets,
         )
     else:
         stepper = SupervisedStepper(
@@ -95,6 +96,7 @@ def prepare(
             seed=request.seed,
             phase="update",
             algorithm=algorithm,
+            targets=settings.sft_targets,
         )
     return policy, optimization, stepper
 

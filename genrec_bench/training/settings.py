@@ -29,6 +29,7 @@ REPORTED = ("ks", "metrics", "keep_lists")
 UNSAID: dict[str, Any] = {
     "anchor": 0.0,
     "sft_code_tokens": "backbone",
+    "sft_targets": 1,
     "sft_tasks": NEXT_ITEM,
 }
 """Settings that are left out where they choose nothing, as in records that do not know them."""
@@ -115,6 +116,14 @@ class Settings:
         12.0, low=0, most=10_000, help="most epochs of SFT; 0 keeps the backbone"
     )
     sft_batch: int = setting(128, low=1, high=65536, help="training sequences of an SFT step")
+    sft_targets: int = setting(
+        1,
+        low=1,
+        high=4096,
+        help="most targets of a training sequence whose history was cut: above 1, such windows of "
+        "a user share sequences, which costs less, and earlier targets see fewer items than their "
+        "example gives them, half of them at half of the history's length; of compact prompts",
+    )
     sft_learning_rate: float | None = setting(
         None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"
     )

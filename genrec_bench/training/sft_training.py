@@ -164,7 +164,15 @@ def _stepper(
     batch, seed = settings.sft_batch, settings.sft_seed
     if weights:
         return TaskStepper(policy, dataset, weights, *parts, batch=batch, seed=seed, phase="sft")
-    return SupervisedStepper(policy, dataset.train, *parts, batch=batch, seed=seed, phase="sft")
+    return SupervisedStepper(
+        policy,
+        dataset.train,
+        *parts,
+        batch=batch,
+        seed=seed,
+        phase="sft",
+        targets=settings.sft_targets,
+    )
 
 
 def is_sound(folder: Path, key: Mapping[str, Any]) -> bool:

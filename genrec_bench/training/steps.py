@@ -48,11 +48,13 @@ class RolloutStepper(OfAlgorithm):
         purchases: Purchases | None = None,
         anchor: float = 0.0,
         sft_batch: int | None = None,
+        sft_targets: int = 1,
     ) -> None:
         """Prepare; an algorithm that wants a reference policy gets the start.
 
         ``anchor`` is the weight of the targets' negative log-likelihood beside its loss;
-        ``sft_batch`` are the sequences of a step without a rollout, by default as many as prompts.
+        ``sft_batch`` are the sequences of a step without a rollout, by default as many as prompts,
+        and ``sft_targets`` most targets of those of windows.
         """
         self.batch = prompts_per_step
         self._policy = policy
@@ -73,6 +75,7 @@ class RolloutStepper(OfAlgorithm):
                 seed=seed,
                 phase="update",
                 algorithm=algorithm,
+                targets=sft_targets,
             )
         )
         self._reference = KeptStart(policy) if algorithm.uses_reference else None

@@ -102,13 +102,17 @@ class SupervisedStepper(OfAlgorithm):
         seed: int,
         phase: str,
         algorithm: Algorithm | None = None,
+        targets: int = 1,
     ) -> None:
-        """Prepare; ``phase`` is the ledger's name for this work, and SFT needs no algorithm."""
+        """Prepare; ``phase`` is the ledger's name for this work, and SFT needs no algorithm.
+
+        ``targets`` are most of a sequence of windows, see ``Chains.nested``.
+        """
         self.batch = batch
         self._algorithm = algorithm or Algorithm(Hyperparameters())
         self._policy = policy
         self._examples = examples
-        self._chains = policy.prompt_format.chains(examples)
+        self._chains = policy.prompt_format.chains(examples, targets)
         self._lengths = examples.history_lengths
         self._optimization = optimization
         self._ledger = ledger

@@ -106,6 +106,53 @@ def test_every_target_is_learned_under_its_own_history(data: st.DataObject) -> N
         assert row in learned
 
 
+@settings(max_examples=80)
+@given(st.data())
+def test_windows_share_sequences_and_every_target_keeps_the_nearest_items(
+    data: st.DataObject,
+) -> None:
+    rows: list[tuple[int, list[int], int]] = []
+    window, most = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 7))
+    for user in range(data.draw(st.integers(1, 3))):
+        # Every item once, so that it is its place.
+        for place in range(1, data.draw(st.integers(2, 14))):
+            rows.append((user, list(range(max(0, place - window), place)), place))
+    split = examples(*rows)
+    chains = Chains.nested(split, most)
+    learned: dict[tuple[int, int], int] = {}
+    for last, count in zip(chains.last.tolist(), chains.num_targets.tolist(), strict=True):
+        shown = [*split.history(last).tolist(), int(split.targets[last])]
+        begins = shown[0] == 0
+        assert begins or 1 <= count <= min(most, window)
+        for place in range(len(shown) - count, len(shown)):
+            found = learned.setdefault((int(split.users[last]), shown[place]), place)
+            assert found == place, "no target is learned twice"
+            assert place or begins, "only a user's first item has nothing before it"
+    wanted = {(user, target): len(history) for user, history, target in rows}
+    assert learned.keys() == wanted.keys() | {(user, 0) for user, _, _ in rows}
+    cut = [wanted[key] - learned[key] for key in wanted]
+    assert min(cut) == 0 and max(cut) < min(most, window)
+    if most == 1:
+        assert not any(cut), "each under its own history"
+    # As few sequences as can be: what is full is followed by the next.
+    for user in {user for user, _, _ in rows}:
+        windows = sum(row[0] == user and row[1][0] > 0 for row in rows)
+        sequences = int((split.users[chains.last] == user).sum())
+        assert sequences == 1 + -(-windows // min(most, window))
+
+
+def test_windows_with_a_gap_between_them_share_nothing() -> None:
+    split = examples(
+        (0, [0, 1], 2),
+        (0, [2, 3], 0),  # what came between is missing
+        (0, [3, 0], 1),  # continues it
+        (1, [0, 1], 2),  # another user, who begins there
+    )
+    chains = Chains.nested(split, 10)
+    assert chains.last.tolist() == [0, 2, 3]
+    assert chains.num_targets.tolist() == [3, 2, 3]
+
+
 def text_prompt(folder: Path, *, wrap: bool = False) -> tuple[TextPrompt, int]:
     size = save_tokenizer(folder, wrap=wrap)
     return TextPrompt(catalog(), AutoTokenizer.from_pretrained(folder)), size
@@ -132,6 +179,7 @@ def test_the_text_prompt_is_the_instruction_of_the_paper(tmp_path: Path) -> None
         int(table[level, code]) for level, count in enumerate((2, 3, 3)) for code in range(count)
     ]
     assert sorted(real) == list(range(size, size + 8))
+    assert prompt.chains(TWO, 10).num_targets.tolist() == [1, 1], "a text closes"
 
 
 def test_codes_keep_their_tokens_when_the_tokenizer_is_saved(tmp_path: Path) -> None:

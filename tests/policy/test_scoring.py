@@ -148,3 +148,54 @@ def test_a_chain_learns_each_item_with_the_history_that_its_example_gives_it() -
     start = Prompts(torch.tensor([[1]]), torch.ones(1, 1, dtype=torch.bool))
     first = repeated_log_probs(policy, start, policy.item_leaves[torch.tensor([[1]])]).sum()
     assert torch.allclose(loss, alone - first, rtol=1e-5)
+
+
+def windows(items: list[int], window: int = 4) -> Examples:
+    """A user's examples under histories that were cut."""
+    places = range(1, len(items))
+    histories = [items[max(0, place - window) : place] for place in places]
+    return Examples.from_lists([0] * len(places), histories, [items[place] for place in places])
+
+
+@pytest.mark.parametrize("space", get_args(LogProbSpace))
+def test_targets_that_share_a_window_are_each_scored_as_in_what_they_see(
+    space: LogProbSpace,
+) -> None:
+    policy = tiny_policy(tiny_catalog(18, (3, 4, 3)), logprob_space=space)
+    items = [1, 5, 2, 7, 3, 0, 9, 4, 11, 6]
+    examples = windows(items)
+    chains = Chains.nested(examples, 3)
+    # After the four that begin with the user: the last windows end with three targets, and two.
+    assert [items[row + 1] for row in chains.last] == [3, 4, 6]
+    assert chains.num_targets.tolist() == [5, 3, 2]
+    scores = score_targets(policy, examples, chains, np.arange(1, 3))
+    seen = [[7, 3], [7, 3, 0], [7, 3, 0, 9], [0, 9, 4], [0, 9, 4, 11]]
+    alone = Examples.from_lists([0] * 5, seen, [0, 9, 4, 11, 6])
+    each = score_targets(policy, alone, Chains.single(alone), np.arange(5))
+    assert torch.equal(scores.targets, each.targets)
+    assert torch.allclose(scores.log_probs, each.log_probs, rtol=1e-5)
+    # The last of each has its own window whole, and so has each where none is shared.
+    own = score_targets(policy, examples, Chains.single(examples), chains.last[1:])
+    assert torch.allclose(scores.log_probs[[2, 4]], own.log_probs, rtol=1e-5)
+    apart = Chains.nested(examples)
+    assert apart.num_targets.tolist() == [5, 1, 1, 1, 1, 1]
+    whole = score_targets(policy, examples, apart, np.arange(1, 6))
+    single = score_targets(policy, examples, Chains.single(examples), np.arange(4, 9))
+    assert torch.equal(whole.log_probs, single.log_probs)
+
+
+def test_no_target_of_a_window_knows_of_a_later_one() -> None:
+    policy = tiny_policy(tiny_catalog(18, (3, 4, 3)))
+    items = [1, 5, 2, 7, 3, 0, 9, 4]
+    found = []
+    for last in (4, 12):
+        for third in (9, 13):
+            examples = windows([*items[:-2], third, last])
+            chains = Chains.nested(examples, 3)
+            found.append(score_targets(policy, examples, chains, np.array([1])).log_probs)
+    first = found[0]
+    assert first.shape == (3, 3)
+    for other in found[1:]:
+        assert torch.equal(other[0], first[0]), "two later items are others"
+    assert torch.equal(found[1][1], found[3][1]) and torch.equal(found[0][1], found[2][1])
+    assert not torch.equal(found[0][1], found[1][1]) and not torch.equal(first[2], found[2][2])

@@ -19,6 +19,7 @@ from genrec_bench.training.settings import (
 IN_THE_SFT_START = {
     "sft_epochs": "3",
     "sft_batch": "64",
+    "sft_targets": "10",
     "sft_learning_rate": "0.001",
     "sft_weight_decay": "0.2",
     "sft_evaluations": "4",
@@ -68,6 +69,7 @@ ELSEWHERE = {
         ("warmup", "nan", "warmup=nan: must be between 0 and 0.9"),
         ("max_grad_norm", "0", "max_grad_norm=0.0: must be at least 1e-06"),
         ("sft_seed", "9999999999", "sft_seed=9999999999: must be between 0 and 2147483647"),
+        ("sft_targets", "0", "sft_targets=0: must be between 1 and 4096"),
         ("sft_epochs", "-1", "sft_epochs=-1.0: must be at least 0"),
         ("sft_learning_rate", "2", "sft_learning_rate=2.0: must be between 1e-08 and 1"),
         ("precision", "fp64", "precision=fp64: must be one of auto, fp32, bf16-mixed, bf16"),
@@ -120,6 +122,12 @@ def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
     assert not UNSAID.keys() & Settings().resolved().keys()
     written = set(as_asked(said.resolved()))
     assert written == set(SETTING_NAMES) - {*PASSES, *REPORTED}
+
+
+def test_a_choice_that_is_not_made_leaves_starts_their_name() -> None:
+    usual = Settings(sft_targets=1)
+    assert usual == Settings() and "sft_targets" not in usual.sft() | usual.resolved()
+    assert Settings(sft_targets=10).sft() == usual.sft() | {"sft_targets": 10}
 
 
 def test_samples_are_drawn_as_the_paper_draws_them() -> None:

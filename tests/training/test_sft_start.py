@@ -264,3 +264,34 @@ def test_a_damaged_evaluation_is_made_again(
         assert evaluated(start, splits=("valid",))["valid"].metrics == whole["valid"].metrics
     finally:
         file.write_bytes(content)
+
+
+def test_windows_of_a_user_share_sequences_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, histories, targets = [], [], []
+    for user in range(12):
+        for place in range(1, 12):
+            users.append(user)
+            histories.append([(user + step) % 24 for step in range(max(0, place - 4), place)])
+            targets.append((user + place) % 24)
+    longer = dataclasses.replace(
+        DATASET,
+        splits={**DATASET.splits, "train": Examples.from_lists(users, histories, targets)},
+    )
+    monkeypatch.setattr(f"{__name__}.DATASET", longer)
+    words = ("sft_epochs=1", "sft_batch=8")
+    usual = train(tmp_path / "usual", *words)
+    apart = train(tmp_path / "apart", *words, "sft_targets=1")
+    joined = train(tmp_path / "joined", *words, "sft_targets=3")
+    # Twelve users: what begins with them, and seven windows of each, three to a sequence.
+    assert [point["step"] for point in content(usual)["curve"]] == [12]
+    assert [point["step"] for point in content(joined)["curve"]] == [6]
+    assert content(apart) == content(usual) and apart.folder.name == usual.folder.name
+    assert joined.folder.name != usual.folder.name
+    assert joined.fingerprint != usual.fingerprint
+    assert joined.cost.tokens == usual.cost.tokens / 2
+    assert joined.cost.flops < 0.65 * usual.cost.flops
+    assert content(train(tmp_path / "again", *words, "sft_targets=3")) == content(joined)
+    cut_short(tmp_path / "cut", monkeypatch, STEP, 3, *words, "sft_targets=3")
+    assert content(train(tmp_path / "cut", *words, "sft_targets=3")) == content(joined)

@@ -177,7 +177,8 @@ def whole_start(grid: Grid, context: Context) -> Whole:
     start, settings = _start(grid.whole, context)
     if not start.cost.flops:
         raise UserError("SFT cost nothing here, so that it has no shares: set sft_epochs above 0")
-    sequences = len(start_policy(context, grid.whole).prompt_format.chains(context.dataset.train))
+    prompts = start_policy(context, grid.whole).prompt_format
+    sequences = len(prompts.chains(context.dataset.train, settings.sft_targets))
     taken = steps_taken(start) * settings.sft_batch / sequences
     # A last step goes a little beyond the epochs that were asked for.
     return Whole(start.cost.flops, min(settings.sft_epochs, taken))
