@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +29,17 @@ from genrec_bench.data.synthetic import generate, world_of
 from genrec_bench.errors import DAMAGE, UserError, one_line
 from genrec_bench.storage.cached import Unsound, read_sealed, sealed
 from genrec_bench.storage.digests import file_sha256, json_digest, known_sha256
+from genrec_bench.storage.field_kinds import Count, Figures, Line, Sha256, Word
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import at_home, written_whole
 from genrec_bench.storage.parquet import read_table
-from genrec_bench.storage.validation import checked
+from genrec_bench.storage.validation import PlainName, checked, one_of
 
 SPLITS = ("train", "valid", "test")
 TABLES = ("items", *SPLITS)
+
+MADE = ("imported", "prepared", "drawn")
+"""How a dataset may have come about."""
 
 USERS = "users"
 """A table of names, where the source has any."""
@@ -45,7 +49,7 @@ USERS = "users"
 class _Report:
     """What is asked of a report; it may say more."""
 
-    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    counts: Mapping[Word, Count] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -53,19 +57,19 @@ class _Report:
 class _Manifest:
     """What a manifest says; it may say more."""
 
-    made: str
-    card: str
-    fingerprint: str
-    sid_fingerprint: str
-    sources: Mapping[str, str]
-    files: Mapping[str, str]
-    ceiling: Mapping[str, Mapping[str, float]]
+    made: Annotated[str, one_of(MADE)]
+    card: Sha256
+    fingerprint: Sha256
+    sid_fingerprint: Line
+    sources: Mapping[Line, Sha256]
+    files: Mapping[PlainName, Sha256]
+    ceiling: Mapping[Word, Figures]
     report: _Report
-    items: int
-    rows: Mapping[str, int]
+    items: Count
+    rows: Mapping[Word, Count]
     partial: bool
-    layout: str = ""
-    differs_from_card: tuple[str, ...] = ()
+    layout: Word = ""
+    differs_from_card: tuple[Line, ...] = ()
 
 
 def data_directory(argument: str | None) -> Path:

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -18,8 +17,19 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.errors import one_line
-from genrec_bench.runs.record_tables import LARGEST, read_table_of
+from genrec_bench.runs.record_tables import read_table_of
 from genrec_bench.storage.digests import canonical_digest
+from genrec_bench.storage.field_kinds import (
+    Amount,
+    Count,
+    Fact,
+    Figures,
+    Line,
+    Moment,
+    Scalars,
+    Sha256,
+    Word,
+)
 from genrec_bench.storage.validation import Must, PlainName, between, checked, one_of
 from genrec_bench.training.own_metrics import OWN
 
@@ -77,43 +87,6 @@ EXTERNAL = "external"
 MOST_SEED = 2**31 - 1
 
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
-_SHA256 = re.compile("[0-9a-f]{64}")
-_FIGURE = re.compile(r"[^\W\d][\w/+.-]{0,79}(?:@[1-9][0-9]{0,8})?")
-
-Line = Annotated[str, Must(lambda text: len(text) <= 4096, "text of at most 4096 characters")]
-Word = Annotated[str, Must(lambda text: len(text) <= 256, "text of at most 256 characters")]
-
-
-def _is_scalar(value: object) -> bool:
-    number = isinstance(value, bool | int | float | None) and abs(value or 0) <= LARGEST
-    return number or (isinstance(value, str) and len(value) <= 4096)
-
-
-def _is_scalar_or_several(value: object) -> bool:
-    if isinstance(value, dict):
-        return len(value) <= 256 and all(map(_is_scalar, value.values()))
-    return _is_scalar(value)
-
-
-Scalar = Annotated[Any, Must(_is_scalar, "a number, a text, true, false or null")]
-Scalars = Mapping[Word, Scalar]
-Fact = Annotated[Any, Must(_is_scalar_or_several, "a number, a text, or some of these by name")]
-Sha256 = Annotated[str, Must(_SHA256.fullmatch, "64 hexadecimal digits")]
-Count = Annotated[int, between(0, 10**9)]
-Amount = Annotated[float, between(0, LARGEST)]
-Figure = Annotated[str, Must(_FIGURE.fullmatch, "a metric's name, such as HR@10")]
-Figures = Mapping[Figure, Annotated[float, between(-LARGEST, LARGEST)]]
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        # Moments without a zone cannot be compared with others.
-        return datetime.fromisoformat(text).astimezone(UTC).tzinfo is not None
-    except (ValueError, OverflowError):
-        return False
-
-
-Moment = Annotated[Word, Must(_is_moment, "a moment such as 2026-11-27T16:24:00+00:00")]
 
 
 @dataclass(frozen=True)

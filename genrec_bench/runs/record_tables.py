@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from genrec_bench.errors import UserError
+from genrec_bench.storage.field_kinds import LARGEST
 from genrec_bench.storage.parquet import read_frame
 from genrec_bench.training.metrics import TAIL, is_worth
 
@@ -27,9 +28,6 @@ LISTS = "lists"
 
 TEXTS = ("user", "target")
 """Columns of lists that hold names; others hold lists of names, or numbers."""
-
-LARGEST = 1e30
-"""Of a figure: what is added to or squared stays a number."""
 
 
 def is_outcomes(columns: Sequence[str]) -> bool:

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from genrec_bench.errors import UserError
 from genrec_bench.progress import Progress
-from genrec_bench.runs.record_schema import Moment, Record
+from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import RECORD_FILE, new_run_id, read_record
 from genrec_bench.runs.request import Beginning, Request
+from genrec_bench.storage.field_kinds import Moment
 from genrec_bench.storage.files import read_json, write_atomically
 from genrec_bench.storage.folders import remove, remove_leftovers
 from genrec_bench.storage.locks import try_lock
 from genrec_bench.storage.validation import validated
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
+from genrec_bench.training.training_state import check_training_state
 from genrec_bench.training.workers import Workers
 
 RUN_FILE = "run.json"
@@ -157,8 +159,9 @@ def last_spent(folder: Path) -> tuple[dict[str, dict[str, float]], list[dict[str
         StorageError: the checkpoint cannot be read.
     """
     for checkpoint in training_checkpoints(folder / CHECKPOINTS)[-1:]:
-        content = read_json(checkpoint / STATE, constants=True).get("content", {})
-        return content.get("spent", {}), content.get("curves", [])
+        whole = read_json(checkpoint / STATE, constants=True)
+        content = check_training_state(whole.get("content"), checkpoint / STATE)
+        return content["spent"], content["curves"]
     return {}, []
 
 

@@ -8,11 +8,13 @@ equal one once, and the rest overwrites itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.confined import Foreign, check_own
 from genrec_bench.storage.digests import content_digest
+from genrec_bench.storage.field_kinds import Count, Word
 from genrec_bench.storage.locks import locked
+from genrec_bench.storage.validation import checked
 from genrec_bench.tracking import folder_view
-from genrec_bench.tracking.folder_view import TRACKING_FILE, About, read_about
+from genrec_bench.tracking.folder_view import TRACKING_FILE, About, Milliseconds, read_about
 from genrec_bench.tracking.store import Store, first_line, mlflow_name
 
 if TYPE_CHECKING:
@@ -45,6 +49,25 @@ METRICS_PER_BATCH, PARAMS_PER_BATCH = 1000, 100
 
 MAX_PARAM, MAX_TAG = 6000, 8000
 """Lengths that MLflow takes, in characters."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What the tag says that tells how much MLflow has."""
+
+    figures: Count = 0
+    files: Mapping[Word, Word] = field(default_factory=dict)
+    ended: Milliseconds = 0
+    is_over: bool = False
+
+
+def _sent_before(tag: str) -> dict[str, Any]:
+    """Return what a tag says; nothing if people or programs changed it, so that all goes again."""
+    with contextlib.suppress(ValueError):
+        found = decode_json(tag)
+        if checked(_Sent, found)[0] is not None:
+            return dict(found)
+    return {}
 
 
 class Exporter:
@@ -119,8 +142,8 @@ class Exporter:
         run = self._run_of(folder, about)
         before = run.data.tags.get(SENT_TAG, "")
         sent: dict[str, Any] = {"figures": 0, "files": {}, "ended": 0, "is_over": False}
-        if before:
-            sent |= decode_json(before)
+        if known := _sent_before(before):
+            sent |= known
         else:
             self._send_params(run, about.params)
         # The last end counts: of a run that went on, of a study that several machines carry out,

@@ -31,13 +31,15 @@ from genrec_bench.runs.records import RECORD_FILE, read_record
 from genrec_bench.runs.run_folder import CHECKPOINTS
 from genrec_bench.storage.bounded_json import decode_json
 from genrec_bench.storage.confined import Foreign, check_own, own_bytes
+from genrec_bench.storage.field_kinds import Line, Word
 from genrec_bench.storage.files import write_atomically
 from genrec_bench.storage.locks import read_mark
 from genrec_bench.storage.parquet import read_frame
-from genrec_bench.storage.validation import Must, checked
+from genrec_bench.storage.validation import Must, checked, one_of
 from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.checkpoints import STATE, training_checkpoints
 from genrec_bench.training.loop import PRUNED
+from genrec_bench.training.training_state import check_training_state
 
 TRACKING_FILE = "tracking.json"
 
@@ -78,7 +80,23 @@ MOST_BYTES = 64 * 2**20
 LATEST = 2**53
 """Milliseconds and steps from which on a number is none."""
 
-Moment = Annotated[int, Must(lambda value: 0 <= value < LATEST, "a moment in milliseconds")]
+MOST_ENTRIES = 10_000
+"""Of parameters, those within others included."""
+
+ENDS = ("complete", "failed", "pruned", "interrupted")
+
+Milliseconds = Annotated[int, Must(lambda value: 0 <= value < LATEST, "a moment in milliseconds")]
+
+
+def _are_few(params: Mapping[str, Any]) -> bool:
+    """Return whether parameters are no more than one can send."""
+    left: list[Any] = [params]
+    for _ in range(MOST_ENTRIES):
+        if not left:
+            return True
+        one = left.pop()
+        left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return False
 
 
 def _is_above(parent: Sequence[str]) -> bool:
@@ -99,19 +117,18 @@ class About:
         parent: the run that it belongs to: its folder, which this one lies in, as a relative path,
             and its token.
         began: milliseconds since 1970.
-        end: ``complete``, ``failed``, ``pruned`` or ``interrupted``, and milliseconds since 1970;
-            None until the process tells it.
+        end: one of `ENDS`, and milliseconds since 1970; None until the process tells it.
     """
 
-    to: str
-    experiment: Annotated[str, Must(lambda name: name.startswith(OURS), f"{OURS}NAME")]
-    name: str
-    params: Mapping[str, Any]
-    tags: Mapping[str, str]
+    to: Word
+    experiment: Annotated[Line, Must(lambda name: name.startswith(OURS), f"{OURS}NAME")]
+    name: Line
+    params: Annotated[Mapping[Line, Any], Must(_are_few, f"at most {MOST_ENTRIES} parameters")]
+    tags: Annotated[Mapping[Word, str], Must(_are_few, f"at most {MOST_ENTRIES} tags")]
     token: Annotated[str, Must(_TOKEN.fullmatch, "a token")]
     parent: Annotated[tuple[str, str], Must(_is_above, "a folder above and its token")] | None
-    began: Moment
-    end: tuple[str, Moment] | None = None
+    began: Milliseconds
+    end: tuple[Annotated[str, one_of(ENDS)], Milliseconds] | None = None
 
 
 def read_about(folder: Path) -> About | None:
@@ -308,10 +325,10 @@ def _saved_curves(folder: Path) -> list[dict[Hashable, Any]]:
     """Return the curves in the newest checkpoint that can be read."""
     for checkpoint in reversed(training_checkpoints(folder / CHECKPOINTS)):
         # Older ones are removed meanwhile, and a damaged one is not for us to tell.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, StorageError):
             place = (CHECKPOINTS, checkpoint.name, STATE)
             state = decode_json(own_bytes(folder, *place, most=MOST_BYTES), constants=True)
-            return list(state["content"]["curves"])
+            return list(check_training_state(state["content"], checkpoint)["curves"])
     return []
 
 

@@ -24,8 +24,10 @@ from genrec_bench.storage.cached import (
     sealed,
 )
 from genrec_bench.storage.digests import json_digest
+from genrec_bench.storage.field_kinds import Figures
 from genrec_bench.storage.files import write_atomically, write_json
 from genrec_bench.storage.parquet import parquet_bytes, read_frame
+from genrec_bench.storage.validation import checked
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.evaluate import Evaluation, evaluate, judged
 from genrec_bench.training.ledger import Cost, Ledger
@@ -113,17 +115,27 @@ def evaluate_once(
             # Written last: it says that both are there.
             _write(file, {"cost": cost, "metrics": found.metrics | figures}, what)
         workers.wait()
-    content, _ = read_sealed(file)
+    kept = _read(read_sealed(file)[0], file)
+    outcomes = file.with_suffix(".parquet")
     try:
-        return KeptEvaluation(
-            content["metrics"],
-            read_frame(file.with_suffix(".parquet")),
-            cost=Cost(**content["cost"]),
-        )
-    except (KeyError, OSError, TypeError, ValueError):
-        raise StorageError(
-            f"{file} or the .parquet beside it is damaged; delete both to evaluate again"
-        ) from None
+        return KeptEvaluation(dict(kept.metrics), read_frame(outcomes), cost=kept.cost)
+    except (OSError, ValueError):
+        raise StorageError(f"{outcomes}: is damaged; delete it to evaluate again") from None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What an evaluation's file says; it may say more."""
+
+    metrics: Figures
+    cost: Cost
+
+
+def _read(content: object, file: Path) -> _Kept:
+    kept, wrong = checked(_Kept, content, extra="ignore")
+    if kept is None:
+        raise Unsound(f"{file}: {'; '.join(wrong)}")
+    return kept
 
 
 def _write(file: Path, content: Mapping[str, Any], what: Mapping[str, str]) -> None:
@@ -147,7 +159,7 @@ def _is_sound(file: Path, what: Mapping[str, str], count: int, settings: Setting
     if not file.exists():
         return False
     content, has_seal = read_sealed(file)
-    outcomes = file.with_suffix(".parquet")
+    outcomes, kept = file.with_suffix(".parquet"), _read(content, file)
     if has_seal:
         check_made_of(content, what, file)
         check_files(file.parent, content.get(FILES))
@@ -158,13 +170,12 @@ def _is_sound(file: Path, what: Mapping[str, str], count: int, settings: Setting
         found = outcome_metrics(
             rows, settings.beam_width, settings.pass_samples, cutoffs=settings.cutoffs
         )
-        stated = content["metrics"]
-        same = all(math.isclose(stated[name], value) for name, value in found.items())
+        same = all(math.isclose(kept.metrics[name], value) for name, value in found.items())
     except (KeyError, OSError, TypeError, ValueError):
         same = False
     if not same or len(rows) != count:
         raise Unsound(f"{file}: its figures are not those of its outcomes")
-    kept = {key: value for key, value in content.items() if key != "outcomes"}
+    bare = {key: value for key, value in content.items() if key != "outcomes"}
     with contextlib.suppress(StorageError):  # Of a data directory that is only read.
-        _write(file, kept, what)
+        _write(file, bare, what)
     return True

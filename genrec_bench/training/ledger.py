@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Annotated
 
 import psutil
 import torch
 
+from genrec_bench.storage.field_kinds import Amount
+from genrec_bench.storage.validation import between
 from genrec_bench.training.budgets import Budget, BudgetKind
+
+Whole = Annotated[int, between(0, 2**63 - 1)]
 
 TRAINING_PHASES = ("rollout", "reference", "update", "value", "tuning")
 """The phases that count against a budget."""
@@ -38,10 +43,10 @@ class Cost:
         peak_memory_bytes: the most memory seen; see `Ledger` for what that means on each device.
     """
 
-    seconds: float = 0.0
-    tokens: int = 0
-    flops: float = 0.0
-    peak_memory_bytes: int = 0
+    seconds: Amount = 0.0
+    tokens: Whole = 0
+    flops: Amount = 0.0
+    peak_memory_bytes: Whole = 0
 
     def __post_init__(self) -> None:
         # Without a loop, since every charge comes through here; written so that nan is refused.

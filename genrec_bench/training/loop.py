@@ -32,6 +32,7 @@ from genrec_bench.training.checkpoints import (
 from genrec_bench.training.ledger import PHASES, Cost, Ledger
 from genrec_bench.training.optimization import NotFiniteError, Optimization
 from genrec_bench.training.supervised_steps import Stepper
+from genrec_bench.training.training_state import check_training_state
 from genrec_bench.training.workers import Workers
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
@@ -302,8 +303,8 @@ class _Checkpoints:
         kept = {name: tensors.pop(name) for name in [*tensors] if name.startswith(MEMORY)}
         self.stepper.remember({name.removeprefix(MEMORY): kept[name] for name in kept})
         try:
-            return self._take_up(tensors, state)
-        except (*DAMAGE, RuntimeError) as error:
+            return self._take_up(tensors, check_training_state(state, "its state"))
+        except (StorageError, *DAMAGE, RuntimeError) as error:
             raise StorageError(
                 f"{self.folder}: its last checkpoint is of other work ({one_line(error)}); delete "
                 "the folder to start anew"

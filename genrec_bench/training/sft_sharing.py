@@ -8,7 +8,6 @@ read member by member, and nothing in it is believed that can be recomputed.
 
 from __future__ import annotations
 
-import math
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -26,8 +25,13 @@ from genrec_bench.storage.digests import json_digest
 from genrec_bench.storage.files import inside, read_json
 from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.locks import locked
-from genrec_bench.storage.validation import checked, is_plain_name
-from genrec_bench.training.sft_training import START_FILE, weights_hash
+from genrec_bench.storage.validation import is_plain_name
+from genrec_bench.training.sft_training import (
+    START_FILE,
+    StartContent,
+    start_content,
+    weights_hash,
+)
 
 FOLDER, POLICY_FOLDER = "sft", "policy"
 """Of all starts, in the data directory; and of a start's weights, in its own."""
@@ -39,31 +43,6 @@ MOST_FILES = 200
 
 _PIECE = 2**20
 """Bytes that are copied at once, and more than what is said of a start takes."""
-
-
-@dataclass(frozen=True)
-class _Key:
-    backbone: str
-    benchmark: str
-    dataset: str
-    prompt: str
-    settings: Mapping[str, Any]
-    sids: str
-
-
-@dataclass(frozen=True)
-class _Cost:
-    seconds: float = 0.0
-    tokens: float = 0.0
-    flops: float = 0.0
-    peak_memory_bytes: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Content:
-    key: _Key
-    spent: Mapping[str, _Cost]
-    weights: str
 
 
 @dataclass(frozen=True)
@@ -82,12 +61,16 @@ class Shared:
     @property
     def weights(self) -> str:
         """The fingerprint by which tracks know the start."""
-        return str(self.content["weights"])
+        return self._read.weights
 
     @property
     def flops(self) -> float:
         """What training it took."""
-        return float(self.content["spent"].get("sft", {}).get("flops", 0.0))
+        return self._read.cost.flops
+
+    @property
+    def _read(self) -> StartContent:
+        return start_content(self.content, self.folder)
 
 
 def shared_starts(data_dir: Path) -> tuple[list[Shared], list[str]]:
@@ -95,7 +78,8 @@ def shared_starts(data_dir: Path) -> tuple[list[Shared], list[str]]:
     found, wrong = [], []
     for file in sorted((data_dir / FOLDER).glob(f"*/{START_FILE}")):
         try:
-            content = _content(read_sealed(file)[0], str(file))
+            content = read_sealed(file)[0]
+            start_content(content, file)
             found.append(Shared(file.parent, _dataset(file.parent.name), content))
         except UserError as error:
             wrong.append(str(error))
@@ -148,7 +132,8 @@ def import_start(file: Path, data_dir: Path, *, replace: bool = False) -> tuple[
     """
     with _opened(file) as archive:
         name, members = _members(archive, file)
-        content = _content(_json(archive, members[START_FILE], file), f"{file}: {START_FILE}")
+        content = _json(archive, members[START_FILE], file)
+        start_content(content, f"{file}: {START_FILE}")
         folder = inside(data_dir / FOLDER, name)
         if json_digest(content["key"])[:16] != name.rpartition("-")[2]:
             raise UserError(f"{file}: {name} is not named after what it was made from")
@@ -242,23 +227,6 @@ def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, file:
     with target.open("xb") as out:
         while piece := stream.read(_PIECE):
             out.write(piece)
-
-
-def _content(content: Any, where: str) -> Mapping[str, Any]:
-    """Check what a start's file says.
-
-    Raises:
-        UserError: it is none.
-    """
-    read, wrong = checked(_Content, content, extra="ignore")
-    if read is None:
-        raise UserError(f"{where}: {'; '.join(wrong)}")
-    for phase, cost in read.spent.items():
-        amounts = (cost.seconds, cost.tokens, cost.flops, cost.peak_memory_bytes)
-        if not all(math.isfinite(amount) and amount >= 0 for amount in amounts):
-            raise UserError(f"{where}: spent.{phase} is below zero")
-    checked_content: Mapping[str, Any] = content
-    return checked_content
 
 
 def _dataset(folder: str) -> str:

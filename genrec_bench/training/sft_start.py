@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
-from genrec_bench.errors import StorageError
 from genrec_bench.policy.backbones import Backbone, make_policy, prompt_name
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
@@ -30,7 +29,13 @@ from genrec_bench.training.ledger import Cost
 from genrec_bench.training.own_metrics import OwnMetrics
 from genrec_bench.training.settings import AUTO, Settings
 from genrec_bench.training.sft_tasks import tasks_digest
-from genrec_bench.training.sft_training import CHECKPOINTS, START_FILE, is_sound, train_start
+from genrec_bench.training.sft_training import (
+    CHECKPOINTS,
+    START_FILE,
+    is_sound,
+    start_content,
+    train_start,
+)
 from genrec_bench.training.workers import Workers
 
 
@@ -78,8 +83,8 @@ def sft_start(
         elif workers.is_main:
             # The process was killed between writing the start and removing its checkpoints.
             remove(folder / CHECKPOINTS)
-    content = read_json(done)
-    return SFTStart(folder, content["weights"], _cost(content, done))
+    content = start_content(read_json(done, constants=True), done)
+    return SFTStart(folder, content.weights, content.cost)
 
 
 def cost_if_trained(
@@ -89,7 +94,8 @@ def cost_if_trained(
     folder, key = _place(backbone, dataset, settings, data_dir)
     done = folder / START_FILE
     with contextlib.suppress(Unsound):
-        return _cost(read_json(done), done) if is_sound(folder, key) else None
+        if is_sound(folder, key):
+            return start_content(read_json(done, constants=True), done).cost
     return None
 
 
@@ -100,11 +106,7 @@ def steps_taken(start: SFTStart) -> int:
         StorageError: the cache is damaged.
     """
     done = start.folder / START_FILE
-    try:
-        # There is a look at the end of every training; none is made where there is no step.
-        return max((int(row["step"]) for row in read_json(done)["curve"]), default=0)
-    except (KeyError, TypeError, ValueError):
-        raise StorageError(f"{done}: is damaged; delete its folder to train it again") from None
+    return start_content(read_json(done, constants=True), done).steps
 
 
 def _place(
@@ -123,14 +125,6 @@ def _place(
         key["tasks"] = tasks
     digest = json_digest(key)
     return data_dir / "sft" / f"{dataset.name}-{digest[:16]}", key
-
-
-def _cost(content: Mapping[str, Any], file: Path) -> Cost:
-    try:
-        # Nothing is charged to SFT where the backbone is the start.
-        return Cost(**content["spent"].get("sft", {}))
-    except (KeyError, TypeError, AttributeError):
-        raise StorageError(f"{file}: is damaged; delete its folder to train it again") from None
 
 
 def evaluate_start(

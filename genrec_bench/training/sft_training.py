@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from genrec_bench.storage.cached import (
     sealed,
 )
 from genrec_bench.storage.digests import files_digest, json_digest
+from genrec_bench.storage.field_kinds import Count, Line, Number, Scalars, Sha256, Word
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import remove
+from genrec_bench.storage.validation import checked
 from genrec_bench.training.best_weights import SCORE, BestWeights
 from genrec_bench.training.checkpoints import HEADS, save_policy
 from genrec_bench.training.evaluate import validation
-from genrec_bench.training.ledger import Ledger
+from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import Limit, Watch, total_spent, train
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
@@ -46,6 +49,56 @@ START_FILE = "sft.json"
 """Written last: a stage whose folder has it is finished."""
 
 CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class _Key:
+    backbone: Line
+    benchmark: Word
+    dataset: Line
+    prompt: Word
+    settings: Scalars
+    sids: Line
+
+
+@dataclass(frozen=True)
+class _Look:
+    step: Count
+    loss: Number
+
+
+@dataclass(frozen=True)
+class StartContent:
+    """What `START_FILE` says; it may say more.
+
+    Attributes:
+        key: all that the start depends on.
+        spent: by phase of the ledger.
+        curve: a row for each look at validation data.
+    """
+
+    key: _Key
+    spent: Mapping[Word, Cost]
+    weights: Sha256
+    curve: tuple[_Look, ...]
+
+    @property
+    def cost(self) -> Cost:
+        """What training it took; nothing is charged to SFT where the backbone is the start."""
+        return self.spent.get("sft", Cost())
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken: there is a look at the end, and none without a step."""
+        return max((look.step for look in self.curve), default=0)
+
+
+def start_content(content: object, where: object) -> StartContent:
+    """Return what a start's file says; Unsound, naming `where`, if it is not what one says."""
+    found, wrong = checked(StartContent, content, extra="ignore")
+    if found is None:
+        raise Unsound(f"{where}: {'; '.join(wrong)}")
+    return found
 
 
 def train_start(
@@ -193,12 +246,10 @@ def is_sound(folder: Path, key: Mapping[str, Any]) -> bool:
     content, has_seal = read_sealed(done)
     if json_digest(content.get("key")) != json_digest(key):
         raise Unsound(f"{done}: was made of something else")
-    spent, curve = content.get("spent"), content.get("curve")
-    if not isinstance(spent, Mapping) or not isinstance(curve, list):
-        raise Unsound(f"{done}: is damaged")
+    found = start_content(content, done)
     if has_seal:
         check_files(folder, content.get(FILES))
-    if content.get("weights") != weights_hash(folder / "policy"):
+    if found.weights != weights_hash(folder / "policy"):
         raise Unsound(f"{folder}: its weights were changed")
     if not has_seal:
         with contextlib.suppress(StorageError):  # Of a data directory that is only read.

@@ -43,6 +43,7 @@ def put(file: Path, name: str, value: Any) -> None:
     [
         {"layout": []},
         {"made": {"a": 1}},
+        {"made": "found"},
         {"report": []},
         {"report": {"counts": 3}},
         {"report": {"notes": [1]}},
@@ -50,6 +51,9 @@ def put(file: Path, name: str, value: Any) -> None:
         {"rows": 3},
         {"items": "24"},
         {"files": None},
+        {"files": {"../x": "0" * 64}},
+        {"card": "x"},
+        {"rows": {"train": -1}},
         {"differs_from_card": 5},
     ],
     ids=str,

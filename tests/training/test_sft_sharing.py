@@ -208,7 +208,7 @@ def weights_changed(members: dict[str, bytes]) -> None:
         (lambda m: said(m, weights="0" * 64), "the weights are not those that sft.json names"),
         (lambda m: said(m, key={"dataset": "0" * 64}), "is not named after what it was made from"),
         (lambda m: said(m, weights=3), "'weights' must be text"),
-        (lambda m: said(m, spent={"sft": {"flops": -1.0}}), "spent.sft is below zero"),
+        (lambda m: said(m, spent={"sft": {"flops": -1.0}}), "'spent.sft.flops' must be from 0"),
         (lambda m: said(m, spent={"sft": {"flops": "many"}}), "'spent.sft.flops' must be a number"),
         (lambda m: m.update({f"{top(m)}/sft.json": b"[" * 100_000}), "sft.json: cannot be read"),
         (lambda m: m.update({f"{top(m)}/sft.json": b"\xff"}), "sft.json: cannot be read"),

@@ -8,7 +8,7 @@ They hold for the contents that they were made of, and are refused for others.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,11 @@ from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import DAMAGE, UserError, nearest, one_line
 from genrec_bench.storage.cached import Unsound, read_sealed, sealed
 from genrec_bench.storage.digests import content_digest, file_sha256
+from genrec_bench.storage.field_kinds import Fact, Line, Sha256, Word
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
+from genrec_bench.storage.validation import between, checked
 
 FOLDER = "sids"
 TABLE, MANIFEST, FIGURE = "sids.parquet", "manifest.json", "quality.png"
@@ -48,6 +50,17 @@ class SIDs:
     codes_per_level: tuple[int, ...]
     recipe: Mapping[str, Any]
     quality: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is kept beside SIDs."""
+
+    contents: Line
+    codes_per_level: tuple[Annotated[int, between(1, 2**31 - 1)], ...]
+    recipe: Mapping[Word, Fact]
+    quality: Mapping[Word, Any]
+    sha256: Sha256
 
 
 def labels(name: str, data_dir: Path) -> list[str]:
@@ -128,12 +141,20 @@ def manifest_of(name: str, label: str, data_dir: Path) -> dict[str, Any] | None:
     """Return what is kept beside SIDs; None where it, or their table, is damaged or missing."""
     folder = sids_folder(name, label, data_dir)
     try:
-        manifest = read_sealed(folder / MANIFEST)[0]
+        manifest = _read(folder)
         whole = manifest["sha256"] == file_sha256(folder / TABLE)
-        known = isinstance(manifest["recipe"], dict) and isinstance(manifest["contents"], str)
-    except (OSError, Unsound, *DAMAGE):
+    except (OSError, Unsound):
         return None
-    return manifest if whole and known else None
+    return manifest if whole else None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return a manifest; Unsound where it is missing, none, or was changed."""
+    manifest = read_sealed(folder / MANIFEST)[0]
+    found, wrong = checked(_Manifest, manifest, extra="ignore")
+    if found is None:
+        raise Unsound(f"{MANIFEST}: {'; '.join(wrong)}")
+    return manifest
 
 
 def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
@@ -148,18 +169,16 @@ def load_sids(contents: Contents, label: str, data_dir: Path) -> SIDs:
     check_label(name, label, data_dir)
     again = f"make them again with {_command(name, label)} and --replace"
     try:
-        manifest = read_sealed(folder / MANIFEST)[0]
+        manifest = _read(folder)
         content = (folder / TABLE).read_bytes()
         if manifest["sha256"] != content_digest(content):
             raise ValueError("the table is not the one that was written")
         column = read_table(content)["sid"].combine_chunks()
-        per_level = tuple(int(count) for count in manifest["codes_per_level"])
+        per_level = tuple(manifest["codes_per_level"])
         codes = np.array(column.flatten(), dtype=np.int32).reshape(len(column), len(per_level))
         if (codes < 0).any() or (codes >= per_level).any():
             raise ValueError("codes are not below the codes per level")
         made_of, recipe, quality = (manifest[key] for key in ("contents", "recipe", "quality"))
-        if not isinstance(recipe, dict) or not isinstance(quality, dict):
-            raise TypeError("recipe and quality are no mappings")
         if made_of == contents.fingerprint and len(codes) != len(contents.item_names):
             raise ValueError(f"{len(codes)} SIDs for {len(contents.item_names)} items")
     except (OSError, Unsound, *DAMAGE, pa.ArrowException) as error:
