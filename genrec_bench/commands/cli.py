@@ -15,8 +15,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from genrec_bench import __version__
@@ -24,6 +25,7 @@ from genrec_bench.commands.examples import HEAD, examples_of
 from genrec_bench.commands.told_streams import told_streams
 from genrec_bench.errors import UserError, cut_off, nearest, storage_errors
 from genrec_bench.storage.python_files import foreign_ends
+from genrec_bench.training.budgets import meant_budget
 from genrec_bench.training.launchers import check_alone
 
 COMMANDS = {
@@ -160,12 +162,34 @@ class _Parser(argparse.ArgumentParser):
             found, rest = namespace, first
         else:
             found, rest = super().parse_known_args(args, namespace)
-        wrong = [word.partition("=")[0] for word in rest if word.startswith("-")]
-        if wrong:
-            hints = (nearest(word, self._option_string_actions) for word in wrong)
-            hint = next(filter(None, hints), "") + _others_with(wrong[0])
+        if rest:
+            wrong = [word.partition("=")[0] for word in rest if word.startswith("-")]
+            hints = [nearest(word, self._option_string_actions) for word in wrong]
+            hint = next(filter(None, hints), "") + (_others_with(wrong[0]) if wrong else "")
+            hint += "".join(self._in_one_word(sys.argv[1:] if args is None else args, rest))
             self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return found, rest
+
+    def _in_one_word(self, words: Sequence[str], rest: Sequence[str]) -> Iterator[str]:
+        """Say which options took one word where several were meant, such as ``--budget 2 xsft``."""
+        places = [place for place, word in enumerate(words) if word.startswith("-")]
+        for first, end in pairwise([*places, len(words)]):
+            option, joined, value = words[first].partition("=")
+            action = self._option_string_actions.get(option)
+            values = [value, *words[first + 1 : end]] if joined else words[first + 1 : end]
+            if action is None or action.nargs is not None or not {*values[1:]} & {*rest}:
+                continue
+            one = ""
+            if action.dest.endswith("budget"):
+                # What a budget does not need may be the command's own word.
+                spelled = ("".join(values[:count]) for count in range(len(values), 1, -1))
+                one = next(filter(None, map(meant_budget, spelled)), "")
+            elif "," in (values[0][-1:], values[1][:1]):
+                one = "".join(values)
+            if one:
+                yield f"; {option} takes one word: {option} {one}"
+            elif values[1] in rest:
+                yield f"; {option} takes one word: quote a value that has spaces"
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""

@@ -256,18 +256,21 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
     known = [control_row(text, context) for text in _listed(wanted)]
     settings, dataset = found[0][2], context.dataset
 
-    def read(text: str) -> Budget:
-        return exact_budget(parse_budget(text), Job(given[0], given[0]), context)
+    def read(text: str, option: str) -> Budget:
+        return exact_budget(parse_budget(text, option), Job(given[0], given[0]), context)
 
     seeds: tuple[int, ...] = args.seeds or tuple(range(usual[2]))
     if TUNING_SEED in seeds:
         raise UserError(f"--seeds: {TUNING_SEED} is the seed of tuning, whose luck must not count")
     untuned = quick and args.tuning_budget is None and args.trials is None
-    budget = read(usual[0] if args.budget is None else args.budget)
+    budget = read(usual[0] if args.budget is None else args.budget, "--budget")
     context.crew.check(budget)
     tuning, trial = (
-        scaled(budget, share) if text is None else read(text)
-        for text, share in ((args.tuning_budget, TUNING_SHARE), (args.trial_budget, TRIAL_SHARE))
+        scaled(budget, share, option) if text is None else read(text, option)
+        for option, text, share in (
+            ("--tuning-budget", args.tuning_budget, TUNING_SHARE),
+            ("--trial-budget", args.trial_budget, TRIAL_SHARE),
+        )
     )
     tuned, controls = make_rows([entry.name for entry, _, _ in found], given, known)
     return Plan(

@@ -84,7 +84,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Tune, and print the best configuration."""
-    total, trial = parse_budget(args.total_budget), parse_budget(args.trial_budget)
+    total = parse_budget(args.total_budget, "--total-budget")
+    trial = parse_budget(args.trial_budget, "--trial-budget")
     if total.kind != trial.kind:
         # Before the SFT start is trained for a budget that is a multiple of its cost.
         raise UserError(

@@ -64,23 +64,18 @@ def _prompt_tokens(request: Request) -> tuple[float, float]:
     return float(lengths.mean()), float(lengths.std())
 
 
-def check_budget(request: Request, budget: Budget, option: str = "--budget") -> None:
+def check_budget(request: Request, budget: Budget) -> None:
     """Refuse a budget that is less than what a step takes at the very least; of seconds nothing.
-
-    Args:
-        option: that the budget was given by.
 
     Raises:
         UserError: naming the algorithm, and what its step takes.
     """
     size = footprint(request.backbone, sum(request.dataset.catalog.codes_per_level))
     if size is not None:
-        _check_budget(request, budget, size, option)
+        _check_budget(request, budget, size)
 
 
-def _check_budget(
-    request: Request, budget: Budget, size: Footprint, option: str = "--budget"
-) -> None:
+def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
     settings, algorithm = request.settings, request.algorithm
     if not algorithm.trains:
         return
@@ -105,9 +100,9 @@ def _check_budget(
     least = {"tokens": passes[0] * tokens, "flops": 2.0 * layers * backward * tokens}
     if budget.kind in least and budget.amount < least[budget.kind]:
         raise UserError(
-            f"{option} {budget.shown}: too small for one step of {request.entry.name}, which takes "
-            f"at least {_amount(least[budget.kind], budget.kind)}; give more, or set fewer "
-            f"{'prompts_per_step' if rolls_out else 'sft_batch'}"
+            f"{budget.option} {budget.shown}: too small for one step of {request.entry.name}, "
+            f"which takes at least {_amount(least[budget.kind], budget.kind)}; give more, or set "
+            f"fewer {'prompts_per_step' if rolls_out else 'sft_batch'}"
         )
 
 

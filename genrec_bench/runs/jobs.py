@@ -120,7 +120,7 @@ def split_words(assignments: Sequence[str]) -> dict[str, str]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise UserError(f"--set {assignment}: must be key=value")
+            raise UserError(f"--set {assignment}: must be key=value, in one word")
         if name in texts:
             raise UserError(f"--set {name}: given twice")
         texts[name] = text

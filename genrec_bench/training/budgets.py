@@ -1,7 +1,7 @@
 """How much an algorithm may spend: ``2xsft``, ``90s``, ``3e13flop`` or ``20Mtok``."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import isfinite
 from typing import ClassVar, Literal
@@ -38,6 +38,10 @@ _RIGHT = (
 )
 
 
+OPTION = "--budget"
+"""What gives most budgets."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """A limit on what the training phases of one run may spend.
@@ -47,11 +51,13 @@ class Budget:
         amount: the limit in seconds, FLOPs or tokens; finite and more than zero.
         text: the canonical spelling, the same for all spellings of one budget; part of a track.
             It is itself a budget that `parse_budget` reads.
+        option: that it was given by, for messages alone.
     """
 
     kind: BudgetKind
     amount: float
     text: str
+    option: str = field(default=OPTION, compare=False)
 
     @property
     def shown(self) -> str:
@@ -65,10 +71,12 @@ class SFTMultiple:
 
     Attributes:
         text: the canonical spelling.
+        option: that it was given by, for messages alone.
     """
 
     times: float
     text: str
+    option: str = field(default=OPTION, compare=False)
     kind: ClassVar[BudgetKind] = "flops"
 
     @property
@@ -83,16 +91,21 @@ class SFTMultiple:
             UserError: the SFT start cost nothing, as with ``sft_epochs=0``.
         """
         if sft_flops <= 0:
-            raise UserError(f"budget {self.text}: the SFT start cost nothing; give it in FLOPs")
-        return parse_exact(f"{self.times * sft_flops!r}flop")
+            raise UserError(
+                f"{self.option} {self.text}: the SFT start cost nothing; give it in FLOPs"
+            )
+        return parse_exact(f"{self.times * sft_flops!r}flop", self.option)
 
 
 AnyBudget = Budget | SFTMultiple
 """A budget as it may be given."""
 
 
-def parse_budget(text: str) -> AnyBudget:
+def parse_budget(text: str, option: str = OPTION) -> AnyBudget:
     """Read a budget as a user writes it, such as ``2xsft``, ``90s``, ``2Tflop`` or ``800ktok``.
+
+    Args:
+        option: that it was given by.
 
     Raises:
         UserError: `text` is not a budget, or its amount is not finite and more than zero.
@@ -100,12 +113,21 @@ def parse_budget(text: str) -> AnyBudget:
     if match := _MULTIPLE.fullmatch(text.strip()):
         number = Decimal(match["number"])
         if number == 0 or not isfinite(float(number)):
-            raise UserError(f"budget {text!r} comes to {float(number):g} times SFT: {_RIGHT}")
-        return SFTMultiple(float(number), f"{_digits(Decimal(repr(float(number))))}xsft")
-    return parse_exact(text)
+            raise UserError(f"{option} {text!r} comes to {float(number):g} times SFT: {_RIGHT}")
+        return SFTMultiple(float(number), f"{_digits(Decimal(repr(float(number))))}xsft", option)
+    return parse_exact(text, option)
 
 
-def parse_exact(text: str) -> Budget:
+def meant_budget(text: str) -> str:
+    """Return a budget, or the one that another spelling stands for; "" for any other text."""
+    try:
+        parse_budget(text)
+    except UserError:
+        return _meant(text)
+    return text
+
+
+def parse_exact(text: str, option: str = OPTION) -> Budget:
     """Read a budget that says its amount itself, as records hold them; else as `parse_budget`."""
     kind: BudgetKind
     # Decimal, since 1.1 * 3600 in binary is not the same budget as 66 minutes.
@@ -118,11 +140,11 @@ def parse_exact(text: str) -> Budget:
     else:
         meant = _meant(text)
         hint = f"; did you mean {meant!r}? Otherwise" if meant else ":"
-        raise UserError(f"budget {text!r} is not understood{hint} {_RIGHT}")
+        raise UserError(f"{option} {text!r} is not understood{hint} {_RIGHT}")
     amount = float(exact)
     if amount == 0 or not isfinite(amount):
-        raise UserError(f"budget {text!r} comes to {amount:g} {kind}: {_RIGHT}")
-    return Budget(kind=kind, amount=amount, text=_canonical(kind, amount))
+        raise UserError(f"{option} {text!r} comes to {amount:g} {kind}: {_RIGHT}")
+    return Budget(kind=kind, amount=amount, text=_canonical(kind, amount), option=option)
 
 
 def shown_budget(text: str) -> str:

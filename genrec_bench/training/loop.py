@@ -154,8 +154,8 @@ def train(
             before, share = share, _share(ledger, limit, step, workers)
             if step == 1 and share > 1.0 and limit.budget is not None:
                 raise UserError(
-                    f"--budget {limit.budget.shown}: too small for one step, which took "
-                    f"{share:.3g} times as much; give more, or set a smaller batch"
+                    f"{limit.budget.option} {limit.budget.shown}: too small for one step, which "
+                    f"took {share:.3g} times as much; give more, or set a smaller batch"
                 )
             figures = {
                 "step": step,

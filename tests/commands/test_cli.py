@@ -105,7 +105,7 @@ def test_the_process_keeps_stdout_for_the_record(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["ugrr"], "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: dapo, dr_grpo, "),
+        (["ugrr"], "there is no algorithm 'ugrr'; did you mean 'ugr'? (found: "),
         (["ugr", "--set", "alpha_mn=0.1"], "did you mean 'alpha_min'?"),
         (["ugr", "--set", "beam_widht=5"], "did you mean 'beam_width'?"),
         (["grpo", "--set", "alpha_min=0"], "neither a hyperparameter of grpo nor a setting"),
@@ -181,6 +181,38 @@ def test_a_mistake_in_the_words_is_one_line(
     said: str,
 ) -> None:
     assert said in only_error(call(capsys, words))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run grpo --budget 2 xsft", "xsft; --budget takes one word: --budget 2xsft"),
+        ("run grpo --budget=2 xsft", "xsft; --budget takes one word: --budget 2xsft"),
+        ("run --budget 2 xsft grpo", "grpo; --budget takes one word: --budget 2xsft"),
+        ("run grpo --budget 90 seconds --seed 1", "--budget takes one word: --budget 90s"),
+        ("compare --tuning-budget 3 T flop", "--tuning-budget takes one word: --tuning-budget 3T"),
+        (
+            "sweep grpo --total-budget 6 xsft --trial-budget 1 xsft",
+            "takes one word: --total-budget 6xsft; --trial-budget takes one word: --trial-budget 1",
+        ),
+        ("compare --algorithms grpo, ugr", "ugr; --algorithms takes one word: --algorithms grpo,u"),
+        ("recommend here --history 3 , 8", ", 8; --history takes one word: --history 3,8"),
+        ("run grpo --dataset my data", "data; --dataset takes one word: quote a value that has"),
+        ("run grpo --bugdet 2 xsft", "--bugdet 2 xsft; did you mean '--budget'?"),
+        ("run grpo --set steps = 5", "--set steps: must be key=value, in one word"),
+        ("run grpo --set ks=1, 5", "--set 5: must be key=value, in one word"),
+    ],
+)
+def test_a_value_in_several_words_is_told_in_one(capsys: Capture, words: str, said: str) -> None:
+    assert said in only_error(call(capsys, words.split()))
+
+
+@pytest.mark.parametrize(
+    "words", ["run grpo more", "data list more", "run grpo --seed 1 2 --quiet"]
+)
+def test_a_word_too_many_is_no_value(capsys: Capture, words: str) -> None:
+    said = only_error(call(capsys, words.split()))
+    assert "unrecognized arguments: " in said and "takes one word: --" not in said
 
 
 def test_a_data_directory_that_cannot_be_written(capsys: Capture, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def test_a_sweep_is_refused_whose_trials_do_not_pay_for_a_step(
 ) -> None:
     words = run_words("grpo", save_tiny(tmp_path), tmp_path / "out")
     words = ["sweep", *words[1:], "--total-budget", "1Mtok", "--trial-budget", "10tok"]
-    assert "10tok: too small for one step of grpo" in last_error(call(capsys, words))
+    said = last_error(call(capsys, words))
+    assert said.startswith("--trial-budget 10tok: too small for one step of grpo")
 
 
 Usage = namedtuple("Usage", "total used free")

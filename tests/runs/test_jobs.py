@@ -62,7 +62,7 @@ def test_seeds_and_words_are_read_or_refused() -> None:
         with pytest.raises(argparse.ArgumentTypeError):
             several_seeds(wrong)
     assert split_words(["a=1", "b=c=d", "e="]) == {"a": "1", "b": "c=d", "e": ""}
-    with pytest.raises(UserError, match=r"^--set a: must be key=value$"):
+    with pytest.raises(UserError, match=r"^--set a: must be key=value, in one word$"):
         split_words(["a"])
     with pytest.raises(UserError, match=r"^--set a: given twice$"):
         split_words(["a=1", "a=1"])

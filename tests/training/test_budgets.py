@@ -79,7 +79,7 @@ def test_anything_else_is_refused_with_what_would_be_right(text: str) -> None:
     with pytest.raises(UserError) as error:
         parse_budget(text)
     message = str(error.value)
-    assert message.startswith(f"budget {text!r} ")
+    assert message.startswith(f"--budget {text!r} ")
     assert "90s" in message and "2Tflop" in message and "20Mtok" in message
     assert "\n" not in message
 
@@ -126,9 +126,23 @@ def test_refuses_multiples_that_are_none(text: str) -> None:
 def test_the_budget_that_was_meant_is_suggested(typed: str, meant: str) -> None:
     with pytest.raises(UserError) as error:
         parse_budget(typed)
-    message = f"budget {typed!r} is not understood; did you mean {meant!r}? Otherwise write "
+    message = f"--budget {typed!r} is not understood; did you mean {meant!r}? Otherwise write "
     assert str(error.value).startswith(message)
     parse_budget(meant)
+
+
+@pytest.mark.parametrize("option", ["--budget", "--trial-budget", "--total-budget"])
+def test_a_budget_knows_its_option_for_messages_alone(option: str) -> None:
+    for text in ("2xsft", "90s", "3Gflop"):
+        budget = parse_budget(text, option)
+        assert budget.option == option and budget == parse_budget(text)
+        exact = budget.exact(1e9) if isinstance(budget, SFTMultiple) else budget
+        assert exact.option == option
+    for text in ("2", "0xsft", "0s"):
+        with pytest.raises(UserError, match=f"^{option} {text!r} "):
+            parse_budget(text, option)
+    with pytest.raises(UserError, match=f"^{option} 2xsft: the SFT start cost nothing"):
+        SFTMultiple(2.0, "2xsft", option).exact(0.0)
 
 
 @pytest.mark.parametrize("typed", ["90", "fast", "", "0x", "x", "2s3", "-2x"])

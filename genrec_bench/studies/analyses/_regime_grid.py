@@ -104,7 +104,7 @@ class Grid:
             words_of(words | split_words(cell.variant or ())),
             seed,
             self.control if cell.variant is None else "",
-            budget=SFTMultiple(cell.times, f"{cell.times:g}xsft").exact(whole.flops),
+            budget=SFTMultiple(cell.times, f"{cell.times:g}xsft", "--budgets").exact(whole.flops),
         )
 
 

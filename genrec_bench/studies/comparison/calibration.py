@@ -28,7 +28,7 @@ from genrec_bench.studies.attempts import Failure, attempt
 from genrec_bench.studies.comparison.pace import Pace, RowCost, duration
 from genrec_bench.studies.comparison.plan import SMALLER_STEPS, Plan, PlanRow, seconds_of_run
 from genrec_bench.studies.text_tables import table_text
-from genrec_bench.training.budgets import Budget, BudgetKind
+from genrec_bench.training.budgets import BudgetKind
 from genrec_bench.training.evaluate import LOOK_BEAM, evaluate
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.sft_start import SFTStart, cost_if_trained, sft_start
@@ -115,7 +115,7 @@ def check_budgets(plan: Plan, context: Context) -> Calibration | None:
     for row, request in requests:
         check_budget(request, plan.budget)
         if row in plan.sweeps:
-            check_budget(request, plan.trial, "--trial-budget")
+            check_budget(request, plan.trial)
     what = (find_backbone(context.backbone), context.dataset, requests[0][1].settings)
     if cost_if_trained(*what, context.data_dir) is None:
         return None
@@ -196,13 +196,10 @@ def check_pays(plan: Plan, known: Calibration) -> None:
         return
     tuned = {row.name for row in plan.tuned} if plan.trials else set()
     for name, row in known.rows.items():
-        budgets: list[tuple[str, Budget]] = [("--budget", plan.budget)]
-        if name in tuned:
-            budgets.append(("--trial-budget", plan.trial))
-        for option, budget in budgets:
+        for budget in [plan.budget, *([plan.trial] if name in tuned else [])]:
             if budget.amount < row.step[plan.unit]:
                 raise UserError(
-                    f"{option} {budget.shown}: is less than one step of {name}, which takes "
+                    f"{budget.option} {budget.shown}: is less than one step of {name}, which takes "
                     f"{with_unit(row.step[plan.unit], plan.unit)}; give more, or set "
                     f"{SMALLER_STEPS}"
                 )

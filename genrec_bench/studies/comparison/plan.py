@@ -153,10 +153,10 @@ class Plan:
         return {**plain, "price": price, "total": total_price(self)}
 
 
-def scaled(budget: Budget, share: float) -> Budget:
-    """Return a share of a budget."""
+def scaled(budget: Budget, share: float, option: str) -> Budget:
+    """Return a share of a budget, as if it had been given by ``option``."""
     unit = {"seconds": "s", "flops": "flop", "tokens": "tok"}[budget.kind]
-    return parse_exact(f"{budget.amount * share!r}{unit}")
+    return parse_exact(f"{budget.amount * share!r}{unit}", option)
 
 
 def control_job(text: str) -> Job:

@@ -53,6 +53,6 @@ class SweepRequest:
         """
         if self.trial.amount > self.total.amount:
             raise UserError(
-                f"--trial-budget {self.trial.shown}: is more than --total-budget "
+                f"{self.trial.option} {self.trial.shown}: is more than {self.total.option} "
                 f"{self.total.shown}, which would not pay for one trial"
             )

@@ -33,7 +33,8 @@ def plan_of(
     *names: str, seeds: int = 3, budgets: tuple[str, str, str] = ("8s", "2s", "4s"), **more: Any
 ) -> Plan:
     tuned, controls = make_rows(names or ("a", "b"), names or ("a", "b"), CONTROLS)
-    tuning, trial, budget = (parse_exact(text) for text in budgets)
+    options = ("--tuning-budget", "--trial-budget", "--budget")
+    tuning, trial, budget = map(parse_exact, budgets, options)
     known: dict[str, Any] = {
         "dataset": "synthetic",
         "partial": False,
@@ -125,7 +126,8 @@ def test_budgets_that_do_not_fit_are_refused() -> None:
     [("1Tflop", 0.5, "500Gflop"), ("90s", 4.0, "360s"), ("20Mtok", 0.25, "5Mtok")],
 )
 def test_a_share_of_a_budget_is_a_budget(text: str, share: float, wanted: str) -> None:
-    assert scaled(parse_exact(text), share).text == wanted
+    found = scaled(parse_exact(text), share, "--tuning-budget")
+    assert found.text == wanted and found.option == "--tuning-budget"
 
 
 def test_time_follows_from_what_was_seen() -> None:

@@ -48,8 +48,10 @@ def test_a_sweep_whose_first_trials_all_fail_says_why_and_stops(make: Make, tmp_
 
 def test_a_budget_below_one_step_is_charged_for_what_it_took(make: Make) -> None:
     # Above what a step takes at least: less is refused before anything is trained.
-    small = request(total=parse_exact("100Mflop"), trial=parse_exact("6Mflop"))
-    with pytest.raises(UserError, match=r"its first trial failed; .*too small for one step"):
+    trial = parse_exact("6Mflop", "--trial-budget")
+    small = request(total=parse_exact("100Mflop"), trial=trial)
+    said = r"its first trial failed; .*--trial-budget 6Mflop: too small for one step"
+    with pytest.raises(UserError, match=said):
         sweep(small, make())
 
 
