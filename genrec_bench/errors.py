@@ -5,9 +5,10 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 DISK_TROUBLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS) + (
     errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
@@ -137,6 +138,21 @@ def plain(text: str) -> str:
 def told(text: str) -> str:
     """Return a text as anybody may see it."""
     return redacted(plain(text))
+
+
+def told_values(value: object, name: str = "") -> Any:
+    """Return plain values, within lists and mappings too, with all their texts `told`.
+
+    Args:
+        name: what the value is called; a text that is called a secret is one, whatever it says.
+    """
+    if isinstance(value, Mapping):
+        return {told(str(key)): told_values(one, str(key)) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [told_values(one, name) for one in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return HIDDEN if _NAME.fullmatch(name) and str(value) else told(str(value))
 
 
 def _of_environment() -> list[str]:

@@ -18,14 +18,14 @@ import os
 import re
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import pyarrow as pa
 
-from genrec_bench.errors import StorageError, UserError
+from genrec_bench.errors import StorageError, UserError, told_values
 from genrec_bench.runs.record_schema import Record
 from genrec_bench.runs.records import RECORD_FILE, read_record
 from genrec_bench.runs.run_folder import CHECKPOINTS
@@ -82,6 +82,9 @@ LATEST = 2**53
 
 MOST_ENTRIES = 10_000
 """Of parameters, those within others included."""
+
+WORDS = ("experiment", "name", "params", "tags")
+"""What MLflow shows of a run, and people may have written secrets into."""
 
 ENDS = ("complete", "failed", "pruned", "interrupted")
 
@@ -152,7 +155,13 @@ def checked_about(folder: Path) -> About:
         about, wrong = None, ["cannot be read"]
     if about is None:
         raise Foreign(f"{folder / TRACKING_FILE} ({'; '.join(wrong)})")
-    return about
+    return _told(about)
+
+
+def _told(about: About) -> About:
+    """Return what may be known of a run by others: words are without secrets."""
+    words = {name: told_values(getattr(about, name)) for name in WORDS}
+    return replace(about, **words)
 
 
 def write_about(folder: Path, about: About) -> None:
@@ -161,7 +170,7 @@ def write_about(folder: Path, about: About) -> None:
     Raises:
         StorageError: the disk refuses.
     """
-    text = json.dumps(vars(about), indent=1, sort_keys=True, default=str)
+    text = json.dumps(vars(_told(about)), indent=1, sort_keys=True)
     write_atomically(folder / TRACKING_FILE, text.encode())
 
 
