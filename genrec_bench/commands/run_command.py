@@ -115,10 +115,10 @@ def _completed(args: argparse.Namespace) -> tuple[argparse.Namespace, Record | N
 
 def _check_backbone(args: argparse.Namespace) -> None:
     """Refuse a record's backbone of which only the folder's name is known."""
-    known = args.backbone == "tiny" or "/" in args.backbone or Path(args.backbone).is_dir()
+    known = args.backbone == "tiny" or "/" in args.backbone or Path(args.backbone).exists()
     if not known:
         raise UserError(
-            f"--from-record {args.from_record}: its backbone was a folder called "
+            f"--from-record {args.from_record}: its backbone was a folder or file called "
             f"{args.backbone!r}; say where it is by --backbone"
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from genrec_bench.errors import UserError
 from genrec_bench.storage.bounded_json import load_json
-from genrec_bench.storage.hub import hub_files
+from genrec_bench.storage.hub import cached_revision, hub_files
 
 WEIGHTS, INDEX = ".safetensors", "model.safetensors.index.json"
 
@@ -19,6 +21,9 @@ OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 TOKENIZERS = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
 """How the names of a tokenizer's files begin."""
 
+GGUF, GGUF_BEGINS = ".gguf", b"GGUF"
+"""A model with its tokenizer in one file, mostly in few bits, which transformers unpacks."""
+
 TINY_HAS_NO_WORDS = "prompt={prompt}: tiny has no tokenizer; use prompt=compact or a --backbone"
 
 
@@ -26,7 +31,8 @@ def check_backbone(name: str, prompt: str) -> None:
     """Make sure that a backbone can be had and has what it needs.
 
     Args:
-        name: as given: ``tiny``, a folder, or a name of the hub; what is none of them passes here.
+        name: as given: ``tiny``, a folder, a GGUF file, or a name of the hub; what is none of them
+            passes here.
         prompt: auto, compact, or the name of a template of words.
 
     Raises:
@@ -37,6 +43,9 @@ def check_backbone(name: str, prompt: str) -> None:
             raise UserError(TINY_HAS_NO_WORDS.format(prompt=prompt))
         return
     folder, asked = Path(name), f"--backbone {name}"
+    if is_gguf(name):
+        _check_gguf(folder, asked)
+        return
     if folder.is_dir():
         files: Collection[str] = {path.name for path in folder.iterdir()}
         if "config.json" not in files:
@@ -57,6 +66,38 @@ def check_backbone(name: str, prompt: str) -> None:
             f"{asked}: no tokenizer among its files, which a prompt in words needs; add it, or set "
             "prompt=compact for a backbone that was trained on such prompts"
         )
+
+
+def is_gguf(name: str) -> bool:
+    """Return whether a backbone is named as a file of this format; it may be missing."""
+    return name.endswith(GGUF) and not Path(name).is_dir()
+
+
+def source_of(name: str) -> dict[str, Any]:
+    """Return by which arguments transformers is asked for a backbone that is not ``tiny``."""
+    if is_gguf(name):
+        file = Path(name)
+        return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": name}
+    if not Path(name).is_dir() and (revision := cached_revision(name)):
+        # The one that the fingerprint is made of, whatever was uploaded since.
+        source["revision"] = revision
+    return source
+
+
+def _check_gguf(file: Path, asked: str) -> None:
+    """Read the beginning of a file, and see that it can be unpacked."""
+    if not file.is_file():
+        raise UserError(f"{asked}: there is no such file")
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(GGUF_BEGINS))
+    except OSError as error:
+        raise UserError(f"{asked}: cannot be read: {error.strerror}") from None
+    if begins != GGUF_BEGINS:
+        raise UserError(f"{asked}: is no GGUF file")
+    if find_spec("gguf") is None:
+        raise UserError(f"{asked}: reading it takes a package: pip install 'genrec-bench[gguf]'")
 
 
 def lacks_model(folder: Path, asked: str) -> UserError:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GgufConfig,
     PretrainedConfig,
     PreTrainedModel,
     Qwen3Config,
@@ -23,7 +24,13 @@ from transformers import (
 
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.policy.backbone_files import TINY_HAS_NO_WORDS, lacks_model
+from genrec_bench.policy.backbone_files import (
+    TINY_HAS_NO_WORDS,
+    check_backbone,
+    is_gguf,
+    lacks_model,
+    source_of,
+)
 from genrec_bench.policy.policy import LogProbSpace, Policy, embedding_weights
 from genrec_bench.policy.precision import Precision, shrink_frozen
 from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
@@ -33,6 +40,7 @@ from genrec_bench.policy.selfcheck import compare_with_repeated
 from genrec_bench.policy.templates import TEMPLATES, UGR
 from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.digests import content_digest, files_digest
+from genrec_bench.storage.hub import hub_revision
 
 TINY: dict[str, Any] = {
     "hidden_size": 128,
@@ -76,13 +84,13 @@ class Backbone:
 
 
 def backbone_name(given: str) -> str:
-    """Return what records call a backbone: of a folder the last part, wherever it lies."""
-    folder = Path(given)
-    return folder.resolve().name if folder.is_dir() else given
+    """Return what records call a backbone: of a folder or file the name, wherever it lies."""
+    place = Path(given)
+    return place.resolve().name if place.is_dir() or is_gguf(given) else given
 
 
 def find_backbone(name: str) -> Backbone:
-    """Look a backbone up: ``tiny``, a folder, or a name on the Hugging Face hub.
+    """Look a backbone up: ``tiny``, a folder, a GGUF file, or a name on the Hugging Face hub.
 
     Raises:
         UserError: if a path does not hold a model.
@@ -91,7 +99,10 @@ def find_backbone(name: str) -> Backbone:
         shape = content_digest(repr(sorted(TINY.items())))
         return Backbone(name, shape, True, sft_learning_rate=2e-3, learning_rate=TINY_LEARNING_RATE)
     folder = Path(name)
-    if folder.is_dir():
+    if is_gguf(name):
+        check_backbone(name, "auto")
+        digest = files_digest([folder])
+    elif folder.is_dir():
         if not (folder / "config.json").is_file():
             raise lacks_model(folder, f"--backbone {name}")
         files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors"))
@@ -99,11 +110,13 @@ def find_backbone(name: str) -> Backbone:
     elif name.startswith((".", "/", "~")) or "/" not in name:
         hint = nearest(name, ["tiny"])
         raise UserError(
-            f"--backbone {name}: neither tiny, nor a folder with a model, nor a hub name such as "
-            f"Qwen/Qwen3-0.6B{hint}"
+            f"--backbone {name}: neither tiny, nor a folder with a model, nor a GGUF file, nor a "
+            f"hub name such as Qwen/Qwen3-0.6B{hint}"
         )
     else:
-        digest = content_digest(name)
+        # Who owns a name may upload other weights under it.
+        revision = hub_revision(name)
+        digest = content_digest(f"{name}@{revision}" if revision else name)
     # UGR, appendix C.
     return Backbone(name, digest, False, sft_learning_rate=2e-4, learning_rate=2e-6)
 
@@ -297,7 +310,8 @@ def _prompt_format(
     if backbone.from_scratch:
         raise UserError(TINY_HAS_NO_WORDS.format(prompt=prompt))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(weights or backbone.name, trust_remote_code=False)
+        source = source_of(str(weights or backbone.name))
+        tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
     except Exception as error:  # the folder is not ours: anything may be wrong with it
         raise UserError(f"--backbone {backbone.name}: no tokenizer: {_one_line(error)}") from error
     words = tokenizer("The user has interacted with items", add_special_tokens=False)["input_ids"]
@@ -321,7 +335,9 @@ def _load(
     source = weights or backbone.name
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            **source_of(str(source)),
+            # Else weights may stay in few bits, which can be neither trained nor saved.
+            quantization_config=GgufConfig(dequantize=True) if is_gguf(str(source)) else None,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen3Config
 
+from genrec_bench.policy.backbone_files import source_of
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.room import PassSize, pass_size
 
@@ -38,7 +39,7 @@ def footprint(name: str, codes: int) -> Footprint | None:
     """Return what a backbone weighs; None for one of which too little is known.
 
     Args:
-        name: ``tiny``, a folder, or a name of the hub that is in its cache.
+        name: ``tiny``, a folder, a GGUF file, or a name of the hub that is in its cache.
         codes: tokens that a catalog adds.
     """
     return _weighed(name, codes, tuple(TINY.items()) if name == "tiny" else ())
@@ -70,6 +71,6 @@ def _config(name: str, codes: int, shape: dict[str, Any]) -> PretrainedConfig:
     if shape:
         return Qwen3Config(vocab_size=codes, **shape)
     found: PretrainedConfig = AutoConfig.from_pretrained(
-        name, trust_remote_code=False, local_files_only=not Path(name).is_dir()
+        **source_of(name), trust_remote_code=False, local_files_only=not Path(name).exists()
     )
     return found

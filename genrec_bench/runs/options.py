@@ -310,6 +310,8 @@ def _workers() -> Workers:
 def quieten() -> None:
     """Keep libraries from telling the person who waits what is meant for each other's authors."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # What unpacks GGUF files asks nobody else whether to draw a bar.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -128,7 +128,7 @@ def _base(start: SFTStart, backbone: str) -> dict[str, Any]:
     """Return what is said of the weights below an adapter, made of the backbone that was given."""
     return {
         "backbone": backbone_name(backbone),
-        "revision": None if Path(backbone).is_dir() else cached_revision(backbone),
+        "revision": None if Path(backbone).exists() else cached_revision(backbone),
         "start": start.folder.name,
         "weights": start.fingerprint,
     }

@@ -18,6 +18,9 @@ PATIENCE = 8.0
 CONFIGURATIONS = ("config.json", "modules.json")
 """Files one of which any model has: of transformers, and of sentence-transformers."""
 
+_REVISIONS: dict[str, str | None] = {}
+"""Commits of models that the hub was asked for."""
+
 REFUSED = (401, 403, 404)
 """What the hub answers where there is no such model, or none for this user."""
 
@@ -75,7 +78,16 @@ def hub_files(name: str, asked: str) -> frozenset[str]:
             "cache; give a folder, or fetch it where there is a network "
             f"(hf download {name})"
         ) from None
+    _REVISIONS[name] = info.sha
     return frozenset(sibling.rfilename for sibling in info.siblings or ())
+
+
+def hub_revision(name: str) -> str | None:
+    """Return the commit of a model that is going to be used: the cached one, or the hub's.
+
+    None where neither is known: what lies in the cache under no name, or was not asked for yet.
+    """
+    return cached_revision(name) or _REVISIONS.get(name)
 
 
 def cached_revision(name: str) -> str | None:
