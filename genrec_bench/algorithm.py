@@ -36,6 +36,7 @@ from genrec_bench.training.objectives import (
     rule_reward,
 )
 from genrec_bench.training.own_metrics import RankedLists, metric
+from genrec_bench.training.successors import Successors
 from genrec_bench.training.training_data import TrainingData
 from genrec_bench.training.value_rewards import semantic_reward, td_loss, value_gap
 
@@ -49,6 +50,7 @@ __all__ = [
     "RankedLists",
     "Scores",
     "Seen",
+    "Successors",
     "TargetScores",
     "Times",
     "TrainingData",

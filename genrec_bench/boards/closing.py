@@ -39,7 +39,11 @@ def closing(one: Evidence, algorithm: str, dataset: str) -> list[str]:
         f"(95% over users: {low} to {high}){told}"
     )
     name, where = one.record["algorithm"], f"--dataset {shlex.quote(dataset)}"
-    if times is not None and times < LITTLE:
+    if not one.record.get("trained", True):
+        says = f"nothing was trained, so that another seed says the same of {name}"
+        controls = shlex.quote(f"sft,{algorithm}")
+        then = f"genrec-bench compare {where} --algorithms grpo --controls {controls} --quick"
+    elif times is not None and times < LITTLE:
         says = f"so small a budget hardly moves a policy and says nothing of {name}"
         then = f"genrec-bench run {shlex.quote(algorithm)} {where} --budget 2xsft"
     else:

@@ -48,6 +48,15 @@ def test_the_next_command_is_understood(algorithm: str, share: float) -> None:
     assert len(set(asked)) == len(asked)
 
 
+def test_of_a_way_to_decode_no_larger_budget_is_asked_for() -> None:
+    one = spending(0.0)
+    one.record["trained"] = False
+    (_, line) = closing(one, "d3", "synthetic")
+    assert line.startswith("nothing was trained") and "2xsft" not in line
+    args = make_parser().parse_args(shlex.split(line.partition("; next: genrec-bench ")[2]))
+    assert args.controls == "sft,d3"
+
+
 def test_without_outcomes_of_the_start_nothing_is_said() -> None:
     assert closing(bare("ugr", 0.1), "ugr", "synthetic") == []
     assert closing(whole("ugr", BEST, start=None), "ugr", "synthetic") == []

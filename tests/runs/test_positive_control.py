@@ -71,7 +71,11 @@ NOT_TRIED = {
 }
 """Neighbours that were never trained in this world; the list may only become shorter."""
 
-ON_POLICY = [entry.name for entry in discover().entries if entry.algorithm.on_policy]
+ON_POLICY = [
+    entry.name
+    for entry in discover().entries
+    if entry.algorithm.on_policy and entry.algorithm.trains
+]
 TRIED = [name for name in ON_POLICY if name not in NOT_TRIED]
 
 

@@ -171,14 +171,17 @@ def control_row(text: str, context: Context) -> PlanRow:
     Raises:
         UserError: there is no such algorithm, or it does not know these words.
     """
+    from genrec_bench.training.base_algorithm import Algorithm
+
     job = control_job(text)
     algorithm, words = job.algorithm, job.assignments
     entry, made, _ = configure(job, context)
     if words:
         name = ", ".join(f"{value} {key}" for key, value in split_words(words).items())
     else:
-        # What makes no rollouts does once more what made the SFT start.
-        name = f"{entry.name} untuned" if made.on_policy else f"{entry.name.upper()} continued"
+        # What learns from targets by SFT's own loss does once more what made the SFT start.
+        again = not made.on_policy and type(made).target_loss is Algorithm.target_loss
+        name = f"{entry.name.upper()} continued" if again else f"{entry.name} untuned"
     return PlanRow(name, algorithm, words, control=name)
 
 

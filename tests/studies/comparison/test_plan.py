@@ -1,6 +1,7 @@
 """What a comparison is going to cost, and how long it will take."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from genrec_bench.studies.comparison.pace import Around, Pace, duration
 from genrec_bench.studies.comparison.plan import (
     Plan,
     PlanRow,
+    control_row,
     make_rows,
     more_text,
     plan_text,
@@ -54,6 +56,22 @@ def plan_of(
         "validation_examples": 10,
     }
     return Plan(**(known | more))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("sft", "SFT continued"),
+        ("bear", "bear untuned"),
+        ("apao", "apao untuned"),
+        ("d3", "d3 untuned"),
+        ("grpo", "grpo untuned"),
+        ("grpo:reward=random", "random reward"),
+    ],
+)
+def test_only_what_repeats_sft_is_called_continued(text: str, name: str) -> None:
+    context: Any = SimpleNamespace(assignments=())
+    assert control_row(text, context).control == name
 
 
 def test_the_price_is_the_sum_of_its_parts() -> None:
