@@ -65,7 +65,7 @@ def continued(answers: Path) -> float:
 
 
 NOT_TRIED = {
-    "riser",
+    *("riser", "flower"),
     *("dr_grpo", "dapo", "gspo", "rere", "gbpo", "ecpo"),
     *("reinforce", "rloo", "ppo"),
 }
