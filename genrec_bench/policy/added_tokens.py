@@ -10,7 +10,7 @@ from torch.nn.functional import embedding_bag
 
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.policy.policy import Policy, embedding_weights
-from genrec_bench.policy.prompts import TextPrompt
+from genrec_bench.policy.text_prompt import TextPrompt
 
 SPREAD = 0.1
 """Of a token without words: its draw's standard deviation, in those of the embeddings there are."""

@@ -33,11 +33,12 @@ from genrec_bench.policy.backbone_files import (
 )
 from genrec_bench.policy.policy import LogProbSpace, Policy, embedding_weights
 from genrec_bench.policy.precision import Precision, shrink_frozen
-from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, TextPrompt, longest_prompt
+from genrec_bench.policy.prompts import CompactPrompt, PromptFormat, longest_prompt
 from genrec_bench.policy.recomputation import recompute_layers
 from genrec_bench.policy.room import FLOAT, fit_pass, pass_size
 from genrec_bench.policy.selfcheck import compare_with_repeated
 from genrec_bench.policy.templates import TEMPLATES, UGR
+from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.digests import content_digest, files_digest
 from genrec_bench.storage.hub import hub_revision

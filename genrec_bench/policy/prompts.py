@@ -1,8 +1,8 @@
 """How a history becomes tokens, and which token is which code.
 
 Two kinds. ``CompactPrompt`` is for policies trained from scratch: a start token and the SIDs of
-the history, nothing else. ``TextPrompt`` is for pretrained language models: a question in words,
-as a template puts it, with one new token for each code.
+the history, nothing else. ``TextPrompt`` (``text_prompt.py``) is for pretrained language models: a
+question in words, as a template puts it, with one new token for each code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from transformers import PreTrainedTokenizerBase
 
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.policy.code_tokenizer import code_tokenizer
-from genrec_bench.policy.templates import UGR, Template
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +115,14 @@ class Chains:
         return cls(np.arange(count), np.ones(count, dtype=np.int64))
 
     @classmethod
-    def nested(cls, examples: Examples, targets: int = 1) -> Chains:
+    def nested(cls, examples: Examples, targets: int = 1, *, beginnings: bool = True) -> Chains:
         """Join examples of a user that continue each other.
 
-        The chain that a user's earliest example begins is learned from its first item on, although
-        that item is no example's target: it was bought within the training period, and what people
-        begin with is worth knowing to a policy that starts from nothing.
-
         Args:
+            beginnings: whether the chain of a user's earliest example is learned from its first
+                item on, although that item is no example's target: it was bought within the
+                training period, and what people begin with is worth knowing to a policy that starts
+                from nothing.
             targets: most of a chain of windows, each of which begins one item later than the one
                 before. A chain shows the last window, in which the first of n targets has n - 1
                 items less before it than in its own; each target has at least one.
@@ -145,7 +144,7 @@ class Chains:
                 num_targets[-1] += 1
             else:
                 last.append(row)
-                num_targets.append(1 if same else 1 + len(history))
+                num_targets.append(1 + len(history) if beginnings and not same else 1)
                 of_windows = same
             previous = np.append(history, examples.targets[row])
             previous_user = user
@@ -190,8 +189,14 @@ class PromptFormat(Protocol):
         """Return the sequences by which supervised training visits the examples.
 
         Args:
-            targets: most of a sequence of windows, see ``Chains.nested``.
+            targets: most of a sequence of windows, see ``Chains.nested``; where a prompt closes
+                after its history, more than 1 has examples that continue each other share one.
         """
+
+    def sequence_tokens(
+        self, items: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return about how many tokens sequences of so many items and so many targets have."""
 
     def word_tokens(self, words: str) -> list[int]:
         """Return the tokens of some words; none if the format knows none of them."""
@@ -231,82 +236,15 @@ class CompactPrompt:
         """Join examples that continue each other: an item's tokens look the same everywhere."""
         return Chains.nested(examples, targets)
 
+    def sequence_tokens(
+        self, items: NDArray[np.int64], targets: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return how many tokens sequences of so many items have."""
+        return items * len(self._codes)
+
     def word_tokens(self, words: str) -> list[int]:
         """Return nothing: there are no words."""
         return []
-
-
-class TextPrompt:
-    """A question in words, with the SIDs of the history as tokens of their own.
-
-    Attributes:
-        template: how it is put.
-        item_text: [num_items] each item's SID as it is written.
-        is_new: [L, K] which codes the tokenizer did not know before.
-    """
-
-    def __init__(
-        self, catalog: Catalog, tokenizer: PreTrainedTokenizerBase, template: Template = UGR
-    ) -> None:
-        """Add the codes to the tokenizer, one token each; it is saved with the policy."""
-        self.name = template.name
-        self.template = template
-        self.tokenizer = tokenizer
-        codes = catalog.codes_per_level
-        spelled = spell_codes(codes)
-        known = tokenizer.get_vocab()
-        tokenizer.add_tokens([token for tokens in spelled for token in tokens])
-        table = np.zeros((len(codes), max(codes)), dtype=np.int64)
-        is_new = np.zeros(table.shape, dtype=bool)
-        for level, tokens in enumerate(spelled):
-            table[level, : len(tokens)] = tokenizer.convert_tokens_to_ids(tokens)
-            is_new[level, : len(tokens)] = [token not in known for token in tokens]
-        self.code_tokens = torch.from_numpy(table)
-        self.is_new = torch.from_numpy(is_new)
-        # Not the number of tokens: some tokenizers leave ids out.
-        self.vocabulary_size = 1 + max(tokenizer.get_vocab().values())
-        self.item_text = [
-            "".join(spelled[level][code] for level, code in enumerate(sid))
-            for sid in catalog.sids.tolist()
-        ]
-
-    def text(self, history: NDArray[np.int32]) -> str:
-        """Ask what comes after one history."""
-        return self.template.ask(self.template.next_item.format(history=self.spell(history)))
-
-    def spell(self, items: NDArray[np.int32]) -> str:
-        """Write a row of items."""
-        return ", ".join(self.item_text[item] for item in items)
-
-    def encode(self, examples: Examples, rows: NDArray[np.int64]) -> Prompts:
-        """Tokenize the histories of some examples, by their rows [B]."""
-        histories = [examples.history(int(row)) for row in rows]
-        texts = [self.text(history) for history in histories]
-        return Prompts.from_rows(self.question_tokens(texts), histories)
-
-    def question_tokens(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return the tokens of texts that something follows: they begin as texts do."""
-        found = [
-            np.asarray(tokens, dtype=np.int64)
-            for tokens in self.tokenizer(list(texts))["input_ids"]
-        ]
-        # Some tokenizers end every text; ours goes on with the response.
-        end = self.tokenizer.eos_token_id
-        return [row[:-1] if row[-1] == end else row for row in found]
-
-    def answer_tokens(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        """Return the tokens of texts that follow others: nothing is put before or behind them."""
-        found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return [np.asarray(tokens, dtype=np.int64) for tokens in found]
-
-    def chains(self, examples: Examples, targets: int = 1) -> Chains:
-        """Keep every example to itself: the question closes after its history."""
-        return Chains.single(examples)
-
-    def word_tokens(self, words: str) -> list[int]:
-        """Return the tokens of some words, without those that stand for what is unknown."""
-        found: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
-        return [token for token in found if token != self.tokenizer.unk_token_id]
 
 
 def longest_prompt(

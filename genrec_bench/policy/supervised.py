@@ -17,6 +17,8 @@ from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.attention import Layout
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Chains
+from genrec_bench.policy.shared_histories import Packed, pack_shared
+from genrec_bench.policy.text_prompt import TextPrompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,35 @@ def score_targets(
     """Score the targets of some chains, by their rows [C]."""
     trie = policy.trie
     num_levels = trie.num_levels
+    packed = _packed(policy, examples, chains, rows)
+    count = int(chains.num_targets[rows].sum())
+    hidden = policy.hidden(
+        packed.tokens, packed.positions, packed.layout, head_rows=count * num_levels
+    )
+    hidden = hidden[packed.predicts]
+    states = policy.item_leaves[_targets_of(examples, chains, rows, policy.device)]
+    on_path = trie.prefixes(states)
+    before = torch.cat([torch.zeros_like(on_path[:, :1]), on_path[:, :-1]], dim=1).flatten()
+    logits, normalizer = policy.code_logits(hidden, before)
+    found = logits.gather(1, trie.code[on_path].flatten().unsqueeze(1)).squeeze(1)
+    shape = (count, num_levels)
+    return TargetScores(
+        policy,
+        states,
+        (found - normalizer).view(shape),
+        logits.view(*shape, -1),
+        normalizer.view(shape),
+        hidden.view(*shape, -1),
+    )
+
+
+def _packed(policy: Policy, examples: Examples, chains: Chains, rows: NDArray[np.int64]) -> Packed:
+    """Lay chains out: one target after the other, or where prompts close, as branches."""
+    prompt_format = policy.prompt_format
+    if isinstance(prompt_format, TextPrompt) and chains.num_targets[rows].max() > 1:
+        return pack_shared(prompt_format, examples, chains, rows, policy.device)
+    trie = policy.trie
+    num_levels = trie.num_levels
     device = policy.device
     last = chains.last[rows]
     prompts = policy.prompt_format.encode(examples, last).to(device)
@@ -85,23 +116,7 @@ def score_targets(
         pairs=int((lengths**2).sum()),
     )
     positions = place.expand(is_real.shape)[is_real]
-    count = int(num_targets.sum())
-    hidden = policy.hidden(tokens[is_real], positions, layout, head_rows=count * num_levels)
-    hidden = hidden[predicts[is_real]]
-    states = policy.item_leaves[_targets_of(examples, chains, rows, device)]
-    on_path = trie.prefixes(states)
-    before = torch.cat([torch.zeros_like(on_path[:, :1]), on_path[:, :-1]], dim=1).flatten()
-    logits, normalizer = policy.code_logits(hidden, before)
-    found = logits.gather(1, trie.code[on_path].flatten().unsqueeze(1)).squeeze(1)
-    shape = (count, num_levels)
-    return TargetScores(
-        policy,
-        states,
-        (found - normalizer).view(shape),
-        logits.view(*shape, -1),
-        normalizer.view(shape),
-        hidden.view(*shape, -1),
-    )
+    return Packed(tokens[is_real], positions, layout, predicts[is_real])
 
 
 def _targets_of(

@@ -19,15 +19,13 @@ from genrec_bench.policy.backbones import find_backbone, prompt_name
 from genrec_bench.policy.footprint import Footprint, footprint
 from genrec_bench.policy.precision import Precision
 from genrec_bench.policy.room import FLOAT, Pass, fit_pass, free_memory, whole_memory
+from genrec_bench.policy.text_prompt import WORDS
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.budgets import Budget
 
 GB = 1e9
-
-WORDS = 30
-"""Tokens of a prompt in words beside the items."""
 
 CANDIDATE, RANKED = 64, 16
 """Bytes that are held of a candidate's code, and of a place in a ranked list; rough."""

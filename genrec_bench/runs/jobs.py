@@ -191,7 +191,6 @@ def request_of(job: Job, context: Context) -> Request:
     from genrec_bench.data.vectors.embeddings import check_reward_source, resolve_source
     from genrec_bench.policy.backbone_files import check_backbone
     from genrec_bench.runs.foresight import foresee
-    from genrec_bench.runs.refusals import check_prompts
     from genrec_bench.runs.request import Request, feedback_of
     from genrec_bench.training.own_metrics import load_metrics
     from genrec_bench.training.sft_tasks import check_words
@@ -199,7 +198,6 @@ def request_of(job: Job, context: Context) -> Request:
     entry, algorithm, settings = configure(job, context)
     check_backbone(context.backbone, settings.prompt)
     check_words(context.dataset, context.backbone, settings)
-    check_prompts(context.backbone, settings)
     feedback_of(settings, context.dataset)
     if algorithm.uses_embeddings:
         check_reward_source(settings.embeddings, context.data_dir, context.dataset)

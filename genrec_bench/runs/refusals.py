@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from genrec_bench.errors import UserError
-from genrec_bench.policy.backbones import find_backbone, prompt_name
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.group_credit import needs_company
 from genrec_bench.training.hyperparameters import check_against
@@ -36,17 +35,3 @@ def check_choices(name: str, algorithm: Algorithm, settings: Settings) -> None:
     check_against(algorithm.hyperparameters, settings)
     if settings.metrics:
         load_metrics(Path(settings.metrics))
-
-
-def check_prompts(backbone: str, settings: Settings) -> None:
-    """Make sure that the settings fit the prompt format of a backbone that can be had.
-
-    Raises:
-        UserError: naming the setting, and what would be right.
-    """
-    prompt = prompt_name(find_backbone(backbone), settings.prompt)
-    if settings.sft_targets > 1 and prompt != "compact":
-        raise UserError(
-            f"sft_targets={settings.sft_targets}: prompts in words close after their history, so "
-            "that each example is a sequence of its own; leave sft_targets out"
-        )

@@ -122,7 +122,8 @@ class Settings:
         high=4096,
         help="most targets of a training sequence whose history was cut: above 1, such windows of "
         "a user share sequences, which costs less, and earlier targets see fewer items than their "
-        "example gives them, half of them at half of the history's length; of compact prompts",
+        "example gives them, half of them at half of the history's length. Above 1, examples in "
+        "words that continue each other share a sequence too, and see all that is theirs",
     )
     sft_learning_rate: float | None = setting(
         None, low=1e-8, high=1, help="peak learning rate of SFT; by default the backbone's"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.policy.prompts import TextPrompt
 from genrec_bench.policy.templates import NEXT_ITEM, TASKS, WordTask
+from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.storage.digests import json_digest
 
 TITLE_WORDS, DESCRIPTION_WORDS = 32, 128

@@ -212,20 +212,17 @@ def _stepper(
     workers: Workers,
 ) -> SupervisedStepper:
     """Return what learns next-item, and other tasks where there are any."""
-    parts = (optimization, ledger, workers)
     weights = task_weights(settings.sft_tasks)
-    batch, seed = settings.sft_batch, settings.sft_seed
+    parts = (optimization, ledger, workers)
+    options: dict[str, Any] = {
+        "batch": settings.sft_batch,
+        "seed": settings.sft_seed,
+        "phase": "sft",
+        "targets": settings.sft_targets,
+    }
     if weights:
-        return TaskStepper(policy, dataset, weights, *parts, batch=batch, seed=seed, phase="sft")
-    return SupervisedStepper(
-        policy,
-        dataset.train,
-        *parts,
-        batch=batch,
-        seed=seed,
-        phase="sft",
-        targets=settings.sft_targets,
-    )
+        return TaskStepper(policy, dataset, weights, *parts, **options)
+    return SupervisedStepper(policy, dataset.train, *parts, **options)
 
 
 def is_sound(folder: Path, key: Mapping[str, Any]) -> bool:

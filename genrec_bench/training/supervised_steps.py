@@ -176,11 +176,12 @@ class SupervisedStepper(OfAlgorithm):
 
     def _learn(self, rows: NDArray[np.int64], count: float) -> float:
         """Add the gradients of sequences up; return their loss, a ``count``-th of each target's."""
-        sizes = torch.from_numpy(self._lengths[self._chains.last[rows]] + 1)
-        items = max(1, self._policy.tokens_per_forward // self._policy.trie.num_levels)
+        items = self._lengths[self._chains.last[rows]] + 1
+        prompt_format = self._policy.prompt_format
+        sizes = prompt_format.sequence_tokens(items, self._chains.num_targets[rows])
         total = 0.0
         self._policy.train()
-        for some in chunks(sizes, items):
+        for some in chunks(torch.from_numpy(sizes), self._policy.tokens_per_forward):
             scores = score_targets(self._policy, self._examples, self._chains, rows[some.numpy()])
             loss = self._algorithm.target_loss(scores).sum()
             (loss / count).backward()

@@ -19,7 +19,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.answers import Tokens, score_answers
 from genrec_bench.policy.backbones import most_positions
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.prompts import TextPrompt
+from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.rollouts import Sampler
@@ -82,10 +82,20 @@ class TaskStepper(SupervisedStepper):
         batch: int,
         seed: int,
         phase: str,
+        targets: int = 1,
     ) -> None:
         """Prepare; ``weights`` are those of the tasks beside next-item, by name."""
-        parts = (optimization, ledger, workers)
-        super().__init__(policy, dataset.train, *parts, batch=batch, seed=seed, phase=phase)
+        super().__init__(
+            policy,
+            dataset.train,
+            optimization,
+            ledger,
+            workers,
+            batch=batch,
+            seed=seed,
+            phase=phase,
+            targets=targets,
+        )
         prompt_format = policy.prompt_format
         assert isinstance(prompt_format, TextPrompt), "refused before"
         self._format = prompt_format

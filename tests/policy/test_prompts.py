@@ -10,7 +10,8 @@ from small_models import save_tokenizer
 from transformers import AutoTokenizer
 
 from genrec_bench.data.dataset import Catalog, Examples
-from genrec_bench.policy.prompts import Chains, CompactPrompt, Prompts, TextPrompt, longest_prompt
+from genrec_bench.policy.prompts import Chains, CompactPrompt, Prompts, longest_prompt
+from genrec_bench.policy.text_prompt import TextPrompt
 
 SIDS = ((0, 1, 0), (1, 0, 2), (1, 2, 2), (0, 1, 1))
 
@@ -179,7 +180,9 @@ def test_the_text_prompt_is_the_instruction_of_the_paper(tmp_path: Path) -> None
         int(table[level, code]) for level, count in enumerate((2, 3, 3)) for code in range(count)
     ]
     assert sorted(real) == list(range(size, size + 8))
-    assert prompt.chains(TWO, 10).num_targets.tolist() == [1, 1], "a text closes"
+    assert prompt.chains(TWO, 10).num_targets.tolist() == [1, 1], (
+        "what users begin with is no target"
+    )
 
 
 def test_codes_keep_their_tokens_when_the_tokenizer_is_saved(tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ from watched_waits import asked_in_time
 from genrec_bench.data.vectors import text_encoder
 from genrec_bench.errors import UserError
 from genrec_bench.policy.backbone_files import check_backbone
-from genrec_bench.runs.refusals import check_prompts
 from genrec_bench.storage import hub
-from genrec_bench.training.settings import Settings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -320,17 +318,3 @@ def test_a_cached_model_needs_no_hub(online: pytest.MonkeyPatch, tmp_path: Path)
     in_cache(tmp_path, "config.json", "model.safetensors", "tokenizer.json")
     check_backbone("some/model", "text")
     assert constants.is_offline_mode() and os.environ["HF_HUB_OFFLINE"] == "1"
-
-
-@pytest.mark.parametrize("prompt", ["auto", "text"])
-def test_sequences_of_many_targets_need_prompts_that_can_go_on(prompt: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError) as caught:
-        check_prompts(str(tmp_path), Settings(sft_targets=2, prompt=prompt))
-    assert str(caught.value) == (
-        "sft_targets=2: prompts in words close after their history, so that each example is a "
-        "sequence of its own; leave sft_targets out"
-    )
-    check_prompts(str(tmp_path), Settings(prompt=prompt))
-    check_prompts(str(tmp_path), Settings(sft_targets=2, prompt="compact"))
-    check_prompts("tiny", Settings(sft_targets=2))

@@ -1,5 +1,6 @@
 """SFT on a mixture of tasks: what is asked, how often, what is learned of it and billed."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 from worded_world import save_llama, worded_dataset, worded_policy
 
-from genrec_bench.data.dataset import Dataset
+from genrec_bench.data.dataset import Dataset, Examples
 from genrec_bench.data.dataset_store import save_contents
 from genrec_bench.errors import UserError
 from genrec_bench.policy.answers import score_answers
 from genrec_bench.policy.policy import Policy, WorkCount
-from genrec_bench.policy.prompts import TextPrompt
 from genrec_bench.policy.templates import NEXT_ITEM, TASKS, TEMPLATES
+from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
@@ -39,14 +40,17 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_llama(tmp_path_factory.mktemp("llama"))
 
 
-def stepper_of(policy: Policy, dataset: Dataset, mixture: str, batch: int = 12) -> TaskStepper:
+def stepper_of(
+    policy: Policy, dataset: Dataset, mixture: str, batch: int = 12, targets: int = 1
+) -> TaskStepper:
     ledger = Ledger(policy.device)
     policy.meter = ledger
     optimization = Optimization(
         policy, Workers(), learning_rate=0.01, weight_decay=0.0, warmup=0.0, max_grad_norm=1.0
     )
     parts = (task_weights(mixture), optimization, ledger, Workers())
-    return TaskStepper(policy, dataset, *parts, batch=batch, seed=0, phase="sft")
+    sizes: dict[str, Any] = {"batch": batch, "targets": targets}
+    return TaskStepper(policy, dataset, *parts, **sizes, seed=0, phase="sft")
 
 
 def test_equal_mixtures_are_written_alike_and_the_default_leaves_no_trace() -> None:
@@ -356,3 +360,20 @@ def test_a_start_on_tasks_is_kept_apart_and_told_in_the_record(
     prompt = "prompt=" + json.loads((start / "policy.json").read_text())["prompt"]
     said = bench.call("grpo", *known, prompt)
     assert said.code == 2 and "knows the tokens of all codes already" in said.err
+
+
+def test_a_mixture_takes_sequences_of_several_targets(llama: Path) -> None:
+    rows = [(0, [4], 9), (0, [4, 9], 2), (0, [4, 9, 2], 11), (1, [7], 8), (2, [6, 7, 8], 9)]
+    examples = Examples.from_lists(*zip(*rows, strict=True))
+    whole = worded_dataset()
+    dataset = dataclasses.replace(whole, splits={**whole.splits, "train": examples})
+    policy = worded_policy(llama, dataset)
+    plain = stepper_of(policy, dataset, "next-item,title-sid:2")
+    shared = stepper_of(policy, dataset, "next-item,title-sid:2", targets=3)
+    assert (len(plain), len(shared)) == (5 + 10, 3 + 6)
+    sequences, examples_alone = np.arange(3), np.arange(5)
+    assert shared._count(sequences) == plain._count(examples_alone) == 5
+    # The policy tells the ledger of the second.
+    with shared._ledger.phase("sft"):
+        alone = plain._learn(examples_alone, 5.0)
+        assert shared._learn(sequences, 5.0) == pytest.approx(alone, rel=1e-5)
