@@ -1,6 +1,7 @@
 """What an algorithm's file imports: the contract, and the pieces that algorithms are made of."""
 
 from genrec_bench.decoding.beam import beam_search
+from genrec_bench.decoding.catalog_draws import catalog_draws
 from genrec_bench.decoding.sampling import sample, stochastic_beam
 from genrec_bench.decoding.value import tree_values, value_heads, value_of
 from genrec_bench.decoding.value_features import value_inputs
@@ -58,6 +59,7 @@ __all__ = [
     "UserError",
     "VEDOptions",
     "beam_search",
+    "catalog_draws",
     "clipped_objective",
     "fixed",
     "group_advantage",

@@ -102,11 +102,11 @@ def require_close(what: str, one: Tensor, other: Tensor) -> None:
 
 
 def require_candidates(
-    world: TinyWorld, tree: CandidateTree, count: int, temperature: float = 1.0
+    world: TinyWorld, tree: CandidateTree, count: int, temperature: float | None = 1.0
 ) -> None:
     """Raise ``Violation`` unless these are trees of ``count`` places for the world's prompts.
 
-    Their log-probabilities must be the policy's at the temperature.
+    Their log-probabilities must be the policy's at the temperature; 0 if there is none.
     """
     trie = world.policy.trie
     shape = (len(world.prompts), count)
@@ -117,6 +117,10 @@ def require_candidates(
     require_that((trie.level[leaves] == trie.num_levels).all(), "a candidate is no SID")
     on_paths = tree.on_paths(tree.states)[tree.valid]
     require_that(torch.equal(on_paths, trie.prefixes(leaves)), "a path skips its prefixes")
+    if temperature is None:
+        silent = not tree.log_probs.any()
+        require_that(silent, "rates_candidates is False, and the tree has log_probs that are not 0")
+        return
     with torch.no_grad():
         rated = score(world.policy, world.prompts, tree, temperature=temperature).log_probs
     kept = tree.on_paths(tree.log_probs)[tree.valid]
@@ -125,7 +129,8 @@ def require_candidates(
 
 def check_rollout(stage: Stage) -> None:
     """A rollout has G places a prompt; in them stand SIDs, with the policy's log-probabilities."""
-    world, at = stage.world, stage.algorithm.loss_temperature
+    world, algorithm = stage.world, stage.algorithm
+    at = algorithm.loss_temperature if algorithm.rates_candidates else None
     for group_size in (1, GROUP_SIZE, world.policy.trie.num_leaves + 3):
         require_candidates(world, roll_out(stage.algorithm, world, group_size), group_size, at)
 

@@ -9,7 +9,7 @@ are siblings) is a question about ``paths``, ``parents`` and the trie.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -101,6 +101,12 @@ class CandidateTree:
             torch.cat([tree.valid for tree in trees])[place],
             nodes([tree.log_probs for tree in trees], 0.0),
         )
+
+    def with_places(self, group_size: int) -> CandidateTree:
+        """Return the same candidates with G places for them, the last of which are empty."""
+        missing = group_size - self.group_size
+        paths = pad(self.paths, (0, 0, 0, missing))
+        return replace(self, paths=paths, valid=pad(self.valid, (0, missing)))
 
     @property
     def group_size(self) -> int:

