@@ -23,6 +23,7 @@ AS_THEY_ARE = (
     "algorithms/*.py",
     "benchmarks/*.py",
     "datasets/*.yaml",
+    "presets/*.yaml",
     "docs/*.ipynb",
     "docs/*.svg",
     "genrec_bench/**/*.py",

@@ -68,6 +68,7 @@ def execute(args: argparse.Namespace) -> int:
             budget=context.budget.text if context.budget else None,
             seeds=args.seeds,
             assignments=context.assignments,
+            preset=context.preset.name if context.preset else "",
         )
         context.progress.say(f"ablation {name} on {measured.title}")
         result = ablate(ablation, args.seeds, context)
@@ -81,6 +82,7 @@ def execute(args: argparse.Namespace) -> int:
                 "benchmark": benchmark_version(),
                 "fingerprints": [context.dataset.fingerprint, context.dataset.sid_fingerprint],
                 "measured": parameters,
+                **({"preset": context.preset.sha256} if context.preset else {}),
             }
             folder = study_folder(context, FOLDER, request, name)
             contents = {

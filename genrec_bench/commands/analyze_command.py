@@ -100,6 +100,7 @@ def _write(
         "kind": analysis.name,
         "options": options,
         "set": split_words(context.assignments),
+        **({"preset": context.preset.sha256} if context.preset else {}),
     }
     used = [read_record(path) for path in result.records]
     description = {

@@ -39,6 +39,7 @@ COMMANDS = {
     "sids": "build, import, list or show semantic IDs",
     "sft": "list, export or import SFT starts, which machines that share a board share",
     "algorithms": "list the algorithms, describe one, or check that one keeps the contract",
+    "presets": "list the papers' own settings, or print one with what it needs",
     "runs": "list earlier runs: state, result, size",
     "policy": "merge a policy that is stored as an adapter into a model that stands alone",
     "clean": "say what can go of earlier runs, and remove it with --yes",

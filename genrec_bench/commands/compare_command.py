@@ -290,6 +290,7 @@ def _plan(args: argparse.Namespace, context: Context, *, quick: bool) -> Plan:
         examples={split: len(judged(dataset, split, settings)) for split in ("valid", "test")},
         validations=settings.validations,
         validation_examples=min(settings.validation_examples, len(dataset.valid)),
+        preset=context.preset.name if context.preset else "",
     )
 
 

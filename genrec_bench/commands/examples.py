@@ -10,6 +10,7 @@ EXAMPLES = {
         "run ugr",
         "run ./mine.py --dataset industrial --budget 2xsft --seed 1",
         "run grpo --budget 20Mtok --set learning_rate=1e-5 group_size=8",
+        "run ugr --preset ugr --dataset industrial --set group_size=8",
         "run --from-record runs/synthetic/RUN --seed 2",
     ),
     "recommend": (
@@ -63,6 +64,7 @@ EXAMPLES = {
         "algorithms ./mine.py --check",
         "algorithms new mine --from grpo",
     ),
+    "presets": ("presets", "presets ugr", "presets vstar --dataset industrial"),
     "runs": ("runs list",),
     "runs list": ("runs list", "runs list --output runs --json"),
     "policy": ("policy merge runs/synthetic/RUN --to model",),

@@ -73,7 +73,8 @@ def run(
     *,
     budget: str | None = None,
     seed: int = 0,
-    backbone: str = "tiny",
+    backbone: str | None = None,
+    preset: str | None = None,
     settings: Mapping[str, Value] | None = None,
     output: Folder = "runs",
     data_dir: Folder | None = None,
@@ -88,7 +89,9 @@ def run(
     Args:
         algorithm: a name, or the path of a Python file.
         budget: such as ``2xsft``, ``90s``, ``3e13flop`` or ``20Mtok``; None for a number of steps.
-        backbone: ``tiny``, a folder, or a name on the Hugging Face hub.
+        backbone: ``tiny``, a folder, or a name on the Hugging Face hub; by default the preset's, or
+            else ``tiny``.
+        preset: name or file of a paper's settings, for all that is not said here.
         settings: hyperparameters and settings, as ``--set`` takes them.
         output: where runs are kept.
         data_dir: prepared data and SFT starts; by default as for the commands.
@@ -104,6 +107,7 @@ def run(
     options = argparse.Namespace(
         dataset=dataset,
         backbone=backbone,
+        preset=preset,
         budget=budget,
         set=list(words_of(settings or {})),
         data_dir=data_dir,
@@ -112,7 +116,7 @@ def run(
         quiet=quiet,
     )
     options.typed = ["run", algorithm, "--seed", str(seed)]
-    for name in ("dataset", "backbone", "budget", "data_dir", "output"):
+    for name in ("dataset", "backbone", "preset", "budget", "data_dir", "output"):
         if getattr(options, name) is not None:
             options.typed += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     options.typed += ["--set", *options.set] if options.set else []
@@ -135,7 +139,8 @@ def compare(
     controls: Sequence[str] | None = None,
     tuning_budget: str | None = None,
     trial_budget: str | None = None,
-    backbone: str = "tiny",
+    backbone: str | None = None,
+    preset: str | None = None,
     settings: Mapping[str, Value] | None = None,
     output: Folder = "runs",
     data_dir: Folder | None = None,
@@ -165,6 +170,7 @@ def compare(
     told = {
         "--dataset": dataset,
         "--backbone": backbone,
+        "--preset": preset,
         "--budget": budget,
         "--algorithms": None if algorithms is None else ",".join(algorithms),
         "--controls": None if controls is None else ",".join(controls),

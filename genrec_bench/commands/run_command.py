@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Job, split_words, words_of
-from genrec_bench.runs.options import add_algorithm, add_context_options, context_of, one_seed
+from genrec_bench.runs.options import (
+    BACKBONE,
+    add_algorithm,
+    add_context_options,
+    asked_backbone,
+    asked_preset,
+    context_of,
+    one_seed,
+)
 from genrec_bench.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -85,6 +93,7 @@ def _completed(args: argparse.Namespace) -> tuple[argparse.Namespace, Record | N
     Raises:
         UserError: the file cannot be used.
     """
+    from genrec_bench.runs.preset_files import LENGTHS
     from genrec_bench.runs.run_config import config_of, read_config
 
     former = None
@@ -106,7 +115,11 @@ def _completed(args: argparse.Namespace) -> tuple[argparse.Namespace, Record | N
         one_seed(str(given.seed))
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--config {args.config}: seed {error}") from None
-    words = dict(split_words(words_of(config.set))) | split_words(given.set)
+    words, typed = split_words(words_of(config.set)), split_words(given.set)
+    if not typed.keys().isdisjoint(LENGTHS):
+        # The other one was the file's.
+        words = {name: text for name, text in words.items() if name not in LENGTHS}
+    words |= typed
     given.set = [f"{name}={text}" for name, text in words.items()]
     if former is not None:
         _check_backbone(given)
@@ -115,7 +128,7 @@ def _completed(args: argparse.Namespace) -> tuple[argparse.Namespace, Record | N
 
 def _check_backbone(args: argparse.Namespace) -> None:
     """Refuse a record's backbone of which only the folder's name is known."""
-    known = args.backbone == "tiny" or "/" in args.backbone or Path(args.backbone).exists()
+    known = args.backbone == BACKBONE or "/" in args.backbone or Path(args.backbone).exists()
     if not known:
         raise UserError(
             f"--from-record {args.from_record}: its backbone was a folder or file called "
@@ -126,7 +139,8 @@ def _check_backbone(args: argparse.Namespace) -> None:
 def _config(args: argparse.Namespace, job: Job) -> str:
     from genrec_bench.runs.run_config import config_text
 
-    return config_text(job, args.backbone, args.budget, args.dataset, args.set)
+    backbone, preset = asked_backbone(args), asked_preset(args)
+    return config_text(job, backbone, args.budget, args.dataset, args.set, preset)
 
 
 def _compared(former: Record, path: Path) -> list[str]:

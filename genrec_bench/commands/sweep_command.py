@@ -139,8 +139,9 @@ def _summary(args: argparse.Namespace, request: SweepRequest, result: SweepResul
         lines.append("no trial came to its end: nothing is known that is better than the defaults")
         return "\n".join(lines)
     words = ["genrec-bench", "run", args.algorithm, "--dataset", args.dataset]
-    if args.backbone != "tiny":
-        words += ["--backbone", args.backbone]
+    for option in ("backbone", "preset"):
+        if getattr(args, option) is not None:
+            words += [f"--{option}", getattr(args, option)]
     words += ["--set", *args.set, *result.words]
     lines.append(f"best: trial {result.best.number}, validation NDCG@10 {result.best.value:.4f}")
     lines.append(shlex.join(words))

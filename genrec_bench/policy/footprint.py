@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwe
 from genrec_bench.policy.backbone_files import source_of
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.room import PassSize, pass_size
+from genrec_bench.policy.shapes import shape_config
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def footprint(name: str, codes: int) -> Footprint | None:
     """Return what a backbone weighs; None for one of which too little is known.
 
     Args:
-        name: ``tiny``, a folder, a GGUF file, or a name of the hub that is in its cache.
+        name: ``tiny``, a folder, a GGUF file, or a name of the hub whose shape is known here or in
+            its cache.
         codes: tokens that a catalog adds.
     """
     return _weighed(name, codes, tuple(TINY.items()) if name == "tiny" else ())
@@ -70,6 +72,9 @@ def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footp
 def _config(name: str, codes: int, shape: dict[str, Any]) -> PretrainedConfig:
     if shape:
         return Qwen3Config(vocab_size=codes, **shape)
+    known = None if Path(name).is_dir() else shape_config(name)
+    if known is not None:
+        return known
     found: PretrainedConfig = AutoConfig.from_pretrained(
         **source_of(name), trust_remote_code=False, local_files_only=not Path(name).exists()
     )

@@ -21,6 +21,7 @@ from genrec_bench.training.budgets import AnyBudget, Budget, SFTMultiple
 if TYPE_CHECKING:
     from genrec_bench.data.dataset import Dataset
     from genrec_bench.policy.policy import Policy
+    from genrec_bench.runs.preset_files import Preset
     from genrec_bench.runs.registry import Entry
     from genrec_bench.runs.request import Request
     from genrec_bench.training.base_algorithm import Algorithm
@@ -94,6 +95,7 @@ class Context:
         data_dir: holds the cache of SFT starts.
         tracker: is told of all folders, by the main process.
         crew: who carries out jobs that are independent of each other.
+        preset: a paper's settings, for what no word says.
         command: the words that asked for it, for records; see `told_words`.
     """
 
@@ -108,6 +110,7 @@ class Context:
     tracker: NullTracker
     crew: Crew = Crew()
     command: tuple[str, ...] = ()
+    preset: Preset | None = None
 
 
 def split_words(assignments: Sequence[str]) -> dict[str, str]:
@@ -143,18 +146,21 @@ def configure(job: Job, context: Context) -> tuple[Entry, Algorithm, Settings]:
         UserError: on an algorithm that cannot be used, a word that names neither, or choices that
             exclude each other.
     """
-    return configured(job, context.assignments)
+    return configured(job, context.assignments, context.preset)
 
 
-_OPTIONS = ("backbone", "budget", "data-dir", "dataset", "output", "seed", "seeds")
+_OPTIONS = ("backbone", "budget", "data-dir", "dataset", "output", "preset", "seed", "seeds")
 """What is said by an option of its own, and is looked for among the settings."""
 
 _FORMER = {"dtype": "set precision=fp32, bf16-mixed, or bf16 for weights that are not trained"}
 """Settings of earlier versions, and what is asked for in their place."""
 
 
-def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, Settings]:
+def configured(
+    job: Job, assignments: Sequence[str], preset: Preset | None = None
+) -> tuple[Entry, Algorithm, Settings]:
     """Do as `configure`, for a job among others that share words of ``--set``; reads no data."""
+    from genrec_bench.runs.preset_files import LENGTHS
     from genrec_bench.runs.refusals import check_choices
     from genrec_bench.runs.registry import find
     from genrec_bench.storage.python_files import guarded
@@ -174,6 +180,11 @@ def configured(job: Job, assignments: Sequence[str]) -> tuple[Entry, Algorithm, 
             raise UserError(
                 f"--set {name}: neither a hyperparameter of {entry.name} nor a setting{hint}"
             )
+    if all(name in texts for name in LENGTHS):
+        raise UserError(f"--set {' '.join(f'{name}={texts[name]}' for name in LENGTHS)}: give one")
+    if preset is not None:
+        preset.check(entry.name, names)
+        texts = preset.words(entry.name, texts) | texts
     hyperparameters = from_words(hyperparameters_class, {k: texts[k] for k in texts if k in names})
     settings = from_words(Settings, {k: texts[k] for k in texts if k not in names})
     algorithm = guarded(lambda: entry.algorithm(hyperparameters), f"{entry.name}: ", None)
@@ -215,6 +226,9 @@ def request_of(job: Job, context: Context) -> Request:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"--output {context.output}: cannot be a folder: {reason}") from None
+    budget = context.budget if job.budget is None else job.budget
+    if budget is None:
+        settings = settings.of_length(len(context.dataset.train))
     own = load_metrics(Path(settings.metrics)) if settings.metrics else None
     if own is not None:
         own.try_out(context.dataset, settings.beam_width)
@@ -224,7 +238,7 @@ def request_of(job: Job, context: Context) -> Request:
         dataset=context.dataset,
         backbone=context.backbone,
         settings=settings,
-        budget=context.budget if job.budget is None else job.budget,
+        budget=budget,
         seed=job.seed,
         data_dir=context.data_dir,
         output=context.output,
@@ -232,6 +246,7 @@ def request_of(job: Job, context: Context) -> Request:
         tuning=job.tuning,
         own=own,
         command=context.command,
+        preset=context.preset,
     )
     foresee(request, context.workers.device, context.progress)
     return request

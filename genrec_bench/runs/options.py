@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from genrec_bench.progress import Progress
 from genrec_bench.runs.jobs import Context, Crew, Job, configured, split_words
+from genrec_bench.runs.preset_files import Preset, load_preset, preset_names
 from genrec_bench.runs.run_tracker import NullTracker
 from genrec_bench.storage.folders import check_writable
 from genrec_bench.storage.secrets import told_words
@@ -28,7 +29,7 @@ MOST_SEED = 2**31 - 1
 MOST_SEEDS = 1000
 MOST_WORKERS = 512
 
-DATASET = "synthetic"
+DATASET, BACKBONE = "synthetic", "tiny"
 """What commands work on where nothing else is said."""
 
 STARTS = "sft"
@@ -160,8 +161,15 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
     )
     completed(dataset, _dataset_names)
     parser.add_argument(
-        "--backbone", default="tiny", metavar="tiny|PATH|HUB_ID", help="default: tiny"
+        "--backbone", metavar="tiny|PATH|HUB_ID", help=f"default: {BACKBONE}, or the preset's"
     )
+    preset = parser.add_argument(
+        "--preset",
+        metavar="NAME|FILE",
+        help="a paper's own settings, for all that is not said here; `genrec-bench presets` lists "
+        "them",
+    )
+    completed(preset, preset_names)
     parser.set_defaults(budget=None)
     if budget:
         parser.add_argument(
@@ -178,6 +186,17 @@ def add_context_options(parser: argparse.ArgumentParser, *, budget: bool = True)
     add_data_dir_option(parser)
     parser.add_argument("--output", default="runs", metavar="DIR", help="default: runs")
     parser.add_argument("--no-mlflow", action="store_true", help="do not log to MLflow")
+
+
+def asked_preset(args: argparse.Namespace) -> Preset | None:
+    """Return the preset that options name, if any; UserError where it cannot be used."""
+    return None if args.preset is None else load_preset(args.preset)
+
+
+def asked_backbone(args: argparse.Namespace) -> str:
+    """Return the backbone that options name, or else their preset, or the default."""
+    preset = asked_preset(args)
+    return str(args.backbone or (preset.says.backbone if preset else BACKBONE))
 
 
 def add_crew_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -248,6 +267,7 @@ def open_context(
     split_words(args.set)
     crew = crew_of(args)
     crew.check(budget)
+    preset, backbone = asked_preset(args), asked_backbone(args)
 
     from genrec_bench.data.cards import load_card
     from genrec_bench.data.dataset_store import data_directory, split_name
@@ -271,7 +291,7 @@ def open_context(
         tracker = None
     return Context(
         dataset=dataset,
-        backbone=args.backbone,
+        backbone=backbone,
         budget=budget,
         assignments=tuple(args.set),
         data_dir=data_dir,
@@ -281,6 +301,7 @@ def open_context(
         tracker=tracker(output, dataset.name) if tracker else NullTracker(),
         crew=crew,
         command=tuple(told_words(getattr(args, "typed", ()))),
+        preset=preset,
     )
 
 
@@ -290,11 +311,12 @@ def _check_jobs(args: argparse.Namespace, jobs: Sequence[Job], data_dir: Path) -
     from genrec_bench.policy.backbone_files import check_backbone
     from genrec_bench.policy.backbones import find_backbone
 
-    made = [configured(job, args.set)[1:] for job in jobs]
+    preset, backbone = asked_preset(args), asked_backbone(args)
+    made = [configured(job, args.set, preset)[1:] for job in jobs]
     prompts = {settings.prompt for _, settings in made}
     for prompt in prompts or {split_words(args.set).get("prompt", "auto")}:
-        check_backbone(args.backbone, prompt)
-    find_backbone(args.backbone)
+        check_backbone(backbone, prompt)
+    find_backbone(backbone)
     for source in {settings.embeddings for one, settings in made if one.uses_embeddings}:
         check_reward_source(source, data_dir)
 

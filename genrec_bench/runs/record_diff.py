@@ -14,6 +14,7 @@ SECTIONS = {
     "settings": (
         "configuration.hyperparameters",
         "configuration.settings",
+        "preset",
         "seed",
         "control",
         "splits",

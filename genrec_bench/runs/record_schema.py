@@ -189,6 +189,12 @@ class _OwnMetrics:
 
 
 @dataclass(frozen=True)
+class _Preset:
+    name: PlainName
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
 class _External:
     """An outside system, as its maker declares it; `ranked` is "item" or "sid"."""
 
@@ -240,6 +246,7 @@ class _Keys:
     tuning: _Tuning | None = None
     cutoffs: tuple[Annotated[int, between(1, 10**6)], ...] = ()
     own_metrics: _OwnMetrics | None = None
+    preset: _Preset | None = None
     trained: bool = True
     lists: _Lists | None = None
     kind: Annotated[str, one_of(("run", EXTERNAL))] = "run"

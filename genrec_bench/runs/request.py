@@ -17,6 +17,7 @@ from genrec_bench.errors import UserError
 from genrec_bench.policy.backbones import Backbone, backbone_name, find_backbone, prompt_name
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware
+from genrec_bench.runs.preset_files import Preset
 from genrec_bench.runs.registry import Entry, source_hash
 from genrec_bench.storage.digests import json_digest
 from genrec_bench.training.base_algorithm import Algorithm
@@ -47,6 +48,7 @@ class Request:
         tuning: what was spent to find the hyperparameters; its ``limit`` is part of the track.
         own: metrics of one's own; they change what is reported, and no run.
         command: the words that asked for it, for the record alone.
+        preset: whose settings it has where no word said others, for the record alone.
     """
 
     entry: Entry
@@ -64,6 +66,7 @@ class Request:
     tuning: Mapping[str, Any] | None = None
     own: OwnMetrics | None = None
     command: tuple[str, ...] = ()
+    preset: Preset | None = None
 
 
 @dataclass(frozen=True)

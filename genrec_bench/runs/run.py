@@ -105,6 +105,8 @@ def run(
             "seed": str(request.seed),
             "run_id": run_id,
         }
+        if request.preset is not None:
+            tags["preset"] = request.preset.name
         if request.control:
             tags["control"] = request.control
         curves: list[dict[str, float]] = []
@@ -282,6 +284,7 @@ def _record(
             # K of the metrics; the beam may leave out the last.
             "cutoffs": request.settings.cutoffs,
             **_own_metrics(request),
+            **_preset(request),
             # Said of what is evaluated as it begins, and so leaves its budget unspent.
             **({} if request.algorithm.trains else {"trained": False}),
             "sft": metrics_of(before),
@@ -302,6 +305,12 @@ def _own_metrics(request: Request) -> dict[str, Any]:
         return {}
     told = {"file": own.file.name, "sha256": own.sha256, "figures": list(own.functions)}
     return {"own_metrics": told}
+
+
+def _preset(request: Request) -> dict[str, Any]:
+    """The key of a record that says by which preset its run was asked for."""
+    preset = request.preset
+    return {"preset": {"name": preset.name, "sha256": preset.sha256}} if preset else {}
 
 
 def _reason(error: BaseException) -> str:

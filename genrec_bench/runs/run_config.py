@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrec_bench.runs.jobs import Job
+    from genrec_bench.runs.preset_files import Preset
 
 Scalar = bool | int | float | str | None
 
@@ -22,6 +23,7 @@ class RunConfig:
     Attributes:
         backbone: name, folder or hub name.
         budget: as ``--budget`` takes it; None for a number of steps.
+        preset: for what is said nowhere else.
         set: hyperparameters and settings by name.
     """
 
@@ -30,6 +32,7 @@ class RunConfig:
     backbone: str | None = None
     budget: str | None = None
     seed: int | None = None
+    preset: str | None = None
     set: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
 
     def defaults(self) -> dict[str, Any]:
@@ -60,23 +63,33 @@ def config_of(record: Mapping[str, Any]) -> RunConfig:
         UserError: nothing was run: it is of an outside system.
     """
     from genrec_bench.errors import UserError
+    from genrec_bench.runs.preset_files import preset_names
     from genrec_bench.runs.record_schema import EXTERNAL
     from genrec_bench.training.settings import as_asked
 
     if record.get("kind") == EXTERNAL:
         raise UserError(f"{record['run_id']}: is of an outside system, which was not run here")
-    configuration = record["configuration"]
+    configuration, preset = record["configuration"], record.get("preset")
     return RunConfig(
         algorithm=record["algorithm"],
         dataset=record["dataset"],
         backbone=record["track"]["backbone"],
         budget=record["budget"]["limit"],
         seed=record["seed"],
+        # Of another file only its name is known; the values are all there.
+        preset=preset["name"] if preset and preset["name"] in preset_names() else None,
         set={**configuration["hyperparameters"], **as_asked(configuration["settings"])},
     )
 
 
-def config_text(job: Job, backbone: str, budget: str | None, dataset: str, words: Any) -> str:
+def config_text(
+    job: Job,
+    backbone: str,
+    budget: str | None,
+    dataset: str,
+    words: Sequence[str],
+    preset: Preset | None = None,
+) -> str:
     """Write a run as a file that `read_config` reads, all hyperparameters and settings included.
 
     Args:
@@ -90,7 +103,7 @@ def config_text(job: Job, backbone: str, budget: str | None, dataset: str, words
     from genrec_bench.runs.jobs import configured
     from genrec_bench.training.settings import as_asked
 
-    entry, algorithm, settings = configured(job, words)
+    entry, algorithm, settings = configured(job, words, preset)
     head = {
         "algorithm": job.algorithm,
         "dataset": dataset,
@@ -98,9 +111,15 @@ def config_text(job: Job, backbone: str, budget: str | None, dataset: str, words
         "budget": budget,
         "seed": job.seed,
     }
+    if preset is not None:
+        head["preset"] = preset.given
+    shared = as_asked(settings.resolved())
+    if settings.epochs:
+        del shared["steps"]
+        shared["epochs"] = settings.epochs
     parts = {
         f"hyperparameters of {entry.name}": dataclasses.asdict(algorithm.hyperparameters),
-        "settings of every run": as_asked(settings.resolved()),
+        "settings of every run": shared,
     }
     text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True) + "set:\n"
     for title, values in parts.items():

@@ -63,6 +63,16 @@ class Dimension:
         value = min(max(value, low), high)
         return round(value) if self.whole else value
 
+    def holds(self, value: Value) -> bool:
+        """Return whether a search may try a value."""
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        on_grid = abs(steps - round(steps)) <= ROUNDING * max(1.0, abs(steps))
+        return self.low <= value <= self.high and on_grid
+
     def distribution(self) -> BaseDistribution:
         """Return the dimension as Optuna knows it."""
         from optuna import distributions
@@ -76,7 +86,10 @@ class Dimension:
 
 
 def space_of(
-    cls: type[Hyperparameters], backbone: Backbone, fixed: Collection[str] = ()
+    cls: type[Hyperparameters],
+    backbone: Backbone,
+    fixed: Collection[str] = (),
+    begun: Mapping[str, Value] | None = None,
 ) -> tuple[Dimension, ...]:
     """Return the search space of an algorithm, in the order of its fields.
 
@@ -84,12 +97,19 @@ def space_of(
         cls: its hyperparameters, none of which has a ``search_problem``.
         backbone: whose rates some ranges are relative to.
         fixed: names of those that are not searched, as somebody has set them.
+        begun: values at which the search begins in place of defaults; one that its range does not
+            hold is not searched.
     """
-    accepted = field_types(cls)
-    return tuple(
+    accepted, begun = field_types(cls), begun or {}
+    space = (
         _dimension(field, accepted[field.name], backbone)
         for field in dataclasses.fields(cls)
         if field.metadata.get("search") is not False and field.name not in fixed
+    )
+    return tuple(
+        dataclasses.replace(dimension, default=begun.get(dimension.name, dimension.default))
+        for dimension in space
+        if dimension.name not in begun or dimension.holds(begun[dimension.name])
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,13 @@ class Settings:
     group_size: int = setting(16, low=1, high=4096, help="G, candidates of a prompt in a rollout")
     prompts_per_step: int = setting(64, low=1, high=65536, help="prompts of one rollout")
     steps: int = setting(160, low=1, most=10_000_000, help="rollouts of a run without --budget")
+    epochs: float = setting(
+        0.0,
+        low=0,
+        most=10_000,
+        help="of rollouts, in a run without --budget: as many steps as give each training example "
+        "its turn so often; 0: steps counts",
+    )
     beam_width: int = setting(20, low=1, high=4096, help="of the evaluation")
     ks: str = setting(
         "auto",
@@ -212,11 +220,20 @@ class Settings:
         always = {LIST_LENGTH} if self.beam_width >= LIST_LENGTH else set()
         return tuple(sorted({int(word) for word in words} | always))
 
+    def of_length(self, num_examples: int) -> Settings:
+        """Return the settings with the steps that ``epochs`` of so many examples come to."""
+        if not self.epochs:
+            return self
+        steps = max(1, math.ceil(self.epochs * num_examples / self.prompts_per_step))
+        return dataclasses.replace(self, steps=steps, epochs=0.0)
+
     def resolved(self) -> dict[str, Any]:
         """Return every value that bears on results, by the name that records have for it."""
         values = dataclasses.asdict(self)
         for name in (*PASSES, *REPORTED):
             del values[name]
+        # Steps are what came of it.
+        del values["epochs"]
         values["dtype"] = STORED[values.pop("precision")]
         for name, usual in UNSAID.items():
             if values[name] == usual:

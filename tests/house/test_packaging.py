@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from packaging.metadata import Metadata
 
-SOURCES = ["pyproject.toml", "README.md", "LICENSE", "genrec_bench", "algorithms", "datasets"]
+LINKS = {"algorithms": "algorithms", "datasets": "datasets", "presets": "runs/presets"}
+"""Folders at top level, and where they are in the package."""
+
+SOURCES = ["pyproject.toml", "README.md", "LICENSE", "genrec_bench", *LINKS]
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> str:
@@ -66,11 +69,14 @@ def test_wheel_holds_the_package_with_algorithms_and_cards_and_nothing_else(
         ("genrec_bench", "**/*.py"),
         ("algorithms", "**/*.py"),
         ("datasets", "**/*.yaml"),
+        ("presets", "**/*.yaml"),
         ("genrec_bench", "boards/page/*.*"),
     ]:
         found = {path.relative_to(root).as_posix() for path in (root / folder).glob(pattern)}
         assert found, f"no {pattern} in {folder}"
-        wanted |= {name if folder == "genrec_bench" else f"genrec_bench/{name}" for name in found}
+        own = folder == "genrec_bench"
+        place = "" if own else f"genrec_bench/{LINKS[folder].removesuffix(folder)}"
+        wanted |= {f"{place}{name}" for name in found}
     assert wanted <= names
 
 
@@ -140,6 +146,7 @@ def test_folder_of_cards_can_never_be_a_package(root: Path) -> None:
     assert not list((root / "datasets").rglob("*.py"))
 
 
-@pytest.mark.parametrize("name", ["algorithms", "datasets"])
-def test_links_are_relative(root: Path, name: str) -> None:
-    assert (root / "genrec_bench" / name).readlink() == Path("..") / name
+@pytest.mark.parametrize(("name", "place"), LINKS.items())
+def test_links_are_relative(root: Path, name: str, place: str) -> None:
+    link = root / "genrec_bench" / place
+    assert not link.readlink().is_absolute() and link.resolve() == root / name

@@ -52,6 +52,7 @@ ELSEWHERE = {
     "pass_top_p": "1",
     "embeddings": "collaborative",
     "keep": "best",
+    "epochs": "2",
     "feedback": "logged",
     "validations": "0",
     "validation_examples": "100",
@@ -121,13 +122,19 @@ def test_how_many_tokens_go_through_at_once_changes_no_result() -> None:
     said = from_words(Settings, {name: (IN_THE_SFT_START | ELSEWHERE)[name] for name in UNSAID})
     assert not UNSAID.keys() & Settings().resolved().keys()
     written = set(as_asked(said.resolved()))
-    assert written == set(SETTING_NAMES) - {*PASSES, *REPORTED}
+    assert written == set(SETTING_NAMES) - {*PASSES, "epochs", *REPORTED}
 
 
 def test_a_choice_that_is_not_made_leaves_starts_their_name() -> None:
     usual = Settings(sft_targets=1)
     assert usual == Settings() and "sft_targets" not in usual.sft() | usual.resolved()
     assert Settings(sft_targets=10).sft() == usual.sft() | {"sft_targets": 10}
+
+
+def test_epochs_become_steps() -> None:
+    asked = Settings(epochs=1.5, prompts_per_step=64)
+    assert asked.of_length(100) == Settings(steps=3, prompts_per_step=64)
+    assert asked.of_length(3).steps == 1 and Settings().of_length(100) == Settings()
 
 
 def test_samples_are_drawn_as_the_paper_draws_them() -> None:

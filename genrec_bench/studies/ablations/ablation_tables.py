@@ -24,6 +24,7 @@ class Measured:
         partial: whether the training set is smaller than the dataset's card expects.
         budget: of a run, None for a number of steps.
         assignments: words of ``--set`` for all rows.
+        preset: name of the preset for what rows and words leave open; empty without one.
     """
 
     dataset: str
@@ -32,6 +33,7 @@ class Measured:
     budget: str | None
     seeds: tuple[int, ...]
     assignments: tuple[str, ...]
+    preset: str = ""
 
     @property
     def title(self) -> str:
@@ -125,6 +127,7 @@ def _head(ablation: Ablation, measured: Measured) -> list[str]:
     seeds = ", ".join(map(str, measured.seeds))
     facts = [
         f"backbone {measured.backbone}",
+        *([f"preset {measured.preset}"] if measured.preset else []),
         f"budget {shown_budget(measured.budget)}"
         if measured.budget
         else "no budget but a number of steps",

@@ -59,6 +59,7 @@ class Plan:
         budget: of the training of each row and seed.
         most_trials: of one algorithm, or None; with 0 all keep their default hyperparameters.
         assignments: words of ``--set`` for all.
+        preset: name of the preset for all else; empty without one.
         examples: number of examples by split, "valid" and "test".
         validations: how often a training is validated.
         validation_examples: on how many examples.
@@ -83,6 +84,7 @@ class Plan:
     examples: Mapping[str, int]
     validations: int
     validation_examples: int
+    preset: str = ""
 
     def __post_init__(self) -> None:
         """Check that the budgets fit each other."""
@@ -265,6 +267,7 @@ def seconds_of_run(plan: Plan, pace: Pace, name: str) -> float | None:
 def plan_text(plan: Plan, pace: Pace) -> str:
     """Return the plan and its price as text for a terminal."""
     title = f"{plan.dataset}{' (partial)' if plan.partial else ''}, backbone {plan.backbone}"
+    title += f", preset {plan.preset}" if plan.preset else ""
     of_each = "best configurations" if plan.sweeps else ", ".join(row.name for row in plan.tuned)
     what = {
         "tuning": "sweeps: " + ", ".join(row.name for row in plan.tuned),
@@ -289,7 +292,8 @@ def plan_text(plan: Plan, pace: Pace) -> str:
         f"{trials}; sampler: {plan.sampler}, pruner: {plan.pruner}; the best is that of the "
         "highest NDCG@10 on the validation split."
         if plan.sweeps
-        else "Nothing is tuned: every algorithm has its default hyperparameters.",
+        else "Nothing is tuned: every algorithm has its default hyperparameters"
+        + (f", or those of the preset {plan.preset}." if plan.preset else "."),
         "The SFT start is trained once if it is not there yet; it counts against no budget.",
         "The last step of a run learns from as many prompts as the rest of the budget pays for.",
         f"Not counted: each training is validated {plan.validations} times on "

@@ -141,8 +141,12 @@ class SweepWorker:
         self._backbone = find_backbone(context.backbone)
         given = split_words(context.assignments) | split_words(request.assignments)
         hyperparameters = dataclasses.asdict(algorithm.hyperparameters)
-        fixed = {name: value for name, value in hyperparameters.items() if name in given}
-        space = space_of(type(algorithm.hyperparameters), self._backbone, fixed)
+        preset = {} if context.preset is None else context.preset.words(entry.name, given)
+        begun = {name: hyperparameters[name] for name in preset if name in hyperparameters}
+        space = space_of(type(algorithm.hyperparameters), self._backbone, given, begun)
+        # What a preset says and the space does not search is held, as what is typed.
+        held = {*given, *begun} - {dimension.name for dimension in space}
+        fixed = {name: value for name, value in hyperparameters.items() if name in held}
         if not space:
             raise UserError(f"{entry.name}: has nothing to search; take a word off --set")
         self._settings, self._space = settings, space
