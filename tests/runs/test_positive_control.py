@@ -65,7 +65,7 @@ def continued(answers: Path) -> float:
 
 
 NOT_TRIED = {
-    *("riser", "flower"),
+    *("riser", "flower", "best_of_n"),
     *("dr_grpo", "dapo", "gspo", "rere", "gbpo", "ecpo"),
     *("reinforce", "rloo", "ppo", "dpo", "s_dpo"),
 }
