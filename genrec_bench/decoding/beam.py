@@ -203,11 +203,17 @@ class TreeDecoder:
             child's code given its prefix; -inf for none.
         """
         children, is_child = self._trie.children(states, width)
-        logits, normalizer = self._policy.code_logits(hidden, states, self._temperature)
-        found = logits.gather(1, self._trie.code[children]) - normalizer.unsqueeze(1)
+        codes = self._trie.code[children]
+        logits, normalizer = self._policy.code_logits(hidden, states, self._temperature, codes)
+        found = logits - normalizer.unsqueeze(1)
         return children, found.masked_fill(~is_child, -torch.inf)
 
     def _expansion(self, states: Tensor, hidden: Tensor, width: int) -> Expansion:
+        """Return the children of [B, n] states, of which those that are not ``dead`` are [R, D]."""
+        if len(hidden) == states.numel():
+            found, likely = self.children(states.flatten(), hidden, width)
+            grid = (*states.shape, -1)
+            return Expansion(found.view(grid), likely.view(grid), hidden.view(grid))
         real = states != self._trie.dead
         children = states.new_full((*states.shape, width), self._trie.dead)
         log_probs = torch.full(children.shape, -torch.inf, device=states.device)

@@ -184,7 +184,11 @@ class Policy(nn.Module):
         return cast(nn.Module, model.base_model)
 
     def code_logits(
-        self, hidden: Tensor, states: Tensor, temperature: float = 1.0
+        self,
+        hidden: Tensor,
+        states: Tensor,
+        temperature: float = 1.0,
+        codes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply the output head, with an architecture's own scaling and capping, to R prefixes.
 
@@ -193,14 +197,16 @@ class Policy(nn.Module):
             states: [R] its trie state, not a leaf.
             temperature: divides the logits, so that all that is normalised afterwards, over
                 whatever codes, is the distribution of that temperature.
+            codes: [R, F] those of the next level that are asked for; all where nothing is said.
 
         Returns:
-            [R, K] logits of the codes of the next level, K the largest number of codes, any value
-            beyond those there are; and [R] the logarithm of the sum by which their probabilities
-            are normalised. Both in float32.
+            [R, F] logits of the codes, or [R, K] of all of the next level, K the largest number of
+            codes, any value beyond those there are; and [R] the logarithm of the sum by which their
+            probabilities are normalised. Both in float32.
         """
         head = cast(nn.Linear, self.backbone.get_output_embeddings())
-        tokens = self.code_tokens[self.trie.level[states]]
+        level = self.trie.level[states]
+        tokens = self.code_tokens[level if codes is None else (level.unsqueeze(1), codes)]
 
         def read(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             logits = self._scaled(logits)

@@ -181,3 +181,29 @@ def test_chunks_hold_every_prompt_once_and_keep_to_the_limit() -> None:
     for part in parts:
         assert len(part) == 1 or len(part) * int(sizes[part].max()) <= 24
     assert parts[0].tolist() == [1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("level", [1, 2])
+def test_places_that_hold_no_node_change_nothing_of_the_others(level: int) -> None:
+    policy, prompts = world(tiny_catalog(25, (5, 5, 5), seed=3))
+    trie = policy.trie
+    found = []
+    for nobody in (False, True):
+        decoder = TreeDecoder(policy, prompts, capacity=6)
+        states = trie.first_child[torch.zeros(5, 1, dtype=torch.long)]
+        parents = torch.full_like(states, -1)
+        for _ in range(level):
+            dead = torch.full_like(states, trie.dead)
+            asked = torch.cat([states, dead], dim=1) if nobody else states
+            above = torch.cat([parents, parents], dim=1) if nobody else parents
+            expansion = decoder.expand(asked, above)
+            parents = torch.zeros_like(states)
+            states = expansion.states[:, :1, 0]
+        found.append(expansion)
+    alone, among = found
+    assert torch.equal(alone.states[:, 0], among.states[:, 0])
+    assert torch.allclose(alone.log_probs[:, 0], among.log_probs[:, 0], atol=1e-5)
+    assert torch.allclose(alone.hidden[:, 0], among.hidden[:, 0], atol=1e-5)
+    assert (among.states[:, 1] == trie.dead).all() and not among.hidden[:, 1].any()
+    assert (among.log_probs[:, 1] == -torch.inf).all()

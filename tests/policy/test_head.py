@@ -130,3 +130,21 @@ def test_an_update_over_a_large_vocabulary_takes_little_memory() -> None:
     update(len(prompts))
     assert held("VmHWM") - before < LIMIT, "the logits alone would take 2.5 GB, several times"
     assert all(p.grad is not None for p in policy.parameters())
+
+
+@pytest.mark.parametrize("space", LOGPROB_SPACES)
+@pytest.mark.parametrize("rows", [2, 1000])
+def test_some_codes_are_read_as_all_are(
+    monkeypatch: pytest.MonkeyPatch, space: str, rows: int
+) -> None:
+    monkeypatch.setattr(head, "piece_rows", lambda *_: rows)
+    policy = made(space, True, "fp32")
+    trie = policy.trie
+    states = torch.arange(trie.first_of_level[-1])
+    hidden = torch.randn(len(states), 16, generator=torch.Generator().manual_seed(1))
+    every, whole = policy.code_logits(hidden, states, 0.5)
+    children, real = trie.children(states, 2)
+    codes = trie.code[children]
+    found, normalizer = policy.code_logits(hidden, states, 0.5, codes)
+    assert real.any() and not real.all()
+    assert torch.equal(found, every.gather(1, codes)) and torch.equal(normalizer, whole)
