@@ -70,6 +70,9 @@ GREAM = Template(
 TEMPLATES = {template.name: template for template in (UGR, GREAM)}
 """By the name of their prompt format."""
 
+THINKING = tuple(name for name, template in TEMPLATES.items() if template.thinking_frame)
+"""The names of those with a place for thoughts."""
+
 THINK, THOUGHT, ANSWER = "<think>\n", "</think>", "\n<answer>"
 """Before thoughts, at their end, and between that and the answer."""
 

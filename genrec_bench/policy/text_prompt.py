@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError
 from genrec_bench.policy.prompts import Chains, Prompts, spell_codes
-from genrec_bench.policy.templates import UGR, Template
+from genrec_bench.policy.templates import THINK, UGR, Template
 
 WORDS = 30
 """Tokens of a prompt in words beside the items, roughly."""
@@ -60,6 +60,11 @@ class TextPrompt:
     def text(self, history: NDArray[np.int32]) -> str:
         """Ask what comes after one history."""
         return self.template.ask(self.template.next_item.format(history=self.spell(history)))
+
+    def thinking_text(self, history: NDArray[np.int32]) -> str:
+        """Ask the same, and begin thoughts about it."""
+        question = self.template.next_item.format(history=self.spell(history))
+        return self.template.ask_to_think(question) + THINK
 
     def spell(self, items: NDArray[np.int32]) -> str:
         """Write a row of items."""

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from genrec_bench.data.cards import FEEDBACK
 from genrec_bench.errors import UserError
@@ -18,6 +18,7 @@ from genrec_bench.training.hyperparameters import check_value
 from genrec_bench.training.hyperparameters import fixed as setting
 from genrec_bench.training.metrics import CUTOFFS, LIST_LENGTH
 from genrec_bench.training.sft_tasks import task_weights, written_tasks
+from genrec_bench.training.traces import traces_digest
 
 BEST_BY = 10
 """Cutoff of the NDCG that ``keep=best`` goes by."""
@@ -32,6 +33,8 @@ UNSAID: dict[str, Any] = {
     "sft_code_tokens": "backbone",
     "sft_targets": 1,
     "sft_tasks": NEXT_ITEM,
+    "sft_trace_pace": 1.5,
+    "sft_traces": "",
 }
 """Settings that are left out where they choose nothing, as in records that do not know them."""
 
@@ -45,6 +48,9 @@ class Settings:
 
     ``request.py`` says which of them a comparison holds fixed.
     """
+
+    traces_sha256: ClassVar[str] = ""
+    """Of the file that ``sft_traces`` names, as it was when the settings were made."""
 
     group_size: int = setting(16, low=1, high=4096, help="G, candidates of a prompt in a rollout")
     prompts_per_step: int = setting(64, low=1, high=65536, help="prompts of one rollout")
@@ -156,6 +162,18 @@ class Settings:
         help="what new code tokens of prompts in words start from: the backbone's mean token, or "
         "whatever it keeps in spare rows, or the mean of their items' titles",
     )
+    sft_traces: str = setting(
+        "",
+        help="JSON lines with example, a row of the training split, and text, what to think before "
+        "its answer: SFT learns them among its tasks; of prompt=gream",
+    )
+    sft_trace_pace: float = setting(
+        1.5,
+        low=0,
+        high=1000,
+        help="gamma, how soon batches of traces follow those of tasks; in the last epoch both are "
+        "mixed evenly",
+    )
     lora_rank: int = setting(
         0, low=0, most=4096, help="rank of LoRA adapters; 0 trains all weights"
     )
@@ -187,6 +205,9 @@ class Settings:
                 "precision=bf16: all weights are trained, and of weights in bfloat16 an update "
                 "this small mostly rounds to nothing; set bf16-mixed, or a lora_rank"
             )
+        # Read once: what is written down is what was there when all began, wherever it lay.
+        found = traces_digest(self.sft_traces) if self.sft_traces else ""
+        object.__setattr__(self, "traces_sha256", found)
         object.__setattr__(self, "sft_tasks", written_tasks(task_weights(self.sft_tasks)))
         if self.keep == "best" and not self.validations:
             raise UserError("keep=best: needs looks to choose from; set validations above 0")
@@ -235,6 +256,7 @@ class Settings:
         # Steps are what came of it.
         del values["epochs"]
         values["dtype"] = STORED[values.pop("precision")]
+        values["sft_traces"] = self.traces_sha256
         for name, usual in UNSAID.items():
             if values[name] == usual:
                 del values[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from genrec_bench.data.dataset import Dataset
 from genrec_bench.errors import UserError, nearest
-from genrec_bench.policy.templates import NEXT_ITEM, TASKS, WordTask
+from genrec_bench.policy.templates import NEXT_ITEM, TASKS, THINKING, WordTask
 from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.storage.digests import json_digest
+from genrec_bench.training.traces import load_traces
 
 TITLE_WORDS, DESCRIPTION_WORDS = 32, 128
 """Of a text no more words are used: some sellers write pages."""
@@ -33,6 +35,10 @@ class WordSettings(Protocol):
     @property
     def sft_tasks(self) -> str:
         """See `task_weights`."""
+
+    @property
+    def sft_traces(self) -> str:
+        """A file of traces; "" for none."""
 
     @property
     def sft_code_tokens(self) -> str:
@@ -104,6 +110,13 @@ def check_words(dataset: Dataset, backbone: str, settings: WordSettings) -> None
             f"{next(iter(asked))} needs words, and prompts of codes alone have none; take a "
             "--backbone with a tokenizer and prompt=text"
         )
+    if settings.sft_traces:
+        if prompt not in THINKING:
+            raise UserError(
+                f"sft_traces={settings.sft_traces}: thoughts have a place in prompt="
+                f"{' and '.join(THINKING)} alone; set it, with a --backbone that has a tokenizer"
+            )
+        load_traces(settings.sft_traces, dataset)
     there = {
         "descriptions": any(text.strip() for text in dataset.contents.descriptions),
         "titles": any(title.strip() for title in dataset.catalog.titles),
@@ -146,6 +159,29 @@ def rows_of(task: WordTask, dataset: Dataset) -> NDArray[np.int64]:
     return (before[offsets[1:]] > before[offsets[:-1]]).nonzero()[0]
 
 
+class QuestionSource(Protocol):
+    """Questions of one kind, and their answers."""
+
+    @property
+    def setting(self) -> str:
+        """The setting that asks for them."""
+
+    @property
+    def answers_in_words(self) -> bool:
+        """Whether an answer has to be ended, as one of codes is by their number."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def write(self, number: int, shortened: int = 0) -> tuple[str, Sequence[str]]:
+        """Return a question and the parts of its answer.
+
+        Args:
+            number: which one.
+            shortened: how often to halve what makes the question long.
+        """
+
+
 @dataclass(frozen=True, eq=False)
 class Questions:
     """A task's questions about a dataset.
@@ -169,8 +205,18 @@ class Questions:
         """Return n."""
         return len(self.rows)
 
-    def write(self, number: int, shortened: int = 0) -> tuple[str, str]:
-        """Return a question and its answer.
+    @property
+    def setting(self) -> str:
+        """The setting of tasks."""
+        return "sft_tasks"
+
+    @property
+    def answers_in_words(self) -> bool:
+        """As the task's."""
+        return self.task.answers_in_words
+
+    def write(self, number: int, shortened: int = 0) -> tuple[str, Sequence[str]]:
+        """Return a question and its answer, in one part.
 
         Args:
             number: which one.
@@ -196,7 +242,7 @@ class Questions:
             "titles": "; ".join(told),
         }
         question = self.task.question.format(**fields)
-        return self.prompt_format.template.ask(question), self.task.answer.format(**fields)
+        return self.prompt_format.template.ask(question), (self.task.answer.format(**fields),)
 
 
 def _first_words(text: str, most: int) -> str:

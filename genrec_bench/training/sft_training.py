@@ -34,6 +34,7 @@ from genrec_bench.storage.folders import remove
 from genrec_bench.storage.validation import checked
 from genrec_bench.training.best_weights import SCORE, BestWeights
 from genrec_bench.training.checkpoints import HEADS, save_policy
+from genrec_bench.training.curriculum import CurriculumStepper
 from genrec_bench.training.evaluate import validation
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import Limit, Watch, total_spent, train
@@ -43,6 +44,7 @@ from genrec_bench.training.sft_price import sft_price
 from genrec_bench.training.sft_tasks import task_weights
 from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.task_steps import TaskStepper
+from genrec_bench.training.traces import load_traces
 from genrec_bench.training.workers import Workers
 
 START_FILE = "sft.json"
@@ -220,6 +222,13 @@ def _stepper(
         "phase": "sft",
         "targets": settings.sft_targets,
     }
+    if settings.sft_traces:
+        traces = load_traces(settings.sft_traces, dataset)
+        if traces.sha256 != settings.traces_sha256:
+            raise UserError(f"sft_traces={settings.sft_traces}: was changed since the run began")
+        options["traces"] = traces
+        options |= {"epochs": settings.sft_epochs, "pace": settings.sft_trace_pace}
+        return CurriculumStepper(policy, dataset, weights, *parts, **options)
     if weights:
         return TaskStepper(policy, dataset, weights, *parts, **options)
     return SupervisedStepper(policy, dataset.train, *parts, **options)

@@ -23,7 +23,7 @@ from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.rollouts import Sampler
-from genrec_bench.training.sft_tasks import Questions
+from genrec_bench.training.sft_tasks import Questions, QuestionSource
 from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
 
@@ -102,11 +102,19 @@ class TaskStepper(SupervisedStepper):
         self._most = most_positions(policy.backbone.config)
         end = prompt_format.tokenizer.eos_token_id
         self._end = np.array([] if end is None else [end], dtype=np.int64)
-        self._questions = [Questions.of(name, dataset, prompt_format) for name in weights]
+        self._questions: list[QuestionSource] = []
+        # Sequences are numbered, those of next-item first; here is where the next kind begins.
+        self._first = np.array([len(self._chains)])
+        for name in weights:
+            self._add(Questions.of(name, dataset, prompt_format))
         counts = [len(self._chains), *map(len, self._questions)]
         an_epoch = [max(1, round(weight * counts[0])) for weight in (1.0, *weights.values())]
-        self._first = np.cumsum(counts)
         self._mixture = Mixture(counts, an_epoch, batch, seed)
+
+    def _add(self, asked: QuestionSource) -> None:
+        """Give questions the numbers that follow those there are."""
+        self._questions.append(asked)
+        self._first = np.append(self._first, self._first[-1] + len(asked))
 
     def __len__(self) -> int:
         """Return the number of training sequences of an epoch."""
@@ -147,7 +155,7 @@ class TaskStepper(SupervisedStepper):
             asked.append((self._questions[task - 1], int(row - self._first[task - 1])))
         return found, self._tokens(asked)
 
-    def _tokens(self, asked: list[tuple[Questions, int]]) -> list[tuple[Tokens, Tokens]]:
+    def _tokens(self, asked: list[tuple[QuestionSource, int]]) -> list[tuple[Tokens, Tokens]]:
         """Tokenize questions, shortened as far as the backbone has too few places for them."""
         found: dict[int, tuple[Tokens, Tokens]] = {}
         left = list(range(len(asked)))
@@ -156,15 +164,16 @@ class TaskStepper(SupervisedStepper):
                 break
             texts = [asked[place][0].write(asked[place][1], shortened) for place in left]
             questions = self._format.question_tokens([question for question, _ in texts])
-            answers = self._format.answer_tokens([answer for _, answer in texts])
+            # What is generated part by part is cut into tokens part by part.
+            answers = [np.concatenate(self._format.answer_tokens(parts)) for _, parts in texts]
             for place, question, answer in zip(left, questions, answers, strict=True):
                 # Codes end by their number, words have to be ended.
-                ends = asked[place][0].task.answers_in_words
+                ends = asked[place][0].answers_in_words
                 found[place] = question, np.append(answer, self._end) if ends else answer
             left = [place for place in left if sum(map(len, found[place])) - 1 > self._most]
         if left:
             raise UserError(
-                f"sft_tasks: the backbone reads {self._most} tokens, and a question takes more: "
-                f"{texts[0][0][:80]!r}"
+                f"{asked[left[0]][0].setting}: the backbone reads {self._most} tokens, and a "
+                f"question with its answer takes more: {texts[0][0][:80]!r}"
             )
         return [found[place] for place in range(len(asked))]

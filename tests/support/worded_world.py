@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,15 @@ def worded_policy(folder: Path, dataset: Dataset, *words: str) -> Policy:
     settings = from_words(Settings, dict(word.split("=") for word in words))
     backbone = find_backbone(str(folder))
     return make_policy(backbone, dataset, settings, torch.device("cpu"))
+
+
+def trace_lines(dataset: Dataset, count: int) -> list[str]:
+    """Traces made from a template over titles, of the first examples."""
+    titles, examples = dataset.catalog.titles, dataset.train
+    lines = []
+    for row in range(count):
+        had = ", ".join(titles[item] for item in examples.history(row))
+        wants = titles[examples.targets[row]]
+        text = f"Evidence: {had}.\nIntent: a {wants}."
+        lines.append(json.dumps({"example": row, "text": text}) + "\n")
+    return lines

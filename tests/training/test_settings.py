@@ -31,6 +31,8 @@ IN_THE_SFT_START = {
     "max_grad_norm": "2",
     "sft_tasks": "next-item,title-sid",
     "sft_code_tokens": "titles",
+    "sft_traces": __file__,
+    "sft_trace_pace": "2",
     "lora_rank": "8",
     "precision": "bf16-mixed",
 }

@@ -27,7 +27,7 @@ from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
-from genrec_bench.training.sft_tasks import Questions, check_words, task_weights
+from genrec_bench.training.sft_tasks import Questions, QuestionSource, check_words, task_weights
 from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.task_steps import Mixture, TaskStepper
 from genrec_bench.training.workers import Workers
@@ -142,7 +142,7 @@ def test_an_epoch_has_each_task_as_often_as_it_weighs(
             of_task += here.tolist()
         often = np.bincount(of_task, minlength=count)
         assert often.max() - often.min() <= 1, "some are asked oftener than others"
-    # Asked in another order, as after a resumption, it says the same.
+    # QuestionSource in another order, as after a resumption, it says the same.
     again = Mixture(counts, an_epoch, batch, 3)
     for index in reversed(range(steps)):
         assert np.array_equal(again.rows(index), rows[index * batch : (index + 1) * batch])
@@ -159,29 +159,34 @@ def test_each_task_asks_for_its_item(llama: Path) -> None:
     assert 3 not in dataset.train.targets[found["history-title"].rows]
     frame = "\n\nResponse:\n"
     sid = prompt_format.item_text
-    assert found["title-sid"].write(2) == (
+
+    def ask(name: str, number: int, shortened: int = 0) -> tuple[str, str]:
+        question, (answer,) = found[name].write(number, shortened)
+        return question, answer
+
+    assert ask("title-sid", 2) == (
         f"Which item has the title garden hose 2?{frame}",
         sid[2],
     )
-    assert found["sid-title"].write(2) == (
+    assert ask("sid-title", 2) == (
         f"Which title has the item {sid[2]}?{frame}",
         "garden hose 2",
     )
-    question, answer = found["description-sid"].write(4)
+    question, answer = ask("description-sid", 4)
     assert "kettle" not in question and "lamp of size 4" in question and answer == sid[4]
     for name in ("titles-sid", "history-title"):
         questions = found[name]
         number = int(np.argmax(dataset.train.history_lengths[questions.rows]))
         row = questions.rows[number]
         history, target = dataset.train.history(row), int(dataset.train.targets[row])
-        question, answer = questions.write(number)
+        question, answer = ask(name, number)
         titles = dataset.catalog.titles
         if name == "titles-sid":
             assert "; ".join(titles[item] for item in history if titles[item]) in question
             assert answer == sid[target]
         else:
             assert prompt_format.spell(history) in question and answer == titles[target]
-        shorter, same = questions.write(number, 1)
+        shorter, same = ask(name, number, 1)
         assert len(shorter) < len(question) and same == answer
         assert (titles if name == "titles-sid" else sid)[history[-1]] in shorter
 
@@ -256,9 +261,9 @@ def test_each_token_of_an_answer_counts_once_however_it_is_cut(llama: Path) -> N
     )
 
 
-def asked_of(stepper: TaskStepper, rows: Any) -> list[tuple[Questions | None, int]]:
+def asked_of(stepper: TaskStepper, rows: Any) -> list[tuple[QuestionSource | None, int]]:
     """The question behind each row of a mixture; none for next-item."""
-    found: list[tuple[Questions | None, int]] = []
+    found: list[tuple[QuestionSource | None, int]] = []
     for row in rows.tolist():
         task = int(np.searchsorted(stepper._first, row, side="right"))
         questions = stepper._questions[task - 1] if task else None
@@ -273,8 +278,8 @@ def test_titles_end_and_codes_do_not(llama: Path) -> None:
     end = policy.prompt_format.tokenizer.eos_token_id
     for questions in stepper._questions:
         ((question, answer),) = stepper._tokens([(questions, 0)])
-        assert (answer[-1] == end) == questions.task.answers_in_words
-        assert questions.task.answers_in_words or len(answer) == dataset.catalog.num_levels
+        assert (answer[-1] == end) == questions.answers_in_words
+        assert questions.answers_in_words or len(answer) == dataset.catalog.num_levels
         assert question[-1] != end
 
 
@@ -290,7 +295,7 @@ def test_long_texts_are_shortened_to_what_the_backbone_reads(tmp_path: Path) -> 
         titles=tuple("a title of extraordinarily long words " * 20 for _ in range(24))
     )
     stepper = stepper_of(worded_policy(tmp_path, titles), titles, "next-item,sid-title")
-    with pytest.raises(UserError, match="reads 150 tokens, and a question takes more"):
+    with pytest.raises(UserError, match="reads 150 tokens, and a question with its answer"):
         stepper.step(0, 0.0)
 
 
