@@ -41,6 +41,10 @@ def _is_scalar_or_several(value: object) -> bool:
     return _is_scalar(value)
 
 
+def _is_scalar_or_many(value: object) -> bool:
+    return all(map(_is_scalar, value)) if isinstance(value, list) else _is_scalar_or_several(value)
+
+
 def _is_moment(text: str) -> bool:
     try:
         # Moments without a zone cannot be compared with others.
@@ -52,6 +56,7 @@ def _is_moment(text: str) -> bool:
 Scalar = Annotated[Any, Must(_is_scalar, "a number, a text, true, false or null")]
 Scalars = Mapping[Word, Scalar]
 Fact = Annotated[Any, Must(_is_scalar_or_several, "a number, a text, or some of these by name")]
+Facts = Annotated[Any, Must(_is_scalar_or_many, "a number, a text, or some of these")]
 Number = Annotated[Any, Must(is_number, "a number")]
 Sha256 = Annotated[str, Must(_SHA256.fullmatch, "64 hexadecimal digits")]
 Count = Annotated[int, between(0, 10**9)]

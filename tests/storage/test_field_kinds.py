@@ -46,7 +46,7 @@ GOOD: dict[str, Any] = {
     "SIDs": {
         "contents": HASH,
         "codes_per_level": [4, 4],
-        "recipe": {"method": "rq-kmeans", "seed": 0},
+        "recipe": {"method": "rq-kmeans", "seed": 0, "codes_per_level": [4, 4]},
         "quality": {"items": 24, "levels": []},
         "sha256": HASH,
     },
@@ -153,6 +153,7 @@ WRONG = [
     ("SIDs", ("codes_per_level", 0), 0, "'codes_per_level.1' must be from 1"),
     ("SIDs", ("codes_per_level",), 4, "'codes_per_level' must be a list"),
     ("SIDs", ("recipe",), "by hand", "'recipe' must be a mapping"),
+    ("SIDs", ("recipe", "codes_per_level", 0), [4], "'recipe.codes_per_level' must be a number"),
     ("tracking", ("name",), 3, "'name' must be text"),
     ("tracking", ("tags", "seed"), 0, "'tags.seed' must be text"),
     ("tracking", ("end",), ["done", 2], "'end.1' must be one of complete, failed"),

@@ -20,7 +20,7 @@ from genrec_bench.data.sids.sid_recipe import as_label, reads_as_recipe
 from genrec_bench.errors import DAMAGE, UserError, nearest, one_line
 from genrec_bench.storage.cached import Unsound, read_sealed, sealed
 from genrec_bench.storage.digests import content_digest, file_sha256
-from genrec_bench.storage.field_kinds import Fact, Line, Sha256, Word
+from genrec_bench.storage.field_kinds import Facts, Line, Sha256, Word
 from genrec_bench.storage.files import write_json
 from genrec_bench.storage.folders import written_whole
 from genrec_bench.storage.parquet import read_table
@@ -58,7 +58,7 @@ class _Manifest:
 
     contents: Line
     codes_per_level: tuple[Annotated[int, between(1, 2**31 - 1)], ...]
-    recipe: Mapping[Word, Fact]
+    recipe: Mapping[Word, Facts]
     quality: Mapping[Word, Any]
     sha256: Sha256
 
