@@ -30,7 +30,7 @@ class _TrainingState:
     curves: tuple[_Row, ...]
     spent: Mapping[Word, Cost]
     random: Mapping[Word, tuple[_Byte, ...]]
-    stepper: Mapping[Word, Count]
+    stepper: Mapping[Word, Annotated[int, between(-(10**9), 10**9)]]
 
 
 def check_training_state(state: object, where: object) -> dict[str, Any]:

@@ -41,7 +41,7 @@ GOOD: dict[str, Any] = {
         "curves": [ROW],
         "spent": {"update": COST},
         "random": {"cpu": [0, 255]},
-        "stepper": {"refilled": 0},
+        "stepper": {"refilled": -4},
     },
     "SIDs": {
         "contents": HASH,
