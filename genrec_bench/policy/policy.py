@@ -20,7 +20,7 @@ from genrec_bench.policy.attention import NAME as TREE_ATTENTION
 from genrec_bench.policy.attention import Layout
 from genrec_bench.policy.flops import FlopModel, ProductCount
 from genrec_bench.policy.fused import fuse
-from genrec_bench.policy.head import read_logits
+from genrec_bench.policy.head import Reader, read_logits
 from genrec_bench.policy.precision import Precision, passes
 from genrec_bench.policy.prompts import PromptFormat
 from genrec_bench.policy.trie import Trie
@@ -215,21 +215,31 @@ class Policy(nn.Module):
 
         return read_logits(hidden, head.weight, head.bias, read, low=self.precision != "fp32")
 
+    def read_words(self, hidden: Tensor, read: Reader) -> tuple[Tensor, Tensor]:
+        """Apply the output head to [R, D], and read logits over the whole vocabulary, in pieces.
+
+        Args:
+            read: see `read_logits`.
+        """
+        head = cast(nn.Linear, self.backbone.get_output_embeddings())
+
+        def scaled(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            return read(self._scaled(logits), rows)
+
+        return read_logits(hidden, head.weight, head.bias, scaled, low=self.precision != "fp32")
+
     def token_log_probs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Return [R] the log-probability of tokens [R] after hidden states [R, D].
 
         It is normalised over the whole vocabulary, as a language model's words are.
         """
-        head = cast(nn.Linear, self.backbone.get_output_embeddings())
 
         def read(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            logits = self._scaled(logits)
             found = logits.gather(1, tokens[rows].unsqueeze(1)).squeeze(1)
             return found, logits.logsumexp(dim=-1)
 
-        low = self.precision != "fp32"
-        logits, normalizer = read_logits(hidden, head.weight, head.bias, read, low=low)
-        return logits - normalizer
+        found, normalizer = self.read_words(hidden, read)
+        return found - normalizer
 
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
         """Apply the rows of the output head for k tokens to [..., D], and tell the meter.

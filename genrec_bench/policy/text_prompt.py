@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from genrec_bench.data.dataset import Catalog, Examples
@@ -75,6 +76,16 @@ class TextPrompt:
         histories = [examples.history(int(row)) for row in rows]
         texts = [self.text(history) for history in histories]
         return Prompts.from_rows(self.question_tokens(texts), histories)
+
+    def thinking_prompts(self, histories: Tensor) -> Prompts:
+        """Tokenize questions that are answered after thoughts, which have begun.
+
+        Args:
+            histories: [B, H] items, -1 behind the last.
+        """
+        rows = [row[row >= 0].numpy() for row in histories]
+        questions = self.question_tokens([self.thinking_text(row) for row in rows])
+        return Prompts.from_rows(questions, rows)
 
     def question_tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of texts that something follows: they begin as texts do."""

@@ -191,6 +191,8 @@ def _track(
         "sft": start.fingerprint,
         "sids": dataset.sid_fingerprint,
     }
+    if settings.mode == "reason":
+        track["samples"] += f", each after at most {settings.thought_tokens} tokens of thoughts"
     if settings.keep != "last":
         # Left out where it is "last", as in records that know no other choice.
         track["keep"] = settings.keep

@@ -17,6 +17,7 @@ from torch import Tensor
 from genrec_bench.data.dataset import Catalog, Dataset, Examples, World
 from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.decoding.sampling import beam_and_samples, sample
+from genrec_bench.decoding.thoughts import reason
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.scoring import score
@@ -112,7 +113,7 @@ def evaluate(
             codes = policy.trie.code[policy.trie.prefixes(leaves)].flatten(1)
             columns_of_part = [policy.trie.sid_index(leaves), codes]
             if drawn is not None:
-                columns_of_part.append(policy.trie.sid_index(drawn.leaves))
+                columns_of_part.append(policy.trie.sid_index(drawn))
             lists[part] = torch.cat(columns_of_part, dim=1).cpu().numpy()
             bar.advance(len(part))
     lists = workers.interleave(lists)
@@ -160,20 +161,28 @@ def _candidates(
     beam_width: int,
     algorithm: Algorithm | None,
     sampling: Settings | None,
-) -> tuple[CandidateTree, CandidateTree | None]:
-    """Return the lists of some prompts, and what is drawn for Pass@k if anything is."""
+) -> tuple[CandidateTree, Tensor | None]:
+    """Return the lists of some prompts, and [B, S] the leaves drawn for Pass@k if any are."""
     own = None if algorithm is None or algorithm.decoding == "beam" else algorithm
+    decode = beam_search if own is None else own.decode
     if sampling is None or not sampling.pass_samples:
-        decode = beam_search if own is None else own.decode
         return decode(policy, prompts, beam_width), None
     count, key = sampling.pass_samples, SAMPLING_KEY
     temperature, top_p = sampling.pass_temperature, sampling.pass_top_p
+    if sampling.mode == "reason":
+        tree, most = decode(policy, prompts, beam_width), sampling.thought_tokens
+        drawn = reason(
+            policy, prompts, count, most=most, temperature=temperature, top_p=top_p, key=key
+        )
+        return tree, drawn.leaves
     if own is None:
-        return beam_and_samples(
+        tree, samples = beam_and_samples(
             policy, prompts, beam_width, count, temperature=temperature, top_p=top_p, key=key
         )
-    tree = own.decode(policy, prompts, beam_width)
-    return tree, sample(policy, prompts, count, temperature=temperature, top_p=top_p, key=key)
+    else:
+        tree = own.decode(policy, prompts, beam_width)
+        samples = sample(policy, prompts, count, temperature=temperature, top_p=top_p, key=key)
+    return tree, samples.leaves
 
 
 def judged(dataset: Dataset, split: str, settings: Settings) -> Examples:

@@ -30,11 +30,13 @@ REPORTED = ("ks", "metrics", "keep_lists")
 
 UNSAID: dict[str, Any] = {
     "anchor": 0.0,
+    "mode": "direct",
     "sft_code_tokens": "backbone",
     "sft_targets": 1,
     "sft_tasks": NEXT_ITEM,
     "sft_trace_pace": 1.5,
     "sft_traces": "",
+    "thought_tokens": 256,
 }
 """Settings that are left out where they choose nothing, as in records that do not know them."""
 
@@ -75,6 +77,15 @@ class Settings:
     pass_samples: int = setting(10, low=0, high=4096, help="sampled for Pass@k; 0 leaves it out")
     pass_temperature: float = setting(0.7, low=0.01, high=100, help="temperature of these samples")
     pass_top_p: float = setting(0.9, low=1e-6, high=1, help="top-p of these samples")
+    mode: str = setting(
+        "direct",
+        choices=("direct", "reason"),
+        help="how these samples are drawn: at once, or each after thoughts of its own; lists are "
+        "always ranked directly. reason is of prompt=gream",
+    )
+    thought_tokens: int = setting(
+        256, low=1, high=65536, help="most tokens of thoughts with mode=reason"
+    )
     validations: int = setting(8, low=0, high=1000, help="looks at validation data; cost no budget")
     validation_examples: int = setting(
         2000,
@@ -205,6 +216,8 @@ class Settings:
                 "precision=bf16: all weights are trained, and of weights in bfloat16 an update "
                 "this small mostly rounds to nothing; set bf16-mixed, or a lora_rank"
             )
+        if self.mode == "reason" and not self.pass_samples:
+            raise UserError("mode=reason: is about samples; set pass_samples above 0")
         # Read once: what is written down is what was there when all began, wherever it lay.
         found = traces_digest(self.sft_traces) if self.sft_traces else ""
         object.__setattr__(self, "traces_sha256", found)

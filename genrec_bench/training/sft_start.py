@@ -146,6 +146,8 @@ def evaluate_start(
     way = f"beam-{settings.beam_width}-pass-{settings.pass_samples}"
     if settings.pass_samples:
         way += f"-{settings.pass_temperature!r}-{settings.pass_top_p!r}"
+    if settings.mode == "reason":
+        way += f"-thoughts-{settings.thought_tokens}"
     if settings.test_examples:
         way += f"-of-{settings.test_examples}"
     if dataset.world is not None:

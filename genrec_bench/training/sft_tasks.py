@@ -26,7 +26,7 @@ MOST_WEIGHT = 100.0
 
 
 class WordSettings(Protocol):
-    """What SFT does with words; these are some of the harness's `Settings`."""
+    """What is done with words; these are some of the harness's `Settings`."""
 
     @property
     def prompt(self) -> str:
@@ -35,6 +35,10 @@ class WordSettings(Protocol):
     @property
     def sft_tasks(self) -> str:
         """See `task_weights`."""
+
+    @property
+    def mode(self) -> str:
+        """How samples are drawn: direct or reason."""
 
     @property
     def sft_traces(self) -> str:
@@ -110,12 +114,14 @@ def check_words(dataset: Dataset, backbone: str, settings: WordSettings) -> None
             f"{next(iter(asked))} needs words, and prompts of codes alone have none; take a "
             "--backbone with a tokenizer and prompt=text"
         )
-    if settings.sft_traces:
-        if prompt not in THINKING:
+    thinks = {"sft_traces": settings.sft_traces, "mode": settings.mode}
+    for name, value in thinks.items():
+        if value not in ("", "direct") and prompt not in THINKING:
             raise UserError(
-                f"sft_traces={settings.sft_traces}: thoughts have a place in prompt="
-                f"{' and '.join(THINKING)} alone; set it, with a --backbone that has a tokenizer"
+                f"{name}={value}: thoughts have a place in prompt={' and '.join(THINKING)} alone; "
+                "set it, with a --backbone that has a tokenizer"
             )
+    if settings.sft_traces:
         load_traces(settings.sft_traces, dataset)
     there = {
         "descriptions": any(text.strip() for text in dataset.contents.descriptions),

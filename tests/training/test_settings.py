@@ -49,6 +49,8 @@ ELSEWHERE = {
     "ks": "1,7",
     "metrics": "mine.py",
     "keep_lists": "true",
+    "mode": "reason",
+    "thought_tokens": "8",
     "pass_samples": "0",
     "pass_temperature": "1",
     "pass_top_p": "1",
