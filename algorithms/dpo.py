@@ -11,8 +11,8 @@ Differences from GRPO:
    which are the rejected ones.
 2. The paper's pairs are drawn from the SFT policy and labelled by people. Here the target is the
    preferred one, and ``rejected`` says where the other is from: ``random``, uniformly from the
-   catalog, as recommenders that use DPO do (S-DPO's baseline), or ``policy``, a draw from the
-   policy of the moment inside the trie.
+   catalog, as recommenders that use DPO do (S-DPO's baseline), ``draws`` of the policy inside the
+   trie, or the best of its ``beam``.
 3. ``negatives``: how many pairs a prompt has, over which losses are averaged; the paper's one. What
    is drawn and is the target makes no pair.
 4. The reference is the SFT start, and always needed.
@@ -35,6 +35,7 @@ from genrec_bench.algorithm import (
     Prompts,
     Scores,
     Seen,
+    beam_search,
     catalog_draws,
     fixed,
     hyperparameter,
@@ -43,6 +44,8 @@ from genrec_bench.algorithm import (
     rule_reward,
     sample,
 )
+
+REJECTED = ("random", "draws", "beam")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class DPOHyperparameters(Hyperparameters):
     beta: float = hyperparameter(
         0.1, low=1e-4, high=100, log=True, search=(0.01, 2), help="beta: the less, the further"
     )
-    rejected: str = fixed("random", choices=("random", "policy"), help="whence: see 2 above")
+    rejected: str = fixed("random", choices=REJECTED, help="where from: see 2 above")
     negatives: int = fixed(1, low=1, high=256, help="pairs of a prompt, at most group_size")
 
 
@@ -67,14 +70,15 @@ class DPO(Algorithm):
 
     def __init__(self, hyperparameters: DPOHyperparameters) -> None:
         super().__init__(hyperparameters)
-        self.rates_candidates = hyperparameters.rejected == "policy"
+        self.rates_candidates = hyperparameters.rejected != "random"
 
     def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
         """Draw what is rejected, in the first places of a group."""
         count = min(self.hyperparameters.negatives, group_size)
-        if self.hyperparameters.rejected == "policy":
-            return sample(policy, prompts, count).with_places(group_size)
-        return catalog_draws(policy.trie, prompts, group_size, count)
+        if self.hyperparameters.rejected == "random":
+            return catalog_draws(policy.trie, prompts, group_size, count)
+        find = beam_search if self.hyperparameters.rejected == "beam" else sample
+        return find(policy, prompts, count).with_places(group_size)
 
     def reward(self, seen: Seen) -> Tensor:
         """Return the hit, which makes no pair."""

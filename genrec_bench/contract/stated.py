@@ -270,6 +270,7 @@ CALLED: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
     "rerank": (lambda one: one.reranks, "that takes `reranks = True`"),
     "values": (lambda one: one.estimates_values, "that takes `estimates_values = True`"),
     "reference_mix": (lambda one: one.uses_reference, "that takes `uses_reference = True`"),
+    "opponent_mix": (lambda one: one.uses_opponent, "that takes `uses_opponent = True`"),
     "accepts": (lambda one: one.most_refills > 0, "that takes `most_refills` above 0"),
     "loss": (lambda one: one.on_policy and one.trains, "that takes `on_policy` and `trains`"),
     "reward": (lambda one: one.on_policy and one.trains, "that takes `on_policy` and `trains`"),

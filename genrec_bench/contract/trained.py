@@ -134,9 +134,9 @@ def check_bill(stage: Stage) -> None:
     """The ledger charges what is computed: torch's counter of FLOPs agrees, attention apart."""
     training = Training(stage.algorithm)
     training.policy.flops = training.policy.flops.without_attention()
-    reference = training.stepper.modules().get("reference")
-    if isinstance(reference, Policy):
-        reference.flops = reference.flops.without_attention()
+    for module in training.stepper.modules().values():
+        if isinstance(module, Policy) and module is not training.policy:
+            module.flops = module.flops.without_attention()
     counter = FlopCounterMode(display=False)
     with counter:
         training.go(0, 1)

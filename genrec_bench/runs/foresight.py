@@ -215,7 +215,8 @@ def expected_memory(request: Request, device: torch.device) -> Need | None:
     reference = FLOAT * size.tables if settings.lora_rank else weights
     # With gradients, two moments and the best weights; or twice, as they are read.
     trained = weights + 4 * FLOAT * _trained(request, size)
-    held = max(trained + request.algorithm.uses_reference * reference, 2 * weights)
+    copies = request.algorithm.uses_reference + request.algorithm.uses_opponent
+    held = max(trained + copies * reference, 2 * weights)
     of_pass = fit_pass(
         size.of_pass,
         device,

@@ -15,6 +15,9 @@ from genrec_bench.training.hyperparameters import check_against
 from genrec_bench.training.own_metrics import load_metrics
 from genrec_bench.training.settings import Settings
 
+LOOKED_AT = 10_000
+"""Steps in which a copy of the policy may move."""
+
 
 def check_choices(name: str, algorithm: Algorithm, settings: Settings) -> None:
     """Make sure that an algorithm's hyperparameters and the settings fit each other.
@@ -32,6 +35,20 @@ def check_choices(name: str, algorithm: Algorithm, settings: Settings) -> None:
             f"prompts_per_step={settings.prompts_per_step}: must be at least "
             f"minibatches={algorithm.minibatches}, one for each"
         )
+    if settings.lora_rank and _moves_a_copy(algorithm):
+        raise UserError(
+            f"lora_rank={settings.lora_rank}: {name} moves a copy of the policy, such as its "
+            "reference, and none can follow adapters; set lora_rank=0 or keep the copy as it is"
+        )
     check_against(algorithm.hyperparameters, settings)
     if settings.metrics:
         load_metrics(Path(settings.metrics))
+
+
+def _moves_a_copy(algorithm: Algorithm) -> bool:
+    """Return whether reference or opponent follow the policy in any of the first steps."""
+    mixes = [
+        *([algorithm.reference_mix] if algorithm.uses_reference else []),
+        *([algorithm.opponent_mix] if algorithm.uses_opponent else []),
+    ]
+    return any(mix(step) for mix in mixes for step in range(1, LOOKED_AT + 1))

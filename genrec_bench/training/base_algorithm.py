@@ -177,6 +177,21 @@ class Algorithm:
         """
         return 0.0
 
+    @property
+    def uses_opponent(self) -> bool:
+        """Whether a copy of the policy, its opponent, finds the candidates in its place.
+
+        Their log-probabilities are then the opponent's. It is the start until it is moved.
+        """
+        return False
+
+    def opponent_mix(self, step: int) -> float:
+        """Return the share of the policy's weights to mix into the opponent after a step.
+
+        As ``reference_mix``: 0 keeps it as it is, 1 makes it the policy of the moment.
+        """
+        return 0.0
+
     def rollout(self, policy: Policy, prompts: Prompts, group_size: int) -> CandidateTree:
         """Find G candidates for each prompt. Runs without gradients."""
         return beam_search(policy, prompts, group_size)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genrec_bench.errors import UserError
 from genrec_bench.policy.flops import FlopModel
 from genrec_bench.policy.policy import Policy, embedding_weights
 
@@ -78,6 +79,19 @@ class KeptStart:
         self.module = self._kept = KeptWeights(self._tables)
         with self.policy(), policy.passes():
             self._flops = FlopModel(policy.backbone)
+
+    def follow(self, policy: Policy, mix: float) -> None:
+        """Mix this share of a policy's weights into what is kept.
+
+        Raises:
+            UserError: adapters are trained: a mix of their factors is none of what they add up to.
+        """
+        if self._tables is not None:
+            raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
+        with torch.no_grad():
+            kept = self.whole.parameters()
+            for own, current in zip(kept, policy.parameters(), strict=True):
+                own.lerp_(current, mix)
 
     @contextmanager
     def policy(self) -> Iterator[Policy]:

@@ -8,6 +8,7 @@ depends on the number of processes; which groups the batch holds, and in what or
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from genrec_bench.data.worlds import Purchases
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.groups import Groups, Reference
+from genrec_bench.training.kept_weights import KeptStart
 from genrec_bench.training.out_of_memory import in_smaller_passes
 from genrec_bench.training.views import Views
 
@@ -110,10 +112,11 @@ class Rollouts:
         prompts_per_step: int,
         seed: int,
         purchases: Purchases | None = None,
+        opponent: KeptStart | None = None,
     ) -> None:
         """Prepare; the seed decides in what order examples are visited, and what is drawn.
 
-        The policy and the algorithm are those of ``views``.
+        The policy and the algorithm are those of ``views``; an opponent rolls out in its place.
         Targets are the examples' own, or else the purchases that a world draws for each visit.
         """
         self._views = views
@@ -121,6 +124,7 @@ class Rollouts:
         self._algorithm = views.algorithm
         self._examples = examples
         self._purchases = purchases
+        self._opponent = opponent
         self._workers = views.workers
         self._group_size = group_size
         self._sampler = Sampler(len(examples), prompts_per_step, seed)
@@ -214,12 +218,15 @@ class Rollouts:
         # Four numbers: the sampler seeds with two and the minibatches with three.
         seed = np.random.SeedSequence([self._seed, start, 0, 1]).generate_state(1).item()
 
-        def roll_out() -> CandidateTree:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)
-                return algorithm.rollout(policy, prompts, self._group_size)
+        acting = nullcontext(policy) if self._opponent is None else self._opponent.policy()
+        with acting as actor:
 
-        tree = in_smaller_passes(policy, roll_out)
+            def roll_out() -> CandidateTree:
+                with torch.random.fork_rng(devices=[]):
+                    torch.default_generator.manual_seed(seed)
+                    return algorithm.rollout(actor, prompts, self._group_size)
+
+            tree = in_smaller_passes(actor, roll_out)
         seen = self._views.seen(prompts, tree, targets)
         rewards = algorithm.reward(seen)
         accepted = torch.ones_like(targets, dtype=torch.bool)

@@ -14,7 +14,6 @@ from torch import Tensor
 from genrec_bench.data.dataset import Examples
 from genrec_bench.data.worlds import Purchases
 from genrec_bench.decoding.beam import chunks
-from genrec_bench.errors import UserError
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import packed_sizes, score
 from genrec_bench.training.base_algorithm import Algorithm
@@ -79,6 +78,7 @@ class RolloutStepper(OfAlgorithm):
             )
         )
         self._reference = KeptStart(policy) if algorithm.uses_reference else None
+        self._opponent = KeptStart(policy) if algorithm.uses_opponent else None
         self._views = Views(policy, algorithm, ledger, workers, self._reference, embeddings)
         self._rollouts = Rollouts(
             self._views,
@@ -87,17 +87,17 @@ class RolloutStepper(OfAlgorithm):
             prompts_per_step=prompts_per_step,
             seed=seed,
             purchases=purchases,
+            opponent=self._opponent,
         )
         self._seed = seed
         self._embeddings = embeddings
         self._anchor = anchor
 
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Return the policy, and the reference policy if there is one."""
-        modules: dict[str, torch.nn.Module] = {"policy": self._policy}
-        if self._reference is not None:
-            modules["reference"] = self._reference.module
-        return modules
+        """Return the policy, and those copies of it that the algorithm uses."""
+        copies = {"reference": self._reference, "opponent": self._opponent}
+        there = {name: kept.module for name, kept in copies.items() if kept is not None}
+        return {"policy": self._policy, **there}
 
     def state(self) -> dict[str, int]:
         """Return how many prompts refills have taken, which moves all later steps on."""
@@ -113,7 +113,7 @@ class RolloutStepper(OfAlgorithm):
         algorithm.begin_step(index, share)
         if not algorithm.rolls_out:
             figures = self._supervised().learn(index, share, part)
-            self._move_reference(index)
+            self._move_copies(index)
             return {**figures, "supervised": 1.0}
         self._views.step, self._views.share = index, share
         heads_only = not algorithm.trains_backbone
@@ -154,20 +154,19 @@ class RolloutStepper(OfAlgorithm):
         if heads_only:
             # The reference has nothing to follow.
             return {**figures, "heads_only": 1.0}
-        self._move_reference(index)
+        self._move_copies(index)
         return figures
 
-    def _move_reference(self, index: int) -> None:
-        """Mix the policy into the reference, as the algorithm says."""
-        mix = self._algorithm.reference_mix(index + 1)
-        if mix and self._reference is not None:
-            if hasattr(self._policy.backbone, "peft_config"):
-                # A mix of two adapters' factors is not a mix of the weights that they add up to.
-                raise UserError("a reference cannot follow LoRA adapters; set lora_rank=0")
-            with torch.no_grad(), self._ledger.phase("reference"):
-                start = self._reference.whole.parameters()
-                for kept, current in zip(start, self._policy.parameters(), strict=True):
-                    kept.lerp_(current, mix)
+    def _move_copies(self, index: int) -> None:
+        """Mix the policy into reference and opponent, as the algorithm says."""
+        algorithm, step = self._algorithm, index + 1
+        for kept, asked, phase in (
+            (self._reference, algorithm.reference_mix, "reference"),
+            (self._opponent, algorithm.opponent_mix, "rollout"),
+        ):
+            if kept is not None and (mix := asked(step)):
+                with self._ledger.phase(phase):
+                    kept.follow(self._policy, mix)
 
     def _phase(self, name: str) -> str:
         """Return what pays for a part of the step that has begun."""
@@ -205,11 +204,18 @@ class RolloutStepper(OfAlgorithm):
         """
         algorithm, policy = self._algorithm, self._policy
         once = algorithm.updates_per_rollout * algorithm.minibatches == 1
-        if batch is None or once or policy.precision == "fp32" or not algorithm.rates_candidates:
+        if batch is None or once or not self._rereads:
             return batch
         with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
             found, _ = self._views.node_log_probs(policy, batch.prompts, batch.tree)
         return replace(batch, tree=replace(batch.tree, log_probs=found))
+
+    @property
+    def _rereads(self) -> bool:
+        """Whether the behavior policy is this one, and rounds to 16 bits."""
+        algorithm = self._algorithm
+        behaves = algorithm.rates_candidates and not algorithm.uses_opponent
+        return behaves and self._policy.precision != "fp32"
 
     def _minibatches(self, index: int, update: int, size: int) -> list[NDArray[np.int64]]:
         """Cut the places of a batch of all processes into parts, none of them empty."""
@@ -264,7 +270,7 @@ class RolloutStepper(OfAlgorithm):
                         temperature=at,
                         targets=targets,
                     )
-                if on_policy and self._policy.precision != "fp32":
+                if on_policy and self._rereads:
                     read = scores.node_log_probs.detach()
                     chunk = replace(chunk, tree=replace(chunk.tree, log_probs=read))
                 said = scores.target_log_probs

@@ -82,7 +82,7 @@ def test_the_nearest_of_several_weigh_most() -> None:
     assert found[0].tolist() == pytest.approx([-0.25 / 3.25, -2 / 3.25, 0])
 
 
-@pytest.mark.parametrize("rejected", ["random", "policy"])
+@pytest.mark.parametrize("rejected", ["random", "draws", "beam"])
 def test_s_dpo_with_one_negative_is_dpo(rejected: str) -> None:
     def found(kind: type[DPO], count: int) -> torch.Tensor:
         one = kind(kind.hyperparameters_class(beta=0.7, rejected=rejected, negatives=count))
@@ -102,8 +102,9 @@ def test_credit_is_of_what_is_rejected() -> None:
     assert batch.advantages.tolist() == [[-1, -1, 0, -1, 0, 0]] * 5
 
 
-def test_what_is_rejected_may_be_the_policys() -> None:
-    ours = DPO(DPOHyperparameters(rejected="policy", negatives=3))
+@pytest.mark.parametrize("rejected", ["draws", "beam"])
+def test_what_is_rejected_may_be_the_policys(rejected: str) -> None:
+    ours = DPO(DPOHyperparameters(rejected=rejected, negatives=3))
     world = tiny_world(ours)
     assert ours.rates_candidates and not DPO(DPOHyperparameters()).rates_candidates
     for group_size, count in ((6, 3), (2, 2)):

@@ -15,10 +15,14 @@ from tiny_runs import call, only_error
 from torch import ones
 from watched_waits import asked_in_time
 
+from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
+from genrec_bench.algorithms.rere import ReRe, ReReHyperparameters
 from genrec_bench.data.vectors import text_encoder
 from genrec_bench.errors import UserError
 from genrec_bench.policy.backbone_files import check_backbone
+from genrec_bench.runs.refusals import check_choices
 from genrec_bench.storage import hub
+from genrec_bench.training.settings import Settings
 
 Capture = pytest.CaptureFixture[str]
 
@@ -55,6 +59,27 @@ def refused(capsys: Capture, *words: str) -> str:
     called = call(capsys, [*words, "--no-mlflow"])
     assert not list(Path().iterdir()) or called.code == 2
     return only_error(called)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "choices"),
+    [("rere", []), ("sprec", []), ("grpo", ["beta=0.1", "sync_every=9999"])],
+)
+def test_a_copy_that_follows_the_policy_is_refused_with_adapters(
+    capsys: Capture, algorithm: str, choices: list[str]
+) -> None:
+    said = refused(capsys, "run", algorithm, "--set", "lora_rank=8", *choices)
+    assert said == (
+        f"lora_rank=8: {algorithm} moves a copy of the policy, such as its reference, and none can "
+        "follow adapters; set lora_rank=0 or keep the copy as it is"
+    )
+
+
+def test_a_copy_that_stays_or_is_none_is_not_refused_with_adapters() -> None:
+    settings = Settings(lora_rank=8)
+    check_choices("rere", ReRe(ReReHyperparameters(sync_every=0)), settings)
+    check_choices("grpo", GRPO(GRPOHyperparameters(sync_every=2)), settings)
+    check_choices("grpo", GRPO(GRPOHyperparameters(beta=0.1)), settings)
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ugr", "srpo", "vstar", "relative", "ranked"])

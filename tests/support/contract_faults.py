@@ -105,6 +105,9 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
             member("def target_loss(self, scores):\n    return -scores.log_probs")
         ],
         "loading what nobody keeps": [member("def load_state(self, state):\n    pass")],
+        "moving an opponent that is none": [
+            member("def opponent_mix(self, step):\n    return 1.0")
+        ],
         "choosing without refills": method("accepts", "return seen.tree.valid.any(1)"),
     },
     "target loss": {

@@ -6,13 +6,18 @@ from typing import Any
 
 import torch
 from small_trees import group_of
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrec_bench.algorithm import Algorithm, Batch, Seen
 from genrec_bench.contract.tiny_world import Play
 
 HERE: Any = SimpleNamespace(sum=lambda values: values)
 """Answers sums as the only process does, and nothing else."""
+
+
+def weights_of(module: nn.Module) -> Tensor:
+    """All that is trained of a policy, in one vector."""
+    return torch.cat([each.detach().flatten() for each in module.parameters()])
 
 
 def seen_group(probabilities: list[float], hit: int | None) -> Seen:
