@@ -62,6 +62,18 @@ class TextPrompt:
         """Ask what comes after one history."""
         return self.template.ask(self.template.next_item.format(history=self.spell(history)))
 
+    @property
+    def wording(self) -> dict[str, str]:
+        """What is asked, with ``{history}`` where SIDs stand with a comma and a space between them.
+
+        It is kept with the policy, for those who use it without this package.
+        """
+        asked, template = self.template.next_item, self.template
+        found = {"question": template.ask(asked)}
+        if template.thinking_frame:
+            found["thinking_question"] = template.ask_to_think(asked) + THINK
+        return found
+
     def thinking_text(self, history: NDArray[np.int32]) -> str:
         """Ask the same, and begin thoughts about it."""
         question = self.template.next_item.format(history=self.spell(history))

@@ -208,7 +208,8 @@ def card_text(request: Request, known: Beginning, before: Found, after: Found) -
     words = (
         "The tokenizer knows codes alone: a prompt is a start token and the SIDs of the history."
         if prompt == "compact"
-        else "The tokenizer is the backbone's, with one token for each code."
+        else "The tokenizer is the backbone's, with a token for each code. A prompt is `question` "
+        "of `policy.json`, with the SIDs of the history and `, ` between them."
     )
     table = "\n".join(
         [

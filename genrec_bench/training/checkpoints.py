@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy.adapters import Adapter, save_adapter
 from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.storage.bounded_json import load_json
 from genrec_bench.storage.digests import file_sha256, json_digest
 from genrec_bench.storage.files import read_json
@@ -72,6 +73,8 @@ def save_policy(
             "logprob_space": policy.logprob_space,
             "prompt": policy.prompt_format.name,
         }
+        if isinstance(policy.prompt_format, TextPrompt):
+            description |= policy.prompt_format.wording
         (new / POLICY).write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
 
     _replace(folder, write)
