@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.decoding.beam import beam_search, chunks
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.flops import measure_peak
+from genrec_bench.policy.graphs import OFTEN
 from genrec_bench.policy.policy import Policy, WorkCount
 from genrec_bench.policy.precision import Precision
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
@@ -71,10 +72,10 @@ SMALL: dict[str, Any] = {
     "num_key_value_heads": 2,
 }
 ALGORITHMS = ("sft", "grpo", "ugr", "srpo", "vstar")
-RUN = {"steps": 40, "validations": 4, "pass_samples": 0, "sft_epochs": 0.5}
+RUN: dict[str, float | str] = {"steps": 40, "validations": 4, "pass_samples": 0, "sft_epochs": 0.5}
 QUICK = RUN | {"steps": 4, "sft_epochs": 0.1, "prompts_per_step": 8}
 """Settings of the runs on a card and on a CPU."""
-FORMATS = {"fp32": torch.float32, "bf16-mixed": torch.bfloat16}
+FORMATS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16-mixed": torch.bfloat16}
 TOLERANCES = {"fp32": 1e-3, "bf16-mixed": 0.25}
 """Largest differences of log-probabilities, those that loading a backbone allows."""
 
@@ -87,6 +88,7 @@ def make_policy(
     catalog: Catalog,
     device: torch.device,
     precision: Precision,
+    acceleration: str = "off",
 ) -> Policy:
     """A policy of random weights, drawn on the CPU, so that every device has the same."""
     prompt_format = CompactPrompt(catalog)
@@ -101,7 +103,10 @@ def make_policy(
         precision=precision,
         tokens_per_forward=room,
     )
-    return policy.to_device(device).eval()
+    policy.to_device(device).eval()
+    if device.type == "cuda" and acceleration != "off":
+        policy.accelerate(compiled=acceleration == "compile")
+    return policy
 
 
 def make_prompts(policy: Policy, catalog: Catalog, count: int, items: int) -> Prompts:
@@ -140,15 +145,18 @@ def cosine(left: Tensor, right: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(left, right, dim=0))
 
 
-def equivalences(device: torch.device, precision: Precision) -> dict[str, Any]:
+def equivalences(
+    device: torch.device, precision: Precision, acceleration: str = "off"
+) -> dict[str, Any]:
     """Two ways to the same result, four times."""
     catalog = tiny_catalog(120, (16, 16, 16))
-    policy = make_policy(SMALL, 0, catalog, device, precision)
+    policy = make_policy(SMALL, 0, catalog, device, precision, acceleration)
     prompts = make_prompts(policy, catalog, 16, 10)
     difference, _ = compare_with_repeated(policy, 40)
     number = policy.trie.num_leaves
     with torch.no_grad():
-        found = beam_search(policy, prompts, number)
+        for _ in range(1 + OFTEN):  # on a GPU the last one is replayed
+            found = beam_search(policy, prompts, number)
         first = int(policy.trie.first_of_level[-1])
         leaves = (first + torch.arange(number, device=device)).expand(len(prompts), -1)
         blank = torch.zeros(*leaves.shape, policy.trie.num_levels, device=device)
@@ -201,11 +209,16 @@ def synchronize(device: torch.device) -> None:
 
 
 def shape_times(
-    shape: dict[str, Any], vocabulary: int, device: torch.device, precision: Precision, count: int
+    shape: dict[str, Any],
+    vocabulary: int,
+    device: torch.device,
+    precision: Precision,
+    count: int,
+    acceleration: str = "off",
 ) -> dict[str, Any]:
     """Rollout and update of ``count`` prompts of 60 tokens, 16 candidates, three codes."""
     catalog = tiny_catalog(3700, (256, 256, 256))
-    policy = make_policy(shape, vocabulary, catalog, device, precision)
+    policy = make_policy(shape, vocabulary, catalog, device, precision, acceleration)
     prompts = make_prompts(policy, catalog, count, 20)
     peak = measure_peak(0.6, FORMATS[precision], device)
     figures: dict[str, Any] = {
@@ -223,6 +236,8 @@ def shape_times(
         with torch.set_grad_enabled(name == "update"):
             work()
             policy.meter = None
+            for _ in range(OFTEN):
+                work()
             seconds = timed(work, device, 5)
         figures[name] = {
             "ms": 1e3 * seconds,
@@ -231,6 +246,8 @@ def shape_times(
         }
         if device.type == "cuda":
             figures[name]["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, fused=True)
+    figures["adamw_ms"] = 1e3 * timed(optimizer.step, device, 5)
     return figures
 
 
@@ -288,7 +305,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return record
 
 
-def runs(values: dict[str, float]) -> dict[str, Any]:
+def runs(values: Mapping[str, float | str]) -> dict[str, Any]:
     """Each algorithm for some steps, one after the other and then all at once; one is killed."""
     settings = ["--set", *(f"{key}={value}" for key, value in values.items())]
     found: dict[str, Any] = {}
@@ -333,6 +350,11 @@ def main() -> int:
     parts: dict[str, Callable[[], Any]] = {
         "equivalences fp32": partial(equivalences, device, "fp32"),
         "equivalences bf16-mixed": partial(equivalences, device, "bf16-mixed"),
+        **{
+            f"equivalences {number} {how}": partial(equivalences, device, number, how)
+            for number in FORMATS
+            for how in (("record", "compile") if on_card else ())
+        },
         "shapes tiny": partial(
             shape_times,
             {name: int(value) for name, value in TINY.items() if name in SMALL},
@@ -342,8 +364,9 @@ def main() -> int:
             count,
         ),
         **{
-            f"shapes {name}": partial(shape_times, shape, vocabulary, device, low, count)
+            f"shapes {name} {how}": partial(shape_times, shape, vocabulary, device, low, count, how)
             for name, shape in sizes.items()
+            for how in (("off", "record", "compile") if on_card else ("off",))
         },
         "profile": partial(profile, device),
         "runs": partial(runs, RUN if on_card else QUICK),

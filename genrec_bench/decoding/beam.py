@@ -70,9 +70,14 @@ class TreeDecoder:
         num_prompts, width = mask.shape
         self._lengths = prompts.lengths
         device = mask.device
+        graphs = policy.graphs
+        width = width if graphs is None else graphs.padded(width)
         self._width = width
         self._capacity = capacity
-        self._store = KeyValueStore(num_prompts, width + capacity)
+        if graphs is None:
+            self._store = KeyValueStore(num_prompts, width + capacity)
+        else:
+            self._store = graphs.lend(self, num_prompts, width + capacity)
         index = torch.arange(width, device=device)
         # Tokens are laid out from the left whatever side the padding was on.
         real = index < self._lengths.unsqueeze(1)

@@ -44,6 +44,11 @@ class KeyValueStore:
         self._num_prompts = num_prompts
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
+    @property
+    def num_places(self) -> int:
+        """Places of all prompts; the slot of this number is for padding."""
+        return self._num_prompts * self.capacity
+
     def extend(
         self, layer: int, keys: Tensor, values: Tensor, slots: Tensor, used: int
     ) -> tuple[Tensor, Tensor]:
@@ -58,7 +63,8 @@ class KeyValueStore:
             Keys and values [B, H, used, D]; 0 at places that nothing was written to.
         """
         if layer not in self._layers:
-            rows = self._num_prompts * self.capacity
+            # The last row is where padding goes.
+            rows = self._num_prompts * self.capacity + 1
             # Zeros, not empty memory: a NaN there would spoil the sum although it is masked.
             self._layers[layer] = (
                 keys.new_zeros(rows, keys.shape[1], keys.shape[3]),
@@ -67,7 +73,7 @@ class KeyValueStore:
         found = []
         for stored, new in zip(self._layers[layer], (keys, values), strict=True):
             stored.index_copy_(0, slots, new[0].transpose(0, 1))
-            places = stored.view(self._num_prompts, self.capacity, *stored.shape[1:])
+            places = stored[:-1].view(self._num_prompts, self.capacity, *stored.shape[1:])
             found.append(places[:, :used].transpose(1, 2))
         return found[0], found[1]
 
@@ -139,9 +145,11 @@ class Layout:
         rows = states[0].transpose(0, 1)
         if not self._dense:
             rows = _reindex(rows, self._source, self._slots, self._gaps[:0])
-        return rows.reshape(*self._grid, *rows.shape[1:]).transpose(1, 2)
+        return rows.reshape(self._seen.shape[0], -1, *rows.shape[1:]).transpose(1, 2)
 
-    def keys_and_values(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_and_values(
+        self, layer: nn.Module, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return what the grid's queries look at: its own tokens, or what the store holds.
 
         Keys and values [1, H, R, D] become [B, H, K, D].
@@ -149,7 +157,9 @@ class Layout:
         if self._store is None or self._store_slots is None:
             return self.to_grid(keys), self.to_grid(values)
         num_keys = self._seen.shape[-1]
-        return self._store.extend(layer, keys, values, self._store_slots, num_keys)
+        # Not looked up without a store: one trace of a compiler serves all layers.
+        index = int(layer.layer_idx)  # type: ignore[arg-type]
+        return self._store.extend(index, keys, values, self._store_slots, num_keys)
 
     def to_flat(self, states: Tensor) -> Tensor:
         """Read the tokens back from the grid: [B, H, S, D] to [1, R, H, D]."""
@@ -164,9 +174,67 @@ class Layout:
         Attention would turn a boolean mask into this one at every layer.
         """
         if self._mask is None or self._mask.dtype != dtype:
-            zeros = torch.zeros(self._seen.shape, dtype=dtype, device=self._seen.device)
-            self._mask = zeros.masked_fill_(~self._seen, -torch.inf)
+            *shape, keys = self._seen.shape
+            # On a GPU attention would copy rows that do not begin at a multiple of 8.
+            width = keys if self._seen.device.type == "cpu" else -(-keys // 8) * 8
+            zeros = torch.zeros(*shape, width, dtype=dtype, device=self._seen.device)
+            self._mask = zeros[..., :keys].masked_fill_(~self._seen, -torch.inf)
         return self._mask
+
+    @property
+    def shape(self) -> tuple[torch.Size, torch.Size]:
+        """What layouts share that one recorded pass can serve, beside their store."""
+        return torch.Size(self._grid), self._seen.shape
+
+    @property
+    def store(self) -> KeyValueStore | None:
+        """Keys and values of earlier tokens, if there are any."""
+        return self._store
+
+    def whole(
+        self, tokens: Tensor, positions: Tensor, places: int, keys: int
+    ) -> tuple[Tensor, Tensor, Layout, Tensor]:
+        """Give each position of a grid a token, those of padding one that nobody looks at.
+
+        Args:
+            tokens: [R], as the ``positions``.
+            places: S of the grid, or more.
+            keys: K, or more.
+
+        Returns:
+            [B * places] tokens and positions, their layout, and [R] where the R tokens are in it.
+        """
+        num_prompts, width = self._grid
+        slots = self._slots // width * places + self._slots % width
+        size = num_prompts * places
+        of_place = tokens.new_zeros(size).index_copy_(0, slots, tokens)
+        at = positions.new_zeros(size).index_copy_(0, slots, positions)
+        seen = self._seen.new_zeros(num_prompts, places, keys)
+        # Each query must see something.
+        seen[:, width:, 0] = True
+        seen[:, :width, : self._seen.shape[-1]] = self._seen[:, 0]
+        every = torch.arange(size, device=tokens.device)
+        kept = None
+        if self._store is not None and self._store_slots is not None:
+            kept = torch.full_like(every, self._store.num_places)
+            kept.index_copy_(0, slots, self._store_slots)
+        grid = (num_prompts, places)
+        return of_place, at, Layout(every, grid, seen, self.pairs, self._store, kept), slots
+
+    def copy(self, dtype: torch.dtype) -> Layout:
+        """Return an equal layout in memory of its own, with its mask made for a number format."""
+        kept = None if self._store_slots is None else self._store_slots.clone()
+        seen = self._seen[:, 0].clone()
+        copied = Layout(self._slots.clone(), self._grid, seen, self.pairs, self._store, kept)
+        copied.mask(dtype)
+        return copied
+
+    def take(self, other: Layout) -> None:
+        """Become a layout of the same shape, in the memory that this one has."""
+        if self._mask is not None:
+            self._mask.copy_(other.mask(self._mask.dtype))
+        if self._store_slots is not None and other._store_slots is not None:
+            self._store_slots.copy_(other._store_slots)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -214,10 +282,11 @@ def tree_attention(
     for name in UNSUPPORTED:
         if kwargs.get(name) is not None:
             raise ValueError(f"attention with {name!r} is not supported")
-    layout = _LAYOUT.get()
+    # A compiled layer is given it; it could not look into a context.
+    layout = kwargs["layout"] if "layout" in kwargs else _LAYOUT.get()
     query, key, value = lowered(query), lowered(key), lowered(value)
     query = layout.to_grid(query)
-    key, value = layout.keys_and_values(int(module.layer_idx), key, value)  # type: ignore[arg-type]
+    key, value = layout.keys_and_values(module, key, value)
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key = key.repeat_interleave(repeats, dim=1)

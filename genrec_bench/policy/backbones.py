@@ -150,6 +150,10 @@ class PolicySettings(Protocol):
         """Whether activations are computed again: auto, on or off."""
 
     @property
+    def acceleration(self) -> str:
+        """How a GPU is kept busy: off, record or compile."""
+
+    @property
     def lora_rank(self) -> int:
         """0 where all weights are trained."""
 
@@ -226,6 +230,9 @@ def make_policy(
         policy.to_device(device)
         _fit_passes(policy, settings, device)
         difference, num_attending = compare_with_repeated(policy, longest)
+        _accelerate(policy, settings, device)
+    except UserError:
+        raise
     except Exception as error:
         # An unknown architecture may fail in any way; an error of our own is a mistake of ours.
         if backbone.from_scratch:
@@ -264,6 +271,16 @@ def _fit_passes(policy: Policy, settings: PolicySettings, device: torch.device) 
     layers = recompute_layers(policy.backbone) if found.recomputes else 0
     if settings.checkpointing == "on" and not layers:
         raise UserError("checkpointing=on: transformers knows no layers of this model to repeat")
+
+
+def _accelerate(policy: Policy, settings: PolicySettings, device: torch.device) -> None:
+    """Keep a GPU busy as the settings say; a CPU is."""
+    how = settings.acceleration
+    if how == "off":
+        return
+    if device.type != "cuda":
+        raise UserError(f"acceleration={how}: is for a GPU, and this runs on {device}; set off")
+    policy.accelerate(compiled=how == "compile")
 
 
 def _longest_prompt(

@@ -18,9 +18,11 @@ from transformers import PreTrainedModel
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.policy.attention import NAME as TREE_ATTENTION
 from genrec_bench.policy.attention import Layout
+from genrec_bench.policy.compiled import LayerOptions, as_they_are, compile_layers
 from genrec_bench.policy.flops import FlopModel, ProductCount
 from genrec_bench.policy.fused import fuse
-from genrec_bench.policy.head import Reader, read_logits
+from genrec_bench.policy.graphs import ForwardGraphs
+from genrec_bench.policy.head import LOW, Reader, read_logits
 from genrec_bench.policy.precision import Precision, passes
 from genrec_bench.policy.prompts import PromptFormat
 from genrec_bench.policy.trie import Trie
@@ -72,6 +74,8 @@ class Policy(nn.Module):
         precision: in what its passes compute; rollouts, training and evaluation share it.
         tokens_per_forward: how many tokens one forward pass may hold; work is cut to fit.
         meter: hears of every token and FLOP.
+        graphs: recorded passes of rollouts, where there are any.
+        layers: how a pass runs the decoder's layers.
     """
 
     backbone: PreTrainedModel
@@ -111,6 +115,8 @@ class Policy(nn.Module):
         }
         self.heads = nn.ModuleDict(heads or {})
         self.meter: Meter | None = None
+        self.graphs: ForwardGraphs | None = None
+        self.layers: LayerOptions = as_they_are
         needed = prompt_format.vocabulary_size + len(names)
         if embedding_weights(backbone)[0].shape[0] < needed:
             _grow_embeddings(backbone, needed)
@@ -135,6 +141,18 @@ class Policy(nn.Module):
     def passes(self) -> AbstractContextManager[None]:
         """Return the context in which the backbone computes in the policy's precision."""
         return passes(self.precision, self.device)
+
+    def accelerate(self, *, compiled: bool) -> None:
+        """Record passes of rollouts, as this is for a GPU; compile layers for updates, if asked.
+
+        Raises:
+            UserError: this architecture's layers cannot be compiled.
+        """
+        products = torch.float32 if self.precision == "fp32" else LOW
+        if compiled:
+            kind = str(self.backbone.config.model_type)
+            self.layers = compile_layers(self._decoder, kind, products)
+        self.graphs = ForwardGraphs(products)
 
     @property
     def vocabulary_size(self) -> int:
@@ -170,10 +188,14 @@ class Policy(nn.Module):
             if torch.is_grad_enabled():
                 flops += self.flops.backward(**work)
             self.meter.charge(tokens=layout.num_tokens, flops=flops)
-        with layout.active(), self.passes():
-            output = self._decoder(
-                input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
-            )
+        if self.graphs is None or torch.is_grad_enabled():
+            return self._run(tokens, positions, layout)
+        return self.graphs.hidden(self.backbone, self._run, tokens, positions, layout)
+
+    def _run(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        inputs = {"input_ids": tokens.unsqueeze(0), "position_ids": positions.unsqueeze(0)}
+        with layout.active(), self.passes(), self.layers(layout) as options:
+            output = self._decoder(**inputs, use_cache=False, **options)
         return cast(Tensor, output.last_hidden_state[0].float())
 
     @property

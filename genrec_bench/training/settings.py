@@ -40,7 +40,7 @@ UNSAID: dict[str, Any] = {
 }
 """Settings that are left out where they choose nothing, as in records that do not know them."""
 
-PASSES = ("tokens_per_forward", "checkpointing")
+PASSES = ("tokens_per_forward", "checkpointing", "acceleration")
 """Settings that say how work is cut and kept, and change no result."""
 
 
@@ -202,6 +202,12 @@ class Settings:
         choices=(AUTO, "on", "off"),
         help="compute activations of layers again in the backward pass, for less memory and more "
         "time; auto: where passes would be too small else. Changes no result",
+    )
+    acceleration: str = setting(
+        "off",
+        choices=("off", "record", "compile"),
+        help="on a GPU. record: passes of rollouts are recorded and replayed; compile: layers are "
+        "compiled for updates too. Results change by rounding alone. Not proven on a GPU yet",
     )
 
     def __post_init__(self) -> None:

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "weight_decay": "0.1",
     "tokens_per_forward": "512",
     "checkpointing": "on",
+    "acceleration": "record",
     "ks": "1,7",
     "metrics": "mine.py",
     "keep_lists": "true",
