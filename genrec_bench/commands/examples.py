@@ -88,7 +88,11 @@ EXAMPLES = {
         "leaderboard --csv",
         "leaderboard verify leaderboards",
     ),
-    "bench": ("bench", "bench --json"),
+    "bench": (
+        "bench",
+        "bench --sids 1e4,1e5,1e6,1e7",
+        "bench --backbone Qwen/Qwen2.5-0.5B --precision bf16-mixed",
+    ),
     "resend": ("resend", "resend --output runs --tracking-uri http://localhost:5000"),
 }
 """Command lines without the program's name, by the words of a command."""

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from genrec_bench.data.columns import Texts
 from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.policy.policy import LogProbSpace, Policy
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
@@ -60,11 +63,12 @@ def tiny_catalog(
     cells = generator.choice(int(np.prod(codes_per_level)), size=num_sids, replace=False)
     sids = np.stack(np.unravel_index(cells, codes_per_level), axis=1).astype(np.int32)
     sids = np.concatenate([sids, sids[:1]])
+    numbers = pa.array(np.arange(len(sids))).cast(pa.string())
     return Catalog(
         sids=sids,
         codes_per_level=codes_per_level,
-        item_names=tuple(f"item {index}" for index in range(len(sids))),
-        titles=("",) * len(sids),
+        item_names=Texts(pc.binary_join_element_wise("item", numbers, " ").cast(pa.large_string())),
+        titles=Texts.empty(len(sids)),
         popularity=np.arange(len(sids), dtype=np.int64),
         rank_shared="popularity",
     )

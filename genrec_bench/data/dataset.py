@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec_bench.data.cards import Card
+from genrec_bench.data.columns import TextLists, Texts
 from genrec_bench.storage.digests import texts_sha256
 
 PARTIAL_BELOW = 0.99
@@ -120,10 +122,15 @@ class Catalog:
 
     sids: NDArray[np.int32]
     codes_per_level: tuple[int, ...]
-    item_names: tuple[str, ...]
-    titles: tuple[str, ...]
+    item_names: Sequence[str]
+    titles: Sequence[str]
     popularity: NDArray[np.int64]
     rank_shared: str
+
+    def __post_init__(self) -> None:
+        """Keep texts as columns."""
+        for name in ("item_names", "titles"):
+            object.__setattr__(self, name, Texts.of(getattr(self, name)))
 
     @property
     def num_items(self) -> int:
@@ -144,8 +151,22 @@ class Catalog:
 
     @cached_property
     def _unique(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        sids, inverse = np.unique(self.sids, axis=0, return_inverse=True)
+        codes = self.codes_per_level
+        if self._fit_one_number:
+            # Rows of a table are sorted far more slowly.
+            cells = np.ravel_multi_index(tuple(self.sids.T), codes)
+            found, inverse = np.unique(cells, return_inverse=True)
+            sids = np.empty((len(found), len(codes)), np.int32)
+            sids.T[:] = np.unravel_index(found, codes)
+        else:
+            sids, inverse = np.unique(self.sids, axis=0, return_inverse=True)
         return sids, inverse.reshape(-1).astype(np.int32)
+
+    @property
+    def _fit_one_number(self) -> bool:
+        """Whether a number of 64 bits tells each SID from all others."""
+        inside = bool(((self.sids >= 0) & (self.sids < self.codes_per_level)).all())
+        return inside and min(self.codes_per_level) > 0 and math.prod(self.codes_per_level) < 2**63
 
     @property
     def unique_sids(self) -> NDArray[np.int32]:
@@ -180,8 +201,8 @@ class Contents:
         splits: "train", "valid" and "test".
         sids: [num_items, L] zero-based codes; None where the source brings none.
         descriptions: [num_items], "" where unknown; () stands for all unknown.
-        categories: [num_items] from the widest to the narrowest, () where unknown; () stands for
-            all unknown.
+        categories: [num_items] tuples from the widest to the narrowest, () where unknown; ()
+            stands for all unknown.
         times: when each target was taken, in milliseconds since 1970 UTC, by split; empty where
             the source says only in what order.
         ceiling: best possible metrics by split ("valid", "test"), empty where unknown.
@@ -195,23 +216,30 @@ class Contents:
     """
 
     card: Card
-    item_names: tuple[str, ...]
-    titles: tuple[str, ...]
+    item_names: Sequence[str]
+    titles: Sequence[str]
     splits: Mapping[str, Examples]
     sids: NDArray[np.int32] | None = None
-    descriptions: tuple[str, ...] = ()
-    categories: tuple[tuple[str, ...], ...] = ()
+    descriptions: Sequence[str] = ()
+    categories: Sequence[tuple[str, ...]] = ()
     times: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     ceiling: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
     layout: str = ""
     world: World | None = None
-    user_names: tuple[str, ...] = ()
+    user_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         num_items = len(self.item_names)
-        for name, unknown in (("descriptions", ""), ("categories", ())):
-            object.__setattr__(self, name, getattr(self, name) or (unknown,) * num_items)
+        columns: dict[str, object] = {
+            "item_names": Texts.of(self.item_names),
+            "titles": Texts.of(self.titles),
+            "descriptions": Texts.of(self.descriptions or Texts.empty(num_items)),
+            "categories": TextLists.of(self.categories or TextLists.empty(num_items)),
+            "user_names": Texts.of(self.user_names),
+        }
+        for name, column in columns.items():
+            object.__setattr__(self, name, column)
         for texts in (self.titles, self.descriptions, self.categories):
             if len(texts) != num_items:
                 raise ValueError("item_names, titles, descriptions and categories disagree")
@@ -236,8 +264,14 @@ class Contents:
     def fingerprint(self) -> str:
         """Hash of examples, item names, titles and the rule for shared SIDs."""
         card, digest = self.card, hashlib.sha256()
-        head = [card.name, card.version, card.shared_sids, self.item_names, self.titles]
-        digest.update(json.dumps(head).encode())
+        # As JSON of one list would be written, which may be gigabytes.
+        head = json.dumps([card.name, card.version, card.shared_sids])[:-1]
+        digest.update(head.encode())
+        for texts in (self.item_names, self.titles):
+            digest.update(b", ")
+            for piece in Texts.of(texts).json_pieces():
+                digest.update(piece)
+        digest.update(b"]")
         for name in ("train", "valid", "test"):
             examples = self.splits[name]
             _add_array(digest, examples.users, "<i8")

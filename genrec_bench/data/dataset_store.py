@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
 from genrec_bench.data.cards import MARK, Card, load_card
+from genrec_bench.data.columns import TextLists, Texts
 from genrec_bench.data.dataset import Contents, Dataset, Examples
 from genrec_bench.data.sids.sid_recipe import SIDRecipe
 from genrec_bench.data.sids.sid_store import load_sids
@@ -253,17 +254,17 @@ def changed_files(name: str, data_dir: Path) -> list[str]:
     ]
 
 
-def _user_names(folder: Path, card: Card) -> tuple[str, ...]:
+def _user_names(folder: Path, card: Card) -> Texts:
     """The users' own names; empty for data that were prepared without."""
     path = folder / f"{USERS}.parquet"
-    return tuple(_read_table(path, card)["name"].to_pylist()) if path.exists() else ()
+    return Texts.of(_read_table(path, card)["name"] if path.exists() else ())
 
 
 def _contents(
     card: Card,
     tables: Mapping[str, pa.Table],
     manifest: Mapping[str, Any],
-    user_names: tuple[str, ...],
+    user_names: Texts,
 ) -> Contents:
     items = tables["items"]
     sids = None
@@ -272,12 +273,12 @@ def _contents(
         sids = codes.reshape(items.num_rows, card.num_levels)
     return Contents(
         card=card,
-        item_names=tuple(items["name"].to_pylist()),
-        titles=tuple(items["title"].to_pylist()),
+        item_names=Texts.of(items["name"]),
+        titles=Texts.of(items["title"]),
         splits={split: _examples(tables[split]) for split in SPLITS},
         sids=sids,
-        descriptions=tuple(items["description"].to_pylist()),
-        categories=tuple(tuple(found) for found in items["categories"].to_pylist()),
+        descriptions=Texts.of(items["description"]),
+        categories=TextLists.of(items["categories"]),
         times={
             split: _numpy(tables[split]["time"], np.int64)
             for split in SPLITS

@@ -101,6 +101,7 @@ class Layout:
 
     Attributes:
         num_tokens: R.
+        num_positions: of the grid, B times S; those beyond R are padding.
         pairs: how many (token, key) pairs the grid's real positions form: each real query with each
             real key of its prompt, the number that a FLOP count needs.
     """
@@ -126,6 +127,7 @@ class Layout:
             store_slots: [R] where the store keeps the tokens; see ``KeyValueStore.extend``.
         """
         self.num_tokens = len(slots)
+        self.num_positions = grid[0] * grid[1]
         self.pairs = pairs
         self._store = store
         self._store_slots = store_slots
@@ -133,9 +135,9 @@ class Layout:
         self._seen = mask.unsqueeze(1)
         self._mask: Tensor | None = None
         self._slots = slots
-        self._dense = self.num_tokens == grid[0] * grid[1]
+        self._dense = self.num_tokens == self.num_positions
         if not self._dense:
-            token_of_slot = slots.new_full((grid[0] * grid[1],), -1)
+            token_of_slot = slots.new_full((self.num_positions,), -1)
             token_of_slot[slots] = torch.arange(self.num_tokens, device=slots.device)
             self._gaps = (token_of_slot < 0).nonzero()[:, 0]
             self._source = token_of_slot.clamp(min=0)

@@ -152,12 +152,14 @@ class Trie:
 
     def child(self, states: Tensor, codes: Tensor) -> Tensor:
         """Return where codes lead from states, ``dead`` where they lead nowhere; any one shape."""
-        widest = max(self.codes_per_level)
-        # Ascending: states follow each other by parent, and below a parent by code.
-        keys = self.parent[1 : self.dead] * widest + self.code[1 : self.dead]
-        wanted = states * widest + codes
-        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return torch.where(keys[place] == wanted, place + 1, self.dead)
+        low = self.first_child[states]
+        high = end = low + self.num_children[states]
+        # Codes of a state's children ascend: a search that knows nothing of other states.
+        for _ in range(max(self.fan_out).bit_length()):
+            middle = (low + high) // 2
+            below = (low < high) & (self.code[middle] < codes)
+            low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
+        return torch.where((low < end) & (self.code[low] == codes), low, self.dead)
 
     def prefix_means(self, rows: Tensor) -> Tensor:
         """Average rows [num_sids, E] of SIDs over those under each prefix, a SID counting once.
@@ -165,6 +167,8 @@ class Trie:
         Returns:
             [num_states + 1, E]; a leaf has its own row, the root the mean of all, ``dead`` zeros.
         """
+        if not rows.shape[1]:
+            return rows.new_zeros(self.num_states + 1, 0)
         sums = torch.zeros(self.num_states + 1, rows.shape[1], dtype=torch.double)
         counts = torch.zeros(self.num_states + 1, 1, dtype=torch.double)
         first = self.first_of_level[-1]

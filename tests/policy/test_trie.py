@@ -83,3 +83,16 @@ def test_walking_the_trie_spells_exactly_the_catalog(
     assert walk(0) == sids.tolist()
     spelled = trie.code[trie.prefixes(trie.leaf(torch.arange(len(sids))))]
     assert spelled.tolist() == sids.tolist()
+
+
+def test_a_code_leads_to_the_child_that_it_leads_to() -> None:
+    generator = np.random.default_rng(0)
+    sids = np.unique(generator.integers(0, (3, 9, 5), size=(60, 3)), axis=0).astype(np.int32)
+    trie = Trie.build(sids, (3, 9, 5))
+    states = torch.arange(trie.num_states + 1)
+    for code in range(9):
+        children, real = trie.children(states)
+        right = real & (trie.code[children] == code)
+        wanted = torch.where(right, children, -1).amax(dim=1)
+        wanted = torch.where(wanted < 0, trie.dead, wanted)
+        assert trie.child(states, torch.full_like(states, code)).equal(wanted)

@@ -30,7 +30,7 @@ from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.flops import measure_peak
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import hardware, versions
-from genrec_bench.studies.speed.contenders import Ours, Rival
+from genrec_bench.studies.speed.contenders import Ours, Rival, random_policy
 
 LARGE = {
     **TINY,
@@ -104,9 +104,9 @@ def bench(workload: Workload | None = None, device: str | None = None) -> dict[s
     progress = Progress()
     progress.say("bench: warming up, and finding what suits the rival")
     catalog = tiny_catalog(workload.num_sids, workload.codes_per_level)
-    examples = _examples(catalog, workload)
+    examples = random_examples(catalog, workload)
     small, large = (
-        Ours(shape, catalog, examples, workload.group_size, where)
+        Ours(random_policy(shape, catalog, where), examples, workload.group_size)
         for shape in (workload.small, workload.large)
     )
     rival = Rival(small.policy, small.prompts, workload.group_size)
@@ -115,8 +115,8 @@ def bench(workload: Workload | None = None, device: str | None = None) -> dict[s
     def rival_update(sequences: int) -> None:
         rival.update(codes, small.advantages, sequences)
 
-    prompts_per_call = _fastest(rival.rollout, num_prompts, where)
-    sequences = _fastest(rival_update, num_prompts * workload.group_size, where)
+    prompts_per_call = fastest_size(rival.rollout, num_prompts, where)
+    sequences = fastest_size(rival_update, num_prompts * workload.group_size, where)
     work: dict[str, Callable[[], object]] = {
         "small rollout": small.rollout,
         "small update": small.update,
@@ -128,7 +128,7 @@ def bench(workload: Workload | None = None, device: str | None = None) -> dict[s
         for name, does in work.items()
     }
     agreement = {
-        "candidates": _shared(codes, rival.rollout(prompts_per_call)),
+        "candidates": shared_share(codes, rival.rollout(prompts_per_call)),
         "gradient_cosine": _cosine(small.policy.backbone, rival.model),
     }
     work["rival rollout"] = partial(rival.rollout, prompts_per_call)
@@ -172,7 +172,8 @@ def bench(workload: Workload | None = None, device: str | None = None) -> dict[s
     }
 
 
-def _examples(catalog: Catalog, workload: Workload) -> Examples:
+def random_examples(catalog: Catalog, workload: Workload) -> Examples:
+    """Return histories of random items, all of one length."""
     generator = np.random.default_rng(0)
     shape = (workload.num_prompts, workload.history_length)
     histories = generator.integers(catalog.num_items, size=shape)
@@ -186,17 +187,18 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """Do some work and return the seconds until the device is done with it."""
     start = _clock(device)
     work()
     return _clock(device) - start
 
 
-def _fastest(work: Callable[[int], object], whole: int, device: torch.device) -> int:
+def fastest_size(work: Callable[[int], object], whole: int, device: torch.device) -> int:
     """Return with how much at a time the work is done fastest."""
     sizes = sorted({max(1, whole // parts) for parts in PARTS})
     work(sizes[0])  # untimed: whatever happens at first use
-    return min(sizes, key=lambda size: _seconds(lambda: work(size), device))
+    return min(sizes, key=lambda size: seconds_of(lambda: work(size), device))
 
 
 def _compare_search(
@@ -232,7 +234,7 @@ def _take_turns(
         progress.say(f"bench: round {number + 1} of {workload.rounds}")
         peak = max(peak, measure_peak(workload.peak_seconds, torch.float32, device))
         for name in turns:
-            seconds[name].append(_seconds(work[name], device))
+            seconds[name].append(seconds_of(work[name], device))
     return seconds, peak
 
 
@@ -246,7 +248,7 @@ def _figures(seconds: list[float], num_prompts: int) -> dict[str, Any]:
     }
 
 
-def _shared(ours: Tensor, theirs: Tensor) -> float:
+def shared_share(ours: Tensor, theirs: Tensor) -> float:
     """Return the share of our candidates that the rival found for the same prompt."""
     same = (ours.unsqueeze(2) == theirs.unsqueeze(1)).all(dim=-1)
     return float(same.any(dim=2).float().mean())

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from genrec_bench.data.dataset import Catalog, Examples
@@ -30,6 +30,22 @@ from genrec_bench.policy.scoring import score
 from genrec_bench.policy.tree import CandidateTree
 
 
+def random_policy(shape: Mapping[str, Any], catalog: Catalog, device: torch.device) -> Policy:
+    """Draw a policy from scratch of a shape such as ``backbones.TINY``."""
+    prompt_format = CompactPrompt(catalog)
+    config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = Qwen3ForCausalLM(config)
+    policy = Policy(
+        backbone,
+        prompt_format,
+        catalog,
+        tokens_per_forward=4096 if device.type == "cpu" else 131072,
+    )
+    return policy.to_device(device)
+
+
 class Ours:
     """Rollout and update of one policy of random weights in eval mode, as a run does them.
 
@@ -39,38 +55,22 @@ class Ours:
         advantages: [B, G] drawn at random.
     """
 
-    def __init__(
-        self,
-        shape: Mapping[str, Any],
-        catalog: Catalog,
-        examples: Examples,
-        group_size: int,
-        device: torch.device,
-    ) -> None:
-        """Draw a policy, and let it roll out once.
+    def __init__(self, policy: Policy, examples: Examples, group_size: int) -> None:
+        """Let a policy roll out once.
 
         Args:
-            shape: of the backbone, as ``backbones.TINY``.
             examples: their histories are the prompts.
             group_size: G.
         """
-        prompt_format = CompactPrompt(catalog)
-        config = Qwen3Config(vocab_size=prompt_format.vocabulary_size, **shape)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            backbone = Qwen3ForCausalLM(config)
-        self.policy = Policy(
-            backbone,
-            prompt_format,
-            catalog,
-            tokens_per_forward=4096 if device.type == "cpu" else 131072,
-        )
-        self.policy.to_device(device).eval()
-        self.prompts = prompt_format.encode(examples, np.arange(len(examples))).to(device)
+        self.policy = policy.eval()
+        device = policy.device
+        prompts = policy.prompt_format.encode(examples, np.arange(len(examples)))
+        self.prompts = prompts.to(device)
         self._group_size = group_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self._head = ValueHead(config.hidden_size)
+            width = cast(nn.Linear, policy.backbone.get_output_embeddings()).weight.shape[1]
+            self._head = ValueHead(width)
             # A head starts with all values 0; a trained one tells prefixes apart.
             torch.nn.init.normal_(self._head.value.weight)
         self._head.to(device).eval()
@@ -133,9 +133,11 @@ class Rival:
         if policy.logprob_space != "full":
             raise ValueError("generate normalises over the whole vocabulary")
         # A model of its own, as transformers makes it, whatever the policy does to its backbone.
-        config = copy.deepcopy(policy.backbone.config)
-        with torch.random.fork_rng(devices=[]):
+        config, device = copy.deepcopy(policy.backbone.config), policy.device
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), device:
             self.model = type(policy.backbone)(config)
+        self._passes = policy.passes
         self.model.load_state_dict(policy.backbone.state_dict())
         torch.nn.Module.to(self.model, policy.device).eval()
         self.model.set_attn_implementation("sdpa")
@@ -170,12 +172,13 @@ class Rival:
         def allowed(_: int, sequence: Tensor) -> list[int]:
             return self._allowed[tuple(sequence[length:].tolist())]
 
-        found = [
-            self.model.generate(  # type: ignore[operator]
-                part, attention_mask=torch.ones_like(part), prefix_allowed_tokens_fn=allowed
-            )
-            for part in self._prompts.split(prompts_per_call)
-        ]
+        with self._passes():
+            found = [
+                self.model.generate(  # type: ignore[operator]
+                    part, attention_mask=torch.ones_like(part), prefix_allowed_tokens_fn=allowed
+                )
+                for part in self._prompts.split(prompts_per_call)
+            ]
         return cast(Tensor, torch.cat(found)[:, length:].unflatten(0, (-1, self._group_size)))
 
     def update(self, codes: Tensor, advantages: Tensor, sequences_per_forward: int) -> None:
@@ -197,9 +200,10 @@ class Rival:
         self.model.zero_grad()
         for part, weights in parts:
             # The last code is predicted, and nothing is predicted from it.
-            logits = self.model(
-                input_ids=part[:, :-1], use_cache=False, logits_to_keep=num_levels
-            ).logits
+            with self._passes():
+                logits = self.model(
+                    input_ids=part[:, :-1], use_cache=False, logits_to_keep=num_levels
+                ).logits.float()
             wanted = logits.gather(2, part[:, -num_levels:].unsqueeze(-1)).squeeze(-1)
             log_probs = (wanted - logits.logsumexp(dim=-1)).sum(dim=1)
             (-(weights * log_probs).sum() / num_prompts).backward()

@@ -11,7 +11,7 @@ from genrec_bench.data.dataset import Examples
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.prompts import Prompts
 from genrec_bench.studies.speed.bench import Workload, bench, bench_text
-from genrec_bench.studies.speed.contenders import Ours, Rival
+from genrec_bench.studies.speed.contenders import Ours, Rival, random_policy
 
 SMALL = {**TINY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
 LARGE = {**SMALL, "num_hidden_layers": 3}
@@ -64,7 +64,7 @@ def test_search_and_beam_are_compared_at_equal_budgets(result: dict[str, Any]) -
 def test_work_is_counted_on_real_tokens_once() -> None:
     catalog = tiny_catalog()
     examples = Examples.from_lists(range(2), [[0, 1], [2]], [0, 0])
-    ours = Ours(SMALL, catalog, examples, 3, torch.device("cpu"))
+    ours = Ours(random_policy(SMALL, catalog, torch.device("cpu")), examples, 3)
     lengths = [1 + 2 * 3, 1 + 1 * 3]
     tree = ours.tree
     inner = (tree.is_node & (tree.levels < 3)).sum(dim=1).tolist()
