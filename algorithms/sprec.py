@@ -10,8 +10,9 @@ Differences from DPO:
    with all their targets, DPO examples. The budget says how many iterations there are; the code has
    five.
 2. The rejected one is the opponent's: the policy as it was when the iteration began, and at first
-   the SFT start. It is the best of a beam, as the code decodes greedily (``rejected``); where it is
-   the target there is no pair, which the code keeps.
+   the SFT start. It is a draw, by which DPO's loss is weighted by the model's own probabilities, as
+   the paper has it; the code decodes greedily, which is ``rejected=beam``. Where it is the target
+   there is no pair; the code keeps it.
 3. The reference is the policy that the iteration's SFT half came to, as in the code.
 
 ``beta`` is 0.1, the code's. Adapters cannot be followed by opponent and reference: ``lora_rank=0``.
@@ -27,7 +28,7 @@ from genrec_bench.algorithms.dpo import DPO, DPOHyperparameters
 class SPRecHyperparameters(DPOHyperparameters):
     """DPO's, and how long a half of an iteration is."""
 
-    rejected: str = fixed("beam", choices=("beam", "draws"), help="how the opponent recommends")
+    rejected: str = fixed("draws", choices=("draws", "beam"), help="of the opponent; code: beam")
     half_steps: int = fixed(32, low=1, high=100_000, help="steps of SFT, then of DPO, in turn")
 
 

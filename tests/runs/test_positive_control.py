@@ -67,15 +67,12 @@ def continued(answers: Path) -> float:
 NOT_TRIED = {"riser", "flower", "best_of_n"}
 """Neighbours that were never trained in this world; the list may only become shorter."""
 
-FALLS_BEHIND = {"sprec"}
-"""What does not beat SFT continued here: half of its steps learn from the log (docs/log.md)."""
-
 ON_POLICY = [
     entry.name
     for entry in discover().entries
     if entry.algorithm.on_policy and entry.algorithm.trains
 ]
-TRIED = [name for name in ON_POLICY if name not in NOT_TRIED | FALLS_BEHIND]
+TRIED = [name for name in ON_POLICY if name not in NOT_TRIED]
 
 
 @pytest.mark.parametrize("algorithm", TRIED)
