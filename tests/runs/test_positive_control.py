@@ -64,18 +64,14 @@ def continued(answers: Path) -> float:
         return utility(answers, "sft")
 
 
-NOT_TRIED = {"riser", "flower", "best_of_n"}
-"""Neighbours that were never trained in this world; the list may only become shorter."""
-
 ON_POLICY = [
     entry.name
     for entry in discover().entries
     if entry.algorithm.on_policy and entry.algorithm.trains
 ]
-TRIED = [name for name in ON_POLICY if name not in NOT_TRIED]
 
 
-@pytest.mark.parametrize("algorithm", TRIED)
+@pytest.mark.parametrize("algorithm", ON_POLICY)
 def test_every_algorithm_learns_from_what_users_answer(
     algorithm: str, answers: Path, continued: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
