@@ -83,8 +83,10 @@ def no_folder(path: Path) -> str:
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a hint such as ``; did you mean 'ugr'?``, or nothing if no choice is near."""
-    matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    # Dashes are common to all options, and would make any two alike.
+    bare = {choice.lstrip("-"): choice for choice in choices}
+    matches = difflib.get_close_matches(name.lstrip("-"), bare, n=1, cutoff=0.5)
+    return f"; did you mean {bare[matches[0]]!r}?" if matches else ""
 
 
 HIDDEN = "***"

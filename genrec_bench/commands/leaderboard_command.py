@@ -95,20 +95,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Make boards, or verify records."""
-    for folder in args.records:
-        if not folder.is_dir():
-            raise UserError(f"--records {folder}: {no_folder(folder)}")
-    folders = [args.output, *args.records]
+    folders = [args.output, *(_named("--records", folder) for folder in args.records)]
     word, *more = args.words or [None]
+    given = [_named(word, Path(each)) for each in more if word in (VERIFY, ADD)]
     if word in (VERIFY, ADD, RENEW) and (args.csv or args.latex or args.figures):
         raise UserError(f"{word}: the options --csv, --latex and --figures are of boards")
     if word == VERIFY:
         known = [args.to or SHIPPED, *folders]
-        return _verify([Path(each) for each in more] or known, args.json)
+        return _verify(given or known, args.json)
     if word in (ADD, RENEW):
         _check_writable(args.to or SHIPPED, "--to")
     if word == ADD:
-        return _add([Path(each) for each in more], args.to or SHIPPED)
+        return _add(given, args.to or SHIPPED)
     if word == RENEW and not more:
         return _renew(args.to or SHIPPED)
     if more:
@@ -122,6 +120,21 @@ def execute(args: argparse.Namespace) -> int:
         _check_writable(args.figures, "--figures")
     _check_apart(args.to, folders)
     return _boards(word, folders, args)
+
+
+def _named(what: str, path: Path) -> Path:
+    """Return the folder that a user named; of a record its own.
+
+    Raises:
+        UserError: there is none.
+    """
+    from genrec_bench.runs.records import RECORD_FILE
+
+    if path.name == RECORD_FILE and path.is_file():
+        return path.parent
+    if not path.is_dir():
+        raise UserError(f"{what} {path}: {no_folder(path)}")
+    return path
 
 
 def _check_writable(folder: Path, option: str) -> None:
@@ -198,9 +211,6 @@ def _add(sources: Sequence[Path], folder: Path) -> int:
 
     if not sources:
         raise UserError(f"{ADD}: name the folders whose records are to be added")
-    for source in sources:
-        if not source.exists():
-            raise UserError(f"{ADD} {source}: there is no such folder")
     added = add_records(sources, folder)
     for path in added.copied:
         print(f"added: {path}")

@@ -25,7 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     listed = commands.add_parser("list", help="the starts that are trained here")
     exported = commands.add_parser("export", help="write a start into one file")
     exported.add_argument(
-        "name", metavar="NAME|WEIGHTS", help="the dataset, or the first digits of the weights' hash"
+        "name",
+        metavar="NAME|WEIGHTS",
+        help="the dataset, the first digits of the weights' hash, or the start as `list` names it",
     )
     exported.add_argument("--to", type=Path, required=True, metavar="FILE", help="a new file")
     imported = commands.add_parser("import", help="take a start from such a file")
@@ -57,7 +59,7 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     lines = [
         {
-            "dataset": one.dataset,
+            "start": one.folder.name,
             "weights": one.weights[:8],
             "version": one.content["key"]["benchmark"],
             "cost": with_unit(one.flops, "flops"),
@@ -78,6 +80,7 @@ def _export(args: argparse.Namespace) -> int:
     found, _ = shared_starts(args.data_dir)
     named = [one for one in found if one.dataset == args.name]
     named = named or [one for one in found if one.weights.startswith(args.name)]
+    named = named or [one for one in found if one.folder.name == args.name]
     if not named:
         names = sorted({one.dataset for one in found})
         there = (
@@ -89,7 +92,12 @@ def _export(args: argparse.Namespace) -> int:
         one for one in named if one.content["key"]["benchmark"] == benchmark_version()
     ] or named
     if len(named) > 1:
-        which = ", ".join(f"{one.weights[:8]} ({one.content['key']['benchmark']})" for one in named)
+        all_weights = [one.weights for one in named]
+        # Starts of several settings have the same weights where nothing was trained.
+        which = ", ".join(
+            one.weights[:8] if all_weights.count(one.weights) == 1 else one.folder.name
+            for one in named
+        )
         raise UserError(f"{args.name!r} has several starts: name one of {which}; see `sft list`")
     export_start(named[0], args.to)
     size = args.to.stat().st_size / 1e6

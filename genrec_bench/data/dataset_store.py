@@ -88,10 +88,17 @@ def data_directory(argument: str | None) -> Path:
     return at_home(cache, "the user's cache folder") / "genrec-bench"
 
 
-def ways_to_prepare(card: Card) -> str:
-    """Return the commands that prepare the card's dataset."""
-    prepare = [f"`genrec-bench data prepare {card.name}`"] if card.raw else []
-    load = [f"`genrec-bench data import {layout} DIR --as {card.name}`" for layout in card.imports]
+def ways_to_prepare(card: Card, *, again: bool = False) -> str:
+    """Return the commands that prepare the card's dataset, ``again`` over one that is there."""
+    prepare, more = [], " --replace" if again else ""
+    if card.raw:
+        files = (("--reviews", card.raw.interactions), ("--metadata", card.raw.items))
+        # Nobody knows where files that no program may fetch lay the first time.
+        own = [f" {option} FILE" for option, file in files if again and file and not file.url]
+        prepare.append(f"`genrec-bench data prepare {card.name}{''.join(own)}{more}`")
+    load = [
+        f"`genrec-bench data import {layout} DIR --as {card.name}{more}`" for layout in card.imports
+    ]
     told = " or ".join(prepare + load)
     return f"{told}, where DIR holds the source files" if load else told
 
@@ -338,7 +345,7 @@ def _card_hash(card: Card, made: str, layout: str) -> str:
 def _again(card: Card) -> str:
     if card.layout == "synthetic":
         return "delete the folder, and the dataset is drawn anew"
-    return f"make it again, with --replace: {ways_to_prepare(card)}"
+    return f"make it again: {ways_to_prepare(card, again=True)}"
 
 
 def _read_table(path: Path, card: Card) -> pa.Table:

@@ -88,14 +88,36 @@ def test_without_records_the_command_says_how_to_make_one() -> None:
         run("industrial", "--records", "nowhere")
     with pytest.raises(UserError, match="'beauty': one dataset at most"):
         run("industrial", "beauty")
+    for word in ("verify", "add"):
+        with pytest.raises(UserError, match=f"^{word} nowhere: there is no such folder$"):
+            run(word, "nowhere")
+        with pytest.raises(UserError, match=f"^{word} runs/x: is a file, and a folder is needed$"):
+            Path("runs/x").write_text("")
+            run(word, "runs/x")
+    Path("empty").mkdir()
     with pytest.raises(UserError, match="no record was found"):
-        run("verify", "nowhere")
+        run("verify", "empty")
     assert not Path("runs/boards").exists(), "nothing is written after a mistake"
     Path("leaderboards").mkdir()
     with pytest.raises(
         UserError, match="run grpo --dataset beauty.*that come .*--records leaderboards"
     ):
         run("beauty")
+
+
+def test_a_record_may_be_named_by_its_file_as_runs_print_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(Path("runs/industrial"), whole("ugr", GOOD))
+    other = save(Path("runs/industrial"), whole("grpo", BEST))
+    assert other.name == "record.json"
+    assert run("verify", str(other)) == 0
+    out = capsys.readouterr().out
+    assert "grpo" in out and "ugr-seed0" not in out
+    assert run("industrial", "--output", "none", "--records", str(other)) == 0
+    assert "ugr" not in Path("none/boards/industrial.md").read_text().split("Published")[0]
+    assert run("add", str(other), "--to", "mine") == 0
+    assert len(list(Path("mine").rglob("record.json"))) == 1
 
 
 def test_a_users_runs_and_the_shipped_boards_are_not_mixed() -> None:

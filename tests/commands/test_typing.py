@@ -48,7 +48,15 @@ def test_what_was_meant_is_suggested(capsys: Capture, typed: str, meant: str) ->
 
 
 @pytest.mark.parametrize(
-    "typed", ["zzzz", "run ugr --zzzz", "leaderboard zzzz", "compare --json=1"]
+    "typed",
+    [
+        "zzzz",
+        "run ugr --zzzz",
+        "run ugr --plan",  # an option of others, and like --json in its dashes alone
+        "run ugr --cpus 2",
+        "leaderboard zzzz",
+        "compare --json=1",
+    ],
 )
 def test_nothing_is_suggested_where_nothing_is_near(capsys: Capture, typed: str) -> None:
     assert "did you mean" not in only_error(call(capsys, typed.split()))

@@ -62,7 +62,7 @@ def test_a_manifest_that_is_none(tmp_path: Path, changes: dict[str, Any]) -> Non
     file = save_tiny(tmp_path) / NAME / "manifest.json"
     say(file, **changes)
     for read in (read_manifest, load_contents):
-        with pytest.raises(UserError, match="is not a manifest .*; make it again, with --replace"):
+        with pytest.raises(UserError, match="is not a manifest .*; make it again: .* --replace`"):
             read(NAME, tmp_path)
 
 

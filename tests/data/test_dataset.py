@@ -247,8 +247,18 @@ def test_the_manifest_says_what_was_read_and_what_differs(tmp_path: Path) -> Non
 def test_a_dataset_of_another_card_version_is_refused(prepared: Path) -> None:
     newer = make_card(version=2)
     with mock.patch.object(dataset_store, "load_card", lambda name: newer):
-        with pytest.raises(UserError, match="another version of the card"):
+        with pytest.raises(UserError, match="another version of the card") as caught:
             load_dataset("beauty", prepared)
+    # Each command can be typed as it stands.
+    assert "`genrec-bench data prepare beauty --replace`" in str(caught.value)
+    assert "`genrec-bench data import lcrec DIR --as beauty --replace`" in str(caught.value)
+
+
+def test_what_no_program_may_fetch_is_named_again() -> None:
+    card = load_card("yelp")
+    assert "`genrec-bench data prepare yelp`" in dataset_store.ways_to_prepare(card)
+    again = dataset_store.ways_to_prepare(card, again=True)
+    assert "`genrec-bench data prepare yelp --reviews FILE --metadata FILE --replace`" in again
 
 
 def test_a_dataset_not_imported_says_what_to_type(tmp_path: Path) -> None:

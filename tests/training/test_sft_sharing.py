@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import SETTINGS, call, save_tiny, shrink_backbone
+from tiny_runs import SETTINGS, call, only_error, save_tiny, shrink_backbone
 
 from genrec_bench.data.dataset_store import load_dataset
 from genrec_bench.policy.backbones import find_backbone
@@ -97,6 +97,26 @@ def test_other_data_of_one_name_are_told_of(
     content = rewritten(sent, tmp_path / "other.tar", other_data)
     called = call(capsys, ["sft", "import", str(content), "--data-dir", str(tmp_path)])
     assert called.code == 0 and "data of industrial differ here" in called.out
+
+
+def test_starts_of_equal_weights_are_told_apart_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shrink_backbone(monkeypatch)
+    data = save_tiny(tmp_path)
+    # Nothing is trained, so that the two differ in a setting alone.
+    first = trained(data, "sft_epochs=0", "sft_patience=9")
+    same = trained(data, "sft_epochs=0", "sft_patience=7")
+    assert same.fingerprint == first.fingerprint and same.folder != first.folder
+    other = trained(data, "sft_epochs=0.1")
+    where = ["--to", str(tmp_path / "x.tar"), "--data-dir", str(data)]
+    folders = sorted(one.folder.name for one in (first, same))
+    for name in ("industrial", first.fingerprint[:8]):
+        said = only_error(call(capsys, ["sft", "export", name, *where]))
+        assert all(folder in said for folder in folders)
+        assert (other.fingerprint[:8] in said) == (name == "industrial")
+    assert call(capsys, ["sft", "export", folders[0], *where]).code == 0
+    assert (tmp_path / "x.tar").is_file()
 
 
 def test_an_export_replaces_no_file_and_says_what_there_is(

@@ -269,6 +269,16 @@ def test_a_row_over_lines_with_a_bad_one_among_them(tmp_path: Path) -> None:
     ("format", "header", "message"),
     [
         ("csv", "user,thing,time", "line 1: no column is called 'item'; there are 'user', 'thing'"),
+        ("csv", "uid,sku,at", "there are 'uid', 'sku', 'at'; the card says what they are called"),
+        (
+            "csv",
+            "user;item;time",
+            ";time' is one column where ',' .* `columns: {sep.* ';'",
+        ),
+        ("csv", "user\titem\ttime", r"`columns: {separator: '\\t'}`"),
+        ("csv", "user::item::time", "`columns: {separator: '::'}`"),
+        ("csv", "user|item|time", "`columns: {separator: '|'}`".replace("|", "[|]")),
+        ("csv", "user", "no column is called 'item'; there are 'user'"),
         ("csv", "user,user,item,time", "line 1: two columns are called 'user'"),
         ("csv", 'user,"item,time', "line 1: not a header: unexpected end of data"),
         ("csv", "user,it\xe9m,time", "line 1: not a header: 'utf-8' codec can't decode"),

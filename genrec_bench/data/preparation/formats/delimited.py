@@ -39,6 +39,9 @@ MILLISECONDS: Mapping[str, Callable[[str, str], int]] = {
 }
 """How to read a time, by the unit on the card."""
 
+SEPARATORS = ("::", ";", "\t", "|", ",")
+"""What stands between the columns of most tables, looked for where nothing was cut."""
+
 RECBOLE_NAMES = {"user": "user_id", "item": "item_id", "time": "timestamp"}
 """RecBole's own names of columns."""
 RECBOLE_TITLES = ("title", "item_name", "movie_title", "business_name", "name")
@@ -48,8 +51,11 @@ RECBOLE_CATEGORIES = ("categories", "category", "genre", "class")
 class DelimitedTable:
     """A table that is being read; ``columns`` are the names of its columns.
 
-    ``separator`` stands between them; whoever changes it does so before the first row.
+    ``separator`` stands between them; whoever changes it does so before the first row. ``remedy``
+    ends what is said of a column that is not there.
     """
+
+    remedy = ""
 
     def __init__(
         self,
@@ -97,7 +103,9 @@ class DelimitedTable:
                 return self.columns.index(name)
         wanted = " or ".join(map(repr, names))
         shown = ", ".join(map(repr, self.columns[:10]))[:200]
-        raise UserError(f"{self.path}, line 1: no column is called {wanted}; there are {shown}")
+        raise UserError(
+            f"{self.path}, line 1: no column is called {wanted}; there are {shown}{self.remedy}"
+        )
 
     def rows(self, parse: Callable[[Sequence[str]], T]) -> Iterator[T]:
         """Yield what each row is parsed to; those that raise ``MalformedLine`` are rejected.
@@ -257,7 +265,16 @@ def csv_items(
 
 def _plain(path: Path, malformed: Malformed, columns: Columns) -> DelimitedTable:
     quoted = len(columns.separator) == 1
-    return DelimitedTable(path, malformed, columns.separator, quoted=quoted)
+    table = DelimitedTable(path, malformed, columns.separator, quoted=quoted)
+    header = table.columns[0]
+    other = next((mark for mark in SEPARATORS if len(table.columns) == 1 and mark in header), "")
+    if other:
+        raise UserError(
+            f"{path}, line 1: {header[:60]!r} is one column where {columns.separator!r} separates "
+            f"them; the card says what does, under raw: `columns: {{separator: {other!r}}}`"
+        )
+    table.remedy = "; the card says what they are called, under raw: `columns: {user: NAME, ...}`"
+    return table
 
 
 def recbole_interactions(path: Path, malformed: Malformed, columns: Columns) -> Iterator[Row]:
