@@ -60,7 +60,7 @@ CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(\+00:00|Z| UTC)?"), "<time>"),
     (re.compile(r"(?<![\w.])[0-9a-f]{12,64}\b"), "<digest>"),
     (re.compile(r"\d+(\.\d+)? (s|ms|min|h)\b( \d+ s\b)?"), "<seconds>"),
-    (re.compile(r"\d+(\.\d+)? [GM]iB"), "<memory>"),
+    (re.compile(r"\d+(\.\d+)? [GM]i?B"), "<memory>"),
     (re.compile(r"(?<=/seconds,)[\d.]+"), "<seconds>"),
     (re.compile(r"^(\| [^|]*\|) +\d+\.\d \|", re.MULTILINE), r"\1 <seconds> |"),
 )

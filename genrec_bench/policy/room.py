@@ -145,6 +145,13 @@ def whole_memory(device: torch.device) -> int:
         return there
 
 
+def program_memory(device: torch.device) -> int:
+    """Return the bytes of a device that this process holds."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_reserved(device))
+    return int(psutil.Process().memory_info().rss)
+
+
 def free_memory(device: torch.device) -> int:
     """Return the bytes that are free on a device; of a container what its limit leaves."""
     if device.type == "cuda":

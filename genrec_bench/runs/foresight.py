@@ -18,7 +18,14 @@ from genrec_bench.errors import StorageError, UserError
 from genrec_bench.policy.backbones import find_backbone, prompt_name
 from genrec_bench.policy.footprint import Footprint, footprint
 from genrec_bench.policy.precision import Precision
-from genrec_bench.policy.room import FLOAT, Pass, fit_pass, free_memory, whole_memory
+from genrec_bench.policy.room import (
+    FLOAT,
+    Pass,
+    fit_pass,
+    free_memory,
+    program_memory,
+    whole_memory,
+)
 from genrec_bench.policy.text_prompt import WORDS
 from genrec_bench.progress import Progress
 from genrec_bench.runs.request import Request
@@ -166,15 +173,22 @@ class Need:
         weights: of all copies, with gradients and moments.
         of_pass: a forward pass with gradients.
         lists: of the candidates of a rollout, or of the ranked lists of an evaluation.
+        program: what the process holds already.
     """
 
     weights: int
     of_pass: Pass
     lists: int
+    program: int
 
     @property
     def total(self) -> int:
         """All of it."""
+        return self.program + self.more
+
+    @property
+    def more(self) -> int:
+        """What is not held yet."""
         return self.weights + self.of_pass.size + self.lists
 
     @property
@@ -185,9 +199,9 @@ class Need:
             return f"less than {least} GB of memory"
         return f"about {self.total / GB:.2g} GB of memory"
 
-    def remedy(self, there: int) -> str:
-        """Say what would make it fit into so many bytes."""
-        left = there - self.weights - self.lists
+    def remedy(self, room: int) -> str:
+        """Say what would make what is not held yet fit into so many bytes."""
+        left = room - self.weights - self.lists
         if tokens := self.of_pass.within(left):
             return f"set tokens_per_forward={tokens}"
         if self.lists > self.weights:
@@ -201,7 +215,7 @@ class Need:
         return (
             f"about {self.total / GB:.2g} GB of memory ({self.weights / GB:.2g} for weights and "
             f"optimizer, {self.of_pass.size / GB:.2g} for a pass of {self.of_pass.tokens} tokens, "
-            f"{self.lists / GB:.2g} for candidates)"
+            f"{self.lists / GB:.2g} for candidates, {self.program / GB:.2g} for the program)"
         )
 
 
@@ -211,12 +225,13 @@ def expected_memory(request: Request, device: torch.device) -> Need | None:
     if size is None:
         return None
     settings = request.settings
-    weights = _weights(request, size)
+    weights, trained = _weights(request, size), FLOAT * _trained(request, size)
     reference = FLOAT * size.tables if settings.lora_rank else weights
-    # With gradients, two moments and the best weights; or twice, as they are read.
-    trained = weights + 4 * FLOAT * _trained(request, size)
-    copies = request.algorithm.uses_reference + request.algorithm.uses_opponent
-    held = max(trained + copies * reference, 2 * weights)
+    # Twice as they are read; then with gradients, two moments and, in SFT always, the best.
+    held = max(2 * weights, weights + 4 * trained)
+    if copies := request.algorithm.uses_reference + request.algorithm.uses_opponent:
+        kept = trained if settings.keep == "best" else 0
+        held = max(held, weights + 3 * trained + kept + copies * reference)
     of_pass = fit_pass(
         size.of_pass,
         device,
@@ -232,7 +247,8 @@ def expected_memory(request: Request, device: torch.device) -> Need | None:
     judged = max(len(request.dataset.splits[split]) for split in request.splits)
     ranked = min(judged, settings.test_examples or judged)
     ranked *= settings.beam_width + settings.pass_samples
-    return Need(held, of_pass, max(CANDIDATE * levels * rollout, RANKED * ranked))
+    lists = max(CANDIDATE * levels * rollout, RANKED * ranked)
+    return Need(held, of_pass, lists, program_memory(device))
 
 
 def _memory(request: Request, device: torch.device) -> str:
@@ -247,9 +263,10 @@ def _memory(request: Request, device: torch.device) -> str:
     there, free = whole_memory(device), free_memory(device)
     if need.total > there:
         raise UserError(
-            f"the run needs {need}, and this machine has {there / GB:.2g} GB: {need.remedy(there)}"
+            f"the run needs {need}, and this machine has {there / GB:.2g} GB: "
+            f"{need.remedy(there - need.program)}"
         )
-    if need.total <= free:
+    if need.more <= free:
         return ""
     return f"{need} will be needed, and {free / GB:.2g} GB are free: {need.remedy(free)}"
 

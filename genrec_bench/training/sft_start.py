@@ -36,7 +36,7 @@ from genrec_bench.training.sft_training import (
     start_content,
     train_start,
 )
-from genrec_bench.training.workers import Workers
+from genrec_bench.training.workers import Workers, give_memory_back
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def sft_start(
                     "before are comparable if its weights come out the same"
                 )
             train_start(backbone, dataset, settings, folder, key, workers, progress)
+            give_memory_back()
         elif workers.is_main:
             # The process was killed between writing the start and removing its checkpoints.
             remove(folder / CHECKPOINTS)

@@ -7,6 +7,7 @@ divided by the size of the whole, and gradients are added up.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +48,14 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+
+
+def give_memory_back() -> None:
+    """Let the system have what is freed by now: between two trainings, of which one is over."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 class Workers:

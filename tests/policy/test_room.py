@@ -1,12 +1,20 @@
 """Passes are as large as memory allows, and on CPUs the same on all machines."""
 
+import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+from memory_peak import tensors_of
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen3Config
 
+from genrec_bench.contract.tiny_world import tiny_catalog, tiny_examples
 from genrec_bench.policy import room
+from genrec_bench.policy.adapters import add_adapters
 from genrec_bench.policy.backbones import TINY
+from genrec_bench.policy.policy import Policy
+from genrec_bench.policy.prompts import CompactPrompt
+from genrec_bench.policy.recomputation import recompute_layers
 from genrec_bench.policy.room import fit_pass, pass_size
+from genrec_bench.policy.supervised import score_targets
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TINY_SIZE = pass_size(Qwen3Config(**TINY), 800)
@@ -62,3 +70,35 @@ def test_on_a_gpu_they_fill_what_training_leaves(monkeypatch: pytest.MonkeyPatch
     assert whole.size + taken < 74 * 10**9
     tight = fit_pass(QWEN_1_5B, GPU, "bf16-mixed", taken=66 * 10**9)
     assert tight.recomputes and tight.tokens >= 2048
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+@pytest.mark.parametrize("checkpointing", ["off", "on"])
+def test_a_pass_takes_about_what_is_expected(checkpointing: str, rank: int) -> None:
+    catalog = tiny_catalog()
+    prompt_format = CompactPrompt(catalog)
+    config = LlamaConfig(
+        vocab_size=prompt_format.vocabulary_size,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=16,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+    )
+    torch.manual_seed(0)
+    policy = Policy(LlamaForCausalLM(config), prompt_format, catalog).eval()
+    add_adapters(policy, rank)
+    expected = fit_pass(pass_size(config, 0), CPU, "fp32", asked=1, checkpointing=checkpointing)
+    if expected.recomputes:
+        recompute_layers(policy.backbone)
+    examples = tiny_examples(catalog, 128)
+    chains = prompt_format.chains(examples)
+
+    def learn(count: int) -> None:
+        score_targets(policy, examples, chains, np.arange(count)).log_probs.sum().backward()
+
+    # Gradients, which are not counted, are there before.
+    learn(2)
+    taken = tensors_of(lambda: learn(len(chains)))
+    tokens = int((examples.history_lengths[chains.last] + 1).sum()) * catalog.num_levels
+    assert 0.4 < taken / (expected.each * tokens) < 1.0

@@ -111,6 +111,7 @@ def test_what_the_machine_cannot_hold_is_refused_with_what_would_fit(
     shrink_backbone(monkeypatch)
     there = {"group_size=4096": 10**10, "beam_width=4096": 4 * 10**6}.get(words[0], 10**8)
     monkeypatch.setattr(foresight, "whole_memory", lambda _: there)
+    monkeypatch.setattr(foresight, "program_memory", lambda _: 0)
     given = run_words("grpo", save_tiny(tmp_path), tmp_path / "out", *words)
     said = last_error(call(capsys, given))
     assert "the run needs about" in said and "and this machine has" in said and remedy in said
