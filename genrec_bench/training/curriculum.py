@@ -31,6 +31,11 @@ def insertion_probability(batch: int, aligned: int, reasoned: int, pace: float) 
     return min(1.0, pace * batch / aligned * reasoned / aligned)
 
 
+def batches_of_epoch(sequences: int, traces: int, batch: int) -> tuple[int, int]:
+    """Return N_align and N_reason, of an epoch with so many sequences of tasks and traces."""
+    return math.ceil(sequences / batch), math.ceil(traces / batch)
+
+
 class Curriculum:
     """Which batches stand where; each epoch has all of both kinds."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,6 +83,11 @@ def task_weights(text: str) -> dict[str, float]:
         raise UserError(f"sft_tasks={text}: {NEXT_ITEM} must be among them, which policies are for")
     whole = given.pop(NEXT_ITEM)
     return {name: given[name] / whole for name in TASKS if name in given}
+
+
+def visits_of_epoch(sequences: int, weights: Mapping[str, float]) -> list[int]:
+    """Return how many sequences an epoch has of next-item, which has so many, and of each task."""
+    return [max(1, round(weight * sequences)) for weight in (1.0, *weights.values())]
 
 
 def written_tasks(weights: dict[str, float]) -> str:

@@ -18,6 +18,7 @@ from genrec_bench.policy.added_tokens import start_codes
 from genrec_bench.policy.backbones import Backbone, make_policy
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.precision import shrink_frozen
+from genrec_bench.policy.prompts import PromptFormat
 from genrec_bench.progress import Progress
 from genrec_bench.storage.cached import (
     FILES,
@@ -34,14 +35,14 @@ from genrec_bench.storage.folders import remove
 from genrec_bench.storage.validation import checked
 from genrec_bench.training.best_weights import SCORE, BestWeights
 from genrec_bench.training.checkpoints import HEADS, save_policy
-from genrec_bench.training.curriculum import CurriculumStepper
+from genrec_bench.training.curriculum import CurriculumStepper, batches_of_epoch
 from genrec_bench.training.evaluate import validation
 from genrec_bench.training.ledger import Cost, Ledger
 from genrec_bench.training.loop import Limit, Watch, total_spent, train
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.sft_price import sft_price
-from genrec_bench.training.sft_tasks import task_weights
+from genrec_bench.training.sft_tasks import task_weights, visits_of_epoch
 from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.task_steps import TaskStepper
 from genrec_bench.training.traces import load_traces
@@ -203,6 +204,16 @@ def train_start(
         write_json(folder / START_FILE, _sealed(folder, content))
         remove(folder / CHECKPOINTS)
     workers.wait()
+
+
+def sequences_of_epoch(prompt_format: PromptFormat, dataset: Dataset, settings: Settings) -> int:
+    """Return how many sequences SFT visits in an epoch, of next-item and all else."""
+    chains = len(prompt_format.chains(dataset.train, settings.sft_targets))
+    sequences = sum(visits_of_epoch(chains, task_weights(settings.sft_tasks)))
+    if not settings.sft_traces:
+        return sequences
+    traces = len(load_traces(settings.sft_traces, dataset))
+    return settings.sft_batch * sum(batches_of_epoch(sequences, traces, settings.sft_batch))
 
 
 def _stepper(

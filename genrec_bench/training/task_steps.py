@@ -23,7 +23,7 @@ from genrec_bench.policy.text_prompt import TextPrompt
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.rollouts import Sampler
-from genrec_bench.training.sft_tasks import Questions, QuestionSource
+from genrec_bench.training.sft_tasks import Questions, QuestionSource, visits_of_epoch
 from genrec_bench.training.supervised_steps import SupervisedStepper
 from genrec_bench.training.workers import Workers
 
@@ -108,8 +108,7 @@ class TaskStepper(SupervisedStepper):
         for name in weights:
             self._add(Questions.of(name, dataset, prompt_format))
         counts = [len(self._chains), *map(len, self._questions)]
-        an_epoch = [max(1, round(weight * counts[0])) for weight in (1.0, *weights.values())]
-        self._mixture = Mixture(counts, an_epoch, batch, seed)
+        self._mixture = Mixture(counts, visits_of_epoch(counts[0], weights), batch, seed)
 
     def _add(self, asked: QuestionSource) -> None:
         """Give questions the numbers that follow those there are."""

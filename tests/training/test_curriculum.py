@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import Bench
+from tiny_runs import Bench, call, only_error, run_folders
 from worded_world import save_llama, trace_lines, worded_dataset, worded_policy
 
 from genrec_bench.data.dataset_store import save_contents
 from genrec_bench.errors import UserError
 from genrec_bench.policy.answers import score_answers
 from genrec_bench.training.curriculum import Curriculum, CurriculumStepper, insertion_probability
+from genrec_bench.training.hyperparameters import from_words
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.settings import Settings
+from genrec_bench.training.sft_sharing import export_start, import_start, shared_starts
 from genrec_bench.training.sft_tasks import check_words
+from genrec_bench.training.sft_training import sequences_of_epoch
 from genrec_bench.training.traces import load_traces
 from genrec_bench.training.workers import Workers
 
@@ -150,6 +153,13 @@ def test_a_step_learns_tasks_or_thoughts_and_the_thoughts_are_learned(
     policy, stepper = stepper_of(llama, file, epochs=1)
     # 320 + 32 sequences of tasks, and 20 of traces, in whole batches of 8.
     assert len(stepper) == (44 + 3) * 8
+    words = {"sft_tasks": "next-item,title-sid:0.1", "sft_batch": "8"}
+    settings = from_words(Settings, {**words, "sft_traces": str(file)})
+    prompt_format = policy.prompt_format
+    assert sequences_of_epoch(prompt_format, DATASET, settings) == len(stepper)
+    without = from_words(Settings, words)
+    assert sequences_of_epoch(prompt_format, DATASET, without) == 352
+    assert sequences_of_epoch(prompt_format, DATASET, Settings()) == 320
     traces = stepper._questions[-1]
     first = int(stepper._first[-2])
     seen: list[int] = []
@@ -196,3 +206,14 @@ def test_a_start_with_traces_is_trained_once_and_told(
     assert json.loads(start.read_text())["key"]["settings"]["sft_traces"] == told["sft_traces"]
     other = bench.call("grpo", *words, *quick, "sft_trace_pace=3", "sft_targets=2")
     assert other.code == 0 and len(list((data / "sft").glob("*/sft.json"))) == 2
+    # A record asks for the file, and with it finds its own start.
+    (run, _) = sorted(run_folders(tmp_path / "out"), key=lambda folder: folder.name)
+    again = ["run", "--from-record", str(run), "--backbone", str(llama), "--no-mlflow"]
+    again += ["--data-dir", str(data), "--output", str(tmp_path / "again")]
+    assert "a record knows traces by their hash; name the file" in only_error(call(capsys, again))
+    # A start on traces is shared as any other.
+    shared, wrong = shared_starts(data)
+    assert len(shared) == 2 and not wrong
+    export_start(shared[0], tmp_path / "start.tar")
+    taken, is_new = import_start(tmp_path / "start.tar", tmp_path / "elsewhere")
+    assert is_new and taken.weights == shared[0].weights

@@ -21,6 +21,7 @@ from genrec_bench.studies.worker import Task
 from genrec_bench.training.budgets import SFTMultiple
 from genrec_bench.training.settings import SETTING_NAMES, Settings
 from genrec_bench.training.sft_start import SFTStart, evaluate_start, sft_start, steps_taken
+from genrec_bench.training.sft_training import sequences_of_epoch
 
 CONTROL = "sft"
 """The control's algorithm."""
@@ -178,7 +179,7 @@ def whole_start(grid: Grid, context: Context) -> Whole:
     if not start.cost.flops:
         raise UserError("SFT cost nothing here, so that it has no shares: set sft_epochs above 0")
     prompts = start_policy(context, grid.whole).prompt_format
-    sequences = len(prompts.chains(context.dataset.train, settings.sft_targets))
+    sequences = sequences_of_epoch(prompts, context.dataset, settings)
     taken = steps_taken(start) * settings.sft_batch / sequences
     # A last step goes a little beyond the epochs that were asked for.
     return Whole(start.cost.flops, min(settings.sft_epochs, taken))
