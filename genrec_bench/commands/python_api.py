@@ -11,12 +11,13 @@ import argparse
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from genrec_bench.errors import UserError, storage_errors
+from genrec_bench.errors import UserError, one_line, storage_errors
 from genrec_bench.runs.jobs import Job, do, words_of
 from genrec_bench.runs.options import DATASET, open_context
 from genrec_bench.storage.python_files import foreign_ends
@@ -36,6 +37,48 @@ FIRST = ("path", "dataset", "algorithm", "control", "seed", "complete", "track_i
 """Columns of records that come first."""
 
 _turn = threading.RLock()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What an argument must be, in words, and whether a value is one."""
+
+    what: str
+    holds: Callable[[Any], bool]
+
+    @property
+    def or_none(self) -> _Kind:
+        """The same, of an argument that may be left out."""
+        return _Kind(self.what, lambda value: value is None or self.holds(value))
+
+
+def _is_list(value: object, of: type) -> bool:
+    """Return whether a value is a list of such things, an array too, and neither text nor table."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
+        return False
+    return all(isinstance(each, of) for each in value)
+
+
+_TEXT = _Kind("text", lambda value: isinstance(value, str))
+_BUDGET = _Kind("text with a unit, such as '2xsft' or '90s'", _TEXT.holds).or_none
+_WHOLE = _Kind("a whole number", lambda value: isinstance(value, Integral))
+_PATH = _Kind("a path", lambda value: isinstance(value, str | Path))
+_LIST = _Kind("a list of texts", lambda value: _is_list(value, str)).or_none
+_SEEDS = _Kind(
+    "a whole number, or a list of them",
+    lambda value: isinstance(value, Integral) or _is_list(value, Integral),
+).or_none
+_MAPPING = _Kind(
+    "a mapping of names to values",
+    lambda value: isinstance(value, Mapping) and _is_list([*value], str),
+).or_none
+
+
+def _check(kind: _Kind, **given: object) -> None:
+    """Raise UserError for the first argument that is not of its kind: nobody else checks types."""
+    for name, value in given.items():
+        if not kind.holds(value):
+            raise UserError(one_line(f"{name}={value!r}: must be {kind.what}"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +147,13 @@ def run(
     from genrec_bench.runs.records import read_record
     from genrec_bench.runs.run_folder import saw
 
+    _check(_TEXT, algorithm=algorithm, dataset=dataset)
+    _check(_TEXT.or_none, backbone=backbone, preset=preset)
+    _check(_BUDGET, budget=budget)
+    _check(_WHOLE, seed=seed)
+    _check(_MAPPING, settings=settings)
+    _check(_PATH, output=output)
+    _check(_PATH.or_none, data_dir=data_dir)
     options = argparse.Namespace(
         dataset=dataset,
         backbone=backbone,
@@ -167,6 +217,15 @@ def compare(
     from genrec_bench.commands import compare_command
     from genrec_bench.studies.comparison.report import summary
 
+    _check(_TEXT, dataset=dataset)
+    _check(_TEXT.or_none, backbone=backbone, preset=preset)
+    _check(_BUDGET, budget=budget, tuning_budget=tuning_budget, trial_budget=trial_budget)
+    _check(_LIST, algorithms=algorithms, controls=controls)
+    _check(_SEEDS, seeds=seeds)
+    _check(_WHOLE, workers=workers)
+    _check(_MAPPING, settings=settings)
+    _check(_PATH, output=output)
+    _check(_PATH.or_none, data_dir=data_dir)
     told = {
         "--dataset": dataset,
         "--backbone": backbone,
@@ -180,10 +239,10 @@ def compare(
         "--data-dir": data_dir,
         "--workers": workers,
     }
-    if isinstance(seeds, int):
-        told["--seeds"] = seeds
-    elif seeds is not None:
+    if isinstance(seeds, Collection):
         told["--seed" if len(seeds) == 1 else "--seeds"] = ",".join(map(str, seeds))
+    elif seeds is not None:
+        told["--seeds"] = seeds
     words = [f"{option}={value}" for option, value in told.items() if value is not None]
     if settings:
         words += ["--set", *words_of(settings)]
@@ -224,6 +283,8 @@ def load_records(*places: Folder) -> pd.DataFrame:
     from genrec_bench.boards.collecting import record_paths
     from genrec_bench.runs.records import read_record
 
+    for given in places:
+        _check(_PATH, place=given)
     paths: list[Path] = []
     for place in map(Path, places or ("runs",)):
         if not place.exists():
@@ -258,6 +319,9 @@ def load_policy(
     from genrec_bench.runs.opened_policy import open_policy
     from genrec_bench.runs.options import quieten
 
+    _check(_PATH, path=path)
+    _check(_PATH.or_none, data_dir=data_dir)
+    _check(_TEXT.or_none, algorithm=algorithm)
     with _our_turn():
         quieten()
         place = None if data_dir is None else str(data_dir)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,8 +113,10 @@ class Recommender:
         Raises:
             UserError: see `recommend`; the row is named.
         """
-        if k < 1:
-            raise UserError(f"k={k}: must be at least 1")
+        if not isinstance(k, Integral) or k < 1:
+            raise UserError(f"k={k!r}: must be a whole number of at least 1")
+        if isinstance(histories, str) or not isinstance(histories, Collection):
+            raise UserError("histories: must be a list of lists of items")
         known = [
             self._known(history, unknown, "" if len(histories) == 1 else f"row {row}: ")
             for row, history in enumerate(histories)
@@ -146,8 +149,8 @@ class Recommender:
 
     def _known(self, history: Sequence[str], unknown: Unknown, where: str) -> list[int]:
         """Return the numbers of a history's items."""
-        if isinstance(history, str):
-            raise UserError(f"{where}history: must be a list of items, not one text")
+        if isinstance(history, str) or not isinstance(history, Iterable):
+            raise UserError(f"{where}history: must be a list of items, such as ['3', '8']")
         lost = [item for item in map(str, history) if item not in self._numbers]
         if lost and unknown == "refuse":
             raise UserError(f"{where}history: {self._unknown(lost[0])}")

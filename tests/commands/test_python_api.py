@@ -7,8 +7,9 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -151,6 +152,44 @@ def test_mistakes_are_raised_before_any_work(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="seeds"):
         genrec_bench.compare(**{**given, "seeds": [0, 0]})
     assert not run_folders(Path("runs"))
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "said"),
+    [
+        ("run", {"budget": 2}, "budget=2: must be text with a unit, such as '2xsft' or '90s'"),
+        ("run", {"algorithm": None}, "algorithm=None: must be text"),
+        ("run", {"seed": "1"}, "seed='1': must be a whole number"),
+        ("run", {"seed": 1.5}, "seed=1.5: must be a whole number"),
+        ("run", {"settings": ["steps=2"]}, "settings=['steps=2']: must be a mapping of names to"),
+        ("run", {"settings": {1: 2}}, "settings={1: 2}: must be a mapping of names to values"),
+        ("run", {"dataset": Path("x")}, "dataset=PosixPath('x'): must be text"),
+        ("run", {"output": None}, "output=None: must be a path"),
+        ("compare", {"algorithms": "grpo,ugr"}, "algorithms='grpo,ugr': must be a list of texts"),
+        ("compare", {"controls": [1]}, "controls=[1]: must be a list of texts"),
+        ("compare", {"seeds": "0,1"}, "seeds='0,1': must be a whole number, or a list of them"),
+        ("compare", {"seeds": 2.0}, "seeds=2.0: must be a whole number, or a list of them"),
+        ("compare", {"tuning_budget": 6}, "tuning_budget=6: must be text with a unit"),
+        ("compare", {"workers": "2"}, "workers='2': must be a whole number"),
+        ("load_records", {}, "place=7: must be a path"),
+        ("load_policy", {"path": None}, "path=None: must be a path"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_line(
+    call: str, given: dict[str, Any], said: str
+) -> None:
+    words = {"algorithm": "grpo"} if call == "run" else {}
+    places = (7,) if call == "load_records" else ()
+    with pytest.raises(UserError) as caught:
+        getattr(genrec_bench, call)(*places, **(words | given))
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+def test_arrays_and_their_numbers_are_taken() -> None:
+    with pytest.raises(UserError, match="no algorithm 'grpoo'"):
+        genrec_bench.run("grpoo", seed=cast(int, np.int64(3)))
+    with pytest.raises(UserError, match="no algorithm 'grpoo'"):
+        genrec_bench.compare(algorithms=("grpoo",), seeds=cast(Any, np.arange(3)), quick=True)
 
 
 def test_values_are_written_as_words() -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -188,10 +188,15 @@ def test_an_unknown_item_is_named_with_what_may_be_meant(policy: Recommender) ->
     kept = policy.recommend_many([["item 1", "x"], ["item 1"]], unknown="skip")
     one, other = (kept[kept["row"] == row]["item"].tolist() for row in (0, 1))
     assert one == other
-    with pytest.raises(UserError, match="k=0: must be at least 1"):
-        policy.recommend(["item 1"], 0)
-    with pytest.raises(UserError, match="must be a list of items, not one text"):
-        policy.recommend("item 1")
+    for k in (0, "3", 2.5):
+        with pytest.raises(UserError, match=f"^k={k!r}: must be a whole number of at least 1$"):
+            policy.recommend(["item 1"], cast(int, k))
+    for history in ("item 1", 1):
+        with pytest.raises(UserError, match="history: must be a list of items, such as"):
+            policy.recommend(cast(list[str], history))
+        with pytest.raises(UserError, match="^histories: must be a list of lists of items$"):
+            policy.recommend_many(cast(list[list[str]], history))
+    assert len(policy.recommend(["item 1"], cast(int, np.int64(2)))) == 2
 
 
 def test_what_cannot_rank_in_its_own_way_says_so(
