@@ -26,7 +26,7 @@ from genrec_bench.commands.told_streams import told_streams
 from genrec_bench.errors import UserError, cut_off, nearest, storage_errors
 from genrec_bench.storage.python_files import foreign_ends
 from genrec_bench.training.budgets import meant_budget
-from genrec_bench.training.launchers import check_alone
+from genrec_bench.training.launchers import ALONE, MEMBER, OthersGone, check_alone
 
 COMMANDS = {
     "run": "train an algorithm from the SFT start and evaluate it",
@@ -96,6 +96,8 @@ def _carried_out(words: list[str]) -> int:
             sys.stdout.flush()
         return int(code)
     except UserError as error:
+        if isinstance(error, OthersGone) and MEMBER in os.environ:
+            return ALONE
         print(f"genrec-bench: error: {cut_off(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

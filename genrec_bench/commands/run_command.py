@@ -11,14 +11,17 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Job, split_words, words_of
 from genrec_bench.runs.options import (
     BACKBONE,
+    MOST_WORKERS,
     add_algorithm,
     add_context_options,
     asked_backbone,
     asked_preset,
     context_of,
     one_seed,
+    whole_number,
 )
 from genrec_bench.tracking.tracker import Tracker
+from genrec_bench.training.process_group import share_run
 
 if TYPE_CHECKING:
     from genrec_bench.runs.record_schema import Record
@@ -44,6 +47,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="take what is not said here from an earlier run, and say where the two differ",
     )
     parser.add_argument(
+        "--processes",
+        type=whole_number(1, MOST_WORKERS),
+        metavar="N",
+        help="of this machine, that share each batch: one for each GPU, or on CPUs; default: 1, or "
+        "those that a launcher started",
+    )
+    parser.add_argument(
         "--print-config",
         action="store_true",
         help="print the run as a file, with all hyperparameters and settings, and stop",
@@ -60,6 +70,9 @@ def execute(args: argparse.Namespace) -> int:
     if args.print_config:
         print(_config(args, job), end="")
         return 0
+    shared = share_run(args.processes, args.typed)
+    if shared is not None:
+        return shared
     if former is not None:
         # What a record says of its hyperparameters' origin is part of its track.
         control, tuning = former.get("control", ""), former.get("tuning")

@@ -5,27 +5,21 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-import genrec_bench
 from genrec_bench.progress import Bars
 from genrec_bench.runs.jobs import Context
 from genrec_bench.studies.worker import START, Answer, Died, Task, packed
+from genrec_bench.training.child_processes import THREADS, ending, python
 
-THREADS, DEVICES, PATH = "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH"
-
-SAFE = "PYTHONSAFEPATH"
-"""Says to all Pythons that come of a process what the option -P says to one."""
+DEVICES = "CUDA_VISIBLE_DEVICES"
 
 SECONDS_TO_END = 30.0
 """How long processes have to close what is open, when they are not needed any more."""
@@ -178,26 +172,6 @@ class Processes:
         return code
 
 
-def package_place() -> Path:
-    """Return the folder in which this package lies."""
-    return Path(genrec_bench.__file__).resolve().parent.parent
-
-
-def python(environment: dict[str, str]) -> list[str]:
-    """Return how to start Python so that it imports this package and nothing of where it stands.
-
-    Args:
-        environment: of the process; the package's own place comes first on its path.
-    """
-    # The package may be found only because this process was started beside it.
-    places = [str(package_place()), *environment.get(PATH, "").split(os.pathsep)]
-    # An empty place, as a separator too many leaves it, would be the current folder.
-    environment[PATH] = os.pathsep.join(filter(None, places))
-    # For the processes that libraries start.
-    environment[SAFE] = "1"
-    return [sys.executable, "-P"]
-
-
 @functools.cache
 def _all_threads() -> int:
     return torch.get_num_threads()
@@ -221,15 +195,6 @@ def visible_devices() -> list[str]:
     if named is None:
         return [str(index) for index in range(torch.cuda.device_count())]
     return [name.strip() for name in named.split(",") if name.strip()]
-
-
-def ending(code: int) -> str:
-    """Say in words how a process ended that should not have."""
-    if code >= 0:
-        return f"ended with code {code}"
-    name = signal.Signals(-code).name
-    memory = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
-    return f"was killed by {name}{memory}"
 
 
 def repeat(number: int, lines: IO[str], say: Callable[[str], None]) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from genrec_bench.errors import UserError, one_line
 from genrec_bench.runs.jobs import Context, Crew
-from genrec_bench.studies.processes import SAFE, THREADS, package_place
 from genrec_bench.studies.worker import Answer, Died, Task, answer_packed, packed
+from genrec_bench.training.child_processes import SAFE, THREADS, package_place
 
 MOST = 10_000
 """Jobs that wait at a cluster, where nobody says how many are done at once."""

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import os
 
-from genrec_bench.errors import UserError
+from genrec_bench.errors import StorageError, UserError
 
 SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMI_SIZE")
 """Where launchers write how many processes there are; the first that is set counts."""
+
+
+MEMBER = "GENREC_BENCH_MEMBER"
+"""Set in processes that `--processes` started: a descriptor that breaks with whoever did."""
+
+ALONE = 3
+"""Exit code of such a process that lost another one; whoever started them tells which, and why."""
+
+
+class OthersGone(StorageError):
+    """A process of the group is gone; the run leaves no record and can go on."""
 
 
 def launched() -> int:

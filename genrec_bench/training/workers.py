@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from textwrap import shorten
 from typing import TypeVar, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrec_bench.errors import UserError, one_line
-from genrec_bench.training.launchers import launched
+from genrec_bench.training.launchers import OthersGone, launched
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class Workers:
             return values
         # 64 bits, so that token counts stay exact.
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        reduced: Tensor = self._accelerator.reduce(total, reduction="sum")
+        reduced = self._added(total)
         return [float(value) for value in reduced.tolist()]
 
     def sum_named(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -97,7 +98,7 @@ class Workers:
         if self.count == 1:
             return dict(values)
         total: dict[str, float] = {}
-        for part in gather_object([dict(values)]):
+        for part in self._together(lambda: gather_object([dict(values)])):
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + value
         return total
@@ -108,7 +109,7 @@ class Workers:
             return
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         reached = torch.tensor([float(p.grad is not None) for p in trained], device=self.device)
-        reached = self._accelerator.reduce(reached, reduction="sum") > 0
+        reached = self._added(reached) > 0
         # A parameter that no prompt reached keeps no gradient, as in a single process: given zeros,
         # the optimizer would decay it. One reached in some processes gets zeros in the others.
         trained = [
@@ -120,7 +121,7 @@ class Workers:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         flat = torch.cat([p.grad.flatten() for p in trained if p.grad is not None])
-        flat = self._accelerator.reduce(flat, reduction="sum")
+        flat = self._added(flat)
         start = 0
         for parameter in trained:
             end = start + parameter.numel()
@@ -131,7 +132,7 @@ class Workers:
         """Put the parts [n_i, ...] that ``mine`` gave back in order: [n, ...] in every process."""
         if self.count == 1:
             return part
-        parts: list[NDArray[np.int32]] = gather_object([part])
+        parts: list[NDArray[np.int32]] = self._together(lambda: gather_object([part]))
         total = sum(len(rows) for rows in parts)
         whole = np.empty((total, *part.shape[1:]), dtype=part.dtype)
         for index, rows in enumerate(parts):
@@ -142,7 +143,7 @@ class Workers:
         """Return what the main process has."""
         if self.count == 1:
             return value
-        agreed: list[T] = broadcast_object_list([value])
+        agreed: list[T] = self._together(lambda: broadcast_object_list([value]))
         return agreed[0]
 
     def from_main(self, work: Callable[[], T]) -> T:
@@ -166,7 +167,32 @@ class Workers:
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        self._accelerator.wait_for_everyone()
+        self._together(self._accelerator.wait_for_everyone)
+
+    def _added(self, part: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes."""
+        total: Tensor = self._together(lambda: self._accelerator.reduce(part, reduction="sum"))
+        return total
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """Do something that all processes do.
+
+        Raises:
+            OthersGone: one of them is not there any more.
+        """
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if self.count == 1:
+                raise
+            # Libraries say much of it, with the place of their source first.
+            reason = shorten(one_line(error), 160, placeholder=" ...")
+            raise OthersGone(
+                f"another of the {self.count} processes of this run is gone ({reason}); the same "
+                "command again goes on from the last checkpoint"
+            ) from error
 
 
 def _joined(count: int) -> Accelerator:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import SETTINGS, save_tiny
 
-from genrec_bench.studies import processes
+from genrec_bench.training import child_processes
 
 HOSTILE = ("json", "random", "torch", "yaml")
 """Of the standard library and of others; each is imported by most commands."""
@@ -42,8 +42,8 @@ def hostile(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(root: Path) -> dict[str, str]:
     """That of a process of a user who knows nothing of safe paths."""
-    own = {key: value for key, value in os.environ.items() if key != processes.SAFE}
-    return own | {processes.PATH: str(root)}
+    own = {key: value for key, value in os.environ.items() if key != child_processes.SAFE}
+    return own | {child_processes.PATH: str(root)}
 
 
 def check(words: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
@@ -72,11 +72,11 @@ def test_the_package_as_a_module(hostile: Path, environment: dict[str, str]) -> 
 def test_processes_and_what_they_start(
     path: str, hostile: Path, environment: dict[str, str]
 ) -> None:
-    started = environment | {processes.PATH: path}
+    started = environment | {child_processes.PATH: path}
     # In a file: what is spawned reads it once more.
     script = hostile.parent / "spawns.py"
     script.write_text(SPAWNS)
-    check([*processes.python(started), str(script)], hostile, started)
+    check([*child_processes.python(started), str(script)], hostile, started)
 
 
 @pytest.mark.slow

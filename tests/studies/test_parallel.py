@@ -23,6 +23,7 @@ from genrec_bench.runs.jobs import Context, Crew, Job, do
 from genrec_bench.studies import parallel, processes
 from genrec_bench.studies.parallel import JobsBroken, Lost, carry_out, do_all, value_of
 from genrec_bench.studies.worker import Answer, Died, Task, ToldProgress, answer
+from genrec_bench.training import child_processes
 
 
 class PlayedEngine:
@@ -195,10 +196,10 @@ def test_threads_and_devices_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> 
     set_to: list[int] = []
     monkeypatch.setattr(processes, "_all_threads", lambda: 12)
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.delenv(processes.THREADS, raising=False)
+    monkeypatch.delenv(child_processes.THREADS, raising=False)
     assert [processes.share_threads(count) for count in (1, 5, 12, 40)] == [12, 2, 1, 1]
     assert set_to == [12, 2, 1, 1]
-    monkeypatch.setenv(processes.THREADS, "3")
+    monkeypatch.setenv(child_processes.THREADS, "3")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert processes.share_threads(4) == 3
 
@@ -238,14 +239,14 @@ def test_what_a_process_is_at_is_shown_beside_the_jobs(monkeypatch: pytest.Monke
 
 
 def test_how_a_process_ended_in_words() -> None:
-    assert processes.ending(3) == "ended with code 3"
-    assert processes.ending(-signal.SIGSEGV) == "was killed by SIGSEGV"
+    assert child_processes.ending(3) == "ended with code 3"
+    assert child_processes.ending(-signal.SIGSEGV) == "was killed by SIGSEGV"
 
 
 def test_the_package_is_found_where_it_is_and_nothing_beside_the_user() -> None:
-    environment = {processes.PATH: f"elsewhere{os.pathsep}"}
-    assert processes.python(environment) == [sys.executable, "-P"]
-    place = processes.package_place()
-    assert environment[processes.PATH] == os.pathsep.join([str(place), "elsewhere"])
-    assert environment[processes.SAFE] == "1"
+    environment = {child_processes.PATH: f"elsewhere{os.pathsep}"}
+    assert child_processes.python(environment) == [sys.executable, "-P"]
+    place = child_processes.package_place()
+    assert environment[child_processes.PATH] == os.pathsep.join([str(place), "elsewhere"])
+    assert environment[child_processes.SAFE] == "1"
     assert (place / "genrec_bench" / "studies" / "parallel.py").is_file()

@@ -24,8 +24,8 @@ from genrec_bench.errors import UserError
 from genrec_bench.runs.jobs import Crew, Job, do
 from genrec_bench.studies import parallel
 from genrec_bench.studies.parallel import Lost, carry_out
-from genrec_bench.studies.processes import package_place
 from genrec_bench.studies.worker import Task
+from genrec_bench.training.child_processes import package_place
 
 ray = pytest.importorskip("ray")
 
