@@ -46,9 +46,12 @@ class Sampler:
 
     def visits(self, start: int, number: int) -> NDArray[np.int64]:
         """Return which rows are visited after ``start`` others, ``number`` of them."""
-        places = np.arange(start, start + number)
+        return self.at(np.arange(start, start + number))
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which row each visit is to, visits counted from 0."""
         epochs = places // self._count
-        rows = np.empty(number, dtype=np.int64)
+        rows = np.empty(len(places), dtype=np.int64)
         for epoch in np.unique(epochs).tolist():
             if self._order[0] != epoch:
                 generator = np.random.default_rng([self._seed, epoch])

@@ -61,9 +61,10 @@ class Mixture:
         """Return what stands at places of epochs that begin with all of the first task."""
         tasks = np.searchsorted(self._slots, slots, side="right") - 1
         found = np.empty_like(slots)
-        for place, (task, epoch, slot) in enumerate(zip(tasks, epochs, slots, strict=True)):
-            visit = int(epoch) * self._an_epoch[task] + int(slot - self._slots[task])
-            found[place] = self._first[task] + self._each[task].visits(visit, 1)[0]
+        for task in np.unique(tasks).tolist():
+            here = tasks == task
+            visits = epochs[here] * self._an_epoch[task] + slots[here] - self._slots[task]
+            found[here] = self._first[task] + self._each[task].at(visits)
         return found
 
 
