@@ -67,7 +67,7 @@ def sft_multiple(section: Section) -> float | None:
 def unequal_cost(section: Section) -> str:
     """What rows spent, in words, if not the same, as with a number of steps; empty if it is."""
     found = list(sft_multiples(section).items())
-    if not found or found[-1][1] < UNEQUAL * found[0][1]:
+    if not found or found[-1][1] <= UNEQUAL * found[0][1]:
         return ""
     ends = [f"{times:.2f} ({name})" for name, times in (found[0], found[-1])]
     return " to ".join(ends)
@@ -122,6 +122,8 @@ def where(board: Board, section: Section) -> str:
     times, unequal = sft_multiple(section), unequal_cost(section)
     if unequal:
         facts.append(f"runs do NOT cost the same: {unequal} times what the SFT start cost")
+    elif times == 0:
+        facts.append("nothing was trained")
     elif times is not None:
         little = ", so little that rows can hardly move" if times < LITTLE else ""
         facts.append(f"a run spends {times:.3g} times what the SFT start cost{little}")

@@ -134,6 +134,15 @@ def test_the_budget_is_told_as_a_multiple_of_sft() -> None:
     assert sft_multiple(replace(section, rows=tuple(unknown))) is None
 
 
+def test_of_ways_to_decode_no_cost_is_told() -> None:
+    (section,) = make_board([bare("ugr", 0.1)], "industrial").sections
+    free = [replace(row, spent=dict.fromkeys(row.spent, 0.0)) for row in section.rows]
+    decoded = replace(section, rows=tuple(free), partial=False)
+    assert unequal_cost(decoded) == ""
+    words = said(Board("mine", (decoded,), ()))[-1]
+    assert words == "mine: backbone tiny; nothing was trained; 1 seed a row."
+
+
 @pytest.mark.parametrize(
     ("factor", "told"),
     [(1.05, ""), (1.5, "2.00 (ugr) to 3.00 (vstar)"), (0.25, "0.50 (vstar) to 2.00 (ugr)")],

@@ -318,7 +318,8 @@ class _Comparison:
 
 
 def _size_of_step(record: Path, unit: BudgetKind) -> float:
-    """Return what a whole step of a finished run cost on average."""
+    """Return what a whole step of a finished run cost on average; 0 if it took none."""
     curves = read_frame(record.with_name("curves.parquet"))
-    last = curves.iloc[-1]
-    return float(last[unit] / curves["part"].sum())
+    # What is not trained has row 0 alone, which is no step.
+    steps = float(curves["part"].sum()) if "part" in curves else 0.0
+    return float(curves.iloc[-1][unit]) / steps if steps else 0.0

@@ -104,6 +104,21 @@ def test_the_whole_protocol_then_more_seeds(
     assert len(run_folders(compare.output)) == 8
 
 
+def test_supervised_controls_and_a_way_to_decode_stand_beside_what_is_trained(
+    compare: Compare, sweeps: Sweeps
+) -> None:
+    called = compare.call("grpo", "--seeds", "1", "--controls", "sft,bear,d3")
+    assert called.code == 0, called.err
+    records = compare.records()
+    names = ["grpo", "SFT continued", "bear untuned", "d3 untuned"]
+    assert [name for name, _ in records] == names
+    assert records["d3 untuned", 0]["trained"] is False
+    cells = json.loads((compare.folder() / "result.json").read_text())["cells"]
+    assert [cell["name"] for cell in cells if cell["step"] == 0] == ["d3 untuned"]
+    board = (compare.folder() / "board.md").read_text()
+    assert all(name in board for name in names)
+
+
 def without(words: list[str], *options: str) -> list[str]:
     """The same command without some options and their values."""
     places = [words.index(option) for option in options]
