@@ -43,6 +43,7 @@ def execute(args: argparse.Namespace) -> int:
     # Standard output is for the answer; what algorithms say when they are loaded goes elsewhere.
     with contextlib.redirect_stdout(sys.stderr):
         from genrec_bench.runs.registry import Registry, discover, find
+        from genrec_bench.storage.python_files import guarded
         from genrec_bench.training.settings import SETTING_NAMES
 
         if args.name is None:
@@ -50,8 +51,8 @@ def execute(args: argparse.Namespace) -> int:
             report, text = _listing(registry), _listing_text(registry)
         else:
             registry = Registry((find(args.name, SETTING_NAMES),), ())
-            report = _description(registry.entries[0])
-            text = _description_text(report)
+            (entry,) = registry.entries
+            report, text = guarded(lambda: _described(entry), f"{entry.origin}: ", None)
     if not args.json:
         print(text)
     failed = bool(registry.problems)
@@ -131,6 +132,13 @@ def _listing_text(registry: Registry) -> str:
         for problem in registry.problems:
             lines.append(f"  {problem.name} ({problem.origin}): {problem.reason}")
     return "\n".join(lines)
+
+
+def _described(entry: Entry) -> tuple[dict[str, Any], str]:
+    """Return what an algorithm says of itself, for programs and for people."""
+    report = _description(entry)
+    json.dumps(report)  # raises if it holds what JSON does not
+    return report, _description_text(report)
 
 
 def _description(entry: Entry) -> dict[str, Any]:

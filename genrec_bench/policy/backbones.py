@@ -38,10 +38,11 @@ from genrec_bench.policy.recomputation import recompute_layers
 from genrec_bench.policy.room import FLOAT, fit_pass, pass_size
 from genrec_bench.policy.selfcheck import compare_with_repeated
 from genrec_bench.policy.templates import TEMPLATES, UGR
-from genrec_bench.policy.text_prompt import TextPrompt
+from genrec_bench.policy.text_prompt import TextPrompt, read_words
 from genrec_bench.policy.trie import Trie
 from genrec_bench.storage.digests import content_digest, files_digest
 from genrec_bench.storage.hub import hub_revision
+from genrec_bench.storage.python_files import guarded
 
 TINY: dict[str, Any] = {
     "hidden_size": 128,
@@ -63,6 +64,9 @@ EQUAL_WITHIN = 1e-3
 
 _LONGEST: WeakKeyDictionary[Examples, dict[tuple[str, ...], tuple[int, int]]] = WeakKeyDictionary()
 """The longest prompts found so far: a process makes several policies for one dataset."""
+
+SOME_WORDS = "The user has interacted with items"
+"""A tokenizer that knows none of them is none."""
 
 UNFIT = "candidate trees cannot be packed for its attention or output head"
 
@@ -327,18 +331,18 @@ def _prompt_format(
         return CompactPrompt(catalog)
     if backbone.from_scratch:
         raise UserError(TINY_HAS_NO_WORDS.format(prompt=prompt))
-    try:
-        source = source_of(str(weights or backbone.name))
+    source = source_of(str(weights or backbone.name))
+
+    def read() -> TextPrompt:
         tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
-    except Exception as error:  # the folder is not ours: anything may be wrong with it
-        raise UserError(f"--backbone {backbone.name}: no tokenizer: {_one_line(error)}") from error
-    words = tokenizer("The user has interacted with items", add_special_tokens=False)["input_ids"]
-    if not set(words) - {tokenizer.unk_token_id}:
-        # Transformers makes an empty tokenizer where a folder has none.
-        raise UserError(
-            f"--backbone {backbone.name}: no tokenizer: the words of a prompt are unknown"
-        )
-    return TextPrompt(catalog, tokenizer, TEMPLATES[prompt_name(backbone, prompt)])
+        (words,) = read_words(tokenizer, [SOME_WORDS], add_special_tokens=False)
+        if not set(words) - {tokenizer.unk_token_id}:
+            # Transformers makes an empty tokenizer where a folder has none.
+            raise UserError("the words of a prompt are unknown")
+        return TextPrompt(catalog, tokenizer, TEMPLATES[prompt_name(backbone, prompt)])
+
+    # The folder is not ours: anything may be wrong with it.
+    return guarded(read, f"--backbone {backbone.name}: no tokenizer: ", None)
 
 
 def _load(

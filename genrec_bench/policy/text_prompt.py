@@ -15,11 +15,24 @@ from genrec_bench.data.dataset import Catalog, Examples
 from genrec_bench.errors import UserError
 from genrec_bench.policy.prompts import Chains, Prompts, spell_codes
 from genrec_bench.policy.templates import THINK, UGR, Template
+from genrec_bench.storage.python_files import guarded
 
 WORDS = 30
 """Tokens of a prompt in words beside the items, roughly."""
 
+MOST_TOKENS = 2**22
+"""Rows of embeddings that anybody's vocabulary may ask for; the largest have 262,144."""
+
 Tokens = NDArray[np.int64]
+
+
+def read_words(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: bool
+) -> list[list[int]]:
+    """Return the tokens of texts; UserError for whatever a tokenizer of others raises."""
+    told = "the backbone's tokenizer fails: "
+    found: list[list[int]] = guarded(lambda: tokenizer(texts, **options)["input_ids"], told, None)
+    return found
 
 
 class TextPrompt:
@@ -53,6 +66,8 @@ class TextPrompt:
         self.item_tokens = table[np.arange(len(codes)), catalog.sids]
         # Not the number of tokens: some tokenizers leave ids out.
         self.vocabulary_size = 1 + max(tokenizer.get_vocab().values())
+        if self.vocabulary_size > MOST_TOKENS:
+            raise UserError(f"a token has the id {self.vocabulary_size - 1:,}, more than any has")
         self.item_text = [
             "".join(spelled[level][code] for level, code in enumerate(sid))
             for sid in catalog.sids.tolist()
@@ -102,16 +117,17 @@ class TextPrompt:
     def question_tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of texts that something follows: they begin as texts do."""
         found = [
-            np.asarray(tokens, dtype=np.int64)
-            for tokens in self.tokenizer(list(texts))["input_ids"]
+            np.asarray(tokens, dtype=np.int64) for tokens in read_words(self.tokenizer, list(texts))
         ]
+        if not all(map(len, found)):
+            raise UserError("the backbone's tokenizer finds no token in a prompt")
         # Some tokenizers end every text; ours goes on with the response.
         end = self.tokenizer.eos_token_id
         return [row[:-1] if row[-1] == end else row for row in found]
 
     def answer_tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the tokens of texts that follow others: nothing is put before or behind them."""
-        found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        found = read_words(self.tokenizer, list(texts), add_special_tokens=False)
         return [np.asarray(tokens, dtype=np.int64) for tokens in found]
 
     def chains(self, examples: Examples, targets: int = 1) -> Chains:
@@ -172,5 +188,5 @@ class TextPrompt:
 
     def word_tokens(self, words: str) -> list[int]:
         """Return the tokens of some words, without those that stand for what is unknown."""
-        found: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
+        (found,) = read_words(self.tokenizer, [words], add_special_tokens=False)
         return [token for token in found if token != self.tokenizer.unk_token_id]

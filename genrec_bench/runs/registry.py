@@ -249,6 +249,12 @@ def _only_class(module: ModuleType) -> type[Algorithm]:
 def _checked(found: object, reserved: Collection[str]) -> type[Algorithm]:
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise UserError(f"{found!r} is not a class derived from genrec_bench.algorithm.Algorithm")
+    for name, text in (("module", sys.modules[found.__module__].__doc__), ("class", found.__doc__)):
+        if not isinstance(text, str | None):
+            raise UserError(f"the docstring of its {name} is {type(text).__name__}, and no text")
+    for name in ("on_policy", "trains", "is_baseline"):
+        if not isinstance(value := getattr(found, name), bool):
+            raise UserError(f"{found.__name__}.{name} is {value!r}; it must be True or False")
     needed = ("reward", "advantage", "loss") if found.on_policy and found.trains else ()
     if missing := [name for name in needed if getattr(found, name) is getattr(Algorithm, name)]:
         raise UserError(f"{found.__name__} does not define {' or '.join(missing)}")

@@ -71,6 +71,10 @@ def hyperparameter(
         below: a setting of the harness, such as ``group_size``, that must be larger.
         most: for what has no greatest value, one that only a slip exceeds.
     """
+    if not isinstance(help, str) or not all(isinstance(one, str) for one in choices or ()):
+        raise UserError("hyperparameter(...): help and choices must be text")
+    if not all(isinstance(bound, int | float | None) for bound in (low, high, most)):
+        raise UserError("hyperparameter(...): low, high and most must be numbers")
     metadata = {
         "help": help,
         "low": low,

@@ -146,6 +146,49 @@ def test_a_missing_or_broken_tokenizer_is_named(tmp_path: Path) -> None:
         make_policy(find_backbone("tiny"), DATASET, Settings(prompt="text"), CPU)
 
 
+def say(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+PATTERN = {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+NOTHING = {"type": "Replace", "pattern": {"Regex": "[\\s\\S]"}, "content": ""}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("tokenizer_config.json", {"model_max_length": [1]}),
+        ("tokenizer_config.json", {"model_max_length": "long"}),
+        ("tokenizer_config.json", {"tokenizer_class": 3}),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}),
+        ("tokenizer_config.json", {"extra_special_tokens": 5}),
+        ("tokenizer.json", {"pre_tokenizer": PATTERN}),
+        ("tokenizer.json", {"normalizer": NOTHING}),
+        ("tokenizer.json", {"model": {}}),
+        ("tokenizer.json", {"truncation": {"max_length": -1}}),
+    ],
+    ids=str,
+)
+def test_a_tokenizer_that_says_odd_things_is_one_line(
+    tmp_path: Path, file: str, changes: dict[str, Any]
+) -> None:
+    save_model(tmp_path, qwen3(VOCABULARY))
+    save_tokenizer(tmp_path)
+    say(tmp_path / file, **changes)
+    message = refusal(tmp_path, Settings(prompt="text"))
+    assert message.startswith(f"--backbone {tmp_path}: no tokenizer: ") and message.isprintable()
+
+
+def test_a_token_whose_id_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, qwen3(VOCABULARY))
+    save_tokenizer(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    model = json.loads(file.read_text())["model"]
+    say(file, model=model | {"vocab": model["vocab"] | {"far": 4_000_000_000}})
+    message = refusal(tmp_path, Settings(prompt="text"))
+    assert "a token has the id 4,000,000,0" in message and "more than any has" in message
+
+
 def test_a_misspelled_tiny_is_recognised() -> None:
     with pytest.raises(UserError, match="did you mean 'tiny'"):
         find_backbone("tinny")

@@ -210,6 +210,11 @@ def test_a_broken_entry_point_is_named(
             "missing 1 required keyword-only argument: 'weight'",
         ),
         (FIELDS.replace("frozen=True", ""), "TypeError: cannot inherit non-frozen dataclass"),
+        (GOOD + "    __doc__ = 5\n", "the docstring of its class is int, and no text"),
+        (GOOD + "\n__doc__ = [1]\n", "the docstring of its module is list, and no text"),
+        (GOOD + "    trains = 'yes'\n", "Mine.trains is 'yes'; it must be True or False"),
+        (FIELDS.replace('help="of the term"', "help=3"), "help and choices must be text"),
+        (FIELDS.replace("low=0", "low='0'"), "low, high and most must be numbers"),
     ],
 )
 def test_a_broken_file_is_named_and_breaks_nothing_else(
