@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from genrec_bench.algorithm import (
     Batch,
@@ -98,14 +99,19 @@ class PPO(Reinforce):
 
     def _critic(self, scores: Scores) -> Tensor:
         """Return [B, G, L] V before each code: of the prompt, then of the codes above the last."""
-        hidden = torch.cat([scores.root_hidden.unsqueeze(1), scores.node_hidden], dim=1)
+        tree, most = scores.tree, scores.node_hidden.shape[1]
+        above = (tree.is_node & (tree.levels < tree.trie.num_levels))[:, :most]
+        real = pad(above, (1, 0), value=True)
+        # Without padding, which nobody pays for.
+        hidden = torch.cat([scores.root_hidden.unsqueeze(1), scores.node_hidden], dim=1)[real]
         if not self.hyperparameters.critic_trains_policy:
             hidden = hidden.detach()
         critic = scores.policy.heads["critic"]
         hidden = hidden.to(next(critic.parameters()).dtype)
         with scores.policy.metered("value"):
-            values: Tensor = critic(hidden).squeeze(-1).float()
-        paths = scores.tree.paths
+            found: Tensor = critic(hidden).squeeze(-1).float()
+        values = torch.zeros(real.shape, device=found.device).masked_scatter(real, found)
+        paths = tree.paths
         before = torch.cat([torch.zeros_like(paths[..., :1]), paths[..., :-1] + 1], dim=-1)
         return values.gather(1, before.flatten(1)).view(paths.shape)
 

@@ -14,14 +14,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from shared_steps import ALGORITHMS, READ_AGAIN
 from tiny_runs import run_folders, run_words, save_tiny, shrink_backbone, weights
-from torch import Tensor, nn
+from torch import nn
 
 from genrec_bench.algorithm import Algorithm
-from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
-from genrec_bench.algorithms.srpo import SRPO, SRPOHyperparameters
-from genrec_bench.algorithms.ugr import UGR, UGRHyperparameters
-from genrec_bench.algorithms.vstar import VSTAR, VSTARHyperparameters
 from genrec_bench.commands.cli import main
 from genrec_bench.contract.tiny_world import (
     HIDDEN_SIZE,
@@ -32,11 +29,9 @@ from genrec_bench.contract.tiny_world import (
 )
 from genrec_bench.errors import StorageError
 from genrec_bench.policy.policy import Policy
-from genrec_bench.policy.scoring import Scores
 from genrec_bench.progress import Progress
 from genrec_bench.runs.records import read_record
 from genrec_bench.training.evaluate import evaluate
-from genrec_bench.training.groups import Batch, Seen
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import total_spent
 from genrec_bench.training.optimization import Optimization
@@ -57,56 +52,6 @@ RATES: dict[str, Any] = {
     "weight_decay": 0.01,
     "warmup": 0.0,
     "max_grad_norm": 1.0,
-}
-
-
-class Picky(GRPO):
-    """Rejects groups so that refills are few prompts, and one process may keep none at all."""
-
-    most_refills = 4
-
-    def accepts(self, seen: Seen, rewards: Tensor) -> Tensor:
-        return seen.targets % 5 == 0
-
-
-class Batchwise(Picky):
-    """Its baseline is the batch's mean; a process that kept no group has to join the sum."""
-
-    scores_targets = True
-
-    def advantage(self, seen: Seen, rewards: Tensor) -> Tensor:
-        valid = seen.tree.valid
-        total, count = seen.sum(torch.stack([rewards.sum(), valid.sum()])).tolist()
-        spread = seen.sum((seen.reference_target_log_probs.sum(dim=1) ** 2).sum()[None])
-        return torch.mul(rewards - total / count, valid / spread.sqrt())
-
-    def loss(self, batch: Batch, scores: Scores) -> tuple[Tensor, dict[str, Tensor]]:
-        assert scores.target_log_probs is not None and batch.target_log_probs is not None
-        ratio = (scores.target_log_probs - batch.target_log_probs).exp()
-        return super().loss(batch, scores)[0] - ratio.sum(dim=1), {}
-
-
-# Three prompts do not divide by two processes; a minibatch of one leaves one process without any.
-ALGORITHMS: dict[str, Algorithm | None] = {
-    "sft": None,
-    "grpo": GRPO(GRPOHyperparameters(reward="rank", minibatches=3, updates_per_rollout=2)),
-    "reference": GRPO(GRPOHyperparameters(reward="rank", beta=0.1, sync_every=1)),
-    "ugr": UGR(UGRHyperparameters(minibatches=2)),
-    "srpo": SRPO(SRPOHyperparameters(beta=0.1, k=2, temperature=2.0)),
-    "picky": Picky(GRPOHyperparameters(reward="rank", beta=0.1, minibatches=2)),
-    "batchwise": Batchwise(GRPOHyperparameters(reward="rank", beta=0.1, minibatches=2)),
-    # Its head learns at a rate of its own, and its searches draw by a key. Its own reward leaves a
-    # minibatch without a hit, of which Adam would make a step of rounding errors.
-    "vstar": VSTAR(
-        VSTARHyperparameters(
-            reward="rank",
-            beta=0.1,
-            minibatches=2,
-            initial_beam=1,
-            token_budget=2.0,
-            head_learning_rate=0.03,
-        )
-    ),
 }
 
 
@@ -313,8 +258,11 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
     for phase, cost in single["spent"].items():
         assert first["spent"][phase]["tokens"] == cost["tokens"]
         assert first["spent"][phase]["flops"] == pytest.approx(cost["flops"], rel=1e-12)
-        # A head reads what the backbone has read, which in V-STAR's warm-up the value pays for.
-        assert (cost["tokens"] > 0) == (phase != "value" or name == "vstar") and cost["flops"] > 0
+        # A head reads what the backbone has read, which in V-STAR's warm-up and before PPO's
+        # updates the value pays for.
+        assert (cost["tokens"] > 0) == (phase != "value" or name in READ_AGAIN) and cost[
+            "flops"
+        ] > 0
 
     alone = load_file(one / "process 0" / f"{name}.safetensors")
     start = fresh_policy(ALGORITHMS[name]).state_dict()
@@ -331,7 +279,7 @@ def test_a_step_of_two_processes_is_a_step_of_one(name: str, one: Path, two: Pat
     # Steps are a hundred times as large as what is forgiven, and more than weight decay alone makes
     # of them; the unused head stays as it is.
     assert moved["backbone"] > 1e-3
-    assert moved["heads"] > 1e-3 if name == "vstar" else moved["heads"] == 0
+    assert moved["heads"] > 1e-3 if name in READ_AGAIN else moved["heads"] == 0
 
 
 def test_evaluation_is_the_same_to_the_last_digit(one: Path, two: Path) -> None:
