@@ -112,7 +112,7 @@ def check_memory(stage: Stage) -> None:
 
 
 def check_chunks(stage: Stage) -> None:
-    """Gradients do not depend on how many prompts a forward pass holds."""
+    """Gradients and the bill do not depend on how many prompts a forward pass holds."""
     whole, parts = Training(stage.algorithm), Training(stage.algorithm, 24)
     for each in (whole, parts):
         each.go(0, 1)
@@ -128,6 +128,12 @@ def check_chunks(stage: Stage) -> None:
             f"with smaller forward passes the gradient differs by {first:.2g} of "
             f"{float(one.norm()):.2g}: something is told from calls of the loss, or from its batch",
         )
+    ours, theirs = (sum(c.flops for c in each.ledger.spent.values()) for each in (whole, parts))
+    require_that(
+        abs(ours - theirs) <= 1e-9 * ours,
+        f"with smaller forward passes {theirs:.6g} FLOPs are on the bill in place of {ours:.6g}: "
+        "padding is paid for; give a head real nodes alone, as scores.tree.is_node tells them",
+    )
 
 
 def check_bill(stage: Stage) -> None:

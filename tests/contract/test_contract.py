@@ -65,6 +65,11 @@ def test_a_fault_in_a_switch_names_the_switch(tmp_path: Path) -> None:
     assert "KeyError: 'b'" in reasons["switches"]
 
 
+def test_what_is_computed_on_padding_is_told_as_that(tmp_path: Path) -> None:
+    reasons = failures(load(tmp_path, BROKEN["chunks"]["head that reads padding"]))
+    assert list(reasons) == ["chunks"] and "padding is paid for" in reasons["chunks"]
+
+
 def test_an_exception_is_reported_with_its_line(tmp_path: Path) -> None:
     algorithm = load(tmp_path, [("tree.hits(seen.targets)", "tree.hit(seen.targets)")])
     line = REINFORCE.splitlines().index("        return seen.tree.hits(seen.targets).float()") + 1

@@ -246,7 +246,17 @@ BROKEN: dict[str, dict[str, list[Change]]] = {
         ]
     },
     "chunks": {
-        "loss by the size of a pass": [("log_probs).sum(1)", "log_probs).sum(1) * len(log_probs)")]
+        "loss by the size of a pass": [("log_probs).sum(1)", "log_probs).sum(1) * len(log_probs)")],
+        "head that reads padding": [
+            *method("heads", 'return {"more": torch.nn.Linear(hidden_size, 1)}'),
+            (
+                "log_probs = scores",
+                "with scores.policy.metered('update'):\n"
+                "            more = scores.policy.heads['more'](scores.node_hidden).squeeze(-1)\n"
+                "        more = (more * scores.tree.is_node[:, : more.shape[1]]).sum(1)\n"
+                "        log_probs = more[:, None] + scores",
+            ),
+        ],
     },
     "bill": {
         "network in the reward": [
