@@ -257,7 +257,10 @@ def _checked(found: object, reserved: Collection[str]) -> type[Algorithm]:
             raise UserError(f"{found.__name__}.{name} is {value!r}; it must be True or False")
     needed = ("reward", "advantage", "loss") if found.on_policy and found.trains else ()
     if missing := [name for name in needed if getattr(found, name) is getattr(Algorithm, name)]:
-        raise UserError(f"{found.__name__} does not define {' or '.join(missing)}")
+        hint = nearest(
+            missing[0], [name for name in vars(found) if name[0] != "_" and name not in needed]
+        )
+        raise UserError(f"{found.__name__} does not define {' or '.join(missing)}{hint}")
     for name in CHANGED:
         given, wanted = (
             list(signature(getattr(cls, name)).parameters) for cls in (found, Algorithm)

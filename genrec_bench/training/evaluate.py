@@ -29,6 +29,7 @@ from genrec_bench.training.list_figures import Lists
 from genrec_bench.training.metrics import CUTOFFS, evaluate_lists
 from genrec_bench.training.out_of_memory import in_smaller_passes
 from genrec_bench.training.own_metrics import RankedLists
+from genrec_bench.training.returned_shapes import shaped
 from genrec_bench.training.settings import Settings
 from genrec_bench.training.workers import Workers
 
@@ -246,5 +247,6 @@ def _new_order(
     for rows in chunks(prompts.lengths + tree.is_node.sum(dim=1), policy.tokens_per_forward):
         part = tree.select(rows)
         scores = score(policy, prompts.select(rows), part, leaves=True)
-        ranked[rows] = algorithm.rerank(part, scores)
+        said, size = algorithm.rerank(part, scores), tuple(part.valid.shape)
+        ranked[rows] = shaped(algorithm, "rerank", said, "a score for each candidate, [B, W]", size)
     return ranked.argsort(dim=1, descending=True, stable=True)

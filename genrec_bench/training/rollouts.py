@@ -23,6 +23,7 @@ from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.groups import Groups, Reference
 from genrec_bench.training.kept_weights import KeptStart
 from genrec_bench.training.out_of_memory import in_smaller_passes
+from genrec_bench.training.returned_shapes import shaped
 from genrec_bench.training.views import Views
 
 
@@ -231,10 +232,12 @@ class Rollouts:
 
             tree = in_smaller_passes(actor, roll_out)
         seen = self._views.seen(prompts, tree, targets)
-        rewards = algorithm.reward(seen)
+        grid = tuple(tree.valid.shape)
+        rewards = shaped(algorithm, "reward", algorithm.reward(seen), "[B, G]", grid)
         accepted = torch.ones_like(targets, dtype=torch.bool)
         if algorithm.most_refills:
             accepted = algorithm.accepts(seen, rewards)
+            accepted = shaped(algorithm, "accepts", accepted, "[B] truth values", grid[:1])
         return Groups(prompts, tree, targets, rewards, seen.reference_if_asked), accepted
 
 

@@ -16,12 +16,14 @@ from genrec_bench.data.worlds import Purchases
 from genrec_bench.decoding.beam import chunks
 from genrec_bench.policy.policy import Policy
 from genrec_bench.policy.scoring import packed_sizes, score
+from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.training.base_algorithm import Algorithm
 from genrec_bench.training.groups import Batch, Groups
 from genrec_bench.training.kept_weights import KeptStart
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.out_of_memory import forget, in_smaller_passes
+from genrec_bench.training.returned_shapes import loss_of, shaped
 from genrec_bench.training.rollouts import Rollout, Rollouts
 from genrec_bench.training.supervised_steps import OfAlgorithm, SupervisedStepper
 from genrec_bench.training.views import Views
@@ -177,7 +179,7 @@ class RolloutStepper(OfAlgorithm):
         algorithm, prompts, targets = self._algorithm, groups.prompts, groups.targets
         seen = self._views.seen(prompts, groups.tree, targets, groups.reference)
         with torch.no_grad(), self._ledger.phase(self._phase("rollout")):
-            advantages = algorithm.advantage(seen, groups.rewards)
+            advantages = self._credit(algorithm.advantage(seen, groups.rewards), groups.tree)
         said = seen.reference if algorithm.trains_backbone else None
         behavior = None
         if algorithm.scores_targets and algorithm.updates_per_rollout * algorithm.minibatches > 1:
@@ -194,6 +196,13 @@ class RolloutStepper(OfAlgorithm):
             behavior,
             reference_target_log_probs=None if said is None else said.target_log_probs,
         )
+
+    def _credit(self, said: object, tree: CandidateTree) -> Tensor:
+        """Return what ``advantage`` returned, if it is credit for candidates."""
+        shapes: list[tuple[int, ...]] = [tuple(tree.valid.shape), tuple(tree.paths.shape)]
+        if isinstance(said, Tensor) and said.dim() == 4 and said.shape[-1]:
+            shapes.append((*tree.paths.shape, said.shape[-1]))
+        return shaped(self._algorithm, "advantage", said, "[B, G] or [B, G, L]", *shapes)
 
     def _for_later_updates(self, batch: Batch | None) -> Batch | None:
         """Return what updates learn from after the first, when the policy is another.
@@ -276,7 +285,9 @@ class RolloutStepper(OfAlgorithm):
                 said = scores.target_log_probs
                 if said is not None and algorithm.scores_targets and batch.target_log_probs is None:
                     chunk = replace(chunk, target_log_probs=said.detach())
-                losses, figures = algorithm.loss(chunk, scores)
+                losses, figures = loss_of(
+                    algorithm, algorithm.loss(chunk, scores), len(chunk.prompts)
+                )
                 if said is not None and anchor > 0:
                     unlikely = -said.sum(dim=1)
                     losses = losses + anchor * unlikely

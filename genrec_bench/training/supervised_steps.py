@@ -21,6 +21,7 @@ from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.memory import memory_of, remember
 from genrec_bench.training.optimization import Optimization
 from genrec_bench.training.out_of_memory import forget, in_smaller_passes
+from genrec_bench.training.returned_shapes import shaped
 from genrec_bench.training.rollouts import Sampler
 from genrec_bench.training.training_data import TrainingData
 from genrec_bench.training.workers import Workers
@@ -183,7 +184,9 @@ class SupervisedStepper(OfAlgorithm):
         self._policy.train()
         for some in chunks(torch.from_numpy(sizes), self._policy.tokens_per_forward):
             scores = score_targets(self._policy, self._examples, self._chains, rows[some.numpy()])
-            loss = self._algorithm.target_loss(scores).sum()
+            said, size = self._algorithm.target_loss(scores), tuple(scores.log_probs.shape)
+            losses = shaped(self._algorithm, "target_loss", said, "[T] or [T, L]", size[:1], size)
+            loss = losses.sum()
             (loss / count).backward()
             total += float(loss.detach()) / count
         return total

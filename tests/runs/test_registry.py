@@ -197,6 +197,10 @@ def test_a_broken_entry_point_is_named(
         (GOOD.replace("class Mine", "class _Mine"), "no class derived"),
         (GOOD + "\nclass Yours(Mine): pass\n", "2 classes (Mine, Yours) derived"),
         (GOOD.replace("on_policy = False", ""), "Mine does not define reward or advantage or loss"),
+        (
+            GOOD.replace("on_policy = False", "def rewards(self, seen): pass"),
+            "Mine does not define reward or advantage or loss; did you mean 'rewards'?",
+        ),
         (GOOD + "    hyperparameters_class = dict\n", "Mine.hyperparameters_class is not a class"),
         (
             FIELDS.replace("@dataclass(frozen=True)\n", ""),
