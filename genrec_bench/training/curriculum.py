@@ -75,7 +75,11 @@ class Curriculum:
 
 
 class CurriculumStepper(TaskStepper):
-    """Learns tasks, and thoughts before answers; a step learns one of the two."""
+    """Learns tasks, and thoughts before answers; a step learns one of the two.
+
+    Attributes:
+        curriculum: says which.
+    """
 
     def __init__(
         self,
@@ -97,14 +101,14 @@ class CurriculumStepper(TaskStepper):
         aligned, reasoned = (
             math.ceil(count / batch) for count in (len(self._mixture), len(traces))
         )
-        self._curriculum = Curriculum(aligned, reasoned, math.ceil(epochs), pace, seed)
+        self.curriculum = Curriculum(aligned, reasoned, math.ceil(epochs), pace, seed)
 
     def __len__(self) -> int:
         """Return the number of sequences of an epoch, which is whole batches."""
-        return len(self._curriculum) * self.batch
+        return len(self.curriculum) * self.batch
 
     def _rows(self, index: int, part: float) -> NDArray[np.int64]:
-        reasons, number = self._curriculum.batch(index)
+        reasons, number = self.curriculum.batch(index)
         if reasons:
             return self._thoughts.rows(number, part) + int(self._first[-2])
         return self._mixture.rows(number, part)
