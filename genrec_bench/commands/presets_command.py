@@ -11,7 +11,7 @@ from genrec_bench.runs.options import DATASET, add_data_dir_option, completed
 from genrec_bench.runs.preset_files import Preset, load_preset, preset_names
 
 if TYPE_CHECKING:
-    from genrec_bench.runs.preset_needs import Needs
+    from genrec_bench.runs.run_needs import Needs
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +60,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the run as a file, with all hyperparameters and settings, and stop",
     )
-    parser.add_argument("--json", action="store_true", help="print the record, and nothing else")
+    parser.add_argument(
+        "--plan", action="store_true", help="print what it needs in memory, work and time, and stop"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the record, or the plan, and nothing else"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -77,6 +84,9 @@ def execute(args: argparse.Namespace) -> int:
         # What a record says of its hyperparameters' origin is part of its track.
         control, tuning = former.get("control", ""), former.get("tuning")
         job = Job(args.algorithm, args.algorithm, seed=args.seed, control=control, tuning=tuning)
+    if args.plan:
+        print(_plan(args, job))
+        return 0
     from genrec_bench.runs.jobs import do
 
     with context_of(args, Tracker, [job]) as context:
@@ -137,6 +147,21 @@ def _completed(args: argparse.Namespace) -> tuple[argparse.Namespace, Record | N
     if former is not None:
         _check_backbone(given)
     return given, former
+
+
+def _plan(args: argparse.Namespace, job: Job) -> str:
+    """Return what a run needs, refused where it cannot work; nothing is trained."""
+    with context_of(args, jobs=[job]) as context:
+        from genrec_bench.policy.backbones import find_backbone
+        from genrec_bench.runs.jobs import request_of
+        from genrec_bench.runs.run_needs import run_needs
+        from genrec_bench.training.sft_start import told_cost
+
+        request = request_of(job, context)
+        what = (find_backbone(context.backbone), context.dataset, request.settings)
+        trained = told_cost(*what, context.data_dir)
+        needs = run_needs(request, context.workers.device, trained)
+    return json.dumps(dataclasses.asdict(needs), indent=2) if args.json else str(needs)
 
 
 def _check_backbone(args: argparse.Namespace) -> None:

@@ -248,10 +248,10 @@ def measure_peak(
         with torch.no_grad():
             functional.linear(left, weight)  # untimed: libraries choose their kernel at first use
             deadline = time.perf_counter() + seconds / len(sizes)
-            start = _now(device)
+            start = synchronized_time(device)
             while True:
                 functional.linear(left, weight)
-                end = _now(device)
+                end = synchronized_time(device)
                 best = max(best, 2.0 * rows * inner * columns / (end - start))
                 if end >= deadline:
                     break
@@ -259,7 +259,8 @@ def measure_peak(
     return best
 
 
-def _now(device: torch.device) -> float:
+def synchronized_time(device: torch.device) -> float:
+    """Return the time, in seconds, at which a device has done what it was asked for."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize()
     return time.perf_counter()

@@ -50,7 +50,7 @@ def footprint(name: str, codes: int) -> Footprint | None:
 @functools.lru_cache
 def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footprint | None:
     try:
-        config = _config(name, codes, dict(shape))
+        config = configuration(name, codes)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         sizes = {id(p): p.numel() for p in model.parameters()}
@@ -69,12 +69,21 @@ def _weighed(name: str, codes: int, shape: tuple[tuple[str, Any], ...]) -> Footp
     return Footprint(sum(sizes.values()), sum(tables.values()), of_pass, hidden, adapters)
 
 
-def _config(name: str, codes: int, shape: dict[str, Any]) -> PretrainedConfig:
-    if shape:
-        return Qwen3Config(vocab_size=codes, **shape)
+def configuration(name: str, codes: int) -> PretrainedConfig:
+    """Return a backbone's configuration, as transformers has it, as for ``footprint``.
+
+    Any exception: it cannot be read, or is not in the hub's cache.
+    """
+    if name == "tiny":
+        return Qwen3Config(vocab_size=codes, **TINY)
     known = None if Path(name).is_dir() else shape_config(name)
     if known is not None:
         return known
+    return _stored(name)
+
+
+@functools.lru_cache
+def _stored(name: str) -> PretrainedConfig:
     found: PretrainedConfig = AutoConfig.from_pretrained(
         **source_of(name), trust_remote_code=False, local_files_only=not Path(name).exists()
     )

@@ -37,7 +37,7 @@ GB = 1e9
 CANDIDATE, RANKED = 64, 16
 """Bytes that are held of a candidate's code, and of a place in a ranked list; rough."""
 
-PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 
 
 def foresee(request: Request, device: torch.device, progress: Progress) -> None:
@@ -106,19 +106,19 @@ def _check_budget(request: Request, budget: Budget, size: Footprint) -> None:
     if budget.kind in least and budget.amount < least[budget.kind]:
         raise UserError(
             f"{budget.option} {budget.shown}: too small for one step of {request.entry.name}, "
-            f"which takes at least {_amount(least[budget.kind], budget.kind)}; give more, or set "
-            f"fewer {'prompts_per_step' if rolls_out else 'sft_batch'}"
+            f"which takes at least {amount_text(least[budget.kind], budget.kind)}; give more, or "
+            f"set fewer {'prompts_per_step' if rolls_out else 'sft_batch'}"
         )
 
 
-def _amount(least: float, kind: str) -> str:
+def amount_text(least: float, kind: str) -> str:
     """Write an amount as a budget is written."""
     unit = {"tokens": "tok", "flops": "flop"}[kind]
     factor, prefix = next(pair for pair in PREFIXES if least >= pair[0] or pair[0] == 1)
-    return f"{least / factor:.2g}{prefix}{unit}"
+    return f"{least / factor:.3g}{prefix}{unit}"
 
 
-def _trained(request: Request, size: Footprint) -> int:
+def trained_weights(request: Request, size: Footprint) -> int:
     """Return how many weights are trained: all, or adapters and the tables of tokens."""
     rank = request.settings.lora_rank
     return size.tables + rank * size.adapters if rank else size.parameters
@@ -133,7 +133,7 @@ def _check_size(request: Request, size: Footprint, device: torch.device) -> None
             "all weights"
         )
     # Weights, and of those that are trained gradients and two moments.
-    held = _weights(request, size) + 3 * FLOAT * _trained(request, size)
+    held = _weights(request, size) + 3 * FLOAT * trained_weights(request, size)
     there = whole_memory(device)
     if held > there:
         raise UserError(
@@ -152,7 +152,7 @@ def _weights(request: Request, size: Footprint) -> int:
 
 def _check_disk(request: Request, size: Footprint) -> None:
     """Refuse a disk without room for one checkpoint (weights, two moments) and the policy."""
-    least = FLOAT * (2 * size.parameters + 2 * _trained(request, size))
+    least = FLOAT * (2 * size.parameters + 2 * trained_weights(request, size))
     for option, folder in (("--output", request.output), ("--data-dir", request.data_dir)):
         there: Path = folder
         while not there.exists() and there != there.parent:
@@ -191,14 +191,6 @@ class Need:
         """What is not held yet."""
         return self.weights + self.of_pass.size + self.lists
 
-    @property
-    def in_short(self) -> str:
-        """All of it in words."""
-        least = 0.1
-        if self.total < least * GB:
-            return f"less than {least} GB of memory"
-        return f"about {self.total / GB:.2g} GB of memory"
-
     def remedy(self, room: int) -> str:
         """Say what would make what is not held yet fit into so many bytes."""
         left = room - self.weights - self.lists
@@ -225,7 +217,7 @@ def expected_memory(request: Request, device: torch.device) -> Need | None:
     if size is None:
         return None
     settings = request.settings
-    weights, trained = _weights(request, size), FLOAT * _trained(request, size)
+    weights, trained = _weights(request, size), FLOAT * trained_weights(request, size)
     reference = FLOAT * size.tables if settings.lora_rank else weights
     # Twice as they are read; then with gradients, two moments and, in SFT always, the best.
     held = max(2 * weights, weights + 4 * trained)

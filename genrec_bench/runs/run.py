@@ -13,7 +13,6 @@ import pandas as pd
 from genrec_bench.errors import StorageError, UserError, is_disk_trouble, one_line, storage_errors
 from genrec_bench.progress import Progress
 from genrec_bench.runs.environment import commit, hardware, versions
-from genrec_bench.runs.foresight import expected_memory
 from genrec_bench.runs.kept_lists import lists_bytes
 from genrec_bench.runs.policy_folder import FOLDER, write_policy_folder
 from genrec_bench.runs.post_training import post_train
@@ -36,13 +35,14 @@ from genrec_bench.runs.run_folder import (
     records_below,
     run_folder,
 )
+from genrec_bench.runs.run_needs import run_needs
 from genrec_bench.runs.run_tracker import NullTracker, shown_name
 from genrec_bench.storage.python_files import foreign_end
 from genrec_bench.training.collapse import remarks
 from genrec_bench.training.evaluate import Evaluation
 from genrec_bench.training.ledger import Ledger
 from genrec_bench.training.loop import Pruned, total_spent
-from genrec_bench.training.sft_start import evaluate_start
+from genrec_bench.training.sft_start import evaluate_start, told_cost
 from genrec_bench.training.workers import Workers
 
 
@@ -78,9 +78,11 @@ def run(
     dataset, settings = request.dataset, request.settings
     backbone = fitting_backbone(request)
     partial = " (partial)" if dataset.partial else ""
-    need = expected_memory(request, workers.device)
-    told = f"; {need.in_short}" if need is not None else ""
-    progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}{told}")
+    progress.say(f"{request.entry.name} on {dataset.name}{partial}, backbone {backbone.name}")
+    if workers.is_main:
+        trained = told_cost(backbone, dataset, settings, request.data_dir)
+        if told := run_needs(request, workers.device, trained).in_short:
+            progress.say(told)
 
     known = begin(request, workers, progress)
     start = known.start

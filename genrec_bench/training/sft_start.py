@@ -16,6 +16,7 @@ from typing import Any
 
 from genrec_bench import benchmark_version
 from genrec_bench.data.dataset import Dataset
+from genrec_bench.errors import StorageError
 from genrec_bench.policy.backbones import Backbone, make_policy, prompt_name
 from genrec_bench.policy.policy import Policy
 from genrec_bench.progress import Progress
@@ -96,6 +97,20 @@ def cost_if_trained(
     done = folder / START_FILE
     with contextlib.suppress(Unsound):
         if is_sound(folder, key):
+            return start_content(read_json(done, constants=True), done).cost
+    return None
+
+
+def told_cost(
+    backbone: Backbone, dataset: Dataset, settings: Settings, data_dir: Path
+) -> Cost | None:
+    """Return what a trained SFT start says that it has cost, None if there is none to ask.
+
+    Nothing is hashed: for plans, which come before everything.
+    """
+    done = _place(backbone, dataset, settings, data_dir)[0] / START_FILE
+    with contextlib.suppress(Unsound, StorageError):
+        if done.is_file():
             return start_content(read_json(done, constants=True), done).cost
     return None
 

@@ -54,8 +54,7 @@ def test_without_a_terminal_there_is_no_bar(capsys: Capture, data: Path, tmp_pat
     (folder,) = run_folders(tmp_path / "out")
     assert called.out == f"record: {folder / 'record.json'}\n"
     first, *lines = called.err.splitlines()
-    assert first.startswith("sft on industrial (partial), backbone tiny; ")
-    assert first.endswith(" GB of memory")
+    assert first == "sft on industrial (partial), backbone tiny"
     start, result = [line for line in lines if " test HR@1 " in line]
     assert start.startswith("SFT start    test HR@1 ") and result.startswith("sft ")
     assert not {"\r", "\x1b"} & set(called.err)

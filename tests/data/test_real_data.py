@@ -42,7 +42,7 @@ def test_ugr_on_industrial_is_marked_partial(
     words += ["--set", "steps=3", "sft_epochs=0.5", "sft_valid_examples=64", "beam_width=10"]
     called = call(capsys, words)
     assert called.code == 0, called.err
-    assert called.err.startswith("ugr on industrial (partial), backbone tiny; about ")
+    assert called.err.startswith("ugr on industrial (partial), backbone tiny\n")
     record = json.loads(called.out)
     assert record["partial"] and record["complete"] and record["ceiling"] == {}
     test = record["metrics"]["test"]
