@@ -300,11 +300,13 @@ def find_done(job: Job, context: Context, *, failed: bool = False) -> Path | Non
         UserError: as ``do``.
     """
     from genrec_bench.runs.run import find_equal
+    from genrec_bench.runs.run_folder import saw
 
     request = request_of(job, context)
     found = find_equal(request, context.workers, context.progress, failed=failed)
     if found is not None and context.workers.is_main:
         context.tracker.settle(found.parent)
+        saw(found)  # Whoever was killed before telling of it told it to this piece of work.
     return found
 
 

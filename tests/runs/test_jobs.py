@@ -23,6 +23,7 @@ from genrec_bench.runs.jobs import (
 )
 from genrec_bench.runs.options import add_context_options, context_of, several_seeds
 from genrec_bench.runs.records import read_record
+from genrec_bench.runs.run_folder import UNSEEN, end_unseen
 from genrec_bench.studies.analyses import find_analysis
 from genrec_bench.training.evaluate import evaluate
 
@@ -96,6 +97,19 @@ def test_a_finished_job_is_found_and_one_of_another_seed_is_not(make: Make) -> N
     assert find_done(job, context) == record
     first = record.parent.rename(record.parent.with_name("grpo-seed0-99991231T235959Z-ffffff"))
     assert find_done(job, context) == first / record.name
+
+
+@pytest.mark.parametrize("find", [find_done, do])
+def test_a_run_that_was_killed_before_it_was_told_is_told_by_who_finds_it(
+    make: Make, find: Callable[[Job, Context], Path | None]
+) -> None:
+    context, job = make(), Job("mine", "grpo", ("steps=1",))
+    record = do(job, context)
+    end_unseen(record.parent)
+    assert find(job, context) == record
+    assert not (record.parent / UNSEEN).exists()
+    # To ask for it once more is another run.
+    assert do(job, context, reuse=False) != record
 
 
 def metrics_of(policy: Policy, context: Context, job: Job) -> dict[str, float]:
