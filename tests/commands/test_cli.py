@@ -96,7 +96,7 @@ def test_the_process_keeps_stdout_for_the_record(
     )
     assert process.returncode == 0, process.stderr
     record = json.loads(process.stdout)
-    assert record["complete"] and len(process.stderr.splitlines()) == 4
+    assert record["complete"] and len(process.stderr.splitlines()) == 5
     versions = record["versions"]
     assert versions["genrec_bench"] == __version__ and "torch" in versions
 

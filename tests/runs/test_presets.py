@@ -53,7 +53,14 @@ def test_every_preset_fits_every_algorithm(name: str) -> None:
     known = {entry.name for entry in discover().entries}
     assert {preset.says.algorithm, *preset.says.algorithms} <= known
     for algorithm in known:
-        hyperparameters, settings = of(algorithm, (), preset)
+        try:
+            hyperparameters, settings = of(algorithm, (), preset)
+        except UserError as error:
+            # A copy of the policy that follows it cannot follow adapters.
+            assert preset.says.set["lora_rank"] and "moves a copy of the policy" in str(error)
+            assert algorithm not in {preset.says.algorithm, *preset.says.algorithms}
+            of(algorithm, ("lora_rank=0",), preset)
+            continue
         for key, value in preset.says.set.items():
             assert getattr(hyperparameters if key == "learning_rate" else settings, key) == value
         for key, value in preset.says.algorithms.get(algorithm, {}).items():
