@@ -22,13 +22,19 @@ from typing import Any
 import fuzz_binaries as binaries
 import fuzz_mutations as mutations
 from fuzz_kinds import Kind, command_lines, kinds
-from fuzz_world import environment, stop_early
+from fuzz_world import environment, first_start, stop_early
 
 SECONDS = 10
 """Of the processor for one input."""
 
 LONGEST = 3000
 """Characters of a line of complaint."""
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, or code that raises what that does."""
+
+UNCHANGED = 0.02
+"""Of inputs that are files."""
 
 
 class Hang(BaseException):
@@ -70,13 +76,16 @@ class Ground:
 
 def make_input(
     ground: Ground, kind: Kind, rng: random.Random, others: Sequence[Path]
-) -> tuple[list[str], str]:
-    """Lay out the case of an input, changed, and return the words of its command and its file."""
+) -> tuple[list[str], str, bool]:
+    """Lay out the case of an input, and return its command, its file, and whether that is changed.
+
+    A few stay as they are: where good files are refused, changed ones are hardly read.
+    """
     case = ground.case
     _lay_out(ground, kind)
     if not kind.targets:
         words = mutations.change_words(rng, rng.choice(command_lines()))
-        return [word.replace(mutations.OUTSIDE, str(ground.outside)) for word in words], ""
+        return [word.replace(mutations.OUTSIDE, str(ground.outside)) for word in words], "", True
     files = sorted({path for one in kind.targets for path in case.glob(one) if path.is_file()})
     file = rng.choice(files)
     content = file.read_bytes()
@@ -89,6 +98,8 @@ def make_input(
         file.unlink()
         if rng.random() < 0.5:
             file.mkdir()
+    elif draw < 0.1 + UNCHANGED:
+        return _filled(ground, rng.choice(kind.commands), file), str(file.relative_to(case)), False
     elif draw < 0.4 or not kind.structured:
         if file.suffix == ".db" and rng.random() < 0.7:
             content = binaries.change_sqlite(rng, content, case / "tmp" / "scratch.db")
@@ -101,11 +112,15 @@ def make_input(
         file.write_bytes(content[: mutations.LARGEST])
         if kind.seal is not None:
             kind.seal(rng, case, file)
-    words = [
-        word.replace("{file}", str(file)).replace("{folder}", str(file.parent))
-        for word in rng.choice(kind.commands)
-    ]
-    return words, str(file.relative_to(case))
+    return _filled(ground, rng.choice(kind.commands), file), str(file.relative_to(case)), True
+
+
+def _filled(ground: Ground, words: Sequence[str], file: Path) -> list[str]:
+    """Return a command's words with the changed file, its folder, and a start for `{start}`."""
+    names = {"{file}": str(file), "{folder}": str(file.parent)}
+    if "{start}" in words:
+        names["{start}"] = first_start(ground.good)
+    return [re.sub(r"\{\w+\}", lambda found: names[found[0]], word) for word in words]
 
 
 def _lay_out(ground: Ground, kind: Kind) -> None:
@@ -129,24 +144,27 @@ def good_files(ground: Ground) -> list[Path]:
 
 
 def unchanged(ground: Ground, kind: Kind) -> list[str]:
-    """Give a kind's files as they are to each of its commands; return what fails of them.
-
-    Where good files are refused, changed ones are hardly read.
-    """
+    """Give a kind's files as they are to each of its commands; return what fails of them."""
     wrong = []
     for words in kind.commands:
         _lay_out(ground, kind)
         os.environ.update(environment(ground.case))
         os.chdir(ground.case)
         file = next(path for one in kind.targets for path in sorted(ground.case.glob(one)))
-        words = tuple(w.format(file=file, folder=file.parent) for w in words)
+        words = tuple(_filled(ground, words, file))
         with _stopped(kind.early):
             code, _, err, trace = call(words)
-        last = (err.strip().splitlines() or [""])[-1]
-        if code != 0 and not (kind.early and "comes before" in last):
-            wrong.append(f"{kind.name}: {' '.join(words)}: {code!r} {last} {trace}")
+        if refused := _refused(kind, code, err):
+            wrong.append(f"{kind.name}: {' '.join(words)}: {code!r} {refused} {trace}")
     os.chdir(ground.top)
     return wrong
+
+
+def _refused(kind: Kind, code: object, err: str) -> str:
+    """Return what a command says to good files, if it does not take them."""
+    last = (err.strip().splitlines() or [""])[-1]
+    taken = code == 0 or (kind.early and "comes before" in last)
+    return "" if taken else last or "nothing"
 
 
 def _structured(kind: Kind, rng: random.Random, file: Path, content: bytes) -> bytes:
@@ -309,7 +327,7 @@ def try_input(
     """Make and try one input, and return what was found."""
     rng = random.Random(f"{seed} {number}")
     guard.allowed = ""
-    words, file = make_input(ground, kind, rng, others)
+    words, file, is_changed = make_input(ground, kind, rng, others)
     os.environ.update(environment(ground.case))
     tempfile.tempdir = None  # it remembers the folder of the case before
     os.chdir(ground.case)
@@ -324,7 +342,10 @@ def try_input(
     seconds = time.process_time() - began
     guard.allowed = ""
     os.chdir(ground.top)
-    found = list(complaints(code, out, err, trace))
+    interrupts = code == INTERRUPTED and file.endswith(".py")  # as Ctrl-C does
+    found = [] if interrupts else list(complaints(code, out, err, trace))
+    if not is_changed and (said := _refused(kind, code, err)):
+        found.append(("good file refused", f"{kind.name} {words[0]} {_template(said)}", said))
     found += [("stray write", f"{words[0]} {_template(path)}", path) for path in guard.strays]
     if seconds > SECONDS and not any(what == "hang" for what, *_ in found):
         found.append(("hang", f"{kind.name} {words[0]}", f"{seconds:.0f} s"))
@@ -336,9 +357,14 @@ def _stopped(early: bool) -> Iterator[None]:
     """Stop commands where the work would begin, if that is asked for."""
     import genrec_bench.contract.stated as stated
     import genrec_bench.data.obtain as obtaining
+    import genrec_bench.studies.speed.backbone_bench as of_backbones
     import genrec_bench.studies.speed.bench as speed
+    import genrec_bench.studies.speed.catalog_sizes as of_catalogs
 
-    places = ((obtaining, "obtain"), (speed, "bench"), (stated, "run_check"))
+    places = ((obtaining, "obtain"), (speed, "bench"), (stated, "run_check")) + (
+        (of_backbones, "bench_backbone"),
+        (of_catalogs, "bench_catalogs"),
+    )
     kept = [(module, name, getattr(module, name, None)) for module, name in places]
     for module, name, there in kept:
         if early and there is not None:

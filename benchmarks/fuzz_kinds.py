@@ -11,7 +11,7 @@ import fuzz_binaries as binaries
 import fuzz_mutations as mutations
 from fuzz_layouts import LAYOUTS
 from fuzz_seals import seal_cache, seal_checkpoint, seal_dataset, seal_record
-from fuzz_world import SETTINGS, SWEEP
+from fuzz_world import COMPARE, SETTINGS, SWEEP
 from raw_files import WRITERS
 
 
@@ -35,9 +35,6 @@ class Kind:
     structured: tuple[mutations.Change, ...] = ()
     seal: Callable[[random.Random, Path, Path], None] | None = None
     early: bool = False
-
-
-# ------------------------------------------------------------------------------------- stand-ins
 
 
 # ----------------------------------------------------------------------------------------- kinds
@@ -126,7 +123,7 @@ def kinds() -> list[Kind]:
                 ("data", "prepare", "small"),
                 ("data", "verify", "small"),
                 ("sids", "list"),
-                ("run", "grpo", *QUICK),
+                ("run", "grpo", *QUICK, "--set", *SETTINGS),
             ),
             (Y, Y),
         ),
@@ -274,7 +271,7 @@ def kinds() -> list[Kind]:
             (
                 ("sft", "list"),
                 ("sft", "list", "--json"),
-                ("sft", "export", "small", "--to", "start.tar"),
+                ("sft", "export", "{start}", "--to", "start.tar"),
             ),
             (J, P),
             seal_cache,
@@ -304,6 +301,35 @@ def kinds() -> list[Kind]:
             ),
             (SWEEP,),
             (),
+        ),
+        Kind(
+            "comparison",
+            ("cards", *WITH_SIDS[1:], "data/sft", "compared"),
+            (
+                "compared/small/comparisons/*/*",
+                "compared/small/comparisons/*/*.json",
+                "compared/small/sweeps/*/*",
+            ),
+            (
+                COMPARE,
+                (*COMPARE, "--json"),
+                (*COMPARE, "--plan"),
+                ("resend", "--output", "compared"),
+                ("leaderboard", "small", "--records", "compared", "--to", "boards"),
+                ("runs", "list", "--output", "compared"),
+                ("clean", "--output", "compared", "--json"),
+            ),
+            (J, T),
+        ),
+        Kind(
+            "tokenizer",
+            ("worded/small",),
+            ("worded/small/*/policy/*token*", "worded/small/*/policy/special_tokens_map.json"),
+            (
+                ("recommend", "{folder}", "--history", "I01,I02"),
+                ("recommend", "{folder}", "--history", "I03", "--json"),
+            ),
+            (J, J),
         ),
     ]
     for format in WRITERS:

@@ -29,6 +29,7 @@ from fuzz_layouts import ITEMS, LAYOUTS, made_log, made_sids, made_texts, write_
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 from raw_files import WRITERS, write_raw_files
+from small_models import save_backbone
 
 import genrec_bench
 from genrec_bench.errors import UserError
@@ -48,11 +49,17 @@ SWEEP = ("sweep", "grpo", "--dataset", "small", "--no-mlflow", "--trials", "2") 
     "--total-budget", "200Mflop", "--trial-budget", "60Mflop", "--set", *SETTINGS[1:],
 )  # fmt: skip
 
+COMPARE = ("compare", "--algorithms", "grpo", "--controls", "sft", "--dataset", "small") + (
+    "--output", "compared", "--trials", "1", "--seeds", "1", "--budget", "60Mflop",
+    "--tuning-budget", "60Mflop", "--trial-budget", "60Mflop", "--set", *SETTINGS[1:-1],
+)  # fmt: skip
+
 PLUGIN = '''"""An algorithm of one's own.
 
 It rewards all alike.
 """
 
+from dataclasses import dataclass
 
 from genrec_bench.algorithm import hyperparameter
 from genrec_bench.algorithms.grpo import GRPO, GRPOHyperparameters
@@ -129,15 +136,23 @@ def build(folder: Path) -> None:
     runs = sorted((folder / "runs" / "small").iterdir())
     for run in runs:
         run.rename(run.with_name(run.name.split("-")[0]))
-    start = next((folder / "data" / "sft").glob("small-*/sft.json"))
-    weights = json.loads(start.read_text())["weights"]
-    call_or_fail(["sft", "export", weights, "--to", "files/start.tar"])
+    call_or_fail(["sft", "export", first_start(folder), "--to", "files/start.tar"])
     call_or_fail([*SWEEP])
+    call_or_fail([*COMPARE])
+    save_backbone(folder / "words")
+    in_words = ("--backbone", "words", "--output", "worded", "--set", *SETTINGS, "prompt=text")
+    call_or_fail(["run", "grpo", "--dataset", "small", *in_words])
     study = next((folder / "runs" / "small" / "sweeps").glob("*/study.db"))
     with closing(sqlite3.connect(study)) as database, database:
         # SQLite's own clock, which `frozen` does not reach.
         database.execute("update trial_heartbeats set heartbeat = '2026-01-02 03:04:05'")
     cut_short(["run", "grpo", "--dataset", "small", "--output", "cut", "--set", *SETTINGS])
+
+
+def first_start(folder: Path) -> str:
+    """Return the weights of one of the SFT starts, always the same."""
+    file = min((folder / "data" / "sft").glob("small-*/sft.json"))
+    return str(json.loads(file.read_text())["weights"])
 
 
 def cut_short(words: Sequence[str]) -> None:
@@ -174,6 +189,8 @@ def shrink() -> None:
     backbones.TINY.update(SMALL)
     mock.patch.object(Store, "ask", answer).start()
     mock.patch.object(Store, "check", lambda store: None).start()
+    # Else each input would make a database, which takes MLflow most of a second.
+    mock.patch.object(Store, "_opened", lambda store: SimpleNamespace()).start()
 
 
 def warm_up() -> None:
@@ -181,6 +198,8 @@ def warm_up() -> None:
     for found in pkgutil.walk_packages(genrec_bench.__path__, "genrec_bench."):
         if not found.name.endswith("__main__"):
             import_module(found.name)
+    for name in ("mlflow.entities", "optuna.storages", "sklearn.cluster", "matplotlib.pyplot"):
+        import_module(name)
 
 
 def _card(name: str, **changes: Any) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Kills at random moments: each command is given again, and its end is what it would have been.
 
-    python benchmarks/kills.py [--kills N] [--seed S] [--only KIND] [--keep FOLDER]
+    python benchmarks/kills.py [--kills N] [--minutes M] [--seed S] [--only KIND] [--keep FOLDER]
 
-Four kinds in turn, on a dataset of two dozen items and a smaller `tiny`, with MLflow: `run`;
-`compare` and `sweep` with two processes; and three runs that start at once where there is nothing
-yet, neither MLflow's database nor the dataset, its SIDs or the SFT start. Killed is the command,
-one of its processes, or all; every third one is killed once more when it is given again. Then
+On a dataset of two dozen items and a smaller `tiny`, with MLflow: `run`, `compare` and `sweep`;
+the latter two with two processes besides; and three runs that start at once where there is nothing
+yet, neither MLflow's database nor the dataset, its SIDs or the SFT start. What takes long comes
+once where others come several times. Killed is the command, one of its processes, or all; every
+third one is killed once more when it is given again. Then
 
 - records, weights, outcomes, curves, SFT starts and tables of trials are those of a command that
   nobody killed, but for times, and there is one record a run;
@@ -71,6 +72,9 @@ STARTS = 3
 
 ALL, COMMAND, PROCESS = "all", "command", "process"
 BUDGET = "--total-budget 200Mflop --trial-budget 60Mflop --sampler random --pruner none --trials 3"
+COMPARED = "--tuning-budget 120Mflop --trial-budget 60Mflop --sampler random --pruner none " + (
+    "--trials 2 --budget 80Mflop"
+)
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Kind:
     name: str
     commands: list[list[str]]
     starts_with: Path | None = None
+    share: int = 1
     takes: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -92,16 +97,22 @@ def tracked(words: Sequence[str]) -> list[str]:
 def kinds(data: Path) -> list[Kind]:
     """All kinds; ``data`` holds the tiny dataset."""
     once = ("pass_samples=0", "validations=1")
-    comparison = "compare --algorithms grpo --tuning-budget 120Mflop --trial-budget 60Mflop "
-    comparison += "--sampler random --pruner none --trials 2 --budget 80Mflop --seeds 1 --workers 2"
-    sweep = study_command(f"sweep grpo {BUDGET} --workers 2", *once)
+    compare = study_command(f"compare --algorithms grpo {COMPARED} --seeds 1", *once)
+    sweep = study_command(f"sweep grpo {BUDGET}", *once)
     first = [run_command("ugr", "--dataset", "sports", "--seed", str(n)) for n in range(STARTS)]
     return [
-        Kind("run", [tracked(run_command("grpo"))], data),
-        Kind("compare", [tracked(study_command(comparison, *once))], data),
-        Kind("sweep", [tracked(sweep)], data),
-        Kind("first start", [tracked(words) for words in first]),
+        Kind("run", [tracked(run_command("grpo"))], data, 5),
+        Kind("compare", [tracked(compare)], data, 2),
+        Kind("sweep", [tracked(sweep)], data, 3),
+        Kind("compare by two", [tracked(by_two(compare))], data),
+        Kind("sweep by two", [tracked(by_two(sweep))], data),
+        Kind("first start", [tracked(words) for words in first], None, 2),
     ]
+
+
+def by_two(words: Sequence[str]) -> list[str]:
+    """Return the words of a study whose work two processes do."""
+    return [words[0], "--workers", "2", *words[1:]]
 
 
 def begin(words: Sequence[str], root: Path) -> int:
@@ -223,7 +234,7 @@ def check(kind: Kind, whole: Path, root: Path) -> None:
     assert_same_end(whole, root)
     for table in root.glob("out/*/sweeps/*/trials.csv"):
         rows = pd.read_csv(table)
-        limit = 200e6 if kind.name == "sweep" else 120e6
+        limit = 200e6 if kind.name.startswith("sweep") else 120e6
         if rows["charge"].sum() > limit or set(rows["state"]) != {"complete"}:
             raise AssertionError(f"trials: {rows.to_dict('records')}")
     carry_out([["leaderboard", "verify", str(root / "out")]], root)
@@ -255,7 +266,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="default: 100")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--only", metavar="KIND", help="run, compare, sweep or first start")
+    parser.add_argument("--minutes", type=float, default=1e9, metavar="M", help="stop after these")
+    parser.add_argument("--only", metavar="KIND", help="such as run, or 'sweep by two'")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for what went wrong")
     args = parser.parse_args()
     draw, wrong = random.Random(args.seed), 0
@@ -266,11 +278,15 @@ def main() -> int:
             whole = prepared(kind, place / f"whole {kind.name}")
             kind.takes = carry_out(kind.commands, whole)
             print(f"{kind.name}: takes {kind.takes:.1f} s undisturbed", flush=True)
-        turn = 0
+        turn, began = 0, time.monotonic()
+        turns = [kind for kind in chosen for _ in range(kind.share)]
+        draw.shuffle(turns)
         # Ctrl-C ends it with a table of what was done so far.
         with contextlib.suppress(KeyboardInterrupt):
             while sum(kind.counts["kills"] for kind in chosen) < args.kills:
-                kind = chosen[turn % len(chosen)]
+                if time.monotonic() - began > 60 * args.minutes:
+                    break
+                kind = turns[turn % len(turns)]
                 turn += 1
                 root, whole = place / f"{kind.name} {turn}", place / f"whole {kind.name}"
                 told = "the same end"
