@@ -219,8 +219,10 @@ def expected_memory(request: Request, device: torch.device) -> Need | None:
     settings = request.settings
     weights, trained = _weights(request, size), FLOAT * trained_weights(request, size)
     reference = FLOAT * size.tables if settings.lora_rank else weights
-    # Twice as they are read; then with gradients, two moments and, in SFT always, the best.
-    held = max(2 * weights, weights + 4 * trained)
+    # With gradients, two moments and, in SFT always, the best; read they are on the CPU, twice.
+    held = weights + 4 * trained
+    if device.type == "cpu":
+        held = max(held, 2 * weights)
     if copies := request.algorithm.uses_reference + request.algorithm.uses_opponent:
         kept = trained if settings.keep == "best" else 0
         held = max(held, weights + 3 * trained + kept + copies * reference)

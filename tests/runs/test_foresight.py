@@ -6,11 +6,23 @@ from pathlib import Path
 import pytest
 import torch
 from small_models import save_backbone
-from tiny_runs import call, last_error, run_folders, run_words, save_tiny, shrink_backbone
+from tiny_runs import (
+    call,
+    last_error,
+    run_folders,
+    run_words,
+    save_tiny,
+    shrink_backbone,
+    tiny_dataset,
+)
 
+from genrec_bench.policy import room
 from genrec_bench.policy.footprint import footprint
 from genrec_bench.policy.room import free_memory
 from genrec_bench.runs import foresight
+from genrec_bench.runs.foresight import expected_memory
+from genrec_bench.runs.jobs import Job, configured
+from genrec_bench.runs.request import Request
 
 Capture = pytest.CaptureFixture[str]
 
@@ -129,6 +141,30 @@ def test_a_language_model_is_weighed_by_its_configuration(tmp_path: Path) -> Non
     assert found.parameters == sum(p.numel() for p in model.parameters()) + 12 * hidden * tables
     assert found.of_pass.vocabulary == model.config.vocab_size + 12
     assert footprint(str(tmp_path), 12) is None
+
+
+@pytest.mark.parametrize(
+    ("backbone", "words", "fits"),
+    [
+        ("Qwen/Qwen2.5-1.5B", ("precision=bf16-mixed", "beta=0.01"), True),
+        ("Qwen/Qwen3-8B", ("precision=bf16-mixed", "lora_rank=16", "beta=0.01"), True),
+        ("Qwen/Qwen3-8B", ("precision=bf16", "lora_rank=16", "beta=0.01"), True),
+        ("Qwen/Qwen3-8B", ("precision=bf16-mixed",), False),
+    ],
+)
+def test_models_that_fit_a_gpu_of_80_gb_by_the_plan(
+    monkeypatch: pytest.MonkeyPatch, backbone: str, words: tuple[str, ...], fits: bool
+) -> None:
+    whole, free = 80 * 10**9, 79 * 10**9
+    monkeypatch.setattr(room, "free_memory", lambda _: free)
+    monkeypatch.setattr(foresight, "program_memory", lambda _: 0)
+    entry, algorithm, settings = configured(Job("grpo", "grpo"), [*words, "prompt=text"])
+    where = (backbone, settings, None, 0, Path(), Path())
+    need = expected_memory(Request(entry, algorithm, tiny_dataset(), *where), torch.device("cuda"))
+    assert need is not None and (need.total < whole) == fits
+    if fits:
+        assert need.of_pass.tokens >= 1024, "a batch, or as many as a GPU is busy with"
+        assert need.remedy(whole).startswith("set tokens_per_forward=")
 
 
 def test_memory_of_a_container_is_what_its_limit_leaves() -> None:
