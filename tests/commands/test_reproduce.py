@@ -122,7 +122,7 @@ def test_what_a_record_only_names_has_to_be_given(bench: Bench) -> None:
     shutil.move("mine", "moved")
     record = ("--from-record", str(folder))
     message = only_error(again(bench, *record))
-    assert message.endswith("a folder called 'mine'; say where it is by --backbone")
+    assert message.endswith("a folder or file called 'mine'; say where it is by --backbone")
     message = only_error(again(bench, *record, "--backbone", "moved"))
     assert "no algorithm 'plugin'" in message
     assert message.endswith("a file of your own is named by its path, as in ./plugin.py)")
