@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from genrec_bench.errors import UserError, one_line
 
@@ -26,6 +26,7 @@ MOST_DEPTH = 64
 WHOLE = range(-(2**63), 2**63)
 """Whole numbers that a column can hold."""
 
+_PIECE = 2**20
 _LONGEST = len(str(WHOLE[0]))
 _ESCAPED = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -44,8 +45,20 @@ def load_json(file: Path, *, most: int = MOST_BYTES, constants: bool = False) ->
     if file.exists() and not file.is_file():
         raise ValueError("is not a file")
     with file.open("rb") as opened:
-        content = opened.read(most + 1)
+        content = read_at_most(opened, most + 1)
     return decode_json(content, most=most, constants=constants)
+
+
+def read_at_most(opened: IO[bytes], most: int) -> bytes:
+    """Read a file to its end, or so many bytes of it; no memory is asked for that it does not fill.
+
+    Python's own ``read(most)`` asks for all of it first.
+    """
+    pieces: list[bytes] = []
+    while most and (piece := opened.read(min(most, _PIECE))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def parse_json(content: str | bytes, where: str) -> Any:

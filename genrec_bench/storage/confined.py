@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from genrec_bench.errors import UserError
+from genrec_bench.storage.bounded_json import read_at_most
 from genrec_bench.storage.files import inside
 
 FOLLOWED = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)
@@ -53,7 +54,7 @@ def own_bytes(folder: Path, *names: str, most: int) -> bytes:
         if found.st_size > most:
             raise Foreign(f"{path} (more than {most:,} bytes)")
         with os.fdopen(os.dup(handle), "rb") as file:
-            return file.read(most)
+            return read_at_most(file, most)
     finally:
         os.close(handle)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec_bench.errors import UserError
-from genrec_bench.storage.bounded_json import MOST_BYTES, parse_json
+from genrec_bench.storage.bounded_json import MOST_BYTES, parse_json, read_at_most
 
 UNREADABLE = {
     b"PK\x03\x04": "a zip archive",
@@ -39,7 +39,7 @@ def read_text(path: Traversable, where: str = "", *, most: int = MOST_BYTES) -> 
         if isinstance(path, Path) and path.exists() and not path.is_file() and not path.is_dir():
             raise UserError(f"{where}: is not a file")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = read_at_most(file, most + 1)
         if len(content) > most:
             raise UserError(f"{where}: is longer than {most:,} bytes")
     except FileNotFoundError:

@@ -1,16 +1,19 @@
 """JSON within bounds: what Python's reader takes and nobody behind it can bear is refused."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from genrec_bench.errors import StorageError, UserError
 from genrec_bench.runs.histories import read_histories
-from genrec_bench.storage.bounded_json import MOST_DEPTH, decode_json, load_json
+from genrec_bench.storage.bounded_json import MOST_DEPTH, decode_json, load_json, read_at_most
+from genrec_bench.storage.confined import own_bytes
 from genrec_bench.storage.files import read_json
 from genrec_bench.storage.source_files import Folder
 from genrec_bench.storage.strict_yaml import parse_yaml
+from genrec_bench.storage.text_files import read_text
 
 ODD = [
     ("[" * 100_000, "line 1: malformed JSON: lists or objects are nested more than"),
@@ -114,3 +117,17 @@ def test_yaml_has_the_same_bounds(text: str, message: str) -> None:
     with pytest.raises(UserError, match=r"\Acard\.yaml: ") as error:
         parse_yaml(text, "card.yaml")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_small_file_asks_for_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "small.json").write_text("[1]")
+    tracemalloc.start()
+    try:
+        assert load_json(tmp_path / "small.json") == [1]
+        assert read_text(tmp_path / "small.json") == "[1]"
+        assert own_bytes(tmp_path, "small.json", most=2**30) == b"[1]"
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+    with (tmp_path / "small.json").open("rb") as opened:
+        assert read_at_most(opened, 2) == b"[1"
