@@ -147,11 +147,9 @@ class Layout:
         rows = states[0].transpose(0, 1)
         if not self._dense:
             rows = _reindex(rows, self._source, self._slots, self._gaps[:0])
-        return rows.reshape(self._seen.shape[0], -1, *rows.shape[1:]).transpose(1, 2)
+        return rows.reshape(*self._grid, *rows.shape[1:]).transpose(1, 2)
 
-    def keys_and_values(
-        self, layer: nn.Module, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the grid's queries look at: its own tokens, or what the store holds.
 
         Keys and values [1, H, R, D] become [B, H, K, D].
@@ -159,9 +157,7 @@ class Layout:
         if self._store is None or self._store_slots is None:
             return self.to_grid(keys), self.to_grid(values)
         num_keys = self._seen.shape[-1]
-        # Not looked up without a store: one trace of a compiler serves all layers.
-        index = int(layer.layer_idx)  # type: ignore[arg-type]
-        return self._store.extend(index, keys, values, self._store_slots, num_keys)
+        return self._store.extend(layer, keys, values, self._store_slots, num_keys)
 
     def to_flat(self, states: Tensor) -> Tensor:
         """Read the tokens back from the grid: [B, H, S, D] to [1, R, H, D]."""
@@ -284,11 +280,10 @@ def tree_attention(
     for name in UNSUPPORTED:
         if kwargs.get(name) is not None:
             raise ValueError(f"attention with {name!r} is not supported")
-    # A compiled layer is given it; it could not look into a context.
-    layout = kwargs["layout"] if "layout" in kwargs else _LAYOUT.get()
+    layout = _LAYOUT.get()
     query, key, value = lowered(query), lowered(key), lowered(value)
     query = layout.to_grid(query)
-    key, value = layout.keys_and_values(module, key, value)
+    key, value = layout.keys_and_values(int(module.layer_idx), key, value)  # type: ignore[arg-type]
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key = key.repeat_interleave(repeats, dim=1)

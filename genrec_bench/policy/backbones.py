@@ -155,7 +155,7 @@ class PolicySettings(Protocol):
 
     @property
     def acceleration(self) -> str:
-        """How a GPU is kept busy: off, record or compile."""
+        """How a GPU is kept busy: off or record."""
 
     @property
     def lora_rank(self) -> int:
@@ -279,12 +279,11 @@ def _fit_passes(policy: Policy, settings: PolicySettings, device: torch.device) 
 
 def _accelerate(policy: Policy, settings: PolicySettings, device: torch.device) -> None:
     """Keep a GPU busy as the settings say; a CPU is."""
-    how = settings.acceleration
-    if how == "off":
+    if settings.acceleration == "off":
         return
     if device.type != "cuda":
-        raise UserError(f"acceleration={how}: is for a GPU, and this runs on {device}; set off")
-    policy.accelerate(compiled=how == "compile")
+        raise UserError(f"acceleration=record: is for a GPU, and this runs on {device}; set off")
+    policy.record_passes()
 
 
 def _longest_prompt(

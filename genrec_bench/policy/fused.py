@@ -71,7 +71,7 @@ def _fused(kind: type[nn.Module]) -> type[nn.Module]:
         return projected
 
     forward = norm if kind.__name__ in _NORMS else gated
-    return type(kind.__name__, (kind,), {"forward": forward, "original": kind})
+    return type(kind.__name__, (kind,), {"forward": forward})
 
 
 def fuse(model: nn.Module) -> None:
@@ -81,11 +81,3 @@ def fuse(model: nn.Module) -> None:
         known = kind.__name__ in _NORMS or kind.__name__ in _GATED
         if known and kind.__module__.startswith("transformers.models."):
             object.__setattr__(module, "__class__", _fused(kind))
-
-
-def unfuse(model: nn.Module) -> None:
-    """Leave a model's norms and gated layers to a compiler, as transformers has them."""
-    for module in model.modules():
-        original = vars(type(module)).get("original")
-        if original is not None:
-            object.__setattr__(module, "__class__", original)

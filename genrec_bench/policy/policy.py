@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.policy.attention import NAME as TREE_ATTENTION
 from genrec_bench.policy.attention import Layout
-from genrec_bench.policy.compiled import LayerOptions, as_they_are, compile_layers
 from genrec_bench.policy.flops import FlopModel, ProductCount
 from genrec_bench.policy.fused import fuse
 from genrec_bench.policy.graphs import ForwardGraphs
@@ -75,7 +74,6 @@ class Policy(nn.Module):
         tokens_per_forward: how many tokens one forward pass may hold; work is cut to fit.
         meter: hears of every token and FLOP.
         graphs: recorded passes of rollouts, where there are any.
-        layers: how a pass runs the decoder's layers.
     """
 
     backbone: PreTrainedModel
@@ -116,7 +114,6 @@ class Policy(nn.Module):
         self.heads = nn.ModuleDict(heads or {})
         self.meter: Meter | None = None
         self.graphs: ForwardGraphs | None = None
-        self.layers: LayerOptions = as_they_are
         needed = prompt_format.vocabulary_size + len(names)
         if embedding_weights(backbone)[0].shape[0] < needed:
             _grow_embeddings(backbone, needed)
@@ -142,17 +139,9 @@ class Policy(nn.Module):
         """Return the context in which the backbone computes in the policy's precision."""
         return passes(self.precision, self.device)
 
-    def accelerate(self, *, compiled: bool) -> None:
-        """Record passes of rollouts, as this is for a GPU; compile layers for updates, if asked.
-
-        Raises:
-            UserError: this architecture's layers cannot be compiled.
-        """
-        products = torch.float32 if self.precision == "fp32" else LOW
-        if compiled:
-            kind = str(self.backbone.config.model_type)
-            self.layers = compile_layers(self._decoder, kind, products)
-        self.graphs = ForwardGraphs(products)
+    def record_passes(self) -> None:
+        """Record passes of rollouts and replay them, on a GPU."""
+        self.graphs = ForwardGraphs(torch.float32 if self.precision == "fp32" else LOW)
 
     @property
     def vocabulary_size(self) -> int:
@@ -193,9 +182,10 @@ class Policy(nn.Module):
         return self.graphs.hidden(self.backbone, self._run, tokens, positions, layout)
 
     def _run(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-        inputs = {"input_ids": tokens.unsqueeze(0), "position_ids": positions.unsqueeze(0)}
-        with layout.active(), self.passes(), self.layers(layout) as options:
-            output = self._decoder(**inputs, use_cache=False, **options)
+        with layout.active(), self.passes():
+            output = self._decoder(
+                input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
+            )
         return cast(Tensor, output.last_hidden_state[0].float())
 
     @property

@@ -205,9 +205,9 @@ class Settings:
     )
     acceleration: str = setting(
         "off",
-        choices=("off", "record", "compile"),
-        help="on a GPU. record: passes of rollouts are recorded and replayed; compile: layers are "
-        "compiled for updates too. Results change by rounding alone. Not proven on a GPU yet",
+        choices=("off", "record"),
+        help="record: on a GPU, passes of rollouts are recorded and replayed, as launching them "
+        "takes longer than running them. Changes results by rounding alone",
     )
 
     def __post_init__(self) -> None:
