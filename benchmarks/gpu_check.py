@@ -42,28 +42,11 @@ from genrec_bench.policy.precision import Precision
 from genrec_bench.policy.prompts import CompactPrompt, Prompts
 from genrec_bench.policy.scoring import score
 from genrec_bench.policy.selfcheck import compare_with_repeated
+from genrec_bench.policy.shapes import SHAPES
 from genrec_bench.policy.tree import CandidateTree
 from genrec_bench.runs.environment import hardware, versions
 
-QWEN: dict[str, dict[str, Any]] = {
-    "0.5B": {
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 14,
-        "num_key_value_heads": 2,
-    },
-    "1.5B": {
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-    },
-}
-"""Shapes of Qwen2.5, whose vocabulary is `QWEN_VOCABULARY`."""
-
-QWEN_VOCABULARY = 151_936
+QWEN = {size: SHAPES[f"Qwen/Qwen2.5-{size}"] for size in ("0.5B", "1.5B")}
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -94,7 +77,10 @@ def make_policy(
     prompt_format = CompactPrompt(catalog)
     size = max(vocabulary, prompt_format.vocabulary_size)
     torch.manual_seed(0)
-    config = Qwen2Config(vocab_size=size, tie_word_embeddings=True, **shape)
+    kept = {
+        name: value for name, value in shape.items() if name not in ("model_type", "vocab_size")
+    }
+    config = Qwen2Config(**{"tie_word_embeddings": True, **kept}, vocab_size=size)
     room = 4096 if device.type == "cpu" else 131_072
     policy = Policy(
         Qwen2ForCausalLM(config),
@@ -357,7 +343,7 @@ def main() -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_card = device.type == "cuda"
     sizes = QWEN if on_card else {"small": SMALL}
-    vocabulary, count = (QWEN_VOCABULARY, 64) if on_card else (1000, 8)
+    vocabulary, count = (int(QWEN["0.5B"]["vocab_size"]), 64) if on_card else (1000, 8)
     low: Precision = "bf16-mixed" if on_card else "fp32"
     parts: dict[str, Callable[[], Any]] = {
         "equivalences fp32": partial(equivalences, device, "fp32"),

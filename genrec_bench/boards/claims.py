@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from genrec_bench.boards.board import OF_WORLDS, ORDER_BY, Board, BoardRow, Part, Section
 from genrec_bench.boards.declared import find_pair
 from genrec_bench.boards.text_cells import NONE, escaped, gain_cells, number, table
-from genrec_bench.boards.verdict import where
+from genrec_bench.boards.verdict import sft_multiple, unequal_cost, where
 from genrec_bench.data.cards import load_card
+from genrec_bench.runs.record_schema import version_key
 from genrec_bench.statistics.conclusions import Pair
 
 WORTH = ("utility@10", "regret@10")
@@ -91,11 +92,14 @@ class Tried:
 
     @property
     def section(self) -> Section | None:
-        """The first comparable records that judge the claim; else the first, if there are any."""
+        """Of the records that judge the claim those that can tell most; else the board's first.
+
+        At equal cost rather than not, with more seeds, and for a larger budget.
+        """
         known = self.board.sections if self.board else ()
         sections = [one for one in known if not one.outside]
-        judging = (one for one in sections if judge(self.claim, one).pairs)
-        return next(judging, sections[0] if sections else None)
+        judging = [one for one in sections if judge(self.claim, one).pairs]
+        return max(judging, key=_tells, default=sections[0] if sections else None)
 
     @property
     def verdict(self) -> Verdict:
@@ -212,6 +216,17 @@ def claims_markdown(tried: Sequence[Tried]) -> str:
         parts.append(table(heads, cells, "pipe"))
         parts.append(f"[The board]({one.link})")
     return "\n\n".join(parts) + "\n"
+
+
+def _tells(section: Section) -> tuple[tuple[int, int], bool, int, float]:
+    """Sort key: the newest version first of all, as older ones do not compare with it."""
+    seeds = min((len(row.seeds) for row in section.rows if row.kind == "result"), default=0)
+    return (
+        version_key(section.benchmark),
+        not unequal_cost(section),
+        seeds,
+        sft_multiple(section) or 0.0,
+    )
 
 
 def _row_of(claim: Claim, section: Section | None) -> BoardRow | None:

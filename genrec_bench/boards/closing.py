@@ -11,7 +11,7 @@ from genrec_bench.boards.board import APART, ORDER_BY
 from genrec_bench.boards.evidence import Evidence
 from genrec_bench.boards.rows import user_values
 from genrec_bench.boards.text_cells import signed
-from genrec_bench.boards.verdict import LITTLE
+from genrec_bench.boards.verdict import moves_little
 
 NORMAL = 1.96
 """Standard errors to either side of a mean that hold 95%."""
@@ -43,7 +43,7 @@ def closing(one: Evidence, algorithm: str, dataset: str) -> list[str]:
         says = f"nothing was trained, so that another seed says the same of {name}"
         controls = shlex.quote(f"sft,{algorithm}")
         then = f"genrec-bench compare {where} --algorithms grpo --controls {controls} --quick"
-    elif times is not None and times < LITTLE:
+    elif times is not None and moves_little(times):
         says = f"so small a budget hardly moves a policy and says nothing of {name}"
         then = f"genrec-bench run {shlex.quote(algorithm)} {where} --budget 2xsft"
     else:

@@ -64,6 +64,11 @@ def sft_multiple(section: Section) -> float | None:
     return statistics.median(found.values()) if found else None
 
 
+def moves_little(times: float) -> bool:
+    """Whether a budget, as a multiple of SFT's cost, is too small to judge by, as it is told."""
+    return round(times, 2) < LITTLE
+
+
 def unequal_cost(section: Section) -> str:
     """What rows spent, in words, if not the same, as with a number of steps; empty if it is."""
     found = list(sft_multiples(section).items())
@@ -125,7 +130,7 @@ def where(board: Board, section: Section) -> str:
     elif times == 0:
         facts.append("nothing was trained")
     elif times is not None:
-        little = ", so little that rows can hardly move" if times < LITTLE else ""
+        little = ", so little that rows can hardly move" if moves_little(times) else ""
         facts.append(f"a run spends {times:.3g} times what the SFT start cost{little}")
     if seeds := trained_seeds(section):
         facts.append(f"{seeds} a row")

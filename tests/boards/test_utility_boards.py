@@ -203,3 +203,16 @@ def test_a_claim_is_judged_where_its_row_was_compared() -> None:
         assert Tried(claim, replace(made, sections=sections)).section is judging
     assert Tried(claim, replace(made, sections=(other,))).section is other
     assert Tried(claim, replace(made, sections=())).section is None
+
+
+def test_of_sections_that_judge_a_claim_the_one_with_most_seeds_does() -> None:
+    made = board()
+    (judging,) = made.sections
+    rows = tuple(
+        replace(row, seeds=(*row.seeds, 98, 99)) if row.kind == "result" else row
+        for row in judging.rows
+    )
+    more = replace(judging, rows=rows, track_id="more")
+    claim = Claim("grpo", "synthetic-feedback", "answers teach", over=("control",))
+    for sections in ((judging, more), (more, judging)):
+        assert Tried(claim, replace(made, sections=sections)).section is more
