@@ -24,7 +24,7 @@ from genrec_bench.progress import Progress
 from genrec_bench.runs.foresight import check_budget
 from genrec_bench.runs.jobs import Context, request_of
 from genrec_bench.runs.post_training import prepare
-from genrec_bench.studies.attempts import Failure, attempt
+from genrec_bench.studies.attempts import attempt
 from genrec_bench.studies.comparison.pace import Pace, RowCost, duration
 from genrec_bench.studies.comparison.plan import SMALLER_STEPS, Plan, PlanRow, seconds_of_run
 from genrec_bench.studies.text_tables import table_text
@@ -142,7 +142,7 @@ def calibrate(plan: Plan, context: Context) -> Calibration:
     for row in plan.rows:
         with torch.random.fork_rng(devices=[]):
             found = attempt(partial(_measure, row, start, here), here)
-        if not isinstance(found, Failure):
+        if isinstance(found, RowCost):
             rows[row.name] = found
     return Calibration(start.cost, rows)
 
@@ -152,14 +152,20 @@ def _quietly(context: Context) -> Context:
     return replace(context, output=context.data_dir, progress=Progress(quiet=True))
 
 
-def _measure(row: PlanRow, start: SFTStart, context: Context) -> RowCost:
-    """Take a row's step, and rank some validation examples, as a look does and as its end does."""
+def _measure(row: PlanRow, start: SFTStart, context: Context) -> RowCost | None:
+    """Take a row's step, and rank some validation examples, as a look does and as its end does.
+
+    Of what is not trained there is nothing to measure.
+    """
     request = request_of(row.job(0), context)
+    if not request.algorithm.trains:
+        return None
     dataset, settings, workers = request.dataset, request.settings, context.workers
     began = time.monotonic()
     ledger = Ledger(workers.device)
     backbone = find_backbone(context.backbone)
     policy, _, stepper = prepare(request, backbone, start, ledger, workers)
+    stepper.begin()
     setup = time.monotonic() - began
     stepper.step(0, MIDDLE, FIRST)
     before, drawn = _spent(ledger), stepper.state().get("refilled", 0)

@@ -118,6 +118,23 @@ def test_a_step_of_each_row_is_taken_and_nothing_is_left_of_it(make: Make) -> No
         assert min(cost.setup, cost.look, cost.ranking, cost.step["seconds"]) > 0
 
 
+@pytest.mark.parametrize("name", ["flower", "dpo", "bear"])
+def test_what_an_algorithm_does_before_its_first_step_is_done(
+    make: Make, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    plan = plan_of(tuned=(PlanRow(name, name),), controls=())
+    assert list(calibrate(plan, make()).rows) == [name]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_of_what_is_not_trained_no_step_is_taken(
+    make: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(tuned=(PlanRow("d3", "d3"), PlanRow("grpo", "grpo")), controls=())
+    assert list(calibrate(plan, make()).rows) == ["grpo"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_row_that_can_take_no_step_is_left_to_say_so_itself(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
