@@ -135,7 +135,8 @@ def _single_seeds(there: Sequence[Evidence], new: Sequence[Evidence]) -> list[st
     """What it means that a row of new records has one seed, and how it gets more."""
     tracks: dict[tuple[str, str], list[Evidence]] = {}
     for one in (*there, *new):
-        if one.on_test and not is_outside(one):
+        # Of what is not trained another seed says the same.
+        if one.on_test and not is_outside(one) and one.record.get("trained", True):
             tracks.setdefault((one.record["benchmark"], one.record["track_id"]), []).append(one)
     rows = [row for every in tracks.values() for row in group(every, default_hyperparameters())]
     return [

@@ -88,11 +88,18 @@ class Needs:
         if self.parameters is None or self.step_flops is None:
             return ""
         steps = "" if self.steps is None else f"{self.steps} steps, each "
+        run = f"{steps}{self._step}" if self._trains else "no steps"
         took = "" if self.seconds is None else f"; about {duration(self.seconds)} in all"
-        return f"{self._weights}; {self.memory}; {steps}{self._step}{took}"
+        return f"{self._weights}; {self.memory}; {run}{took}"
+
+    @property
+    def _trains(self) -> bool:
+        return self.step_flops != 0
 
     @property
     def _weights(self) -> str:
+        if not self._trains:
+            return f"{_millions(self.parameters)} parameters, none trained"
         if self.parameters == self.trained:
             return f"{_millions(self.parameters)} parameters, all trained"
         return f"{_millions(self.parameters)} parameters, {_millions(self.trained)} trained"
@@ -125,7 +132,7 @@ class Needs:
                 f"  parameters: {self._weights.replace(' parameters', '', 1)}",
                 f"  memory: {memory}",
                 f"  SFT: {sft if self.sft_flops else 'nothing, its start is there'}",
-                f"  run: {run} {self._step}",
+                f"  run: {f'{run} {self._step}' if self._trains else 'no steps'}",
                 f"  evaluation: {amount_text(self.ranking_flops, 'flops')}",
                 f"  time: {took}",
             ]

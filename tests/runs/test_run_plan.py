@@ -88,6 +88,12 @@ def test_a_plan_is_refused_where_the_run_would_be(
     assert "its weights and their optimizer take" in said and "take a smaller model" in said
 
 
+def test_what_is_not_trained_takes_no_steps(capsys: Capture, tmp_path: Path) -> None:
+    words = run_words("d3", save_tiny(tmp_path / "data"), tmp_path / "out", "--plan")
+    said = call(capsys, words).out
+    assert "million, none trained" in said and "  run: no steps\n" in said
+
+
 def test_a_plan_of_no_algorithm_is_refused(capsys: Capture) -> None:
     assert "name an algorithm" in only_error(call(capsys, ["run", "--plan"]))
 
