@@ -48,7 +48,7 @@ def test_a_log_file_has_a_line_at_each_look(
 
 
 def test_the_price_of_sft_is_told_before_it_starts(capsys: Capture, data: Path) -> None:
-    first, said, *rest = run(capsys, data).err.splitlines()
+    first, _, said, *rest = run(capsys, data).err.splitlines()
     assert first.startswith("grpo on industrial") and rest[0].startswith("SFT: ")
     assert re.fullmatch(
         r"training the SFT start, once for all runs that share it: at most 2 epochs, [\d.e-]+ "

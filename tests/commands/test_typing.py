@@ -52,7 +52,7 @@ def test_what_was_meant_is_suggested(capsys: Capture, typed: str, meant: str) ->
     [
         "zzzz",
         "run ugr --zzzz",
-        "run ugr --plan",  # an option of others, and like --json in its dashes alone
+        "sweep ugr --plan",  # an option of others, and like --json in its dashes alone
         "run ugr --cpus 2",
         "leaderboard zzzz",
         "compare --json=1",

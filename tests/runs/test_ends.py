@@ -98,8 +98,10 @@ def test_mlflow_knows_the_end_whenever_the_command_was_killed(
         install(monkeypatch, server)
         carry_out(words, folder)
         assert sorted((run.name, run.status) for run in server.runs.values()) == expected
-        # Nothing is left to be told: another time costs MLflow no question.
-        asked = server.requests
-        if name == "sweep":
+        # Nothing is left to be told: other times cost MLflow no question. What earlier commands
+        # left is looked at while no run of ours waits, and may take a command or two.
+        asked = [server.requests]
+        while name == "sweep" and (len(asked) == 1 or asked[-1] != asked[-2]):
+            assert len(asked) <= 5, asked
             carry_out(words, folder)
-            assert server.requests == asked
+            asked.append(server.requests)

@@ -22,7 +22,7 @@ CODE = {
     ),
     "a long one": ("raise ValueError('x ' * 10_000)", "ValueError: x x"),
     "no Python": ("def", "SyntaxError"),
-    "NUL": ("a = 'b\0'", "SyntaxError"),
+    "NUL": ("a = 'b\0'", "Error: source code string cannot contain null bytes"),
     "no UTF-8": ("a = '\udcff'", "SyntaxError"),
     "nested": ("(" * 1000 + ")" * 1000, "Error: "),
     "a loop": ("def f(): f()\nf()", "RecursionError"),

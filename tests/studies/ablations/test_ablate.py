@@ -74,7 +74,7 @@ def test_what_is_not_there_is_told_of(capsys: Capture) -> None:
         (["no.yaml"], "no.yaml: not valid YAML: "),
         (["vstar", "--tables", "2,5"], "--tables 5: must be of 2, 3, 4"),
         (["ugr", "--seeds", "1,1"], "argument --seeds: 1,1: a seed is given twice"),
-        (["ugr", "--budget", "9"], "budget '9' is not understood: "),
+        (["ugr", "--budget", "9"], "--budget '9' is not understood: "),
         (["ugr", "--set", "beta"], "--set beta: must be key=value"),
     ):
         assert only_error(call(capsys, ["ablate", *words])).startswith(message)

@@ -70,7 +70,7 @@ def plan_of(
     ],
 )
 def test_only_what_repeats_sft_is_called_continued(text: str, name: str) -> None:
-    context: Any = SimpleNamespace(assignments=())
+    context: Any = SimpleNamespace(assignments=(), preset=None)
     assert control_row(text, context).control == name
 
 
