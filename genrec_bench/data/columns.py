@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -22,14 +22,38 @@ AT_ONCE = 65_536
 class _Column(Sequence[T]):
     """Entries that never change."""
 
+    _kind: ClassVar[pa.DataType]
+    _what: ClassVar[str]
+
     def __init__(self, array: pa.Array) -> None:
         """Hold an array of the column's type, or one of nulls, each of which is the empty entry."""
         self.array = array
 
     @classmethod
-    @abstractmethod
     def of(cls, entries: Iterable[T] | pa.Array | pa.ChunkedArray) -> Self:
-        """Return entries as a column; a column stays the same."""
+        """Return entries as a column; a column stays the same.
+
+        Raises:
+            ValueError: some are no such entries, or no texts in UTF-8.
+        """
+        if isinstance(entries, cls):
+            return entries
+        if isinstance(entries, pa.ChunkedArray):
+            entries = entries.combine_chunks()
+        if not isinstance(entries, pa.Array):
+            entries = tuple(entries)
+            if not any(entries):
+                return cls.empty(len(entries))
+        try:
+            array = pa.array(entries, cls._kind)
+        except (pa.ArrowException, UnicodeError, TypeError) as error:
+            raise ValueError(f"no column of {cls._what}: {error}") from error
+        return cls(array)
+
+    @classmethod
+    def empty(cls, count: int) -> Self:
+        """Return so many empty entries."""
+        return cls(pa.nulls(count))
 
     @staticmethod
     @abstractmethod
@@ -95,38 +119,14 @@ class _Column(Sequence[T]):
 class Texts(_Column[str]):
     """A column of texts; where all are empty it takes no memory."""
 
-    @classmethod
-    def of(cls, entries: Iterable[str] | pa.Array | pa.ChunkedArray) -> Texts:
-        """Return texts as a column; a column stays the same.
-
-        Raises:
-            ValueError: some are no texts, or none in UTF-8.
-        """
-        if isinstance(entries, Texts):
-            return entries
-        if isinstance(entries, pa.ChunkedArray):
-            entries = entries.combine_chunks()
-        if not isinstance(entries, pa.Array):
-            entries = tuple(entries)
-            if not any(entries):
-                return cls.empty(len(entries))
-        try:
-            array = pa.array(entries, pa.large_string())
-        except (pa.ArrowException, UnicodeError, TypeError) as error:
-            raise ValueError(f"no column of texts: {error}") from error
-        return cls(array)
-
-    @classmethod
-    def empty(cls, count: int) -> Texts:
-        """Return so many empty texts."""
-        return cls(pa.nulls(count))
+    _kind, _what = pa.large_string(), "texts"
 
     @staticmethod
     def _read(value: Any) -> str:
         return value or ""
 
     def _whole(self) -> pa.Array:
-        array = self.array.cast(pa.large_string())
+        array = self.array.cast(self._kind)
         return array.fill_null("") if array.null_count else array
 
     def json_pieces(self) -> Iterator[bytes]:
@@ -141,32 +141,7 @@ class Texts(_Column[str]):
 class TextLists(_Column[tuple[str, ...]]):
     """A column of lists of texts."""
 
-    @classmethod
-    def of(cls, entries: Iterable[Sequence[str]] | pa.Array | pa.ChunkedArray) -> TextLists:
-        """Return lists of texts as a column; a column stays the same.
-
-        Raises:
-            ValueError: some are no lists of texts.
-        """
-        if isinstance(entries, TextLists):
-            return entries
-        if isinstance(entries, pa.ChunkedArray):
-            entries = entries.combine_chunks()
-        if not isinstance(entries, pa.Array):
-            entries = tuple(entries)
-            if not any(entries):
-                return cls.empty(len(entries))
-            entries = [list(entry) for entry in entries]
-        try:
-            array = pa.array(entries, pa.large_list(pa.large_string()))
-        except (pa.ArrowException, UnicodeError, TypeError) as error:
-            raise ValueError(f"no column of lists of texts: {error}") from error
-        return cls(array)
-
-    @classmethod
-    def empty(cls, count: int) -> TextLists:
-        """Return so many empty lists."""
-        return cls(pa.nulls(count))
+    _kind, _what = pa.large_list(pa.large_string()), "lists of texts"
 
     @staticmethod
     def _read(value: Any) -> tuple[str, ...]:
@@ -174,5 +149,5 @@ class TextLists(_Column[tuple[str, ...]]):
 
     def _whole(self) -> pa.Array:
         if self.array.null_count:
-            return pa.array([list(entry) for entry in self], pa.large_list(pa.large_string()))
+            return pa.array(list(self), self._kind)
         return self.array

@@ -16,13 +16,12 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen3Config
 
 from genrec_bench.contract.tiny_world import tiny_catalog
 from genrec_bench.data.dataset import Catalog
 from genrec_bench.errors import UserError, nearest, one_line
-from genrec_bench.policy.attention import Layout
+from genrec_bench.policy.attention import present_layout
 from genrec_bench.policy.backbones import TINY
 from genrec_bench.policy.flops import measure_peak
 from genrec_bench.policy.policy import Policy, WorkCount
@@ -248,18 +247,19 @@ def _counted(policy: Policy, work: Callable[[], object], device: torch.device) -
 @contextmanager
 def _padding_of(policy: Policy) -> Iterator[Padding]:
     """Count the positions of the grids that a policy's attention sees."""
-    found, hidden = Padding(), policy.hidden
+    found = Padding()
 
-    def counted(tokens: Tensor, positions: Tensor, layout: Layout, head_rows: int) -> Tensor:
+    def count(*_: object) -> None:
+        layout = present_layout()
+        assert layout is not None, "the policy runs its decoder inside a layout"
         found.tokens += layout.num_tokens
         found.positions += layout.num_positions
-        return hidden(tokens, positions, layout, head_rows)
 
-    policy.hidden = counted  # type: ignore[method-assign]
+    hook = policy.backbone.base_model.register_forward_pre_hook(count)
     try:
         yield found
     finally:
-        del policy.hidden
+        hook.remove()
 
 
 def backbone_text(result: Mapping[str, Any]) -> str:
