@@ -1,6 +1,7 @@
 """What all tests share: a quiet, offline process, the real data, a throw-away data directory."""
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,10 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     DO_NOT_TRACK="true",
 )
+
+# A shell has its background jobs ignore interrupts, and what pytest starts inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test that takes longer because others run beside it has found nothing.
 hypothesis.settings.register_profile("patient", deadline=None)
